@@ -1,0 +1,243 @@
+"""Heatmap codecs: each class holds how joints become heatmaps and how heatmaps become joints again.
+
+========  =====================================  ==========================================  =========  ==========
+codec     target                                 decoding                                    alignment  flip shift
+========  =====================================  ==========================================  =========  ==========
+standard  Gaussian at the rounded pixel, cut at   argmax, quarter offset                      ordinary   one pixel
+          3 sigma
+dark      Gaussian at the exact place, whole map  blur, log, one Newton step                  ordinary   one pixel
+udp       Gaussian at the exact place, cut at     blur, log, one Newton step (regularised)    aligned    none
+          3 sigma
+========  =====================================  ==========================================  =========  ==========
+
+Sources: SimpleBaseline (Xiao et al. 2018); DARK (Zhang et al. 2020), here with the ordinary affine as in mmpose; UDP
+(Huang et al. 2020), its Gaussian form. All numpy and vectorised over batch and joints; points are crop pixels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.ndimage import correlate1d
+
+__all__ = ["CODECS", "DarkCodec", "StandardCodec", "UDPCodec", "make_codec"]
+
+STRIDE = 4  # of the heatmaps, in every network here
+
+
+class StandardCodec:
+    """Rounded centre and quarter offset (SimpleBaseline, HRNet).
+
+    Attributes:
+        aligned: which alignment ``geometry.crop_matrix`` must use.
+        flip_shift: whether the mirrored heatmap is shifted by one pixel in the flip test: with the ordinary
+            alignment a mirrored crop is one crop pixel off, with the aligned one it is not.
+    """
+
+    name = "standard"
+    aligned = False
+    flip_shift = True
+
+    def __init__(self, image_hw: tuple[int, int], sigma: float | None = None):
+        """``sigma`` in heatmap pixels; by default 2, or 3 from 384 rows on, as all the literature has it."""
+        self.image_hw = tuple(image_hw)
+        self.heatmap_hw = (image_hw[0] // STRIDE, image_hw[1] // STRIDE)
+        self.sigma = float(sigma if sigma is not None else 3 if image_hw[0] >= 384 else 2)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(image_hw={self.image_hw}, sigma={self.sigma:g})"
+
+    # --- crop pixels ↔ heatmap pixels ---------------------------------------------------------------------------
+    @property
+    def _stride_xy(self) -> np.ndarray:
+        return np.array([self.image_hw[1] / self.heatmap_hw[1], self.image_hw[0] / self.heatmap_hw[0]])
+
+    def to_heatmap(self, points_xy: np.ndarray) -> np.ndarray:
+        """Crop pixels → heatmap pixels."""
+        return points_xy / self._stride_xy
+
+    def to_crop(self, points_xy: np.ndarray) -> np.ndarray:
+        """Heatmap pixels → crop pixels."""
+        return points_xy * self._stride_xy
+
+    # --- encoding -----------------------------------------------------------------------------------------------
+    def _centres(self, points_xy: np.ndarray) -> np.ndarray:
+        return np.floor(points_xy + 0.5)
+
+    def _cut(self, distance: np.ndarray) -> np.ndarray:
+        # The patch is 2 · 3σ + 1 pixels wide around the centre pixel.
+        return distance <= int(3 * self.sigma + 0.5)
+
+    def encode(self, keypoints_xy: np.ndarray, visible: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Joints → heatmaps.
+
+        Args:
+            keypoints_xy: (B, K, 2) crop pixels.
+            visible: (B, K), 0 for joints that are not labelled.
+
+        Returns:
+            heatmaps (B, K, h, w) float32, peak 1; weights (B, K) float32, 0 where a joint is not labelled or its
+            whole 3-sigma patch lies outside.
+        """
+        points = self.to_heatmap(np.asarray(keypoints_xy, np.float64))
+        labelled = (np.asarray(visible) > 0) & np.isfinite(points).all(axis=-1)
+        centres = self._centres(np.where(labelled[..., None], points, 0.0))
+        h, w = self.heatmap_hw
+        reach = 3 * self.sigma
+        rounded = np.floor(centres + 0.5)
+        inside = (rounded >= -reach).all(axis=-1) & (rounded[..., 0] < w + reach) & (rounded[..., 1] < h + reach)
+        profiles = []  # a Gaussian is a product of one profile along x and one along y
+        for axis, length in ((0, w), (1, h)):
+            distance = np.arange(length) - centres[..., axis, None]  # (B, K, length)
+            profile = np.exp(-(distance**2) / (2 * self.sigma**2))
+            nearest = np.abs(np.arange(length) - rounded[..., axis, None])
+            profiles.append(np.where(self._cut(nearest), profile, 0).astype(np.float32))
+        weights = (labelled & inside).astype(np.float32)
+        heatmaps = profiles[1][..., :, None] * profiles[0][..., None, :] * weights[..., None, None]
+        return heatmaps, weights
+
+    # --- decoding -----------------------------------------------------------------------------------------------
+    def decode(self, heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Heatmaps → joints.
+
+        Args:
+            heatmaps: (B, K, h, w).
+
+        Returns:
+            keypoints_xy (B, K, 2) crop pixels; scores (B, K), the heatmap's maximum. A joint whose maximum is not
+            positive sits at the crop's origin.
+        """
+        heatmaps = np.asarray(heatmaps, np.float32)
+        peaks, scores = _argmax(heatmaps)
+        points = self._refine(heatmaps, peaks)
+        points[scores <= 0] = 0
+        return self.to_crop(points), scores
+
+    def _refine(self, heatmaps: np.ndarray, peaks: np.ndarray) -> np.ndarray:
+        # A quarter pixel towards the higher neighbour, except at the border.
+        B, K, h, w = heatmaps.shape
+        px, py = peaks[..., 0], peaks[..., 1]
+        inner = (px > 1) & (px < w - 1) & (py > 1) & (py < h - 1)
+        x, y = np.clip(px, 1, max(w - 2, 1)), np.clip(py, 1, max(h - 2, 1))
+        b, k = np.ogrid[:B, :K]
+        offset = np.stack(
+            [heatmaps[b, k, y, x + 1] - heatmaps[b, k, y, x - 1], heatmaps[b, k, y + 1, x] - heatmaps[b, k, y - 1, x]],
+            axis=-1,
+        )
+        return peaks + np.where(inner[..., None], 0.25 * np.sign(offset), 0.0)
+
+
+class DarkCodec(StandardCodec):
+    """Distribution-aware coding: exact centre, and a Newton step on the logarithm of the blurred map."""
+
+    name = "dark"
+    border = 2  # the second differences reach two pixels out
+
+    def _centres(self, points_xy: np.ndarray) -> np.ndarray:
+        return points_xy
+
+    def _cut(self, distance: np.ndarray) -> np.ndarray:
+        return np.ones(distance.shape, bool)
+
+    def _log_map(self, heatmaps: np.ndarray) -> np.ndarray:
+        blurred = _blur(heatmaps, self.sigma)
+        # Rescaling to the old maximum only adds a constant to the logarithm; the clip below makes it matter.
+        peak = blurred.max(axis=(-1, -2), keepdims=True)
+        original = heatmaps.max(axis=(-1, -2), keepdims=True)
+        blurred = blurred * np.divide(original, peak, out=np.ones_like(peak), where=peak > 0)
+        return np.log(np.maximum(blurred, 1e-10))
+
+    def _refine(self, heatmaps: np.ndarray, peaks: np.ndarray) -> np.ndarray:
+        B, K, h, w = heatmaps.shape
+        logs = self._log_map(heatmaps).astype(np.float64)
+        px, py = peaks[..., 0], peaks[..., 1]
+        inner = (px > 1) & (px < w - 2) & (py > 1) & (py < h - 2)
+        x, y = np.clip(px, 2, max(w - 3, 2)), np.clip(py, 2, max(h - 3, 2))
+        if min(h, w) < 5:
+            return peaks.astype(np.float64)
+        b, k = np.ogrid[:B, :K]
+
+        def at(dx: int, dy: int) -> np.ndarray:
+            return logs[b, k, y + dy, x + dx]
+
+        gradient = np.stack([at(1, 0) - at(-1, 0), at(0, 1) - at(0, -1)], axis=-1) / 2
+        xx = (at(2, 0) - 2 * at(0, 0) + at(-2, 0)) / 4
+        yy = (at(0, 2) - 2 * at(0, 0) + at(0, -2)) / 4
+        xy = (at(1, 1) - at(1, -1) - at(-1, 1) + at(-1, -1)) / 4
+        return peaks + np.where(inner[..., None], _newton_step(gradient, xx, xy, yy), 0.0)
+
+
+class UDPCodec(StandardCodec):
+    """Unbiased data processing, Gaussian targets: everything counted between pixel centres."""
+
+    name = "udp"
+    aligned = True
+    flip_shift = False
+
+    @property
+    def _stride_xy(self) -> np.ndarray:
+        (H, W), (h, w) = self.image_hw, self.heatmap_hw
+        return np.array([(W - 1) / (w - 1), (H - 1) / (h - 1)])
+
+    def _centres(self, points_xy: np.ndarray) -> np.ndarray:
+        return points_xy
+
+    def _refine(self, heatmaps: np.ndarray, peaks: np.ndarray) -> np.ndarray:
+        B, K, h, w = heatmaps.shape
+        logs = np.log(np.clip(_blur(heatmaps, self.sigma), 1e-3, 50)).astype(np.float64)
+        logs = np.pad(logs, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
+        x, y = peaks[..., 0] + 1, peaks[..., 1] + 1
+        b, k = np.ogrid[:B, :K]
+
+        def at(dx: int, dy: int) -> np.ndarray:
+            return logs[b, k, y + dy, x + dx]
+
+        gradient = np.stack([at(1, 0) - at(-1, 0), at(0, 1) - at(0, -1)], axis=-1) / 2
+        eps = np.finfo(np.float32).eps
+        xx, yy = at(1, 0) - 2 * at(0, 0) + at(-1, 0) + eps, at(0, 1) - 2 * at(0, 0) + at(0, -1) + eps
+        # The mixed difference along the diagonal alone, as UDP's own code has it.
+        xy = (at(1, 1) - at(1, 0) - at(0, 1) + 2 * at(0, 0) - at(-1, 0) - at(0, -1) + at(-1, -1)) / 2
+        return peaks + _newton_step(gradient, xx, xy, yy)
+
+
+def _argmax(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(B, K, h, w) → integer peaks (B, K, 2) as (x, y), maxima (B, K)."""
+    B, K, h, w = heatmaps.shape
+    flat = heatmaps.reshape(B, K, h * w)
+    index = flat.argmax(axis=-1)
+    return np.stack([index % w, index // w], axis=-1), np.take_along_axis(flat, index[..., None], -1)[..., 0]
+
+
+def _blur(heatmaps: np.ndarray, sigma: float) -> np.ndarray:
+    """DARK's smoothing of the predicted map: an 11-pixel Gaussian for sigma 2, 17 for 3, zeros outside."""
+    kernel_size = 2 * int(2.75 * sigma) + 1
+    # OpenCV's rule for a Gaussian kernel of a given width, which the original code relies on.
+    width = 0.3 * ((kernel_size - 1) * 0.5 - 1) + 0.8
+    taps = np.exp(-(np.arange(-(kernel_size // 2), kernel_size // 2 + 1) ** 2) / (2 * width**2))
+    taps = (taps / taps.sum()).astype(np.float32)
+    for axis in (-1, -2):
+        heatmaps = correlate1d(heatmaps, taps, axis=axis, mode="constant")
+    return heatmaps
+
+
+def _newton_step(gradient: np.ndarray, xx: np.ndarray, xy: np.ndarray, yy: np.ndarray) -> np.ndarray:
+    """-Hessian⁻¹ · gradient, (…, 2); zero where the Hessian is not that of a peak. At most one pixel either way.
+
+    The originals step wherever the Hessian is not singular. A saddle or an overlong step means that the map around
+    the maximum is no Gaussian, and the integer peak is then the better answer.
+    """
+    determinant = xx * yy - xy * xy
+    peak = (determinant > 1e-12) & (xx < 0)
+    safe = np.where(peak, determinant, 1.0)
+    gx, gy = gradient[..., 0], gradient[..., 1]
+    step = -np.stack([yy * gx - xy * gy, xx * gy - xy * gx], axis=-1) / safe[..., None]
+    return np.clip(np.where(peak[..., None], step, 0.0), -1.0, 1.0)
+
+
+CODECS = {codec.name: codec for codec in (StandardCodec, DarkCodec, UDPCodec)}
+
+
+def make_codec(name: str, image_hw: tuple[int, int], sigma: float | None = None) -> StandardCodec:
+    """The codec of that name for crops of ``image_hw``. Raises ValueError for an unknown name."""
+    if name not in CODECS:
+        raise ValueError(f"no codec {name!r}; there are {', '.join(CODECS)}")
+    return CODECS[name](image_hw, sigma)

@@ -1,0 +1,90 @@
+"""What LGM-Pose is made of: one frozen dataclass and the named variants.
+
+Every value says where it comes from: ``paper`` (stated in the text or a table) or ``recovered`` (the paper's figure that
+holds it is not in its text; found by search among the networks that cost what the paper's eight rows say).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+__all__ = ["ACTIVATIONS", "FUSIONS", "GLOBAL_BLOCKS", "STRIDE", "VARIANTS", "LGMPoseConfig", "Stage"]
+
+FUSIONS = ("none", "conv3x3", "dw1", "dw2", "sfusion")  # paper, Table 5
+GLOBAL_BLOCKS = ("mobilevim", "mobilevit")  # paper, Table 4
+ACTIVATIONS = ("relu6", "relu", "silu")
+STRIDE = 32  # the deepest stage's; input sizes are multiples of it
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One row of the encoder's table: n inverted residuals, then a global block where ``token_width`` is set."""
+
+    expansion: int  # t: hidden width of an inverted residual / its input width
+    channels: int  # c: output width
+    repeats: int  # n: number of inverted residuals
+    stride: int  # s: of the first one
+    token_width: int = 0  # d: width inside the global block; 0 = no global block
+    patch_hw: tuple[int, int] = (0, 0)  # of MobileViM; a MobileViT block always has 2 × 2
+    vit_layers: int = 0  # L: transformer layers where the block is MobileViT (Table 4)
+
+
+# recovered; t = 1 then 6 as in MobileNetV2, d = 2c
+#      t   c  n  s    d   patch  L        stride after the stage
+STAGES = (
+    Stage(1, 32, 1, 1),  #                     2
+    Stage(6, 48, 3, 2),  #                     4
+    Stage(6, 48, 1, 2, 96, (4, 4), 2),  #      8
+    Stage(6, 96, 2, 2, 192, (2, 2), 4),  #    16
+    Stage(6, 144, 1, 2),  #                   32
+)
+
+
+@dataclass(frozen=True)
+class LGMPoseConfig:
+    """Everything that tells one LGM-Pose from another.
+
+    Raises:
+        ValueError: a size that is no multiple of 32, an unknown choice, or a number of keypoints below 1.
+    """
+
+    image_hw: tuple[int, int] = (256, 192)  # paper; LARM's matrices fit this size only
+    num_keypoints: int = 17  # paper: 17 on COCO, 16 on MPII
+    fusion: str = "sfusion"  # paper, Table 5: one of FUSIONS
+    global_block: str = "mobilevim"  # paper, Table 4: one of GLOBAL_BLOCKS
+    larm_residual: bool = True  # equation 1 shows none, the transformer it replaces has one: both are offered
+    activation: str = "relu6"  # recovered: MobileNetV2's, and about 1.3 × faster than SiLU on a CPU
+    stem_channels: int = 16  # recovered
+    stages: tuple[Stage, ...] = STAGES  # recovered
+    decoder_channels: tuple[int, ...] = (208, 104, 52)  # recovered: half the width at every step
+    mlp_ratio: int = 4  # recovered: hidden width of an MLP Block / its axis length
+
+    def __post_init__(self):
+        height, width = self.image_hw
+        if height % STRIDE or width % STRIDE or height <= 0 or width <= 0:
+            raise ValueError(f"image_hw {height} × {width}: height and width must be positive multiples of {STRIDE}")
+        for name, value, allowed in (
+            ("fusion", self.fusion, FUSIONS),
+            ("global_block", self.global_block, GLOBAL_BLOCKS),
+            ("activation", self.activation, ACTIVATIONS),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{name} {value!r}: choose one of {', '.join(allowed)}")
+        if self.num_keypoints < 1:
+            raise ValueError(f"num_keypoints {self.num_keypoints}: at least 1")
+
+    @property
+    def heatmap_hw(self) -> tuple[int, int]:
+        """The network's output size: stride 4."""
+        return self.image_hw[0] // 4, self.image_hw[1] // 4
+
+    def with_(self, **changes) -> LGMPoseConfig:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+
+VARIANTS = {
+    "lgm-pose-coco-256x192": LGMPoseConfig((256, 192), 17),  # Table 1
+    "lgm-pose-coco-384x288": LGMPoseConfig((384, 288), 17),  # Tables 1 and 2
+    "lgm-pose-mpii-256x256": LGMPoseConfig((256, 256), 16),  # Tables 3, 4 and 5
+}

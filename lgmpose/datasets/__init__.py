@@ -1,0 +1,80 @@
+"""Data sets: COCO, MPII, LSPET and synthetic people, all turned into one record type, then into crops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lgmpose.datasets.records import RecordSet
+from lgmpose.errors import UserError
+
+__all__ = ["DATA_HELP", "load_records"]
+
+DATA_HELP = (
+    "KIND:PATH, where KIND is coco, mpii, lspet or synthetic; e.g. lspet:data/lspet_dataset.zip, coco:data/coco, "
+    "mpii:data/mpii, synthetic:data/synthetic"
+)
+SYNTHETIC_PICTURES = 600  # of the embedded default; the last sixth is its validation part
+
+
+def load_records(
+    data: str, split: str = "train", *, detections: str | None = None, annotations: str | None = None
+) -> RecordSet:
+    """Reads a data set named as on the command line.
+
+    Args:
+        data: see ``DATA_HELP``. ``synthetic`` without a path makes the embedded set under ``data/synthetic``.
+        split: ``train`` or ``val``.
+        detections: COCO detection file to take boxes from instead of the ground truth (COCO only).
+        annotations: annotation file to take instead of the usual place below PATH (COCO and MPII).
+
+    Raises:
+        UserError: unknown kind, or missing or bad data.
+    """
+    kind, _, path = data.partition(":")
+    if split not in ("train", "val"):
+        raise UserError(f"no split {split!r}; choose train or val")
+    if detections is not None and kind != "coco":
+        raise UserError(f"detector boxes belong to coco data, not to {kind}")
+    if kind == "lspet" and path:
+        from lgmpose.datasets.lspet import load_lspet
+
+        return load_lspet(path, split)
+    if kind == "coco" and path:
+        from lgmpose.datasets.coco import load_coco
+
+        annotation_file, images = _coco_layout(Path(path), split, annotations)
+        return load_coco(annotation_file, images, detections=detections)
+    if kind == "mpii" and path:
+        from lgmpose.datasets.mpii import load_mpii
+
+        return load_mpii(annotations or Path(path) / "annotations" / f"{split}.json", Path(path) / "images")
+    if kind == "synthetic":
+        from lgmpose.datasets.coco import load_coco
+        from lgmpose.datasets.synthetic import make_synthetic
+
+        folder = Path(path or "data/synthetic")
+        file = folder / "annotations.json"
+        if not file.exists():
+            file = make_synthetic(folder, SYNTHETIC_PICTURES)
+        record_set = load_coco(file, folder / "images")
+        image_ids = sorted({record.image_id for record in record_set.records})
+        held_out = set(image_ids[-max(1, len(image_ids) // 6) :])
+        chosen = [i for i, r in enumerate(record_set.records) if (r.image_id in held_out) == (split == "val")]
+        return record_set.subset(chosen, f"synthetic-{split}")
+    raise UserError(f"data {data!r}: expected {DATA_HELP}")
+
+
+def _coco_layout(folder: Path, split: str, annotations: str | None) -> tuple[Path, Path]:
+    """Annotation file and picture folder below a COCO root (official layout), or a folder that holds both together."""
+    official = folder / "annotations" / f"person_keypoints_{split}2017.json"
+    if annotations is not None:
+        images = folder / "images" / f"{split}2017"
+        candidates = [images, folder / f"{split}2017", folder / "images", folder]
+        return Path(annotations), next((path for path in candidates if path.is_dir()), folder)
+    if official.is_file():
+        images = folder / "images" / f"{split}2017"
+        return official, images if images.is_dir() else folder / f"{split}2017"
+    raise UserError(
+        f"{folder}: no annotations/person_keypoints_{split}2017.json below it; `lgmpose data coco` prepares that layout, "
+        "--annotations FILE takes another file"
+    )

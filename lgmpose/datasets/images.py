@@ -1,0 +1,71 @@
+"""Reading pictures: from a file or from inside a zip, always to (H, W, 3) uint8 RGB."""
+
+from __future__ import annotations
+
+import functools
+import os
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from lgmpose.errors import UserError
+
+__all__ = ["ZIP_SEPARATOR", "decode_image", "read_image"]
+
+ZIP_SEPARATOR = ".zip!"  # "…/lspet_dataset.zip!images/im00001.jpg"
+
+
+@functools.lru_cache(maxsize=8)
+def _open_zip(path: str, process_id: int) -> zipfile.ZipFile:
+    # Keyed by process: a forked loader worker must not share its parent's file position.
+    return zipfile.ZipFile(path)
+
+
+def decode_image(data: bytes, name: str, *, apply_exif: bool = True) -> np.ndarray:
+    """Decodes JPEG, PNG and whatever else OpenCV knows.
+
+    Grey pictures become RGB, an alpha channel is dropped, 16 bits become 8.
+
+    Args:
+        data: the encoded bytes.
+        name: what to call the picture in an error.
+        apply_exif: turn the picture as its EXIF orientation says. The data sets' annotations were made on the pixels
+            as stored, so their readers pass False; a user's photograph is turned upright.
+
+    Returns:
+        (H, W, 3) uint8, RGB.
+
+    Raises:
+        UserError: not a picture, or damaged.
+    """
+    flags = cv2.IMREAD_COLOR if apply_exif else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    if image is None:
+        raise UserError(f"{name}: not a picture that can be read (damaged, cut short, or of an unknown format)")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def read_image(path: str | Path, *, apply_exif: bool = True) -> np.ndarray:
+    """Reads a picture; ``archive.zip!member`` names one inside a zip. See ``decode_image``.
+
+    Raises:
+        UserError: the file is missing, unreadable or no picture.
+    """
+    path = str(path)
+    try:
+        if ZIP_SEPARATOR in path:
+            archive, member = path.split(ZIP_SEPARATOR, 1)
+            data = _open_zip(archive + ".zip", os.getpid()).read(member)
+        else:
+            data = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+    if path.lower().endswith((".jpg", ".jpeg")) and not data.rstrip(b"\0").endswith(b"\xff\xd9"):
+        # OpenCV would fill the missing part with grey and say nothing.
+        if b"\xff\xd9" not in data[-4096:]:
+            raise UserError(f"{path}: the JPEG is cut short")
+    return decode_image(data, path, apply_exif=apply_exif)

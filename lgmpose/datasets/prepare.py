@@ -1,0 +1,331 @@
+"""Getting COCO, MPII and LSPET ready: find or fetch the official files, unpack, verify, convert.
+
+The command line (``lgmpose data …``) and the scripts in ``data_scripts`` are both thin wrappers around this file.
+Nothing is downloaded unless asked for; what is missing is listed with the place to get it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lgmpose.datasets.coco import load_coco
+from lgmpose.datasets.fetch import check_or_record_sha256, extract, fetch
+from lgmpose.datasets.files import read_json, require_pictures
+from lgmpose.datasets.mpii import convert_mpii_mat, load_mpii, mpii_split
+from lgmpose.datasets.records import RecordSet
+from lgmpose.errors import UserError
+
+__all__ = ["Archive", "add_arguments", "main", "prepare_coco", "prepare_lspet", "prepare_mpii", "run"]
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An official download: its name, its address, and the page that explains it."""
+
+    name: str
+    url: str
+    page: str
+
+
+COCO_PAGE = "https://cocodataset.org/#download"
+COCO_ANNOTATIONS = Archive(
+    "annotations_trainval2017.zip", "http://images.cocodataset.org/annotations/annotations_trainval2017.zip", COCO_PAGE
+)
+COCO_PICTURES = {
+    split: Archive(f"{split}.zip", f"http://images.cocodataset.org/zips/{split}.zip", COCO_PAGE)
+    for split in ("train2017", "val2017")
+}
+COCO_COUNTS = {"train2017": 118_287, "val2017": 5_000}  # pictures that the official annotations list
+COCO_DETECTIONS = (
+    "The boxes of the published figures (COCO_val2017_detections_AP_H_56_person.json) are linked from the README of "
+    "https://github.com/leoxiaobin/deep-high-resolution-net.pytorch under 'Data preparation'."
+)
+
+MPII_PAGE = "http://human-pose.mpi-inf.mpg.de/#download"
+MPII_SITE = "https://datasets.d2.mpi-inf.mpg.de/andriluka14cvpr/"
+MPII_PICTURES = Archive("mpii_human_pose_v1.tar.gz", MPII_SITE + "mpii_human_pose_v1.tar.gz", MPII_PAGE)
+MPII_ANNOTATIONS = Archive("mpii_human_pose_v1_u12_2.zip", MPII_SITE + "mpii_human_pose_v1_u12_2.zip", MPII_PAGE)
+MPII_MAT = "mpii_human_pose_v1_u12_1.mat"
+
+LSPET = Archive(
+    "lspet_dataset.zip",
+    "https://sam.johnson.io/research/lspet_dataset.zip",
+    "https://sam.johnson.io/research/lspet.html",
+)
+LSPET_COUNT = 10_000
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where to look and how to get what is not there."""
+
+    out: Path
+    sources: tuple[Path, ...]
+    download: bool
+    sha256: dict[str, str]
+    progress: bool
+
+    def find(self, name: str) -> Path | None:
+        """A file or folder of this name in the output folder or a source, at most one folder deep; or the source."""
+        last = Path(name).name
+        for root in (self.out, *self.sources):
+            if root.name == last and name == last and root.exists():
+                return root
+            if root.is_dir():
+                candidates = (root / name, *(folder / name for folder in sorted(root.iterdir()) if folder.is_dir()))
+                found = next((candidate for candidate in candidates if candidate.exists()), None)
+                if found is not None:
+                    return found
+        return None
+
+    def archive(self, archive: Archive) -> Path | None:
+        """The archive, its hash checked: found, or downloaded if that is allowed, else None."""
+        path = self.find(archive.name)
+        expected = self.sha256.get(archive.name)
+        if path is None and self.download:
+            return fetch(archive.url, self.out / archive.name, sha256=expected, progress=self.progress)
+        if path is not None:
+            self.out.mkdir(parents=True, exist_ok=True)
+            check_or_record_sha256(path, expected, record_in=self.out)
+        return path
+
+    def unpacked(self, name: str, archive: Archive) -> Path | None:
+        """A file or folder that comes in an archive, unpacking it if need be; None if there is neither."""
+        path = self.find(name)
+        if path is None and (packed := self.archive(archive)) is not None:
+            extract(packed, self.out, progress=self.progress)
+            path = self.find(name)
+            if path is None:
+                raise UserError(f"{packed}: there is no {name} in it; it is not the official archive")
+        return path
+
+    def pictures(self, folder_name: str, archive: Archive, names: Iterable[str], annotations: Path) -> Path | None:
+        """The folder of pictures, every one of ``names`` in it; a half-unpacked one is completed from its archive."""
+        folder, names = self.unpacked(folder_name, archive), sorted(set(names))
+        if folder is None:
+            return None
+        try:
+            require_pictures(folder, names, annotations)
+        except UserError:
+            packed = self.archive(archive)
+            if packed is None:
+                raise
+            extract(packed, self.out, progress=self.progress)
+            folder = self.out / folder_name
+            require_pictures(folder, names, annotations)
+        return folder
+
+
+def _place(
+    out: str | Path, sources: Iterable[str | Path], download: bool, sha256: dict[str, str] | None, progress: bool
+) -> _Place:
+    sources = tuple(Path(source) for source in sources)
+    for source in sources:
+        if not source.exists():
+            raise UserError(f"{source}: no such file or folder (given with --from)")
+    return _Place(Path(out), sources, download, sha256 or {}, progress)
+
+
+def _refuse_missing(dataset: str, place: _Place, missing: list[tuple[str, Archive]], extra: str = "") -> None:
+    if not missing:
+        return
+    looked = ", ".join(str(root) for root in (place.out, *place.sources))
+    lines = [f"{dataset} is not complete; looked in {looked}. Missing:"]
+    lines += [f"  {what}: in {archive.name}, {archive.url}" for what, archive in missing]
+    lines.append(f"The official page is {missing[0][1].page}")
+    lines.append("Download these and name their folder with --from, or add --download to have them fetched.")
+    raise UserError("\n".join(lines + ([extra] if extra else [])))
+
+
+def prepare_coco(
+    out: str | Path,
+    *,
+    sources: Iterable[str | Path] = (),
+    splits: Iterable[str] = ("train2017", "val2017"),
+    download: bool = False,
+    sha256: dict[str, str] | None = None,
+    progress: bool = True,
+) -> dict[str, RecordSet]:
+    """Makes ``annotations/person_keypoints_SPLIT.json`` and the pictures' folder ``SPLIT`` available and verifies both.
+
+    Args:
+        out: folder for downloads and unpacked files.
+        sources: files (the official zips) or folders (holding the zips, or unpacked already; those are used in place).
+        splits: ``train2017`` (18 GB of pictures), ``val2017`` (0.8 GB).
+        download: fetch what is nowhere to be found.
+        sha256: hash that an archive must have, by its name.
+
+    Returns:
+        The records of each split; ``annotation_file`` and each record's ``image`` say where the files lie.
+
+    Raises:
+        UserError: saying what is missing and where to get it, or what is wrong with what is there.
+    """
+    place, missing, found = _place(out, sources, download, sha256, progress), [], {}
+    for split in splits:
+        if split not in COCO_PICTURES:
+            raise UserError(f"COCO has no split {split!r}; choose from {', '.join(COCO_PICTURES)}")
+        name = f"person_keypoints_{split}.json"
+        annotations = place.find(name) or place.unpacked(f"annotations/{name}", COCO_ANNOTATIONS)
+        if annotations is None:
+            missing.append((f"annotations/{name}", COCO_ANNOTATIONS))
+            if place.find(split) is None and place.find(COCO_PICTURES[split].name) is None:
+                missing.append((f"{split}/ ({COCO_COUNTS[split]:,} pictures)", COCO_PICTURES[split]))
+            continue
+        content = read_json(annotations)
+        listed = [picture["file_name"] for picture in content["images"]]
+        if len(listed) != COCO_COUNTS[split]:
+            raise UserError(f"{annotations}: lists {len(listed):,} pictures instead of {COCO_COUNTS[split]:,}")
+        pictures = place.pictures(split, COCO_PICTURES[split], listed, annotations)
+        if pictures is None:
+            missing.append((f"{split}/ ({COCO_COUNTS[split]:,} pictures)", COCO_PICTURES[split]))
+        else:
+            found[split] = (annotations, pictures)
+    _refuse_missing("COCO", place, missing, COCO_DETECTIONS)
+    return {split: load_coco(annotations, pictures) for split, (annotations, pictures) in found.items()}
+
+
+def prepare_mpii(
+    out: str | Path,
+    *,
+    sources: Iterable[str | Path] = (),
+    download: bool = False,
+    sha256: dict[str, str] | None = None,
+    progress: bool = True,
+) -> dict[str, RecordSet]:
+    """Converts the official MATLAB file into ``mpii_all.json``, ``mpii_train.json`` and ``mpii_val.json`` in ``out``.
+
+    The validation list is the standard one of 2,958 persons in its own order (``mpii_split``). Arguments, errors: as in
+    ``prepare_coco``.
+
+    Returns:
+        The records of ``train`` and ``val``.
+    """
+    place, missing = _place(out, sources, download, sha256, progress), []
+    mat = place.find(MPII_MAT) or place.unpacked(MPII_MAT, MPII_ANNOTATIONS)
+    if mat is None:
+        missing.append((MPII_MAT, MPII_ANNOTATIONS))
+        if place.find("images") is None and place.archive(MPII_PICTURES) is None:
+            missing.append(("images/ (12.9 GB)", MPII_PICTURES))
+        _refuse_missing("MPII", place, missing)
+    entries, notes = convert_mpii_mat(mat)
+    pictures = place.pictures("images", MPII_PICTURES, (entry["image"] for entry in entries), mat)
+    if pictures is None:
+        _refuse_missing("MPII", place, [("images/ (12.9 GB)", MPII_PICTURES)])
+    train, val = mpii_split(entries, mat)
+    place.out.mkdir(parents=True, exist_ok=True)
+    for name, indices in (("all", range(len(entries))), ("train", train), ("val", val)):
+        _write_json([entries[index] for index in indices], place.out / f"mpii_{name}.json")
+    print(f"{mat}: {len(entries):,} persons with joints (left out: {notes})")
+    return {split: load_mpii(place.out / f"mpii_{split}.json", pictures) for split in ("train", "val")}
+
+
+def prepare_lspet(
+    out: str | Path,
+    *,
+    sources: Iterable[str | Path] = (),
+    download: bool = False,
+    sha256: dict[str, str] | None = None,
+    progress: bool = True,
+) -> dict[str, RecordSet]:
+    """Finds ``lspet_dataset.zip`` (used as it is, never unpacked) or its unpacked folder, and reads both splits.
+
+    Arguments, errors: as in ``prepare_coco``.
+
+    Returns:
+        The records of ``train`` and ``val``; together 10,000 persons, fewer in copies that leave pictures out.
+    """
+    from lgmpose.datasets.lspet import load_lspet
+
+    place = _place(out, sources, download, sha256, progress)
+    zips = [source for source in place.sources if source.suffix == ".zip"]
+    joints = place.find("joints.mat")
+    if zips:  # under whatever name it was saved
+        path = zips[0]
+        place.out.mkdir(parents=True, exist_ok=True)
+        check_or_record_sha256(path, place.sha256.get(LSPET.name), record_in=place.out)
+    else:
+        path = joints.parent if joints is not None else place.archive(LSPET)
+    if path is None:
+        _refuse_missing("LSPET", place, [("joints.mat and images/ (10,000 pictures)", LSPET)])
+    found = {split: load_lspet(path, split=split) for split in ("train", "val")}
+    total = sum(len(records) for records in found.values())
+    if total < LSPET_COUNT:
+        print(f"{path}: {total:,} persons of the official {LSPET_COUNT:,}")
+    return found
+
+
+def _write_json(content, path: Path) -> None:
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(json.dumps(content), encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+PREPARE = {"coco": prepare_coco, "mpii": prepare_mpii, "lspet": prepare_lspet}
+
+
+def add_arguments(parser: argparse.ArgumentParser, dataset: str) -> None:
+    """Adds the options of one data set (``coco``, ``mpii``, ``lspet``) to a parser whose result ``run`` takes."""
+    parser.set_defaults(dataset=dataset)
+    parser.add_argument(
+        "--out", type=Path, default=Path("data") / dataset, metavar="FOLDER",
+        help="where downloads, unpacked and converted files go (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--from", dest="sources", type=Path, action="append", default=[], metavar="PATH",
+        help="official archive, or folder with archives or unpacked files, that is there already (repeatable)",
+    )  # fmt: skip
+    parser.add_argument("--download", action="store_true", help="fetch what is missing from the official servers")
+    parser.add_argument(
+        "--sha256", action="append", default=[], metavar="NAME=HEX",
+        help="hash that the archive NAME must have (repeatable); the one seen first is kept in SHA256SUMS anyway",
+    )  # fmt: skip
+    if dataset == "coco":
+        parser.add_argument(
+            "--split", dest="splits", action="append", choices=sorted(COCO_PICTURES),
+            help="which pictures (repeatable; default: both)",
+        )  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> int:
+    """Does what ``add_arguments`` described and prints what was found. Returns the exit status, 0.
+
+    Raises:
+        UserError: see the functions for each data set.
+    """
+    options = {"sources": args.sources, "download": args.download, "sha256": {}}
+    for pair in args.sha256:
+        name, separator, digest = pair.partition("=")
+        if not separator or len(digest) != 64:
+            raise UserError(f"--sha256 {pair}: write NAME=HEX with the 64 hexadecimal digits of the archive's hash")
+        options["sha256"][name] = digest
+    if args.dataset == "coco" and args.splits:
+        options["splits"] = args.splits
+    for split, records in PREPARE[args.dataset](args.out, **options).items():
+        pictures = len({record.image_id for record in records.records})
+        left_out = ", ".join(f"{count:,} {reason}" for reason, count in records.notes.items()) or "none"
+        print(f"{args.dataset} {split}: {len(records):,} persons in {pictures:,} pictures; left out: {left_out}")
+        print(f"  pictures like {records.records[0].image}")
+        if records.annotation_file is not None:
+            print(f"  annotations {records.annotation_file}")
+    return 0
+
+
+def main(dataset: str, description: str, argv: list[str] | None = None) -> int:
+    """Command line of one data set's script: options from ``argv``, 2 with one message on bad input."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser, dataset)
+    try:
+        return run(parser.parse_args(argv))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2

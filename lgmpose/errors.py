@@ -1,0 +1,10 @@
+"""The one error that a user can cause and should read as a sentence, not as a traceback."""
+
+__all__ = ["UserError"]
+
+
+class UserError(ValueError):
+    """Bad input: says which file or option, what is wrong with it, and what to do.
+
+    The command line prints its message alone and exits with status 2.
+    """

@@ -1,0 +1,108 @@
+"""From a person's box to the network's input and back: one affine matrix, its exact inverse, and flips.
+
+Points are (x, y) in pixels with pixel i's centre at i; sizes are (H, W). Two alignments exist in the field:
+
+* the ordinary one (SimpleBaseline, HRNet): the box's centre lands on (W/2, H/2), lengths scale by W / box width;
+* the aligned one (UDP, Huang et al. 2020): lengths are counted between pixel centres, so the box's centre lands on
+  ((W-1)/2, (H-1)/2) and lengths scale by (W-1) / box width.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+__all__ = [
+    "box_to_center_size", "crop_matrix", "fit_aspect", "flip_points", "invert_matrix", "sanitize_box",
+    "transform_points", "warp_image",
+]  # fmt: skip
+
+PADDING = 1.25  # context around a person's box, in every pipeline since SimpleBaseline
+
+
+def box_to_center_size(box_xywh, padding: float = PADDING) -> tuple[np.ndarray, np.ndarray]:
+    """(x, y, w, h) → centre (2,) and padded extent (w, h) (2,), float64 pixels."""
+    x, y, w, h = (float(v) for v in box_xywh)
+    return np.array([x + w / 2, y + h / 2]), np.array([w, h]) * padding
+
+
+def sanitize_box(box_xywh, image_hw: tuple[int, int]) -> np.ndarray | None:
+    """Clips a ground-truth box to the picture as every COCO pipeline does; None when nothing is left of it."""
+    x, y, w, h = (float(v) for v in box_xywh)
+    height, width = image_hw
+    x1, y1 = max(0.0, x), max(0.0, y)
+    x2, y2 = min(width - 1.0, x1 + max(0.0, w - 1)), min(height - 1.0, y1 + max(0.0, h - 1))
+    if w * h <= 0 or x2 <= x1 or y2 <= y1:
+        return None
+    return np.array([x1, y1, x2 - x1, y2 - y1])
+
+
+def fit_aspect(size_wh, image_hw: tuple[int, int]) -> np.ndarray:
+    """Grows the shorter side of an extent (w, h) until it has the network's aspect ratio; (2,) float64."""
+    w, h = (float(v) for v in size_wh)
+    aspect = image_hw[1] / image_hw[0]
+    return np.array([max(w, h * aspect), max(h, w / aspect)])
+
+
+def crop_matrix(
+    center_xy,
+    size_wh,
+    image_hw: tuple[int, int],
+    *,
+    rotation_deg: float = 0.0,
+    flip: bool = False,
+    aligned: bool = False,
+) -> np.ndarray:
+    """The affine matrix that takes picture points to crop points.
+
+    Args:
+        center_xy: centre of the crop in the picture.
+        size_wh: its extent before the network's aspect ratio is applied.
+        image_hw: the crop's size.
+        rotation_deg: how far the crop's frame is turned in the picture, clockwise as seen; the person turns the
+            other way.
+        flip: mirror the crop left to right, about its own centre. The caller swaps the joints.
+        aligned: UDP's alignment instead of the ordinary one.
+
+    Returns:
+        (2, 3) float64.
+
+    Raises:
+        ValueError: an extent of no area or that is not finite.
+    """
+    width, height = fit_aspect(size_wh, image_hw)
+    if not (np.isfinite([width, height]).all() and width > 0 and height > 0):
+        raise ValueError(f"a crop needs an extent of some area, got {size_wh}")
+    unit = 1.0 if aligned else 0.0  # one pixel less from first centre to last
+    scale = (image_hw[1] - unit) / width
+    angle = np.deg2rad(rotation_deg)
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    linear = scale * turn
+    if flip:
+        linear[0] *= -1
+    target = (np.array([image_hw[1], image_hw[0]]) - unit) / 2
+    return np.column_stack([linear, target - linear @ np.asarray(center_xy, float)])
+
+
+def invert_matrix(matrix: np.ndarray) -> np.ndarray:
+    """The exact inverse of a (2, 3) affine matrix, again (2, 3); a batch (…, 2, 3) too."""
+    inverse = np.linalg.inv(matrix[..., :2])
+    return np.concatenate([inverse, -inverse @ matrix[..., 2:]], axis=-1)
+
+
+def transform_points(matrix: np.ndarray, points_xy: np.ndarray) -> np.ndarray:
+    """Applies (…, 2, 3) matrices to (…, K, 2) points."""
+    return points_xy @ np.swapaxes(matrix[..., :2], -1, -2) + matrix[..., None, :, 2]
+
+
+def warp_image(image: np.ndarray, matrix: np.ndarray, image_hw: tuple[int, int]) -> np.ndarray:
+    """(H, W, 3) uint8 picture → (h, w, 3) crop, bilinear, black outside the picture."""
+    return cv2.warpAffine(image, matrix, (image_hw[1], image_hw[0]), flags=cv2.INTER_LINEAR)
+
+
+def flip_points(keypoints_xy: np.ndarray, visibility: np.ndarray, width: int, permutation) -> tuple:
+    """Mirrors points (…, K, 2) of a picture ``width`` pixels wide (x → width - 1 - x) and swaps left with right."""
+    order = list(permutation)
+    flipped = keypoints_xy[..., order, :].copy()
+    flipped[..., 0] = width - 1 - flipped[..., 0]
+    return flipped, visibility[..., order]

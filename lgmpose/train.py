@@ -1,0 +1,527 @@
+"""Training: the paper's recipe by default, one frozen dataclass, resumable bit for bit.
+
+A run is a folder: ``config.json``, ``loss.csv`` (one row a step), ``log.csv`` (one row an epoch), ``curve.png``,
+``last.safetensors`` (everything needed to go on) and ``best.safetensors`` (the network to use).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import signal
+import time
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+from tqdm.auto import tqdm
+
+from lgmpose.codecs import make_codec
+from lgmpose.datasets import load_records
+from lgmpose.datasets.crops import Augmentation, CropDataset
+from lgmpose.datasets.records import RecordSet
+from lgmpose.errors import UserError
+from lgmpose.evaluate import Evaluation, evaluate
+from lgmpose.loader import EpochSampler, choose_workers, make_loader, to_input
+from lgmpose.model import LGMPose, create_model
+from lgmpose.plots import save_curve
+from lgmpose.runtime import choose_device, tune_allocator
+from lgmpose.weights_io import read_tensors, write_atomically, write_tensors
+from lgmpose.zoo import load_weights, save_weights
+
+__all__ = ["TrainConfig", "heatmap_loss", "learning_rate", "train"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides what a run computes. Defaults: what the paper states, else SimpleBaseline's."""
+
+    data: str = "synthetic"  # see lgmpose.datasets.DATA_HELP
+    annotations: str | None = None  # annotation file for training, if not in its usual place
+    val_annotations: str | None = None
+    model: str = "lgm-pose-coco-256x192"
+    image_hw: tuple[int, int] | None = None  # None: the model's own
+    model_options: dict[str, Any] = field(default_factory=dict)  # further fields of LGMPoseConfig
+    init_weights: str | None = None  # start from these (resized where needed) instead of from scratch
+
+    epochs: int = 260  # paper
+    batch_size: int = 32  # paper; over all processes together
+    optimizer: str = "adam"  # paper; or adamw
+    learning_rate: float = 1e-3  # paper
+    weight_decay: float = 0.0
+    schedule: str = "steps"  # paper; or cosine, to zero at the end
+    lr_steps: tuple[int, ...] = (200, 240)  # paper: epochs from which the rate is a tenth, a hundredth
+    warmup_steps: int = 0
+    ema_decay: float = 0.0  # 0: none; else the weights' running average is evaluated and shipped
+    clip_grad_norm: float = 0.0  # 0: none
+
+    codec: str = "standard"  # or dark, udp
+    sigma: float | None = None  # None: 2, or 3 from 384 rows on
+    augmentation: Augmentation = Augmentation()
+    bad_images: str = "refuse"  # or skip, counted
+
+    seed: int = 0
+    eval_every: int = 1  # epochs
+    flip_test: bool = True  # in the evaluations
+    workers: int | None = None  # None: chosen for this machine
+    device: str = "auto"
+    precision: str = "fp32"  # or bf16 (autocast)
+    sync_batchnorm: bool = False  # BatchNorm over all processes' pictures; GPUs only
+    checkpoint_minutes: float = 2.0  # besides one at the end of every epoch
+
+    def __post_init__(self):
+        for name, allowed in (
+            ("optimizer", ("adam", "adamw")),
+            ("schedule", ("steps", "cosine")),
+            ("precision", ("fp32", "bf16")),
+            ("bad_images", ("refuse", "skip")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise UserError(f"{name} {getattr(self, name)!r}: choose {' or '.join(allowed)}")
+        if self.epochs < 1 or self.batch_size < 1 or self.eval_every < 1:
+            raise UserError("epochs, batch_size and eval_every must be at least 1")
+
+    def as_dict(self) -> dict[str, Any]:
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
+        """The inverse of ``as_dict``."""
+        values = dict(values)
+        values["image_hw"] = tuple(values["image_hw"]) if values["image_hw"] else None
+        values["lr_steps"] = tuple(values["lr_steps"])
+        values["augmentation"] = Augmentation(**values["augmentation"])
+        return cls(**values)
+
+
+# Fields that change how a run is computed, but not what: a resumed run may have others.
+_MACHINE_FIELDS = ("workers", "device", "checkpoint_minutes")
+
+
+def heatmap_loss(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Half the squared error, averaged over batch, joints and pixels; joints of weight 0 count as no error.
+
+    Args:
+        predicted: (B, K, h, w).
+        target: (B, K, h, w).
+        weights: (B, K).
+    """
+    return 0.5 * ((predicted - target).square() * weights[..., None, None]).mean()
+
+
+def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
+    """The rate of one step (0-based over the whole run)."""
+    total = config.epochs * steps_per_epoch
+    if config.schedule == "cosine":
+        rate = config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(step / total, 1.0)))
+    else:
+        rate = config.learning_rate * 0.1 ** sum(step // steps_per_epoch >= epoch for epoch in config.lr_steps)
+    return rate * min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else rate
+
+
+class Run:
+    """The whole state of a training run, and how it is written and read back."""
+
+    def __init__(self, config: TrainConfig, net: LGMPose, device: torch.device):
+        self.config, self.device = config, device
+        self.net = net.to(device, memory_format=torch.channels_last)
+        make = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+        self.optimizer: Optimizer = make(
+            self.net.parameters(),
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=device.type in ("cpu", "cuda"),
+        )
+        self.ema = {k: v.detach().clone() for k, v in self.net.state_dict().items()} if config.ema_decay else None
+        self.epoch = 0  # the one under way
+        self.epoch_step = 0  # steps of it that are done
+        self.step = 0  # steps done in all
+        self.epoch_loss = 0.0  # sum over the steps done in this epoch
+        self.skipped = 0  # unreadable pictures so far
+        self.best = -math.inf
+        self.seconds = 0.0  # spent in training so far, over all resumptions
+
+    # --- one step -----------------------------------------------------------------------------------------------
+    @torch.no_grad()
+    def update_ema(self) -> None:
+        """Running average of weights and BatchNorm statistics; short memory at first, so that it need not be primed."""
+        if self.ema is None:
+            return
+        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
+        state = self.net.state_dict()
+        floats = [name for name, value in state.items() if value.is_floating_point()]
+        torch._foreach_lerp_([self.ema[n] for n in floats], [state[n] for n in floats], 1 - decay)
+        for name in state.keys() - set(floats):
+            self.ema[name].copy_(state[name])
+
+    def deployed(self) -> LGMPose:
+        """The network to evaluate and ship: with averaged weights where there are any."""
+        if self.ema is None:
+            return self.net
+        net = LGMPose(self.net.config).to(self.device, memory_format=torch.channels_last)
+        net.load_state_dict(self.ema)
+        return net
+
+    # --- to disk and back ---------------------------------------------------------------------------------------
+    def tensors(self) -> dict[str, Tensor]:
+        tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
+        tensors |= {f"ema.{name}": value for name, value in (self.ema or {}).items()}
+        names = {parameter: name for name, parameter in self.net.named_parameters()}
+        for parameter, state in self.optimizer.state.items():
+            tensors |= {f"optimizer.{names[parameter]}.{key}": value for key, value in state.items()}
+        tensors["rng"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["rng_cuda"] = torch.cuda.get_rng_state()
+        return tensors
+
+    def save(self, path: Path) -> None:
+        """Writes the whole state atomically. Raises UserError when it cannot; what was there before stays."""
+        progress = ("epoch", "epoch_step", "step", "epoch_loss", "skipped", "seconds")
+        card = {
+            "kind": "checkpoint",
+            "config": self.config.as_dict(),
+            "network": asdict(self.net.config),
+            "progress": {name: getattr(self, name) for name in progress} | {"best": max(self.best, -1e9)},
+        }
+        write_tensors(path, self.tensors(), card)
+
+    def restore(self, path: Path) -> None:
+        """Reads what ``save`` wrote."""
+        tensors, card = read_tensors(path)
+        if card.get("kind") != "checkpoint":
+            raise UserError(f"{path}: weights, not a checkpoint: a run can only be resumed from its last.safetensors")
+        parts: dict[str, dict[str, Tensor]] = {"net": {}, "ema": {}, "optimizer": {}}
+        for name, value in tensors.items():
+            kind, _, rest = name.partition(".")
+            if kind in parts:
+                parts[kind][rest] = value
+        self.net.load_state_dict(parts["net"])
+        for name, value in parts["ema"].items():
+            self.ema[name].copy_(value)
+        for name, parameter in self.net.named_parameters():
+            state = {}
+            for full_name, value in parts["optimizer"].items():
+                owner, _, key = full_name.rpartition(".")
+                if owner == name:
+                    # The fused step walks memory: moments must lie as their parameter does.
+                    same_layout = value.shape == parameter.shape
+                    state[key] = torch.empty_like(parameter).copy_(value) if same_layout else value
+            if state:
+                self.optimizer.state[parameter] = state
+        torch.set_rng_state(tensors["rng"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["rng_cuda"])
+        for name, value in card["progress"].items():
+            setattr(self, name, value)
+
+
+class _StopRequest:
+    """Turns Ctrl-C and SIGTERM into a wish that is granted at the end of a step, when the state is whole."""
+
+    def __enter__(self):
+        self.asked = False
+        self._old = {}
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._old[number] = signal.signal(number, self._ask)
+        except ValueError:  # not in the main thread: nothing to catch there
+            pass
+        return self
+
+    def _ask(self, number, frame):
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def __exit__(self, *_):
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+
+def train(config: TrainConfig, run_dir: str | Path, *, resume: bool = False, progress: bool = True) -> Evaluation | None:
+    """Trains, or goes on training, in ``run_dir``.
+
+    Under ``torchrun`` every process trains on its share of each batch (DistributedDataParallel); process 0 alone logs,
+    evaluates and writes.
+
+    Args:
+        config: what to train. When resuming, it must be the one the run was started with.
+        run_dir: the run's folder.
+        resume: go on from ``last.safetensors`` if there is one.
+
+    Returns:
+        The last evaluation (None in processes other than 0, and when stopped before one).
+
+    Raises:
+        UserError: bad data or options, a folder that holds another run, a loss that is no number.
+    """
+    tune_allocator()
+    run_dir, checkpoint = Path(run_dir), Path(run_dir) / "last.safetensors"
+    if checkpoint.exists() and not resume:
+        raise UserError(f"{run_dir}: holds a run already; --resume goes on with it, another --out starts a new one")
+    rank, world = _join_processes(config)
+    try:
+        torch.manual_seed(config.seed)
+        train_set = load_records(config.data, "train", annotations=config.annotations)
+        val_set = load_records(config.data, "val", annotations=config.val_annotations)
+        if len(train_set) < config.batch_size:
+            raise UserError(
+                f"{train_set.name}: {len(train_set)} persons do not fill one batch of {config.batch_size}; choose a "
+                "smaller --batch-size"
+            )
+        device = choose_device(config.device)
+        if world > 1 and device.type == "cuda":
+            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+            torch.cuda.set_device(device)
+        run = Run(config, _make_network(config, train_set), device)
+        if checkpoint.exists():
+            _check_same_run(config, checkpoint)
+            run.restore(checkpoint)
+        else:
+            write_atomically(run_dir / "config.json", json.dumps(config.as_dict(), indent=1).encode())
+        return _train(run, train_set, val_set, run_dir, rank, world, progress and rank == 0)
+    finally:
+        if world > 1:
+            dist.destroy_process_group()
+
+
+def _join_processes(config: TrainConfig) -> tuple[int, int]:
+    """(rank, number of processes), from the environment that torchrun sets."""
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    if world == 1:
+        return 0, 1
+    if config.batch_size % world:
+        raise UserError(f"a batch of {config.batch_size} cannot be shared by {world} processes evenly")
+    dist.init_process_group("nccl" if choose_device(config.device).type == "cuda" else "gloo")
+    return dist.get_rank(), world
+
+
+def _make_network(config: TrainConfig, train_set: RecordSet) -> LGMPose:
+    options = dict(config.model_options) | {"num_keypoints": train_set.skeleton.num_keypoints}
+    if config.image_hw is not None:
+        options["image_hw"] = config.image_hw
+    try:
+        net = create_model(config.model, **options)
+    except (ValueError, TypeError) as error:
+        raise UserError(str(error)) from error
+    if config.init_weights is not None:
+        start, _ = load_weights(config.init_weights)
+        start = start if start.config.image_hw == net.config.image_hw else start.resized(net.config.image_hw)
+        if start.config != net.config:
+            raise UserError(f"{config.init_weights}: weights of another network than {config.model} {options}")
+        net.load_state_dict(start.state_dict())
+    return net
+
+
+def _check_same_run(config: TrainConfig, checkpoint: Path) -> None:
+    _, card = read_tensors(checkpoint)
+    old = TrainConfig.from_dict(card["config"])
+    for name, value in asdict(config).items():
+        if name not in _MACHINE_FIELDS and value != asdict(old)[name]:
+            raise UserError(
+                f"{checkpoint}: started with {name} = {asdict(old)[name]!r}, not {value!r}: a resumed run goes on with "
+                "its own settings"
+            )
+
+
+def _train(
+    run: Run, train_set: RecordSet, val_set: RecordSet, run_dir: Path, rank: int, world: int, progress: bool
+) -> Evaluation | None:
+    config, device = run.config, run.device
+    codec = make_codec(config.codec, run.net.config.image_hw, config.sigma)
+    dataset = CropDataset(
+        train_set, run.net.config.image_hw, aligned=codec.aligned, augmentation=config.augmentation, seed=config.seed,
+        bad_images=config.bad_images,
+    )  # fmt: skip
+    steps_per_epoch = EpochSampler(len(dataset), config.batch_size, seed=config.seed, epoch=0).steps
+    net = run.net
+    if world > 1:
+        if config.sync_batchnorm:
+            if device.type == "cpu":
+                raise UserError("sync_batchnorm needs GPUs: PyTorch has no synchronised BatchNorm on a CPU")
+            net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+        net = DistributedDataParallel(net, device_ids=[device.index] if device.type == "cuda" else None)
+    loss_log = _CsvLog(run_dir / "loss.csv", ("step", "epoch", "learning_rate", "loss"), "step", run.step, rank == 0)
+    checkpoint, evaluation = run_dir / "last.safetensors", None
+    if progress:
+        done = f", resumed at epoch {run.epoch + 1}, step {run.epoch_step}" if run.step else ""
+        print(
+            f"{config.model} on {train_set.name}: {len(train_set)} persons, {steps_per_epoch} steps × {config.epochs} "
+            f"epochs on {device}{done}; {run_dir}",
+            flush=True,
+        )
+    with _StopRequest() as stop:
+        while run.epoch < config.epochs:
+            net.train()
+            sampler = EpochSampler(
+                len(dataset), config.batch_size, seed=config.seed, epoch=run.epoch, first_step=run.epoch_step,
+                rank=rank, world=world,
+            )  # fmt: skip
+            loader = make_loader(dataset, codec, sampler, workers=choose_workers(config.workers))
+            bar = tqdm(
+                total=steps_per_epoch, initial=run.epoch_step, disable=not progress, unit="step", leave=False,
+                desc=f"epoch {run.epoch + 1}/{config.epochs}", mininterval=0.5 if os.isatty(2) else 30,
+            )  # fmt: skip
+            saved_at = started_at = time.monotonic()
+            before = run.seconds
+            for batch in loader:
+                rate = learning_rate(config, run.step, steps_per_epoch)
+                loss = _step(run, net, batch, rate, world)
+                if not math.isfinite(loss):
+                    if rank == 0:
+                        run.save(checkpoint)
+                    raise UserError(
+                        f"{run_dir}: the loss became {loss} at step {run.step} (epoch {run.epoch + 1}); the state before "
+                        f"that step is saved in {checkpoint.name}. A lower --learning-rate or --clip-grad-norm 1 may help"
+                    )
+                loss_log.write(run.step, run.epoch, f"{rate:.6g}", repr(loss))
+                run.step, run.epoch_step, run.epoch_loss = run.step + 1, run.epoch_step + 1, run.epoch_loss + loss
+                run.skipped += batch["skipped"]
+                run.update_ema()
+                now = time.monotonic()
+                run.seconds = before + now - started_at
+                bar.update()
+                left = run.seconds / run.step * (config.epochs * steps_per_epoch - run.step)
+                bar.set_postfix_str(f"loss {loss:.5f}, run ends in {_duration(left)}", refresh=False)
+                due = now - saved_at > 60 * config.checkpoint_minutes
+                if rank == 0 and (due or stop.asked) and run.epoch_step < steps_per_epoch:
+                    loss_log.flush()
+                    run.save(checkpoint)
+                    saved_at = now
+                if stop.asked:
+                    break
+            bar.close()
+            if stop.asked and run.epoch_step < steps_per_epoch:
+                if progress:
+                    print(f"stopped at epoch {run.epoch + 1}, step {run.epoch_step}; go on with: "
+                          f"lgmpose train --resume {run_dir}", flush=True)  # fmt: skip
+                return None
+            if rank == 0:
+                loss_log.flush()
+                evaluation = _end_of_epoch(run, val_set, codec, run_dir, rate, progress)
+            run.epoch, run.epoch_step, run.epoch_loss = run.epoch + 1, 0, 0.0
+            if rank == 0:
+                run.save(checkpoint)
+            if world > 1:
+                dist.barrier()
+    return evaluation
+
+
+def _step(run: Run, net: nn.Module, batch: dict, rate: float, world: int) -> float:
+    """One optimiser step; its loss. A loss that is no number leaves the weights as they were."""
+    config, device = run.config, run.device
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate
+    if "image" not in batch:
+        raise UserError("not one picture of a batch could be read: look at the data before training on it")
+    images, heatmaps, weights = (batch[k].to(device, non_blocking=True) for k in ("image", "heatmaps", "weights"))
+    autocast = torch.autocast(device.type, torch.bfloat16) if config.precision == "bf16" else nullcontext()
+    with autocast:
+        predicted = net(to_input(images))
+    loss = heatmap_loss(predicted.float(), heatmaps, weights)
+    value = loss.detach().clone()
+    if world > 1:
+        dist.all_reduce(value)
+        value /= world
+    if not math.isfinite(value := value.item()):
+        return value
+    run.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    if config.clip_grad_norm:
+        nn.utils.clip_grad_norm_(net.parameters(), config.clip_grad_norm)
+    run.optimizer.step()
+    return value
+
+
+def _end_of_epoch(run: Run, val_set: RecordSet, codec, run_dir: Path, rate: float, progress: bool) -> Evaluation | None:
+    """Evaluates where it is time to, logs the epoch, draws the curve, keeps the best weights."""
+    config, epoch, evaluation = run.config, run.epoch + 1, None
+    row: dict[str, Any] = {
+        "epoch": epoch,
+        "step": run.step,
+        "learning_rate": f"{rate:.6g}",
+        "train_loss": f"{run.epoch_loss / run.epoch_step:.7f}",
+        "seconds": f"{run.seconds:.0f}",
+        "skipped": run.skipped,
+    }
+    if epoch % config.eval_every == 0 or epoch == config.epochs:
+        net = run.deployed()
+        evaluation = evaluate(
+            net, val_set, codec, flip_test=config.flip_test, batch_size=config.batch_size, workers=config.workers,
+            bad_images=config.bad_images, progress=progress,
+        )  # fmt: skip
+        row |= {name: f"{value:.4f}" for name, value in evaluation.figures.items()}
+        headline = evaluation.figures[evaluation.headline]
+        if headline > run.best:
+            run.best = headline
+            training = {
+                "config": config.as_dict(), "epoch": epoch, "step": run.step, "hours": round(run.seconds / 3600, 2),
+                "persons": val_set.name.replace("-val", "-train"),
+            }  # fmt: skip
+            save_weights(
+                run_dir / "best.safetensors", net, val_set.skeleton, codec, evaluation=evaluation, training=training
+            )
+    _append_epoch(run_dir / "log.csv", row)
+    save_curve(run_dir / "log.csv", run_dir / "curve.png")
+    if progress:
+        figures = ", ".join(f"{k} {v:.2f}" for k, v in (evaluation.figures if evaluation else {}).items())
+        left = run.seconds / run.step * (config.epochs - epoch) * (run.step / epoch)
+        print(
+            f"epoch {epoch}/{config.epochs}: loss {row['train_loss']}  {figures}  "
+            f"({run.step * config.batch_size / max(run.seconds, 1e-9):.1f} pictures/s, {_duration(left)} left)",
+            flush=True,
+        )
+    return evaluation
+
+
+def _append_epoch(path: Path, row: dict[str, Any]) -> None:
+    """Adds an epoch's row; rows of epochs that a killed run had already logged are replaced."""
+    rows = []
+    if path.exists():
+        with path.open(newline="") as file:
+            rows = [old for old in csv.DictReader(file) if int(old["epoch"]) < row["epoch"]]
+    columns = list(dict.fromkeys(name for r in [*rows, row] for name in r))
+    lines = [",".join(columns)] + [",".join(str(r.get(name) or "") for name in columns) for r in [*rows, row]]
+    write_atomically(path, ("\n".join(lines) + "\n").encode())
+
+
+class _CsvLog:
+    """A CSV that grows by rows; rows from ``position`` on, left by a killed run, are dropped at the start."""
+
+    def __init__(self, path: Path, columns: tuple[str, ...], key: str, position: int, active: bool):
+        self.active = active
+        if not active:
+            return
+        kept = []
+        if position and path.exists():
+            with path.open(newline="") as file:
+                kept = [r for r in csv.reader(file) if len(r) == len(columns)][1:]
+            kept = [r for r in kept if int(r[columns.index(key)]) < position]
+        write_atomically(path, "".join(",".join(r) + "\n" for r in [columns, *kept]).encode())
+        self.file = path.open("a")
+
+    def write(self, *values) -> None:
+        if self.active:
+            self.file.write(",".join(map(str, values)) + "\n")
+
+    def flush(self) -> None:
+        if self.active:
+            self.file.flush()
+
+
+def _duration(seconds: float) -> str:
+    minutes = int(seconds // 60)
+    return f"{minutes // 60}h{minutes % 60:02d}" if minutes >= 60 else f"{minutes}m{int(seconds % 60):02d}s"
+
+
+def quick_config(config: TrainConfig, **changes) -> TrainConfig:
+    """A copy with some fields changed."""
+    return replace(config, **changes)

@@ -1,0 +1,95 @@
+"""Networks with their weights: one safetensors file holds the tensors and the card that says how to use them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lgmpose.codecs import StandardCodec, make_codec
+from lgmpose.errors import UserError
+from lgmpose.model import LGMPose
+from lgmpose.skeletons import Skeleton
+from lgmpose.weights_io import (
+    config_from_dict,
+    load_into,
+    read_tensors,
+    skeleton_from_dict,
+    skeleton_to_dict,
+    write_tensors,
+)
+
+__all__ = ["DEFAULT_WEIGHTS", "codec_of", "load_weights", "save_weights", "skeleton_of", "weights_hash"]
+
+# The weights that come with the package: what `predict` and notebook 00 use unless told otherwise.
+DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "lgm-pose-lspet-128x128.safetensors"
+
+
+def save_weights(
+    path: str | Path,
+    net: LGMPose,
+    skeleton: Skeleton,
+    codec: StandardCodec,
+    *,
+    evaluation=None,
+    training: dict[str, Any] | None = None,
+    half: bool = False,
+) -> None:
+    """Writes a network with all that is needed to use it: config, skeleton, codec, figures, how it was trained.
+
+    Args:
+        half: store floats as fp16, half the size.
+    """
+    tensors = net.state_dict()
+    if half:
+        tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
+    card = {
+        "kind": "weights",
+        "network": asdict(net.config),
+        "skeleton": skeleton_to_dict(skeleton),
+        "codec": {"name": codec.name, "sigma": codec.sigma},
+        "evaluation": evaluation.as_json() if evaluation is not None else None,
+        "training": training,
+    }
+    write_tensors(path, tensors, card)
+
+
+def load_weights(path: str | Path, *, num_keypoints: int | None = None) -> tuple[LGMPose, dict[str, Any]]:
+    """The network in a weights file (in eval mode) and its card.
+
+    Args:
+        num_keypoints: how many joints the caller needs; other weights are refused.
+
+    Raises:
+        UserError: see ``weights_io.read_tensors`` and ``load_into``.
+    """
+    tensors, card = read_tensors(path)
+    if card.get("kind") == "checkpoint":
+        # A run's last state: its averaged weights where it has any. It does not know its skeleton's edges: best does.
+        raise UserError(f"{path}: a training checkpoint; use the best.safetensors beside it")
+    config = config_from_dict(card["network"])
+    if num_keypoints is not None and config.num_keypoints != num_keypoints:
+        raise UserError(f"{path}: weights for {config.num_keypoints} keypoints; {num_keypoints} are needed here")
+    with torch.device("meta"):
+        net = LGMPose(config)
+    net = net.to_empty(device="cpu")
+    load_into(net, tensors, path)
+    return net.eval(), card
+
+
+def skeleton_of(card: dict[str, Any]) -> Skeleton:
+    """The skeleton a card's network was trained on."""
+    return skeleton_from_dict(card["skeleton"])
+
+
+def codec_of(card: dict[str, Any], image_hw: tuple[int, int]) -> StandardCodec:
+    """The codec a card's network was trained with, for crops of ``image_hw``."""
+    return make_codec(card["codec"]["name"], image_hw, card["codec"]["sigma"])
+
+
+def weights_hash(path: str | Path) -> str:
+    """First 12 hexadecimal digits of the file's SHA-256: names the weights in results."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]

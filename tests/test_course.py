@@ -1,0 +1,165 @@
+"""The course builder, on notebooks written for the purpose."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from lgmpose.course import build_course, find_notebooks, main, read_lesson, refresh_notebooks
+from lgmpose.errors import UserError
+
+PROSE = r"""# 00 · What is a pose?
+
+**Time:** 15 minutes. The crop is $x \in \mathbb{R}^{3 \times H \times W}$, a price is `$5 or $6`.
+
+$$\begin{aligned} a &= b \\ c &= d \end{aligned}$$
+
+Next: [the second](01_second.ipynb#start), and [some code](../code.py).
+"""
+FIGURE = "import matplotlib.pyplot as plt\nplt.figure(figsize=(1, 1))\nplt.plot([0, 1])\nplt.show()"
+
+
+def write_notebook(path: Path, *cells) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    nbformat.write(new_notebook(cells=list(cells), metadata={"kernelspec": kernel}), path)
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory) -> tuple[Path, Path, dict[Path, str], dict[str, bytes]]:
+    """(folder, output, failures, the notebooks' bytes before) of a course of three notebooks, the second one broken."""
+    root = tmp_path_factory.mktemp("project")
+    folder, output = root / "notebooks", root / "build" / "course"
+    (root / "code.py").write_text("x = 1\n")
+    write_notebook(folder / "00_first.ipynb", new_markdown_cell(PROSE), new_code_cell(FIGURE), new_code_cell("6 * 7"))
+    write_notebook(
+        folder / "01_second.ipynb",
+        new_markdown_cell("# 01 · Does it fail?"),
+        new_code_cell("done = 'so far so good'\nprint(done)"),
+        new_code_cell("1 / 0"),
+        new_code_cell("print(done)", outputs=[new_output("stream", text="an old output")]),
+    )
+    write_notebook(folder / "solutions" / "01_second.ipynb", new_markdown_cell("# 01 · No"), new_code_cell("1 / 1"))
+    write_notebook(folder / "scratch.ipynb", new_code_cell("raise SystemExit"))
+    before = {str(path): path.read_bytes() for path in folder.rglob("*.ipynb")}
+    return folder, output, build_course(folder, output), before
+
+
+class References(HTMLParser):
+    """Collects what a page links to and what it would fetch."""
+
+    def __init__(self, page: Path):
+        super().__init__()
+        self.links: list[str] = []
+        self.fetched: list[str] = []
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        if tag == "a" and attributes.get("href"):
+            self.links.append(attributes["href"])
+        elif tag == "link" and attributes.get("href"):
+            self.fetched.append(attributes["href"])
+        if "src" in attributes:
+            self.fetched.append(attributes["src"])
+
+
+def test_notebooks_come_in_reading_order_and_scratch_is_left_out(course):
+    names = [path.as_posix() for path in find_notebooks(course[0])]
+    assert names == ["00_first.ipynb", "01_second.ipynb", "solutions/01_second.ipynb"]
+
+
+def test_only_the_broken_notebook_fails_and_its_cell_is_named(course):
+    assert course[2] == {Path("01_second.ipynb"): "code cell 2: ZeroDivisionError: division by zero"}
+
+
+def test_a_failed_notebook_is_rendered_as_far_as_it_came(course):
+    page = (course[1] / "01_second.html").read_text()
+    assert "so far so good" in page and "ZeroDivisionError" in page and "an old output" not in page
+
+
+def test_the_notebooks_themselves_stay_untouched(course):
+    folder, _, _, before = course
+    assert {str(path): path.read_bytes() for path in folder.rglob("*.ipynb")} == before
+
+
+def test_pages_fetch_nothing(course):
+    for page in course[1].rglob("*.html"):
+        assert [source for source in References(page).fetched if not source.startswith("data:")] == []
+        assert not re.search(r"@import|url\(\s*['\"]?https?:|import\(", page.read_text(encoding="utf-8")), page
+
+
+def test_the_figure_and_the_result_are_in_the_page(course):
+    page = (course[1] / "00_first.html").read_text(encoding="utf-8")
+    assert len(re.findall(r'<img [^>]*src="data:image/png;base64,', page)) == 1
+    assert re.search(r"<pre>42\s*</pre>", page)
+
+
+def test_formulas_become_mathml_and_code_keeps_its_dollars(course):
+    page = (course[1] / "00_first.html").read_text(encoding="utf-8")
+    assert "<mi>ℝ</mi>" in page and page.count("<mtr>") == 2 and "\\begin" not in page
+    assert "<code>$5 or $6</code>" in page
+
+
+def test_every_link_leads_to_a_file(course):
+    output = course[1]
+    for page in output.rglob("*.html"):
+        links = References(page).links
+        assert links, page
+        for link in links:
+            assert (page.parent / link.split("#")[0]).resolve().is_file(), (page, link)
+    links = References(output / "00_first.html").links
+    assert "01_second.html#start" in links and "../../code.py" in links
+    around = References(output / "solutions" / "01_second.html").links  # the same twice: above and below the lesson
+    assert around == ["../01_second.html", "../index.html"] * 2
+
+
+def test_the_index_lists_titles_minutes_and_failures(course):
+    index = (course[1] / "index.html").read_text(encoding="utf-8")
+    assert References(course[1] / "index.html").links == ["00_first.html", "01_second.html", "solutions/01_second.html"]
+    assert '>What is a pose?</a></td><td class="number">15<' in index
+    assert "failed: code cell 2: ZeroDivisionError" in index
+
+
+def test_title_and_minutes_fall_back(tmp_path):
+    lesson = read_lesson(new_notebook(cells=[new_code_cell("# no heading")]), Path("03_which_parts.ipynb"))
+    assert (lesson.number, lesson.title, lesson.minutes) == ("03", "which parts", None)
+
+
+def test_refresh_stores_outputs_but_nothing_of_the_machine(tmp_path):
+    write_notebook(tmp_path / "00_a.ipynb", new_markdown_cell("# 00 · A"), new_code_cell("6 * 7"))
+    write_notebook(tmp_path / "01_b.ipynb", new_markdown_cell("# 01 · B"), new_code_cell("1 / 0"))
+    broken = (tmp_path / "01_b.ipynb").read_bytes()
+    assert list(refresh_notebooks(tmp_path)) == [Path("01_b.ipynb")]
+    assert (tmp_path / "01_b.ipynb").read_bytes() == broken
+    stored = nbformat.read(tmp_path / "00_a.ipynb", as_version=4)
+    assert stored.cells[1].execution_count == 1 and stored.cells[1].outputs[0].data["text/plain"] == "42"
+    assert stored.metadata.language_info == {"name": "python"} and stored.cells[1].metadata == {}
+    once = (tmp_path / "00_a.ipynb").read_bytes()
+    refresh_notebooks(tmp_path)
+    assert (tmp_path / "00_a.ipynb").read_bytes() == once
+
+
+def test_a_formula_that_cannot_be_shown_is_named(tmp_path, capsys):
+    write_notebook(tmp_path / "00_a.ipynb", new_markdown_cell(r"# A" "\n\n" r"so $\left( x$"))
+    assert main([str(tmp_path), str(tmp_path / "out")]) == 1
+    assert r"the formula '\\left( x' cannot be shown" in capsys.readouterr().err
+
+
+def test_a_folder_without_notebooks_is_refused(tmp_path, capsys):
+    with pytest.raises(UserError, match="no notebook named like"):
+        find_notebooks(tmp_path)
+    assert main([str(tmp_path)]) == 2
+    assert "no notebook named like 00_start_here.ipynb" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["", "{}", "not json", '{"cells": 3, "nbformat": 4, "nbformat_minor": 5}', "[]"])
+def test_a_file_that_is_no_notebook_is_refused(tmp_path, capsys, content):
+    (tmp_path / "00_a.ipynb").write_text(content)
+    assert main([str(tmp_path), str(tmp_path / "out")]) == 2
+    assert "00_a.ipynb: not a valid notebook" in capsys.readouterr().err

@@ -1,0 +1,188 @@
+"""The COCO reader: against pycocotools on real annotations, other skeletons, and bad input."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools.coco import COCO as PycocoCOCO
+
+from lgmpose.datasets.coco import load_coco
+from lgmpose.datasets.images import read_image
+from lgmpose.errors import UserError
+from lgmpose.skeletons import COCO
+
+NAMES = ["left_paw", "right_paw", "tail"]
+
+
+@pytest.fixture
+def content() -> dict:
+    """One picture (H 40, W 60), one animal of three keypoints."""
+    return {
+        "categories": [{"id": 7, "name": "cat", "keypoints": NAMES, "skeleton": [[1, 3], [2, 3]]}],
+        "images": [{"id": 3, "file_name": "a.png", "height": 40, "width": 60}],
+        "annotations": [
+            {"id": 11, "image_id": 3, "category_id": 7, "iscrowd": 0, "area": 300.0, "bbox": [10, 5, 20, 30],
+             "keypoints": [12, 8, 2, 25, 9, 1, 0, 0, 0]}
+        ],
+    }  # fmt: skip
+
+
+@pytest.fixture
+def load(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((40, 60, 3), np.uint8))
+
+    def write_and_load(content, detections=None, **options):
+        (tmp_path / "annotations.json").write_text(json.dumps(content))
+        if detections is not None:
+            (tmp_path / "boxes.json").write_text(json.dumps(detections))
+            options["detections"] = tmp_path / "boxes.json"
+        return load_coco(tmp_path / "annotations.json", tmp_path, **options)
+
+    return write_and_load
+
+
+def test_real_annotations_equal_pycocotools(shared_data, capsys):
+    folder = shared_data / "coco_sample"
+    records = load_coco(folder / "person_keypoints_sample.json", folder)
+    reference = PycocoCOCO(str(folder / "person_keypoints_sample.json"))
+    expected = [a for a in reference.loadAnns(reference.getAnnIds(iscrowd=False)) if a["num_keypoints"] > 0]
+    assert records.skeleton is COCO
+    assert {record.id for record in records.records} == {annotation["id"] for annotation in expected}
+    assert len(records) == 12
+    assert records.notes == {"no labelled joint": 2}
+    by_id = {record.id: record for record in records.records}
+    for annotation in expected:
+        record = by_id[annotation["id"]]
+        keypoints = np.array(annotation["keypoints"]).reshape(17, 3)
+        np.testing.assert_array_equal(record.keypoints_xy, keypoints[:, :2])
+        np.testing.assert_array_equal(record.visibility, keypoints[:, 2])
+        assert record.area == annotation["area"]
+        assert record.image_id == annotation["image_id"]
+        picture_hw = read_image(record.image).shape[:2]
+        assert picture_hw == tuple(reference.imgs[record.image_id][key] for key in ("height", "width"))
+        # Real boxes enclose the joints up to the annotators' few pixels; padded ones always do here.
+        offset = np.abs(record.keypoints_xy - record.center_xy)[record.visibility > 0]
+        assert (offset <= record.size_wh / 2).all()
+
+
+def test_real_detections_are_used_raw(shared_data):
+    folder = shared_data / "coco_sample"
+    detections = json.loads((folder / "person_detections_sample.json").read_text())
+    arguments = (folder / "person_keypoints_sample.json", folder)
+    path = folder / "person_detections_sample.json"
+    records = load_coco(*arguments, detections=path)
+    assert len(records) == len(detections) == 118
+    assert not records.has_keypoints
+    assert "person_detections_sample.json" in records.box_source
+    for record, detection in zip(records.records, detections, strict=True):
+        np.testing.assert_allclose(record.size_wh, 1.25 * np.array(detection["bbox"][2:]))
+        np.testing.assert_allclose(record.center_xy - record.size_wh / 2.5, detection["bbox"][:2])
+        assert record.score == detection["score"]
+    above = [detection for detection in detections if detection["score"] >= 0.5]
+    assert len(load_coco(*arguments, detections=path, score_threshold=0.5)) == len(above) < 118
+
+
+def test_any_skeleton(load, content):
+    records = load(content)
+    assert records.skeleton.joint_names == tuple(NAMES)
+    assert records.skeleton.flip_pairs == ((0, 1),)
+    assert records.skeleton.edges == ((0, 2), (1, 2))
+    (record,) = records.records
+    np.testing.assert_array_equal(record.visibility, [2, 1, 0])
+    # HRNet's clipping leaves width - 1 and height - 1 of a box within the picture.
+    np.testing.assert_allclose(record.size_wh, [19 * 1.25, 29 * 1.25])
+    np.testing.assert_allclose(record.center_xy, [10 + 19 / 2, 5 + 29 / 2])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"iscrowd": 1}, "crowd"),
+        ({"category_id": 8}, "another category"),
+        ({"keypoints": [0] * 9}, "no labelled joint"),
+        ({"bbox": [10, 5, 0, 30]}, "box of no area or outside the picture"),
+        ({"bbox": [60, 5, 20, 30]}, "box of no area or outside the picture"),
+        ({"bbox": [-30, 5, 20, 30]}, "box of no area or outside the picture"),
+        ({"bbox": [10, 5, -20, 30]}, "box of no area or outside the picture"),
+    ],
+)
+def test_left_out_and_counted(load, content, change, reason):
+    other = {**copy.deepcopy(content["annotations"][0]), "id": 12, **change}
+    content["annotations"].append(other)
+    records = load(content)
+    assert [record.id for record in records.records] == [11]
+    assert records.notes == {reason: 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"keypoints": [1, 2, 2]}, "annotation 11 has 3 keypoint values; its category's 3 keypoints need 9"),
+        ({"keypoints": [float("nan"), 8, 2, 25, 9, 1, 0, 0, 0]}, "NaN"),
+        ({"keypoints": [12, 8, 3, 25, 9, 1, 0, 0, 0]}, "visibility other than"),
+        ({"keypoints": ["a", 8, 2, 25, 9, 1, 0, 0, 0]}, "not a number"),
+        ({"bbox": [10, float("nan"), 20, 30]}, "NaN"),
+        ({"bbox": [10, 20, 30]}, "not four numbers"),
+        ({"image_id": 4}, "picture 4, which the file does not list"),
+        ({"iscrowd": 1}, "no person left"),
+    ],
+)
+def test_bad_annotations_are_refused(load, content, change, message):
+    content["annotations"][0].update(change)
+    with pytest.raises(UserError, match=message) as error:
+        load(content)
+    assert "annotations.json" in str(error.value)
+
+
+def test_bad_files_are_refused(load, content, tmp_path):
+    with pytest.raises(UserError, match="nowhere.json: no such file"):
+        load_coco(tmp_path / "nowhere.json", tmp_path)
+    (tmp_path / "cut.json").write_text(json.dumps(content)[:100])
+    with pytest.raises(UserError, match="cut.json: not valid JSON"):
+        load_coco(tmp_path / "cut.json", tmp_path)
+    (tmp_path / "list.json").write_text("[]")
+    with pytest.raises(UserError, match="not a COCO annotation file"):
+        load_coco(tmp_path / "list.json", tmp_path)
+    with pytest.raises(UserError, match="no category lists keypoints"):
+        load({**content, "categories": [{"id": 7, "name": "cat"}]})
+    with pytest.raises(UserError, match="used twice"):
+        load({**content, "annotations": content["annotations"] * 2})
+    with pytest.raises(UserError, match="no person left"):
+        load({**content, "annotations": []})
+    content["images"].append({"id": 4, "file_name": "b.png", "height": 40, "width": 60})
+    content["annotations"].append({**content["annotations"][0], "id": 12, "image_id": 4})
+    with pytest.raises(UserError, match=r"b.png: no such picture \(1 of the 2 "):
+        load(content)
+
+
+def test_detections(load, content):
+    box = {"image_id": 3, "category_id": 7, "bbox": [-5, -5, 30, 20], "score": 0.5}
+    detections = [box, {**box, "bbox": [70, 0, 5, 5]}, {**box, "category_id": 1}, {**box, "score": 0.1}]
+    records = load(content, detections, score_threshold=0.2)
+    (record,) = records.records
+    np.testing.assert_allclose(record.center_xy, [10, 5])  # not clipped
+    assert records.notes == {
+        "box of no area or outside the picture": 1, "another category": 1, "score below 0.2": 1,
+    }  # fmt: skip
+    with pytest.raises(UserError, match="detection number 1 belongs to picture 99"):
+        load(content, [box, {**box, "image_id": 99}])
+    with pytest.raises(UserError, match="NaN"):
+        load(content, [{**box, "bbox": [0, 0, float("nan"), 5]}])
+    with pytest.raises(UserError, match="no finite 'score'"):
+        load(content, [{key: value for key, value in box.items() if key != "score"}])
+    with pytest.raises(UserError, match="not a list of detections"):
+        load(content, {"annotations": []})
+
+
+def test_picture_list_without_annotations_serves_detections(load, content):
+    """image_info_test-dev2017.json: categories without joints, no annotations."""
+    del content["annotations"]
+    content["categories"] = [{"id": 1, "name": "person"}, {"id": 2, "name": "bicycle"}]
+    records = load(content, [{"image_id": 3, "category_id": 1, "bbox": [1, 2, 30, 20], "score": 0.5}])
+    assert records.skeleton is COCO
+    with pytest.raises(UserError, match="no category lists keypoints"):
+        load(content)

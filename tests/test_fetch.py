@@ -1,0 +1,412 @@
+"""Downloads that are cut, wrong or too big, against a real local server; archives that want out of their folder."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import stat
+import tarfile
+import threading
+import zipfile
+from collections import namedtuple
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from lgmpose.datasets import fetch as fetch_module
+from lgmpose.datasets import prepare
+from lgmpose.datasets.fetch import HASH_FILE, check_or_record_sha256, extract, fetch
+from lgmpose.errors import UserError
+
+CONTENT = np.random.default_rng(0).bytes(3_000_000)
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Server:
+    """Serves CONTENT; can cut connections, ignore ranges, or answer with an error."""
+
+    def __init__(self):
+        self.requests: list[str | None] = []  # the Range header of each
+        self.cut_after: list[int] = []  # for the next requests: bytes before the connection is dropped
+        self.ranges, self.status, self.content = True, 200, CONTENT
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                server.answer(self)
+
+            def log_message(self, *arguments):
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}/file.bin"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+    def answer(self, handler: BaseHTTPRequestHandler):
+        wanted = handler.headers.get("Range")
+        self.requests.append(wanted)
+        if self.status != 200:
+            handler.send_error(self.status)
+            return
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.ranges else 0
+        total = len(self.content)
+        if start >= total:
+            handler.send_response(416)
+            handler.send_header("Content-Range", f"bytes */{total}")
+            handler.end_headers()
+            return
+        handler.send_response(206 if start else 200)
+        if start:
+            handler.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
+        handler.send_header("Content-Length", str(total - start))
+        handler.end_headers()
+        body = self.content[start:]
+        if self.cut_after:
+            body = body[: self.cut_after.pop(0)]
+        handler.wfile.write(body)
+
+    def close(self):
+        self.http.shutdown()
+        self.http.server_close()
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    yield server
+    server.close()
+
+
+def quick_fetch(*arguments, **options):
+    return fetch(*arguments, wait_s=0.001, progress=False, **options)
+
+
+def test_whole_file(server, tmp_path):
+    target = tmp_path / "deep" / "file.bin"
+    assert quick_fetch(server.url, target, size=len(CONTENT), sha256=SHA256.upper()) == target
+    assert target.read_bytes() == CONTENT
+    assert sorted(path.name for path in target.parent.iterdir()) == sorted([HASH_FILE, "file.bin"])
+    assert (target.parent / HASH_FILE).read_text() == f"{SHA256}  file.bin\n"
+    quick_fetch(server.url, target)  # there already
+    assert len(server.requests) == 1
+
+
+def test_cut_connections_are_resumed(server, tmp_path):
+    server.cut_after = [1_000_000, 1_500_000]
+    quick_fetch(server.url, tmp_path / "file.bin", sha256=SHA256, retries=0)
+    assert (tmp_path / "file.bin").read_bytes() == CONTENT
+    assert server.requests[0] is None
+    starts = [int(wanted.removeprefix("bytes=").rstrip("-")) for wanted in server.requests[1:]]
+    assert 0 < starts[0] < starts[1] <= 2_500_000
+
+
+def test_interrupted_program_goes_on_where_it_stopped(server, tmp_path):
+    (tmp_path / "file.bin.part").write_bytes(CONTENT[:2_000_000])
+    quick_fetch(server.url, tmp_path / "file.bin", sha256=SHA256)
+    assert server.requests == ["bytes=2000000-"]
+    assert (tmp_path / "file.bin").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("size", [None, len(CONTENT)])
+def test_complete_part_is_only_renamed(server, tmp_path, size):
+    (tmp_path / "file.bin.part").write_bytes(CONTENT)
+    quick_fetch(server.url, tmp_path / "file.bin", size=size, sha256=SHA256)
+    assert (tmp_path / "file.bin").read_bytes() == CONTENT
+    assert len(server.requests) == (1 if size is None else 0)
+
+
+def test_part_of_another_file_is_replaced(server, tmp_path):
+    (tmp_path / "file.bin.part").write_bytes(bytes(len(CONTENT) + 1))
+    quick_fetch(server.url, tmp_path / "file.bin", sha256=SHA256)
+    assert (tmp_path / "file.bin").read_bytes() == CONTENT
+
+
+def test_server_without_ranges(server, tmp_path):
+    server.ranges = False
+    (tmp_path / "file.bin.part").write_bytes(b"x" * 1000)
+    quick_fetch(server.url, tmp_path / "file.bin", sha256=SHA256)
+    assert (tmp_path / "file.bin").read_bytes() == CONTENT
+
+
+def test_gives_up_and_keeps_what_it_has(server, tmp_path):
+    server.cut_after = [500_000] + [0] * 3
+    with pytest.raises(UserError, match="broke off 3 times in a row .*go on from 500000 bytes"):
+        quick_fetch(server.url, tmp_path / "file.bin", retries=2)
+    assert (tmp_path / "file.bin.part").read_bytes() == CONTENT[:500_000]
+    assert not (tmp_path / "file.bin").exists()
+
+
+def test_server_gone(tmp_path):
+    server = Server()
+    server.close()
+    with pytest.raises(UserError, match="broke off 2 times"):
+        quick_fetch(server.url, tmp_path / "file.bin", retries=1)
+
+
+def test_refusal_is_not_repeated(server, tmp_path):
+    server.status = 404
+    with pytest.raises(UserError, match="answers 404"):
+        quick_fetch(server.url, tmp_path / "file.bin")
+    assert len(server.requests) == 1
+    server.status = 503
+    with pytest.raises(UserError, match="answers 503"):
+        quick_fetch(server.url, tmp_path / "file.bin", retries=2)
+    assert len(server.requests) == 4
+
+
+def test_wrong_size(server, tmp_path):
+    with pytest.raises(UserError, match="3000000 bytes instead of 2999999"):
+        quick_fetch(server.url, tmp_path / "file.bin", size=len(CONTENT) - 1)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file.bin").write_bytes(b"old")
+    with pytest.raises(UserError, match="3 bytes instead of 3000000"):
+        quick_fetch(server.url, tmp_path / "file.bin", size=len(CONTENT))
+
+
+def test_wrong_hash(server, tmp_path):
+    with pytest.raises(UserError, match="SHA-256 .* instead of 0000"):
+        quick_fetch(server.url, tmp_path / "file.bin", sha256="0" * 64)
+    assert list(tmp_path.iterdir()) == []  # so that the next try starts from nothing
+
+
+def test_recorded_hash_is_compared(server, tmp_path):
+    target = tmp_path / "file.bin"
+    quick_fetch(server.url, target)
+    target.write_bytes(CONTENT[:-1] + b"?")
+    with pytest.raises(UserError, match="SHA-256"):
+        quick_fetch(server.url, target)
+    target.unlink()
+    server.content = CONTENT[::-1]
+    with pytest.raises(UserError, match=f"instead of {SHA256}"):
+        quick_fetch(server.url, target)
+    assert not target.exists()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "file.bin").write_bytes(b"another")
+    with pytest.raises(UserError, match="SHA-256"):
+        check_or_record_sha256(elsewhere / "file.bin", record_in=tmp_path)
+
+
+DiskUsage = namedtuple("DiskUsage", "total used free")
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: DiskUsage(10**9, 10**9 - 10**6, 10**6))
+
+
+def test_full_disk_stops_a_download_before_it_starts(server, tmp_path, full_disk):
+    with pytest.raises(UserError, match="0.00 GB needed but 0.00 GB free"):
+        quick_fetch(server.url, tmp_path / "file.bin")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_disk_that_fills_up_keeps_the_part(server, tmp_path, monkeypatch):
+    class FullFile(io.FileIO):
+        def write(self, data):
+            if self.tell() >= 1_000_000:
+                raise OSError(28, "No space left on device")
+            return super().write(data[:1_000_000])
+
+    monkeypatch.setattr(fetch_module, "open", FullFile, raising=False)
+    with pytest.raises(UserError, match="file.bin.part: cannot be written .No space left"):
+        quick_fetch(server.url, tmp_path / "file.bin")
+    assert not (tmp_path / "file.bin").exists()
+    assert (tmp_path / "file.bin.part").stat().st_size == 1_000_000
+
+
+def make_zip(path, members: dict[str, bytes], link: str | None = None):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+        if link:
+            info = zipfile.ZipInfo(link)
+            info.create_system, info.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+            archive.writestr(info, "/etc")
+    return path
+
+
+def make_tar(path, members: dict[str, bytes], link: str | None = None, kind: bytes = tarfile.SYMTYPE):
+    with tarfile.open(path, "w:gz") as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+        if link:
+            info = tarfile.TarInfo(link)
+            info.type, info.linkname = kind, "/etc"
+            archive.addfile(info)
+    return path
+
+
+MAKERS = pytest.mark.parametrize(("make", "name"), [(make_zip, "a.zip"), (make_tar, "a.tar.gz")])
+
+
+def files_below(folder) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@MAKERS
+def test_extract(make, name, tmp_path):
+    archive = make(tmp_path / name, {"images/a.jpg": b"aaa", "images/deep/b.jpg": b"bbbb", "joints.mat": b""})
+    out = tmp_path / "out"
+    files = extract(archive, out, progress=False)
+    assert files == [out / "images/a.jpg", out / "images/deep/b.jpg", out / "joints.mat"]
+    assert files_below(out) == ["images/a.jpg", "images/deep/b.jpg", "joints.mat"]
+    assert (out / "images/deep/b.jpg").read_bytes() == b"bbbb"
+    # An interrupted extraction goes on: what has its size is kept, the rest written.
+    (out / "images/a.jpg").write_bytes(b"AAA")
+    (out / "images/deep/b.jpg").write_bytes(b"b")
+    assert extract(archive, out, progress=False) == files
+    assert (out / "images/a.jpg").read_bytes() == b"AAA"
+    assert (out / "images/deep/b.jpg").read_bytes() == b"bbbb"
+
+
+@MAKERS
+@pytest.mark.parametrize(
+    "member", ["../evil", "a/../../evil", "/tmp/evil", "C:\\evil", "..\\evil", "a/../../out_beside/evil"]
+)
+def test_members_outside_are_refused(make, name, member, tmp_path):
+    archive = make(tmp_path / name, {"good": b"1", member: b"2"})
+    with pytest.raises(UserError, match="would be written outside .*nothing was unpacked"):
+        extract(archive, tmp_path / "out", progress=False)
+    assert files_below(tmp_path) == [name]
+
+
+@MAKERS
+def test_links_are_refused(make, name, tmp_path):
+    archive = make(tmp_path / name, {"good": b"1"}, link="images")
+    with pytest.raises(UserError, match="'images' is a link; nothing was unpacked"):
+        extract(archive, tmp_path / "out", progress=False)
+    assert files_below(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
+def test_other_kinds_are_refused(kind, tmp_path):
+    archive = make_tar(tmp_path / "a.tar.gz", {"good": b"1"}, link="odd", kind=kind)
+    with pytest.raises(UserError, match="'odd' is .*nothing was unpacked"):
+        extract(archive, tmp_path / "out", progress=False)
+
+
+@MAKERS
+def test_link_already_in_the_folder_is_not_followed(make, name, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out" / "images").symlink_to(tmp_path / "elsewhere")
+    archive = make(tmp_path / name, {"images/a.jpg": b"1"})
+    with pytest.raises(UserError, match="outside"):
+        extract(archive, tmp_path / "out", progress=False)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@MAKERS
+def test_damaged_archives(make, name, tmp_path):
+    archive = make(tmp_path / name, {"a.bin": CONTENT[:200_000], "b.bin": CONTENT[200_000:300_000]})
+    whole = archive.read_bytes()
+    archive.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="fetch it again"):
+        extract(archive, tmp_path / "out", progress=False)
+    assert not (tmp_path / "out" / "b.bin").exists()
+    damaged = bytearray(whole)
+    damaged[1000:1010] = bytes(10)
+    archive.write_bytes(damaged)
+    with pytest.raises(UserError, match="fetch it again"):
+        extract(archive, tmp_path / "out2", progress=False)
+    archive.write_bytes(b"<html>not found</html>")
+    with pytest.raises(UserError, match="not a zip or tar archive"):
+        extract(archive, tmp_path / "out3", progress=False)
+    with pytest.raises(UserError, match="no such file"):
+        extract(tmp_path / "nowhere.zip", tmp_path / "out", progress=False)
+
+
+@MAKERS
+def test_full_disk_stops_unpacking_before_it_starts(make, name, tmp_path, full_disk):
+    archive = make(tmp_path / name, {"a.bin": CONTENT})
+    with pytest.raises(UserError, match="GB free"):
+        extract(archive, tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def tiny_coco(tmp_path, monkeypatch):
+    """Official archives of a COCO whose val2017 has two pictures."""
+    person = {"id": 1, "name": "person", "keypoints": ["head", "foot"]}
+    content = {
+        "categories": [person],
+        "images": [{"id": i, "file_name": f"{i}.jpg", "height": 40, "width": 60} for i in (1, 2)],
+        "annotations": [
+            {"id": i, "image_id": i, "category_id": 1, "bbox": [1, 2, 30, 20], "keypoints": [3, 4, 2, 5, 6, 1]}
+            for i in (1, 2)
+        ],
+    }
+    downloads = tmp_path / "downloads"
+    downloads.mkdir()
+    annotations = {"annotations/person_keypoints_val2017.json": json.dumps(content).encode()}
+    make_zip(downloads / "annotations_trainval2017.zip", annotations)
+    make_zip(downloads / "val2017.zip", {"val2017/1.jpg": b"1", "val2017/2.jpg": b"2"})
+    monkeypatch.setitem(prepare.COCO_COUNTS, "val2017", 2)
+    return downloads
+
+
+def test_prepare_coco(tiny_coco, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = ["--out", str(out), "--from", str(tiny_coco), "--split", "val2017"]
+    assert prepare.main("coco", "", arguments) == 0
+    assert "val2017: 2 persons in 2 pictures; left out: none" in capsys.readouterr().out
+    assert set(os.listdir(out)) == {"annotations", "val2017", HASH_FILE}
+    # A half-unpacked folder is completed; without the archive, the missing picture is named.
+    (out / "val2017" / "2.jpg").unlink()
+    assert prepare.main("coco", "", arguments) == 0
+    (out / "val2017" / "2.jpg").unlink()
+    (tiny_coco / "val2017.zip").unlink()
+    assert prepare.main("coco", "", arguments) == 2
+    assert "2.jpg: no such picture (1 of the 2 " in capsys.readouterr().err
+    # The unpacked layout is used in place.
+    (out / "val2017" / "2.jpg").touch()
+    records = prepare.prepare_coco(tmp_path / "new", sources=[out], splits=["val2017"])
+    assert records["val2017"].records[0].image == str(out / "val2017" / "1.jpg")
+
+
+def test_prepare_says_what_is_missing_and_where_it_is(tiny_coco, tmp_path, capsys):
+    for dataset, names in {
+        "coco": ("annotations_trainval2017.zip", "train2017.zip", "val2017.zip", "cocodataset.org", "--download"),
+        "mpii": ("mpii_human_pose_v1_u12_2.zip", "mpii_human_pose_v1.tar.gz", "human-pose.mpi-inf.mpg.de"),
+        "lspet": ("lspet_dataset.zip", "sam.johnson.io/research/lspet.html"),
+    }.items():
+        assert prepare.main(dataset, "", ["--out", str(tmp_path / "nothing")]) == 2
+        message = capsys.readouterr().err
+        assert message.startswith("error: ")
+        for name in names:
+            assert name in message
+        assert prepare.main(dataset, "", ["--from", str(tmp_path / "nowhere")]) == 2
+        assert "nowhere: no such file or folder" in capsys.readouterr().err
+    assert not (tmp_path / "nothing").exists()
+    wrong = ["--out", str(tmp_path / "out"), "--from", str(tiny_coco), "--split", "val2017"]
+    assert prepare.main("coco", "", [*wrong, "--sha256", f"val2017.zip={'0' * 64}"]) == 2
+    assert "val2017.zip: SHA-256" in capsys.readouterr().err
+    assert prepare.main("coco", "", [*wrong, "--sha256", "val2017.zip"]) == 2
+
+
+def test_prepare_coco_downloads(tiny_coco, server, tmp_path, monkeypatch):
+    """The pictures' archive comes from the server, cut once on the way."""
+    server.content, server.cut_after = (tiny_coco / "val2017.zip").read_bytes(), [50]
+    (tiny_coco / "val2017.zip").unlink()
+    monkeypatch.setattr(fetch_module.time, "sleep", lambda seconds: None)
+    archive = prepare.Archive("val2017.zip", server.url, prepare.COCO_PAGE)
+    monkeypatch.setitem(prepare.COCO_PICTURES, "val2017", archive)
+    records = prepare.prepare_coco(
+        tmp_path / "out", sources=[tiny_coco], splits=["val2017"], download=True, progress=False
+    )
+    assert len(records["val2017"]) == 2
+    assert len(server.requests) == 2
+
+
+def test_prepare_lspet_takes_the_real_zip_in_place(shared_data, tmp_path):
+    records = prepare.prepare_lspet(tmp_path / "out", sources=[shared_data / "lspet_dataset.zip"])
+    assert len(records["val"]) == 500
+    assert len(records["train"]) + len(records["val"]) <= 9_000
+    assert os.listdir(tmp_path / "out") == [HASH_FILE]
