@@ -1,13 +1,11 @@
-"""Prepares COCO: fetches or takes the official files, unpacks and verifies them.
+"""Prepares COCO: fetches or takes the official files, unpacks and verifies them; the same as ``lgmpose data coco``.
 
-Usage: python data_scripts/coco.py --out data/coco --from DOWNLOADS
+Usage: python data_scripts/coco.py --help
 """
-
-from __future__ import annotations
 
 import sys
 
-from lgmpose.datasets import prepare
+from lgmpose.cli import main
 
 if __name__ == "__main__":
-    sys.exit(prepare.main("coco", __doc__))
+    sys.exit(main(["data", "coco", *sys.argv[1:]]))

@@ -1,13 +1,11 @@
-"""Prepares LSPET: fetches or takes the official zip and verifies it.
+"""Prepares LSPET: fetches or takes the official zip and verifies it; the same as ``lgmpose data lspet``.
 
-Usage: python data_scripts/lspet.py --out data/lspet --from lspet_dataset.zip
+Usage: python data_scripts/lspet.py --help
 """
-
-from __future__ import annotations
 
 import sys
 
-from lgmpose.datasets import prepare
+from lgmpose.cli import main
 
 if __name__ == "__main__":
-    sys.exit(prepare.main("lspet", __doc__))
+    sys.exit(main(["data", "lspet", *sys.argv[1:]]))

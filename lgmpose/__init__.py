@@ -1,0 +1,35 @@
+"""LGM-Pose: a lightweight pose network rebuilt from its paper, with everything to train, measure and use it.
+
+>>> import lgmpose
+>>> poses = lgmpose.Predictor()("photo.jpg")
+
+Names are imported when they are first used, so that ``import lgmpose`` and the command line's help cost no torch.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "LGMPose": "lgmpose.model",
+    "LGMPoseConfig": "lgmpose.config",
+    "Predictor": "lgmpose.predict",
+    "TrainConfig": "lgmpose.recipe",
+    "UserError": "lgmpose.errors",
+    "create_model": "lgmpose.zoo",
+    "list_models": "lgmpose.zoo",
+    "load_weights": "lgmpose.zoo",
+    "profile": "lgmpose.profiling",
+}
+
+__all__ = [*_HOMES, "__version__"]
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lgmpose' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,7 +1,7 @@
 """What LGM-Pose is made of: one frozen dataclass and the named variants.
 
-Every value says where it comes from: ``paper`` (stated in the text or a table) or ``recovered`` (the paper's figure that
-holds it is not in its text; found by search among the networks that cost what the paper's eight rows say).
+Every value says where it comes from: ``paper`` (stated in the text or a table) or ``recovered`` (the
+paper's figure that holds it is not in its text; found by search among the networks that cost what its eight rows say).
 """
 
 from __future__ import annotations
@@ -87,4 +87,5 @@ VARIANTS = {
     "lgm-pose-coco-256x192": LGMPoseConfig((256, 192), 17),  # Table 1
     "lgm-pose-coco-384x288": LGMPoseConfig((384, 288), 17),  # Tables 1 and 2
     "lgm-pose-mpii-256x256": LGMPoseConfig((256, 256), 16),  # Tables 3, 4 and 5
+    "lgm-pose-lspet-128x128": LGMPoseConfig((128, 128), 14),  # ours: small enough to train on two CPU cores
 }

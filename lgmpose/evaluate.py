@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from lgmpose.codecs import StandardCodec
+from lgmpose.codecs import StandardCodec, make_codec
+from lgmpose.datasets import load_records
 from lgmpose.datasets.crops import CropDataset
 from lgmpose.datasets.records import RecordSet
+from lgmpose.errors import UserError
 from lgmpose.geometry import fit_aspect, invert_matrix, transform_points
 from lgmpose.loader import choose_workers, make_loader, to_input
 from lgmpose.metrics import (
@@ -27,10 +29,12 @@ from lgmpose.metrics import (
     rescore,
     torso_size,
 )
+from lgmpose.runtime import choose_device, tune_allocator
 from lgmpose.skeletons import Skeleton
 from lgmpose.weights_io import write_atomically
+from lgmpose.zoo import DEFAULT_WEIGHTS, codec_of, load_weights, skeleton_of, weights_hash
 
-__all__ = ["Evaluation", "Predictions", "evaluate", "heatmaps_of", "predict_records"]
+__all__ = ["Evaluation", "Predictions", "evaluate", "evaluate_weights", "heatmaps_of", "predict_records"]
 
 OKS_NMS_THRESHOLD = 0.9  # HRNet's, on detector boxes
 JOINT_SCORE_THRESHOLD = 0.2  # joints below it do not count in a person's score
@@ -135,7 +139,9 @@ class Evaluation:
         """A few lines for people: conditions, figures with intervals, a table of joints."""
         lines = ["  ".join(f"{name}: {value}" for name, value in self.conditions.items())]
         for name, value in self.figures.items():
-            low_high = "  (95 % interval {:.2f} … {:.2f})".format(*self.intervals[name]) if name in self.intervals else ""
+            low_high = ""
+            if name in self.intervals:
+                low_high = "  (95 % interval {:.2f} … {:.2f})".format(*self.intervals[name])
             shown = f"{value:.4f}" if name.startswith(("AP", "AR")) else f"{value:.2f} %"
             lines.append(f"{name:10} {'–' if value == -1 else shown}{low_high}")
         if self.per_joint:
@@ -150,7 +156,9 @@ class Evaluation:
     @property
     def headline(self) -> str:
         """The figure to judge a network by: AP where there is one, PCKh@0.5 on MPII, else PCK@0.2."""
-        order = ("AP", "PCKh@0.5", "PCK@0.2") if self.conditions["skeleton"] == "mpii-16" else ("AP", "PCK@0.2", "PCKh@0.5")
+        order = ("AP", "PCK@0.2", "PCKh@0.5")
+        if self.conditions["skeleton"] == "mpii-16":
+            order = ("PCKh@0.5",)
         return next(name for name in order if name in self.figures)
 
     def as_json(self) -> dict:
@@ -253,3 +261,63 @@ def _coco_persons(
             keep.extend(of_image[kept])
     image_ids = [records[i].image_id for i in keep]
     return coco_results(image_ids, predictions.keypoints_xy[keep], predictions.scores[keep], scores[keep])
+
+
+def evaluate_weights(
+    data: str,
+    weights: str | Path | None,
+    *,
+    split: str = "val",
+    annotations: str | None = None,
+    detections: str | None = None,
+    codec_name: str | None = None,
+    image_hw: tuple[int, int] | None = None,
+    flip_test: bool = True,
+    limit: int | None = None,
+    bad_images: str = "refuse",
+    batch_size: int = 32,
+    workers: int | None = None,
+    device: str = "auto",
+    results_file: str | Path | None = None,
+    json_file: str | Path | None = None,
+    sheet_file: str | Path | None = None,
+) -> Evaluation:
+    """What ``lgmpose eval`` does; prints the figures with their conditions. See its help for the arguments.
+
+    Raises:
+        UserError: bad weights or data, or data of another skeleton than the weights'.
+    """
+    tune_allocator()
+    record_set = load_records(data, split, detections=detections, annotations=annotations)
+    path = Path(weights or DEFAULT_WEIGHTS)
+    net, card = load_weights(path)
+    skeleton = skeleton_of(card)
+    if skeleton != record_set.skeleton:
+        raise UserError(
+            f"{path}: weights for skeleton {skeleton.name}, but {record_set.name} has {record_set.skeleton.name}: "
+            "their joints cannot be compared"
+        )
+    if image_hw is not None and tuple(image_hw) != net.config.image_hw:
+        try:
+            net = net.resized(image_hw)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+    if limit is not None:
+        record_set = record_set.subset(range(min(limit, len(record_set))))
+    codec = codec_of(card, net.config.image_hw)
+    if codec_name is not None:
+        codec = make_codec(codec_name, net.config.image_hw, codec.sigma)
+    net = net.to(choose_device(device), memory_format=torch.channels_last)
+    evaluation = evaluate(
+        net, record_set, codec, flip_test=flip_test, batch_size=batch_size, workers=workers, bad_images=bad_images,
+        results_file=results_file,
+    )  # fmt: skip
+    print(f"weights: {path.name} (sha256 {weights_hash(path)})  {evaluation.as_text()}")
+    if json_file is not None:
+        content = {"weights": path.name, "sha256": weights_hash(path), **evaluation.as_json()}
+        write_atomically(json_file, json.dumps(content, indent=1).encode())
+    if sheet_file is not None:
+        from lgmpose.plots import save_extremes
+
+        save_extremes(record_set, evaluation.predictions, sheet_file)
+    return evaluation

@@ -15,7 +15,7 @@ def make_activation(name: str) -> nn.Module:
 class ConvNormAct(nn.Sequential):
     """Convolution without bias → BatchNorm → activation; (B, C_in, H, W) → (B, C_out, H/s, W/s).
 
-    ``activation=None`` leaves the activation out; ``transposed`` makes the 2 × 2, stride 2 deconvolution of the decoder,
+    ``activation=None`` leaves the activation out; ``transposed`` makes the decoder's 2 × 2, stride 2 deconvolution,
     (B, C_in, H, W) → (B, C_out, 2H, 2W).
     """
 

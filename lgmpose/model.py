@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lgmpose.ablations import MobileViTBlock, make_fusion
-from lgmpose.config import VARIANTS, LGMPoseConfig, Stage
+from lgmpose.config import LGMPoseConfig, Stage
 from lgmpose.layers import ConvNormAct, InvertedResidual
-from lgmpose.modules import LARM, MobileViM, MLPBlock
+from lgmpose.modules import LARM, MLPBlock, MobileViM
 
-__all__ = ["LGMPose", "create_model", "list_models"]
+__all__ = ["LGMPose"]
 
 
 class LGMPose(nn.Module):
@@ -88,8 +88,8 @@ class LGMPose(nn.Module):
         for name, module in self.named_modules():
             if isinstance(module, LARM):
                 target = other.get_submodule(name)
-                resampled = _resample_mlp(module.between_patches, target.between_patches, module.grid_hw, target.grid_hw)
-                state.update({f"{name}.between_patches.{key}": value for key, value in resampled.items()})
+                new = _resample_mlp(module.between_patches, target.between_patches, module.grid_hw, target.grid_hw)
+                state.update({f"{name}.between_patches.{key}": value for key, value in new.items()})
         other.load_state_dict(state)
         return other.to(self.head.weight.device, self.head.weight.dtype).train(self.training)
 
@@ -146,9 +146,8 @@ def _resample_mlp(
     belongs to no patch, so units are not resampled: a larger grid keeps target's fresh units with outgoing weights 0
     (the function stays as it is, and they can learn), a smaller one keeps those that matter most.
     """
-    up, down = _grid_resampler(from_hw, to_hw).to(source.norm.weight), _grid_resampler(to_hw, from_hw).to(
-        source.norm.weight
-    )
+    up = _grid_resampler(from_hw, to_hw).to(source.norm.weight)
+    down = _grid_resampler(to_hw, from_hw).to(source.norm.weight)
     state = {key: value.clone() for key, value in target.state_dict().items()}
     if from_hw == to_hw:
         return {key: value.clone() for key, value in source.state_dict().items()}
@@ -161,23 +160,3 @@ def _resample_mlp(
     state["project.weight"][:, : len(kept)] = up @ source.project.weight[:, kept]
     state["project.bias"] = up @ source.project.bias
     return {key: value.detach() for key, value in state.items()}
-
-
-def list_models() -> list[str]:
-    """Names that ``create_model`` takes."""
-    return list(VARIANTS)
-
-
-def create_model(name: str, **changes) -> LGMPose:
-    """Builds a named network with fresh weights.
-
-    Args:
-        name: one of ``list_models()``.
-        **changes: fields of ``LGMPoseConfig`` to change, e.g. ``num_keypoints=14, image_hw=(128, 128)``.
-
-    Raises:
-        ValueError: unknown name or field.
-    """
-    if name not in VARIANTS:
-        raise ValueError(f"no model {name!r}; there are {', '.join(VARIANTS)}")
-    return LGMPose(VARIANTS[name].with_(**changes))

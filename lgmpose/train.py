@@ -7,13 +7,14 @@ A run is a folder: ``config.json``, ``loss.csv`` (one row a step), ``log.csv`` (
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import math
 import os
 import signal
 import time
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,84 +27,19 @@ from tqdm.auto import tqdm
 
 from lgmpose.codecs import make_codec
 from lgmpose.datasets import load_records
-from lgmpose.datasets.crops import Augmentation, CropDataset
+from lgmpose.datasets.crops import CropDataset
 from lgmpose.datasets.records import RecordSet
 from lgmpose.errors import UserError
 from lgmpose.evaluate import Evaluation, evaluate
 from lgmpose.loader import EpochSampler, choose_workers, make_loader, to_input
-from lgmpose.model import LGMPose, create_model
+from lgmpose.model import LGMPose
 from lgmpose.plots import save_curve
+from lgmpose.recipe import MACHINE_FIELDS, TrainConfig, learning_rate
 from lgmpose.runtime import choose_device, tune_allocator
 from lgmpose.weights_io import read_tensors, write_atomically, write_tensors
-from lgmpose.zoo import load_weights, save_weights
+from lgmpose.zoo import create_model, load_weights, save_weights
 
-__all__ = ["TrainConfig", "heatmap_loss", "learning_rate", "train"]
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Everything that decides what a run computes. Defaults: what the paper states, else SimpleBaseline's."""
-
-    data: str = "synthetic"  # see lgmpose.datasets.DATA_HELP
-    annotations: str | None = None  # annotation file for training, if not in its usual place
-    val_annotations: str | None = None
-    model: str = "lgm-pose-coco-256x192"
-    image_hw: tuple[int, int] | None = None  # None: the model's own
-    model_options: dict[str, Any] = field(default_factory=dict)  # further fields of LGMPoseConfig
-    init_weights: str | None = None  # start from these (resized where needed) instead of from scratch
-
-    epochs: int = 260  # paper
-    batch_size: int = 32  # paper; over all processes together
-    optimizer: str = "adam"  # paper; or adamw
-    learning_rate: float = 1e-3  # paper
-    weight_decay: float = 0.0
-    schedule: str = "steps"  # paper; or cosine, to zero at the end
-    lr_steps: tuple[int, ...] = (200, 240)  # paper: epochs from which the rate is a tenth, a hundredth
-    warmup_steps: int = 0
-    ema_decay: float = 0.0  # 0: none; else the weights' running average is evaluated and shipped
-    clip_grad_norm: float = 0.0  # 0: none
-
-    codec: str = "standard"  # or dark, udp
-    sigma: float | None = None  # None: 2, or 3 from 384 rows on
-    augmentation: Augmentation = Augmentation()
-    bad_images: str = "refuse"  # or skip, counted
-
-    seed: int = 0
-    eval_every: int = 1  # epochs
-    flip_test: bool = True  # in the evaluations
-    workers: int | None = None  # None: chosen for this machine
-    device: str = "auto"
-    precision: str = "fp32"  # or bf16 (autocast)
-    sync_batchnorm: bool = False  # BatchNorm over all processes' pictures; GPUs only
-    checkpoint_minutes: float = 2.0  # besides one at the end of every epoch
-
-    def __post_init__(self):
-        for name, allowed in (
-            ("optimizer", ("adam", "adamw")),
-            ("schedule", ("steps", "cosine")),
-            ("precision", ("fp32", "bf16")),
-            ("bad_images", ("refuse", "skip")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise UserError(f"{name} {getattr(self, name)!r}: choose {' or '.join(allowed)}")
-        if self.epochs < 1 or self.batch_size < 1 or self.eval_every < 1:
-            raise UserError("epochs, batch_size and eval_every must be at least 1")
-
-    def as_dict(self) -> dict[str, Any]:
-        return json.loads(json.dumps(asdict(self)))
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
-        """The inverse of ``as_dict``."""
-        values = dict(values)
-        values["image_hw"] = tuple(values["image_hw"]) if values["image_hw"] else None
-        values["lr_steps"] = tuple(values["lr_steps"])
-        values["augmentation"] = Augmentation(**values["augmentation"])
-        return cls(**values)
-
-
-# Fields that change how a run is computed, but not what: a resumed run may have others.
-_MACHINE_FIELDS = ("workers", "device", "checkpoint_minutes")
+__all__ = ["Run", "heatmap_loss", "train"]
 
 
 def heatmap_loss(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor:
@@ -115,16 +51,6 @@ def heatmap_loss(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor:
         weights: (B, K).
     """
     return 0.5 * ((predicted - target).square() * weights[..., None, None]).mean()
-
-
-def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
-    """The rate of one step (0-based over the whole run)."""
-    total = config.epochs * steps_per_epoch
-    if config.schedule == "cosine":
-        rate = config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(step / total, 1.0)))
-    else:
-        rate = config.learning_rate * 0.1 ** sum(step // steps_per_epoch >= epoch for epoch in config.lr_steps)
-    return rate * min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else rate
 
 
 class Run:
@@ -246,7 +172,9 @@ class _StopRequest:
             signal.signal(number, handler)
 
 
-def train(config: TrainConfig, run_dir: str | Path, *, resume: bool = False, progress: bool = True) -> Evaluation | None:
+def train(
+    config: TrainConfig, run_dir: str | Path, *, resume: bool = False, progress: bool = True
+) -> Evaluation | None:
     """Trains, or goes on training, in ``run_dir``.
 
     Under ``torchrun`` every process trains on its share of each batch (DistributedDataParallel); process 0 alone logs,
@@ -305,18 +233,17 @@ def _join_processes(config: TrainConfig) -> tuple[int, int]:
 
 
 def _make_network(config: TrainConfig, train_set: RecordSet) -> LGMPose:
-    options = dict(config.model_options) | {"num_keypoints": train_set.skeleton.num_keypoints}
-    if config.image_hw is not None:
-        options["image_hw"] = config.image_hw
     try:
-        net = create_model(config.model, **options)
-    except (ValueError, TypeError) as error:
+        net = create_model(
+            config.model, num_keypoints=train_set.skeleton.num_keypoints, **config.network_options()
+        )
+    except ValueError as error:
         raise UserError(str(error)) from error
     if config.init_weights is not None:
         start, _ = load_weights(config.init_weights)
         start = start if start.config.image_hw == net.config.image_hw else start.resized(net.config.image_hw)
         if start.config != net.config:
-            raise UserError(f"{config.init_weights}: weights of another network than {config.model} {options}")
+            raise UserError(f"{config.init_weights}: weights of another network than {config.model} with these options")
         net.load_state_dict(start.state_dict())
     return net
 
@@ -325,7 +252,7 @@ def _check_same_run(config: TrainConfig, checkpoint: Path) -> None:
     _, card = read_tensors(checkpoint)
     old = TrainConfig.from_dict(card["config"])
     for name, value in asdict(config).items():
-        if name not in _MACHINE_FIELDS and value != asdict(old)[name]:
+        if name not in MACHINE_FIELDS and value != asdict(old)[name]:
             raise UserError(
                 f"{checkpoint}: started with {name} = {asdict(old)[name]!r}, not {value!r}: a resumed run goes on with "
                 "its own settings"
@@ -379,8 +306,9 @@ def _train(
                     if rank == 0:
                         run.save(checkpoint)
                     raise UserError(
-                        f"{run_dir}: the loss became {loss} at step {run.step} (epoch {run.epoch + 1}); the state before "
-                        f"that step is saved in {checkpoint.name}. A lower --learning-rate or --clip-grad-norm 1 may help"
+                        f"{run_dir}: the loss became {loss} at step {run.step} (epoch {run.epoch + 1}); the state "
+                        f"before that step is saved in {checkpoint.name}. A lower --learning-rate or "
+                        "--clip-grad-norm 1 may help"
                     )
                 loss_log.write(run.step, run.epoch, f"{rate:.6g}", repr(loss))
                 run.step, run.epoch_step, run.epoch_loss = run.step + 1, run.epoch_step + 1, run.epoch_loss + loss
@@ -470,7 +398,8 @@ def _end_of_epoch(run: Run, val_set: RecordSet, codec, run_dir: Path, rate: floa
                 run_dir / "best.safetensors", net, val_set.skeleton, codec, evaluation=evaluation, training=training
             )
     _append_epoch(run_dir / "log.csv", row)
-    save_curve(run_dir / "log.csv", run_dir / "curve.png")
+    if importlib.util.find_spec("matplotlib"):  # comes with the extras; the log has the same figures
+        save_curve(run_dir / "log.csv", run_dir / "curve.png")
     if progress:
         figures = ", ".join(f"{k} {v:.2f}" for k, v in (evaluation.figures if evaluation else {}).items())
         left = run.seconds / run.step * (config.epochs - epoch) * (run.step / epoch)
@@ -520,8 +449,3 @@ class _CsvLog:
 def _duration(seconds: float) -> str:
     minutes = int(seconds // 60)
     return f"{minutes // 60}h{minutes % 60:02d}" if minutes >= 60 else f"{minutes}m{int(seconds % 60):02d}s"
-
-
-def quick_config(config: TrainConfig, **changes) -> TrainConfig:
-    """A copy with some fields changed."""
-    return replace(config, **changes)

@@ -1,15 +1,16 @@
-"""Networks with their weights: one safetensors file holds the tensors and the card that says how to use them."""
+"""Networks by name, and their weights: one safetensors file holds the tensors and the card that says how to use them."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lgmpose.codecs import StandardCodec, make_codec
+from lgmpose.config import VARIANTS, LGMPoseConfig
 from lgmpose.errors import UserError
 from lgmpose.model import LGMPose
 from lgmpose.skeletons import Skeleton
@@ -22,10 +23,56 @@ from lgmpose.weights_io import (
     write_tensors,
 )
 
-__all__ = ["DEFAULT_WEIGHTS", "codec_of", "load_weights", "save_weights", "skeleton_of", "weights_hash"]
+__all__ = [
+    "DEFAULT_WEIGHTS", "codec_of", "create_model", "list_models", "load_weights", "save_weights", "skeleton_of",
+    "weights_hash",
+]  # fmt: skip
 
-# The weights that come with the package: what `predict` and notebook 00 use unless told otherwise.
-DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "lgm-pose-lspet-128x128.safetensors"
+# The weights that come with the package, by model name; `predict` and notebook 00 use the first.
+SHIPPED = ("lgm-pose-lspet-128x128",)
+WEIGHTS_FOLDER = Path(__file__).parent / "weights"
+DEFAULT_WEIGHTS = WEIGHTS_FOLDER / f"{SHIPPED[0]}.safetensors"
+
+
+def list_models() -> list[str]:
+    """Names that ``create_model`` takes."""
+    return list(VARIANTS)
+
+
+def create_model(name: str, *, pretrained: bool | str | Path = False, **changes) -> LGMPose:
+    """Builds a named network.
+
+    Args:
+        name: one of ``list_models()``.
+        pretrained: True for the weights that ship with the package, or the path of a weights file; moved to another
+            input size where ``image_hw`` asks for one.
+        **changes: fields of ``LGMPoseConfig`` to change: ``num_keypoints=14, image_hw=(128, 128), fusion="dw1"`` …
+
+    Raises:
+        UserError: unknown name or field, a value the config refuses, or weights that do not fit.
+    """
+    if name not in VARIANTS:
+        raise UserError(f"no model {name!r}; there are {', '.join(VARIANTS)}")
+    unknown = sorted(changes.keys() - {field.name for field in fields(LGMPoseConfig)})
+    if unknown:
+        raise UserError(f"model {name} has no option {unknown[0]!r}")
+    try:
+        config = VARIANTS[name].with_(**changes)
+    except ValueError as error:
+        raise UserError(f"model {name}: {error}") from error
+    if not pretrained:
+        return LGMPose(config)
+    if pretrained is True and name not in SHIPPED:
+        raise UserError(
+            f"no weights of {name} ship with the package, only of {', '.join(SHIPPED)}; train them, or pass a file"
+        )
+    source = WEIGHTS_FOLDER / f"{name}.safetensors" if pretrained is True else Path(pretrained)
+    net, _ = load_weights(source, num_keypoints=config.num_keypoints)
+    if net.config.image_hw != config.image_hw:
+        net = net.resized(config.image_hw)
+    if net.config != config:
+        raise UserError(f"{source}: weights of another network than {name} with {changes}")
+    return net
 
 
 def save_weights(

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from lgmpose.cli import main
+from lgmpose.datasets import prepare
 from lgmpose.datasets.mpii import (
     MATCH_PX,
     VAL_LIST,
@@ -261,11 +263,30 @@ def test_split_says_who_is_missing_or_double(everybody):
         mpii_split([*everybody, copy.deepcopy(everybody[val[5]])])
 
 
+def test_preparation(everybody, release, tmp_path, monkeypatch, capsys):
+    """From the official file's name to lists in the standard order; the file's own content is stood in for."""
+    options = ["--out", str(tmp_path / "out"), "--from", str(release), "--from", str(tmp_path / "mpii")]
+    (tmp_path / "mpii" / "images").mkdir(parents=True)
+    assert main(["data", "mpii", *options]) == 2
+    assert "one.jpg" not in capsys.readouterr().out
+    _, val = mpii_split(everybody)
+    chosen = sorted(val) + [index for index in range(50) if index not in val]
+    entries = [everybody[index] for index in chosen]
+    for entry in entries:
+        (tmp_path / "mpii" / "images" / entry["image"]).touch()
+    monkeypatch.setattr(prepare, "convert_mpii_mat", lambda path: (entries, {"test picture": 1}))
+    assert main(["data", "mpii", *options]) == 0
+    assert "mpii val: 2,958 persons" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "mpii_val.json").read_text()) == [everybody[index] for index in val]
+    scored = load_mpii(tmp_path / "out" / "mpii_all.json", tmp_path / "mpii" / "images", split="val")
+    assert [record.id for record in scored.records] == [entries.index(everybody[index]) for index in val]
+
+
 def test_list_is_derived_anew(shared_data, tmp_path):
     sample = shared_data / "mpii_sample"
     out = tmp_path / "list.csv"
     command = [
-        sys.executable, str(REPOSITORY / "data_scripts" / "mpii.py"), "derive-split", "--truth",
+        sys.executable, str(REPOSITORY / "data_scripts" / "derive_mpii_split.py"), "--truth",
         str(sample / "val_truth_2958.mat"), "--joints", str(sample / "joints_a.csv"), str(sample / "joints_b.csv"),
         "--out", str(out),
     ]  # fmt: skip

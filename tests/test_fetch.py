@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -17,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
+from lgmpose.cli import main
 from lgmpose.datasets import fetch as fetch_module
 from lgmpose.datasets import prepare
 from lgmpose.datasets.fetch import HASH_FILE, check_or_record_sha256, extract, fetch
@@ -67,7 +69,8 @@ class Server:
         body = self.content[start:]
         if self.cut_after:
             body = body[: self.cut_after.pop(0)]
-        handler.wfile.write(body)
+        with contextlib.suppress(ConnectionError):  # some tests hang up
+            handler.wfile.write(body)
 
     def close(self):
         self.http.shutdown()
@@ -268,7 +271,7 @@ def test_extract(make, name, tmp_path):
 
 @MAKERS
 @pytest.mark.parametrize(
-    "member", ["../evil", "a/../../evil", "/tmp/evil", "C:\\evil", "..\\evil", "a/../../out_beside/evil"]
+    "member", ["../evil", "a/../../evil", "/etc/evil", "C:\\evil", "..\\evil", "a/../../out_beside/evil"]
 )
 def test_members_outside_are_refused(make, name, member, tmp_path):
     archive = make(tmp_path / name, {"good": b"1", member: b"2"})
@@ -354,16 +357,16 @@ def tiny_coco(tmp_path, monkeypatch):
 
 def test_prepare_coco(tiny_coco, tmp_path, capsys):
     out = tmp_path / "out"
-    arguments = ["--out", str(out), "--from", str(tiny_coco), "--split", "val2017"]
-    assert prepare.main("coco", "", arguments) == 0
+    arguments = ["--out", str(out), "--from", str(tiny_coco), "--splits", "val2017"]
+    assert main(["data", "coco", *arguments]) == 0
     assert "val2017: 2 persons in 2 pictures; left out: none" in capsys.readouterr().out
     assert set(os.listdir(out)) == {"annotations", "val2017", HASH_FILE}
     # A half-unpacked folder is completed; without the archive, the missing picture is named.
     (out / "val2017" / "2.jpg").unlink()
-    assert prepare.main("coco", "", arguments) == 0
+    assert main(["data", "coco", *arguments]) == 0
     (out / "val2017" / "2.jpg").unlink()
     (tiny_coco / "val2017.zip").unlink()
-    assert prepare.main("coco", "", arguments) == 2
+    assert main(["data", "coco", *arguments]) == 2
     assert "2.jpg: no such picture (1 of the 2 " in capsys.readouterr().err
     # The unpacked layout is used in place.
     (out / "val2017" / "2.jpg").touch()
@@ -377,18 +380,18 @@ def test_prepare_says_what_is_missing_and_where_it_is(tiny_coco, tmp_path, capsy
         "mpii": ("mpii_human_pose_v1_u12_2.zip", "mpii_human_pose_v1.tar.gz", "human-pose.mpi-inf.mpg.de"),
         "lspet": ("lspet_dataset.zip", "sam.johnson.io/research/lspet.html"),
     }.items():
-        assert prepare.main(dataset, "", ["--out", str(tmp_path / "nothing")]) == 2
+        assert main(["data", dataset, "--out", str(tmp_path / "nothing")]) == 2
         message = capsys.readouterr().err
         assert message.startswith("error: ")
         for name in names:
             assert name in message
-        assert prepare.main(dataset, "", ["--from", str(tmp_path / "nowhere")]) == 2
+        assert main(["data", dataset, "--from", str(tmp_path / "nowhere")]) == 2
         assert "nowhere: no such file or folder" in capsys.readouterr().err
     assert not (tmp_path / "nothing").exists()
-    wrong = ["--out", str(tmp_path / "out"), "--from", str(tiny_coco), "--split", "val2017"]
-    assert prepare.main("coco", "", [*wrong, "--sha256", f"val2017.zip={'0' * 64}"]) == 2
+    wrong = ["--out", str(tmp_path / "out"), "--from", str(tiny_coco), "--splits", "val2017"]
+    assert main(["data", "coco", *wrong, "--sha256", f"val2017.zip={'0' * 64}"]) == 2
     assert "val2017.zip: SHA-256" in capsys.readouterr().err
-    assert prepare.main("coco", "", [*wrong, "--sha256", "val2017.zip"]) == 2
+    assert main(["data", "coco", *wrong, "--sha256", "val2017.zip"]) == 2
 
 
 def test_prepare_coco_downloads(tiny_coco, server, tmp_path, monkeypatch):

@@ -47,7 +47,7 @@ def load_records(
     if kind == "mpii" and path:
         from lgmpose.datasets.mpii import load_mpii
 
-        return load_mpii(annotations or Path(path) / "annotations" / f"{split}.json", Path(path) / "images")
+        return load_mpii(annotations or Path(path) / f"mpii_{split}.json", Path(path) / "images")
     if kind == "synthetic":
         from lgmpose.datasets.coco import load_coco
         from lgmpose.datasets.synthetic import make_synthetic
@@ -75,6 +75,6 @@ def _coco_layout(folder: Path, split: str, annotations: str | None) -> tuple[Pat
         images = folder / "images" / f"{split}2017"
         return official, images if images.is_dir() else folder / f"{split}2017"
     raise UserError(
-        f"{folder}: no annotations/person_keypoints_{split}2017.json below it; `lgmpose data coco` prepares that layout, "
-        "--annotations FILE takes another file"
+        f"{folder}: no annotations/person_keypoints_{split}2017.json below it; `lgmpose data coco` prepares that "
+        "layout, --annotations FILE takes another file"
     )

@@ -1,7 +1,7 @@
 """Leeds Sports Pose Extended (Johnson and Everingham, CVPR 2011): sports pictures from Flickr, one person each.
 
-The official archive holds ``joints.mat`` with ``joints`` of shape (14, 3, n), that is x, y, flag in 1-based MATLAB pixels,
-and ``images/im00001.jpg`` … There is no official split; ours puts 500 persons aside. Joints flagged 0 carry junk.
+The official archive holds ``joints.mat`` with ``joints`` of shape (14, 3, n), that is x, y, flag in 1-based MATLAB
+pixels, and ``images/im00001.jpg`` … There is no official split; ours puts 500 persons aside. Joints flagged 0 carry junk.
 """
 
 from __future__ import annotations

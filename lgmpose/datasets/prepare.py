@@ -1,27 +1,32 @@
 """Getting COCO, MPII and LSPET ready: find or fetch the official files, unpack, verify, convert.
 
-The command line (``lgmpose data …``) and the scripts in ``data_scripts`` are both thin wrappers around this file.
+``lgmpose data NAME``, and the scripts in ``data_scripts``, fill one of the classes at the end and call its ``prepare``.
 Nothing is downloaded unless asked for; what is missing is listed with the place to get it.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
+import tyro
+
+from lgmpose.datasets import load_records
 from lgmpose.datasets.coco import load_coco
 from lgmpose.datasets.fetch import check_or_record_sha256, extract, fetch
 from lgmpose.datasets.files import read_json, require_pictures
 from lgmpose.datasets.mpii import convert_mpii_mat, load_mpii, mpii_split
 from lgmpose.datasets.records import RecordSet
+from lgmpose.datasets.synthetic import make_synthetic
 from lgmpose.errors import UserError
 
-__all__ = ["Archive", "add_arguments", "main", "prepare_coco", "prepare_lspet", "prepare_mpii", "run"]
+__all__ = [
+    "Archive", "Coco", "Lspet", "Mpii", "Synthetic", "prepare_coco", "prepare_lspet", "prepare_mpii",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -188,6 +193,9 @@ def prepare_coco(
         else:
             found[split] = (annotations, pictures)
     _refuse_missing("COCO", place, missing, COCO_DETECTIONS)
+    for split, (annotations, pictures) in found.items():
+        _link(place, f"annotations/{annotations.name}", annotations)
+        _link(place, split, pictures)
     return {split: load_coco(annotations, pictures) for split, (annotations, pictures) in found.items()}
 
 
@@ -211,7 +219,7 @@ def prepare_mpii(
     mat = place.find(MPII_MAT) or place.unpacked(MPII_MAT, MPII_ANNOTATIONS)
     if mat is None:
         missing.append((MPII_MAT, MPII_ANNOTATIONS))
-        if place.find("images") is None and place.archive(MPII_PICTURES) is None:
+        if place.find("images") is None and place.find(MPII_PICTURES.name) is None:
             missing.append(("images/ (12.9 GB)", MPII_PICTURES))
         _refuse_missing("MPII", place, missing)
     entries, notes = convert_mpii_mat(mat)
@@ -222,6 +230,7 @@ def prepare_mpii(
     place.out.mkdir(parents=True, exist_ok=True)
     for name, indices in (("all", range(len(entries))), ("train", train), ("val", val)):
         _write_json([entries[index] for index in indices], place.out / f"mpii_{name}.json")
+    _link(place, "images", pictures)
     print(f"{mat}: {len(entries):,} persons with joints (left out: {notes})")
     return {split: load_mpii(place.out / f"mpii_{split}.json", pictures) for split in ("train", "val")}
 
@@ -270,62 +279,98 @@ def _write_json(content, path: Path) -> None:
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
-PREPARE = {"coco": prepare_coco, "mpii": prepare_mpii, "lspet": prepare_lspet}
+def _link(place: _Place, name: str, target: Path) -> None:
+    """Makes ``out/name`` lead to files that are used where they lie, so that ``KIND:OUT`` names the whole data set."""
+    link = place.out / name
+    if link.exists() or target.resolve() == link.resolve():
+        return
+    link.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        link.symlink_to(target.resolve())
+    except OSError as error:
+        raise UserError(
+            f"{link}: cannot be linked to {target} ({error.strerror}); move the files there, or unpack them with --out"
+        ) from error
 
 
-def add_arguments(parser: argparse.ArgumentParser, dataset: str) -> None:
-    """Adds the options of one data set (``coco``, ``mpii``, ``lspet``) to a parser whose result ``run`` takes."""
-    parser.set_defaults(dataset=dataset)
-    parser.add_argument(
-        "--out", type=Path, default=Path("data") / dataset, metavar="FOLDER",
-        help="where downloads, unpacked and converted files go (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--from", dest="sources", type=Path, action="append", default=[], metavar="PATH",
-        help="official archive, or folder with archives or unpacked files, that is there already (repeatable)",
-    )  # fmt: skip
-    parser.add_argument("--download", action="store_true", help="fetch what is missing from the official servers")
-    parser.add_argument(
-        "--sha256", action="append", default=[], metavar="NAME=HEX",
-        help="hash that the archive NAME must have (repeatable); the one seen first is kept in SHA256SUMS anyway",
-    )  # fmt: skip
-    if dataset == "coco":
-        parser.add_argument(
-            "--split", dest="splits", action="append", choices=sorted(COCO_PICTURES),
-            help="which pictures (repeatable; default: both)",
-        )  # fmt: skip
+# --- the command line ---------------------------------------------------------------------------------------------
 
 
-def run(args: argparse.Namespace) -> int:
-    """Does what ``add_arguments`` described and prints what was found. Returns the exit status, 0.
+@dataclass(frozen=True)
+class _Options:
+    """Options shared by the three data sets that are fetched."""
 
-    Raises:
-        UserError: see the functions for each data set.
-    """
-    options = {"sources": args.sources, "download": args.download, "sha256": {}}
-    for pair in args.sha256:
-        name, separator, digest = pair.partition("=")
-        if not separator or len(digest) != 64:
-            raise UserError(f"--sha256 {pair}: write NAME=HEX with the 64 hexadecimal digits of the archive's hash")
-        options["sha256"][name] = digest
-    if args.dataset == "coco" and args.splits:
-        options["splits"] = args.splits
-    for split, records in PREPARE[args.dataset](args.out, **options).items():
+    sources: Annotated[
+        tuple[Path, ...],
+        tyro.conf.arg(name="from", help="official archive, or folder with archives or unpacked files, there already"),
+        tyro.conf.UseAppendAction,
+    ] = ()
+    download: bool = False  # fetch what is missing from the official servers
+    sha256: tyro.conf.UseAppendAction[tuple[str, ...]] = ()  # NAME=HEX that an archive must have
+
+    def _arguments(self) -> dict:
+        hashes = {}
+        for pair in self.sha256:
+            name, separator, digest = pair.partition("=")
+            if not separator or len(digest) != 64:
+                raise UserError(f"--sha256 {pair}: write NAME=HEX with the 64 hexadecimal digits of the archive's hash")
+            hashes[name] = digest
+        return {"sources": self.sources, "download": self.download, "sha256": hashes}
+
+
+@dataclass(frozen=True)
+class Coco(_Options):
+    """COCO 2017 keypoints: annotations and pictures of the training and validation splits."""
+
+    out: Path = Path("data/coco")  # where downloads and unpacked files go; then the path of --data coco:PATH
+    splits: tuple[Literal["train2017", "val2017"], ...] = ("train2017", "val2017")  # which pictures
+
+    def prepare(self) -> None:
+        _report("coco", prepare_coco(self.out, splits=self.splits, **self._arguments()))
+
+
+@dataclass(frozen=True)
+class Mpii(_Options):
+    """MPII Human Pose: the MATLAB annotations are converted, occluded joints kept."""
+
+    out: Path = Path("data/mpii")  # where downloads and converted files go; then the path of --data mpii:PATH
+
+    def prepare(self) -> None:
+        _report("mpii", prepare_mpii(self.out, **self._arguments()))
+
+
+@dataclass(frozen=True)
+class Lspet(_Options):
+    """Leeds Sports Pose Extended: 10,000 sports pictures; read from the zip as it is."""
+
+    out: Path = Path("data/lspet")  # where a download goes
+
+    def prepare(self) -> None:
+        _report("lspet", prepare_lspet(self.out, **self._arguments()))
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """Drawn people in COCO's format, the same for the same seed."""
+
+    out: Path = Path("data/synthetic")  # the folder to fill; then the path of --data synthetic:PATH
+    num_images: int = 600
+    seed: int = 0
+    image_hw: tuple[int, int] = (256, 320)
+    max_people: int = 3
+
+    def prepare(self) -> None:
+        make_synthetic(
+            self.out, self.num_images, seed=self.seed, image_hw=self.image_hw, max_people=self.max_people
+        )
+        _report("synthetic", {split: load_records(f"synthetic:{self.out}", split) for split in ("train", "val")})
+
+
+def _report(dataset: str, found: dict[str, RecordSet]) -> None:
+    for split, records in found.items():
         pictures = len({record.image_id for record in records.records})
         left_out = ", ".join(f"{count:,} {reason}" for reason, count in records.notes.items()) or "none"
-        print(f"{args.dataset} {split}: {len(records):,} persons in {pictures:,} pictures; left out: {left_out}")
+        print(f"{dataset} {split}: {len(records):,} persons in {pictures:,} pictures; left out: {left_out}")
         print(f"  pictures like {records.records[0].image}")
         if records.annotation_file is not None:
             print(f"  annotations {records.annotation_file}")
-    return 0
-
-
-def main(dataset: str, description: str, argv: list[str] | None = None) -> int:
-    """Command line of one data set's script: options from ``argv``, 2 with one message on bad input."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser, dataset)
-    try:
-        return run(parser.parse_args(argv))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2

@@ -1,0 +1,218 @@
+"""The command line: ``lgmpose data|train|eval|predict|profile``.
+
+Each command is one function; tyro turns its signature and docstring into options and help. Torch is imported inside the
+commands, so that help comes at once. What a user did wrong arrives as a UserError and is printed as one line.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from lgmpose.datasets.prepare import Coco, Lspet, Mpii, Synthetic
+from lgmpose.errors import UserError
+from lgmpose.recipe import TrainConfig
+
+__all__ = ["main"]
+
+DESCRIPTION = "LGM-Pose, a lightweight pose network: get data, train, measure, use and profile it."
+
+app = tyro.extras.SubcommandApp()
+
+
+@app.command
+def data(
+    source: Annotated[Coco, tyro.conf.subcommand("coco")]
+    | Annotated[Mpii, tyro.conf.subcommand("mpii")]
+    | Annotated[Lspet, tyro.conf.subcommand("lspet")]
+    | Annotated[Synthetic, tyro.conf.subcommand("synthetic")],
+) -> None:
+    """Get a data set ready: find or fetch, verify, convert. Says exactly what is missing and where to get it."""
+    source.prepare()
+
+
+@app.command
+def train(
+    config: TrainConfig,
+    out: Path | None = None,
+    resume: Path | None = None,
+) -> None:
+    """Train a network. Stop with Ctrl-C at any time and go on with --resume.
+
+    Args:
+        out: the run's folder; by default runs/MODEL-DATA.
+        resume: folder of a run to go on with; it keeps its own settings, all other options but workers, device and
+            checkpoint-minutes are ignored.
+    """
+    from lgmpose.train import train as train_network
+    from lgmpose.weights_io import read_tensors
+
+    if resume is not None:
+        checkpoint = resume / "last.safetensors"
+        if not checkpoint.is_file():
+            raise UserError(f"{resume}: no last.safetensors in it, so there is no run to resume")
+        stored = TrainConfig.from_dict(read_tensors(checkpoint)[1]["config"])
+        config = replace(
+            stored, workers=config.workers, device=config.device, checkpoint_minutes=config.checkpoint_minutes
+        )
+        train_network(config, resume, resume=True)
+    else:
+        train_network(config, out or Path("runs") / f"{config.model}-{config.data.partition(':')[0]}")
+
+
+@app.command(name="eval")
+def evaluate(
+    data: str,
+    weights: Path | None = None,
+    split: Literal["train", "val"] = "val",
+    annotations: str | None = None,
+    detections: str | None = None,
+    codec: Literal["standard", "dark", "udp"] | None = None,
+    image_hw: tuple[int, int] | None = None,
+    flip_test: bool = True,
+    limit: int | None = None,
+    bad_images: Literal["refuse", "skip"] = "refuse",
+    batch_size: int = 32,
+    workers: int | None = None,
+    device: str = "auto",
+    results: Path | None = None,
+    json: Path | None = None,
+    sheet: Path | None = None,
+) -> None:
+    """Measure weights on a data set: PCK@0.2, PCKh@0.5, AP, whatever its labels allow, with the conditions.
+
+    Args:
+        data: KIND:PATH with KIND coco, mpii, lspet or synthetic.
+        weights: a weights file; by default the ones that come with the package.
+        split: which part of the data.
+        annotations: annotation file, where it is not in its usual place.
+        detections: COCO detection file to take boxes from, instead of the ground truth's.
+        codec: decoder; by default the one the weights were trained with.
+        image_hw: input height and width, if not the weights' own.
+        flip_test: average with the mirrored picture's heatmaps.
+        limit: only the first so many persons.
+        bad_images: what to do about unreadable pictures.
+        batch_size: persons at a time.
+        workers: loader processes; None: chosen for this machine.
+        device: auto, cpu, cuda, mps …
+        results: where to write the poses in COCO's results format (as the test-dev server takes it).
+        json: where to write the figures.
+        sheet: where to draw the persons with the worst and the best predictions (a PNG).
+    """
+    from lgmpose.evaluate import evaluate_weights
+
+    evaluate_weights(
+        data, weights, split=split, annotations=annotations, detections=detections, codec_name=codec,
+        image_hw=image_hw, flip_test=flip_test, limit=limit, bad_images=bad_images, batch_size=batch_size,
+        workers=workers, device=device, results_file=results, json_file=json, sheet_file=sheet,
+    )  # fmt: skip
+
+
+@app.command
+def predict(
+    inputs: tyro.conf.Positional[tuple[Path, ...]],
+    out: Path = Path("poses"),
+    box: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    detections: Path | None = None,
+    weights: Path | None = None,
+    flip_test: bool = True,
+    score_threshold: float = 0.2,
+    device: str = "auto",
+) -> None:
+    """Draw the skeletons of the people in pictures, folders of pictures or videos, and write them as JSON.
+
+    Args:
+        inputs: pictures, folders or videos.
+        out: folder for one annotated picture and one JSON per input.
+        box: x,y,w,h of a person in pixels; repeat it for more people. Without boxes the whole picture is one person's.
+        detections: COCO detection file with the boxes.
+        weights: a weights file; by default the ones that come with the package.
+        flip_test: average with the mirrored picture's heatmaps.
+        score_threshold: joints below it are not drawn.
+        device: auto, cpu, cuda, mps …
+    """
+    from lgmpose.predict import predict_files
+
+    boxes = [_parse_box(text) for text in box] or None
+    if not inputs:
+        raise UserError("nothing to predict: name at least one picture, folder or video")
+    predict_files(
+        inputs, out, boxes=boxes, detections=detections, weights=weights, flip_test=flip_test, device=device,
+        score_threshold=score_threshold,
+    )  # fmt: skip
+
+
+@app.command
+def profile(
+    model: str = "lgm-pose-coco-256x192",
+    image_hw: tuple[int, int] | None = None,
+    num_keypoints: int | None = None,
+    fusion: Literal["none", "conv3x3", "dw1", "dw2", "sfusion"] = "sfusion",
+    global_block: Literal["mobilevim", "mobilevit"] = "mobilevim",
+    fps: bool = True,
+    threads: int = 1,
+    list: bool = False,
+) -> None:
+    """Print parameters and MACs per stage and in all, by two counters, next to the paper's figure; and measured FPS.
+
+    Args:
+        model: a name of --list.
+        image_hw: input height and width, if not the model's own.
+        num_keypoints: K, if not the model's own.
+        fusion: a row of Table 5.
+        global_block: a row of Table 4.
+        fps: measure the speed on this machine too.
+        threads: how many threads that may take.
+        list: print the models' names instead.
+    """
+    from lgmpose.profiling import measure_fps, published
+    from lgmpose.profiling import profile as profile_network
+    from lgmpose.zoo import create_model, list_models
+
+    if list:
+        print("\n".join(list_models()))
+        return
+    changes: dict = {"fusion": fusion, "global_block": global_block}
+    if image_hw is not None:
+        changes["image_hw"] = image_hw
+    if num_keypoints is not None:
+        changes["num_keypoints"] = num_keypoints
+    net = create_model(model, **changes).eval()
+    plain = image_hw is None and num_keypoints is None
+    print(f"{model}, input {net.config.image_hw[0]}×{net.config.image_hw[1]}, {net.config.num_keypoints} keypoints, "
+          f"fusion {fusion}, global block {global_block}")  # fmt: skip
+    print(
+        profile_network(net).as_text(
+            fps=measure_fps(net, threads=threads) if fps else None,
+            published=published(model, fusion, global_block) if plain else None,
+        )
+    )
+
+
+def _parse_box(text: str) -> tuple[float, float, float, float]:
+    try:
+        x, y, w, h = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"--box {text}: write four numbers x,y,w,h in pixels, without spaces") from None
+    return x, y, w, h
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command. Returns the exit status: 0, 2 for bad input (one line on stderr), 130 for Ctrl-C."""
+    try:
+        app.cli(prog="lgmpose", args=arguments, config=(tyro.conf.OmitArgPrefixes,), description=DESCRIPTION)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of a pipe (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    return 0
