@@ -17,7 +17,7 @@ from lgmpose.datasets.crops import CropDataset
 from lgmpose.datasets.records import RecordSet
 from lgmpose.errors import UserError
 from lgmpose.geometry import fit_aspect, invert_matrix, transform_points
-from lgmpose.loader import choose_workers, make_loader, to_input
+from lgmpose.loader import choose_workers, count_errors, make_loader, to_input
 from lgmpose.metrics import (
     coco_ap,
     coco_results,
@@ -29,6 +29,7 @@ from lgmpose.metrics import (
     rescore,
     torso_size,
 )
+from lgmpose.predict import merge_flipped
 from lgmpose.runtime import choose_device, tune_allocator
 from lgmpose.skeletons import Skeleton
 from lgmpose.weights_io import write_atomically
@@ -47,9 +48,7 @@ def heatmaps_of(net: nn.Module, inputs: Tensor, skeleton: Skeleton, *, flip_test
     Args:
         inputs: (B, 3, H, W), normalised.
         skeleton: tells which joints a mirror swaps.
-        flip_shift: shift the mirrored map one pixel to the right, as the ordinary alignment needs: there a mirrored
-            crop lies one crop pixel beside the crop of the mirrored picture, which a stride of 4 turns into most of a
-            heatmap pixel.
+        flip_shift: see ``predict.merge_flipped``.
 
     Returns:
         (B, K, h, w) float32.
@@ -57,10 +56,7 @@ def heatmaps_of(net: nn.Module, inputs: Tensor, skeleton: Skeleton, *, flip_test
     heatmaps = net(inputs).float()
     if not flip_test:
         return heatmaps
-    mirrored = net(inputs.flip(-1)).float().flip(-1)[:, list(skeleton.flip_permutation)]
-    if flip_shift:
-        mirrored = torch.cat([mirrored[..., :1], mirrored[..., :-1]], dim=-1)
-    return (heatmaps + mirrored) / 2
+    return merge_flipped(heatmaps, net(inputs.flip(-1)).float(), skeleton, shift=flip_shift)
 
 
 @dataclass(frozen=True)
@@ -95,7 +91,7 @@ def predict_records(
     Raises:
         UserError: a picture cannot be read and ``bad_images`` is ``refuse``.
     """
-    dataset = CropDataset(record_set, codec.image_hw, aligned=codec.aligned, bad_images=bad_images)
+    dataset = CropDataset(record_set, codec.image_hw, aligned=codec.aligned)
     keys = list(range(len(dataset)))
     batches = [keys[i : i + batch_size] for i in range(0, len(keys), batch_size)]
     loader = make_loader(dataset, codec, batches, workers=choose_workers(workers), with_heatmaps=False)
@@ -104,7 +100,7 @@ def predict_records(
     device, skipped, was_training = next(net.parameters()).device, 0, net.training
     net.eval()
     for batch in tqdm(loader, desc="evaluate", unit="batch", disable=not progress, leave=False):
-        skipped += batch["skipped"]
+        skipped += count_errors(batch, bad_images)
         if "image" not in batch:
             continue
         inputs = to_input(batch["image"].to(device, non_blocking=True))

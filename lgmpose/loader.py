@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader
 
 from lgmpose.codecs import StandardCodec
 from lgmpose.datasets.crops import CropDataset
+from lgmpose.errors import UserError
 
-__all__ = ["IMAGE_MEAN", "IMAGE_STD", "EpochSampler", "choose_workers", "make_loader", "to_input"]
+__all__ = ["IMAGE_MEAN", "IMAGE_STD", "EpochSampler", "choose_workers", "count_errors", "make_loader", "to_input"]
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)  # ImageNet's, RGB in 0..1, as in every pipeline of the field
 IMAGE_STD = (0.229, 0.224, 0.225)
@@ -70,14 +71,17 @@ class EpochSampler:
 
 
 class _Collate:
-    """Samples → one dict of tensors, heatmaps included; unreadable pictures are left out and counted."""
+    """Samples → one dict of tensors, heatmaps included; of unreadable pictures only their ``errors`` are kept."""
 
     def __init__(self, codec: StandardCodec, with_heatmaps: bool):
         self.codec, self.with_heatmaps = codec, with_heatmaps
 
     def __call__(self, samples: list[dict]) -> dict:
         good = [sample for sample in samples if sample["image"] is not None]
-        batch = {"skipped": len(samples) - len(good), "index": torch.tensor([sample["index"] for sample in good])}
+        batch = {
+            "errors": [sample["error"] for sample in samples if sample["image"] is None],
+            "index": torch.tensor([sample["index"] for sample in good]),
+        }
         if not good:
             return batch
         batch["image"] = torch.from_numpy(np.stack([sample["image"] for sample in good]))
@@ -88,6 +92,13 @@ class _Collate:
             )
             batch["heatmaps"], batch["weights"] = torch.from_numpy(heatmaps), torch.from_numpy(weights)
         return batch
+
+
+def count_errors(batch: dict, bad_images: str) -> int:
+    """How many pictures of a batch could not be read. Raises UserError for the first where they are to be refused."""
+    if batch["errors"] and bad_images == "refuse":
+        raise UserError(f"{batch['errors'][0]}; --bad-images skip leaves such pictures out")
+    return len(batch["errors"])
 
 
 def _start_worker(worker_id: int) -> None:

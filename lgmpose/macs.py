@@ -59,10 +59,10 @@ def count_macs(net: nn.Module, image_hw: tuple[int, int], *, counter: str | None
 
 
 def _shell(net: nn.Module) -> nn.Module:
-    """A copy on the CPU whose weights are zeros, wherever the original lives (on the meta device, too)."""
+    """A float copy on the CPU whose weights are zeros, wherever the original lives (on the meta device, too)."""
     memo = {id(p): nn.Parameter(torch.zeros_like(p, device="cpu"), requires_grad=False) for p in net.parameters()}
     memo |= {id(b): torch.zeros_like(b, device="cpu") for b in net.buffers()}
-    return copy.deepcopy(net, memo).eval()
+    return copy.deepcopy(net, memo).eval().float()
 
 
 @contextmanager
@@ -188,6 +188,7 @@ _LIGHT = tuple(
         "amax amin mean min norm prod std sum var argmax cumsum "
         "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool2d avg_pool1d avg_pool2d max_pool2d "
         "upsample_bicubic2d upsample_bilinear2d upsample_nearest2d "
+        "clamp_max clamp_min erf maximum minimum grid_sampler im2col col2im mT mH numpy_T "
         "alias channel_shuffle clone dropout_ expand_as feature_dropout fill_ flip le lt linspace lift_fresh meshgrid "
         "movedim native_channel_shuffle ne new_ones numel ones_like pad permute_copy pixel_shuffle pixel_unshuffle "
         "repeat repeat_interleave reshape_as rot90 swapaxes tile transpose_ unflatten unfold view_as where zero_"

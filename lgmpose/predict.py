@@ -273,7 +273,7 @@ def _whole(picture: np.ndarray) -> np.ndarray:
 
 
 def _second_look(pose: Pose, picture_hw: tuple[int, int]) -> np.ndarray | None:
-    """The box around the joints found, made as the training set's boxes are; None where there is too little to go by."""
+    """The box around the joints found, made as the training set's boxes are; None where too little was found."""
     found = pose.keypoints_xy[pose.scores > SCORE_THRESHOLD]
     if len(found) < SECOND_LOOK_JOINTS * len(pose.scores):
         return None
@@ -343,10 +343,8 @@ def _check_boxes(boxes, picture_hw: tuple[int, int], name: str) -> np.ndarray:
         raise UserError(f"{name}: {error}") from None
     for number, box in enumerate(array):
         if not _overlaps(box, picture_hw):
-            height, width = picture_hw
-            raise UserError(
-                f"{name}: box {number} ({_as_text(box)}) lies outside the picture, which is {width} wide and {height} high"
-            )
+            size = f"{picture_hw[1]} wide and {picture_hw[0]} high"
+            raise UserError(f"{name}: box {number} ({_as_text(box)}) lies outside the picture, which is {size}")
     return array
 
 
@@ -354,7 +352,7 @@ def _as_text(box: np.ndarray) -> str:
     return ", ".join(f"{value:g}" for value in box)
 
 
-# --- files in, files out ------------------------------------------------------------------------------------------------
+# --- files in, files out --------------------------------------------------------------------------------------------
 def predict_files(
     inputs: Sequence[str | Path],
     out: str | Path,
@@ -370,13 +368,14 @@ def predict_files(
     """Predicts pictures and videos, and writes for each an annotated copy and a JSON.
 
     ``photo.png`` becomes ``photo_pose.jpg`` and ``photo.json``, ``walk.mov`` becomes ``walk_pose.mp4`` (without sound)
-    and ``walk.json``. Where two inputs have the same stem, the later one's outputs are called ``photo_2`` and so on; the
-    JSON holds the path it belongs to. What cannot be read is reported, and the others are still done.
+    and ``walk.json``. Where two inputs have the same stem, the later one's outputs are called ``photo_2`` and so on;
+    the JSON holds the path it belongs to. What cannot be read is reported, and the others are still done.
 
     Args:
         inputs: pictures, videos and folders of them (not their subfolders).
         out: folder to write to; made if missing.
-        boxes: (n, 4) x, y, w, h, for every input; None takes each whole picture.
+        boxes: (n, 4) x, y, w, h, for every input; None takes each whole picture. Boxes, these and a detector's, are in
+            pixels of the picture as it is shown, turned as its EXIF data say.
         detections: COCO detection list (``bbox``, ``score``, and ``image_id`` or ``file_name``), pictures only. A box
             belongs to the picture whose name without suffix is its ``image_id`` as a number, or whose name is its
             ``file_name``. Boxes with a score below 0.5 are left out, persons found twice are kept once.
@@ -443,7 +442,10 @@ def _list_inputs(inputs: Iterable[str | Path], out: Path) -> list[Path]:
             raise UserError(f"{given}: no such file or folder")
     if not paths:
         raise UserError("no picture given")
-    return list({path.resolve(): path for path in reversed(paths)}.values())[::-1]
+    first: dict[Path, Path] = {}
+    for path in paths:
+        first.setdefault(path.resolve(), path)
+    return list(first.values())
 
 
 def _output_names(paths: list[Path]) -> list[str]:
@@ -507,8 +509,8 @@ def _read_detections(source: str | Path, paths: list[Path]) -> dict[Path, tuple[
     if without:
         names = ", ".join(without[:5]) + (", …" if len(without) > 5 else "")
         raise UserError(
-            f"{source}: no box with a score of {DETECTION_THRESHOLD:g} or more for {len(without)} of {len(paths)} inputs "
-            f"({names}); image_id must be the picture's name as a number, or file_name its name"
+            f"{source}: no box with a score of {DETECTION_THRESHOLD:g} or more for {len(without)} of {len(paths)} "
+            f"inputs ({names}); image_id must be the picture's name as a number, or file_name its name"
         )
     return found
 
@@ -531,10 +533,12 @@ def _header(predictor: Predictor, kind: str, path: Path, picture_hw: tuple[int, 
         "path": str(path),
         "image_hw": [int(n) for n in picture_hw],
         "skeleton": {
-            "name": skeleton.name, "joint_names": list(skeleton.joint_names), "edges": [list(e) for e in skeleton.edges],
+            "name": skeleton.name,
+            "joint_names": list(skeleton.joint_names),
+            "edges": [list(edge) for edge in skeleton.edges],
         },
         "weights": predictor.backend.source,
-    }  # fmt: skip
+    }
 
 
 def _predict_picture(
@@ -591,7 +595,8 @@ def _predict_video(
             picture = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
             checked = None if boxes is None else _check_boxes(boxes, picture.shape[:2], str(path))
             poses = predictor(picture, checked)
-            drawn = cv2.cvtColor(draw_poses(picture, poses, score_threshold=score_threshold, copy=False), cv2.COLOR_RGB2BGR)
+            drawn = draw_poses(picture, poses, score_threshold=score_threshold, copy=False)
+            drawn = cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
             # The codec takes even sizes only and would cut a column or row.
             drawn = cv2.copyMakeBorder(drawn, 0, drawn.shape[0] % 2, 0, drawn.shape[1] % 2, cv2.BORDER_REPLICATE)
             if writer is None:

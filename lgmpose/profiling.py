@@ -58,7 +58,7 @@ class Profile:
         lines.append("")
         if self.counter == "FlopCounterMode":
             lines.append(
-                "counted by FlopCounterMode / 2 alone: fvcore, the second opinion, is not installed (pip install fvcore)"
+                "counted by FlopCounterMode / 2 alone: fvcore, the second opinion, is not installed"
             )
         elif self.macs == self.macs_flop_counter:
             lines.append(f"fvcore and FlopCounterMode / 2 agree: {self.macs:,} MACs")

@@ -6,15 +6,12 @@ A run is a folder: ``config.json``, ``loss.csv`` (one row a step), ``log.csv`` (
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import json
 import math
 import os
-import signal
 import time
 from contextlib import nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +19,25 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
+from lgmpose.checkpoint import Run, check_same_run
 from lgmpose.codecs import make_codec
 from lgmpose.datasets import load_records
 from lgmpose.datasets.crops import CropDataset
 from lgmpose.datasets.records import RecordSet
 from lgmpose.errors import UserError
 from lgmpose.evaluate import Evaluation, evaluate
-from lgmpose.loader import EpochSampler, choose_workers, make_loader, to_input
+from lgmpose.loader import EpochSampler, choose_workers, count_errors, make_loader, to_input
 from lgmpose.model import LGMPose
 from lgmpose.plots import save_curve
-from lgmpose.recipe import MACHINE_FIELDS, TrainConfig, learning_rate
+from lgmpose.recipe import TrainConfig, learning_rate
+from lgmpose.run_files import CsvLog, StopRequest, append_epoch, duration
 from lgmpose.runtime import choose_device, tune_allocator
-from lgmpose.weights_io import read_tensors, write_atomically, write_tensors
+from lgmpose.weights_io import write_atomically
 from lgmpose.zoo import create_model, load_weights, save_weights
 
-__all__ = ["Run", "heatmap_loss", "train"]
+__all__ = ["heatmap_loss", "train"]
 
 
 def heatmap_loss(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor:
@@ -51,125 +49,6 @@ def heatmap_loss(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor:
         weights: (B, K).
     """
     return 0.5 * ((predicted - target).square() * weights[..., None, None]).mean()
-
-
-class Run:
-    """The whole state of a training run, and how it is written and read back."""
-
-    def __init__(self, config: TrainConfig, net: LGMPose, device: torch.device):
-        self.config, self.device = config, device
-        self.net = net.to(device, memory_format=torch.channels_last)
-        make = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-        self.optimizer: Optimizer = make(
-            self.net.parameters(),
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            fused=device.type in ("cpu", "cuda"),
-        )
-        self.ema = {k: v.detach().clone() for k, v in self.net.state_dict().items()} if config.ema_decay else None
-        self.epoch = 0  # the one under way
-        self.epoch_step = 0  # steps of it that are done
-        self.step = 0  # steps done in all
-        self.epoch_loss = 0.0  # sum over the steps done in this epoch
-        self.skipped = 0  # unreadable pictures so far
-        self.best = -math.inf
-        self.seconds = 0.0  # spent in training so far, over all resumptions
-
-    # --- one step -----------------------------------------------------------------------------------------------
-    @torch.no_grad()
-    def update_ema(self) -> None:
-        """Running average of weights and BatchNorm statistics; short memory at first, so that it need not be primed."""
-        if self.ema is None:
-            return
-        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
-        state = self.net.state_dict()
-        floats = [name for name, value in state.items() if value.is_floating_point()]
-        torch._foreach_lerp_([self.ema[n] for n in floats], [state[n] for n in floats], 1 - decay)
-        for name in state.keys() - set(floats):
-            self.ema[name].copy_(state[name])
-
-    def deployed(self) -> LGMPose:
-        """The network to evaluate and ship: with averaged weights where there are any."""
-        if self.ema is None:
-            return self.net
-        net = LGMPose(self.net.config).to(self.device, memory_format=torch.channels_last)
-        net.load_state_dict(self.ema)
-        return net
-
-    # --- to disk and back ---------------------------------------------------------------------------------------
-    def tensors(self) -> dict[str, Tensor]:
-        tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
-        tensors |= {f"ema.{name}": value for name, value in (self.ema or {}).items()}
-        names = {parameter: name for name, parameter in self.net.named_parameters()}
-        for parameter, state in self.optimizer.state.items():
-            tensors |= {f"optimizer.{names[parameter]}.{key}": value for key, value in state.items()}
-        tensors["rng"] = torch.get_rng_state()
-        if self.device.type == "cuda":
-            tensors["rng_cuda"] = torch.cuda.get_rng_state()
-        return tensors
-
-    def save(self, path: Path) -> None:
-        """Writes the whole state atomically. Raises UserError when it cannot; what was there before stays."""
-        progress = ("epoch", "epoch_step", "step", "epoch_loss", "skipped", "seconds")
-        card = {
-            "kind": "checkpoint",
-            "config": self.config.as_dict(),
-            "network": asdict(self.net.config),
-            "progress": {name: getattr(self, name) for name in progress} | {"best": max(self.best, -1e9)},
-        }
-        write_tensors(path, self.tensors(), card)
-
-    def restore(self, path: Path) -> None:
-        """Reads what ``save`` wrote."""
-        tensors, card = read_tensors(path)
-        if card.get("kind") != "checkpoint":
-            raise UserError(f"{path}: weights, not a checkpoint: a run can only be resumed from its last.safetensors")
-        parts: dict[str, dict[str, Tensor]] = {"net": {}, "ema": {}, "optimizer": {}}
-        for name, value in tensors.items():
-            kind, _, rest = name.partition(".")
-            if kind in parts:
-                parts[kind][rest] = value
-        self.net.load_state_dict(parts["net"])
-        for name, value in parts["ema"].items():
-            self.ema[name].copy_(value)
-        for name, parameter in self.net.named_parameters():
-            state = {}
-            for full_name, value in parts["optimizer"].items():
-                owner, _, key = full_name.rpartition(".")
-                if owner == name:
-                    # The fused step walks memory: moments must lie as their parameter does.
-                    same_layout = value.shape == parameter.shape
-                    state[key] = torch.empty_like(parameter).copy_(value) if same_layout else value
-            if state:
-                self.optimizer.state[parameter] = state
-        torch.set_rng_state(tensors["rng"])
-        if self.device.type == "cuda":
-            torch.cuda.set_rng_state(tensors["rng_cuda"])
-        for name, value in card["progress"].items():
-            setattr(self, name, value)
-
-
-class _StopRequest:
-    """Turns Ctrl-C and SIGTERM into a wish that is granted at the end of a step, when the state is whole."""
-
-    def __enter__(self):
-        self.asked = False
-        self._old = {}
-        try:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._old[number] = signal.signal(number, self._ask)
-        except ValueError:  # not in the main thread: nothing to catch there
-            pass
-        return self
-
-    def _ask(self, number, frame):
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-
-    def __exit__(self, *_):
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
 
 
 def train(
@@ -193,6 +72,8 @@ def train(
     """
     tune_allocator()
     run_dir, checkpoint = Path(run_dir), Path(run_dir) / "last.safetensors"
+    for leftover in run_dir.glob(".*.safetensors.*"):  # of a write that a kill cut short
+        leftover.unlink(missing_ok=True)
     if checkpoint.exists() and not resume:
         raise UserError(f"{run_dir}: holds a run already; --resume goes on with it, another --out starts a new one")
     rank, world = _join_processes(config)
@@ -211,7 +92,7 @@ def train(
             torch.cuda.set_device(device)
         run = Run(config, _make_network(config, train_set), device)
         if checkpoint.exists():
-            _check_same_run(config, checkpoint)
+            check_same_run(config, checkpoint)
             run.restore(checkpoint)
         else:
             write_atomically(run_dir / "config.json", json.dumps(config.as_dict(), indent=1).encode())
@@ -248,26 +129,14 @@ def _make_network(config: TrainConfig, train_set: RecordSet) -> LGMPose:
     return net
 
 
-def _check_same_run(config: TrainConfig, checkpoint: Path) -> None:
-    _, card = read_tensors(checkpoint)
-    old = TrainConfig.from_dict(card["config"])
-    for name, value in asdict(config).items():
-        if name not in MACHINE_FIELDS and value != asdict(old)[name]:
-            raise UserError(
-                f"{checkpoint}: started with {name} = {asdict(old)[name]!r}, not {value!r}: a resumed run goes on with "
-                "its own settings"
-            )
-
-
 def _train(
     run: Run, train_set: RecordSet, val_set: RecordSet, run_dir: Path, rank: int, world: int, progress: bool
 ) -> Evaluation | None:
     config, device = run.config, run.device
     codec = make_codec(config.codec, run.net.config.image_hw, config.sigma)
     dataset = CropDataset(
-        train_set, run.net.config.image_hw, aligned=codec.aligned, augmentation=config.augmentation, seed=config.seed,
-        bad_images=config.bad_images,
-    )  # fmt: skip
+        train_set, run.net.config.image_hw, aligned=codec.aligned, augmentation=config.augmentation, seed=config.seed
+    )
     steps_per_epoch = EpochSampler(len(dataset), config.batch_size, seed=config.seed, epoch=0).steps
     net = run.net
     if world > 1:
@@ -276,7 +145,7 @@ def _train(
                 raise UserError("sync_batchnorm needs GPUs: PyTorch has no synchronised BatchNorm on a CPU")
             net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
         net = DistributedDataParallel(net, device_ids=[device.index] if device.type == "cuda" else None)
-    loss_log = _CsvLog(run_dir / "loss.csv", ("step", "epoch", "learning_rate", "loss"), "step", run.step, rank == 0)
+    loss_log = CsvLog(run_dir / "loss.csv", ("step", "epoch", "learning_rate", "loss"), "step", run.step, rank == 0)
     checkpoint, evaluation = run_dir / "last.safetensors", None
     if progress:
         done = f", resumed at epoch {run.epoch + 1}, step {run.epoch_step}" if run.step else ""
@@ -285,7 +154,7 @@ def _train(
             f"epochs on {device}{done}; {run_dir}",
             flush=True,
         )
-    with _StopRequest() as stop:
+    with StopRequest() as stop:
         while run.epoch < config.epochs:
             net.train()
             sampler = EpochSampler(
@@ -300,8 +169,9 @@ def _train(
             saved_at = started_at = time.monotonic()
             before = run.seconds
             for batch in loader:
+                skipped = count_errors(batch, config.bad_images)
                 rate = learning_rate(config, run.step, steps_per_epoch)
-                loss = _step(run, net, batch, rate, world)
+                loss, stopping = _step(run, net, batch, rate, world, stop.asked)
                 if not math.isfinite(loss):
                     if rank == 0:
                         run.save(checkpoint)
@@ -312,22 +182,23 @@ def _train(
                     )
                 loss_log.write(run.step, run.epoch, f"{rate:.6g}", repr(loss))
                 run.step, run.epoch_step, run.epoch_loss = run.step + 1, run.epoch_step + 1, run.epoch_loss + loss
-                run.skipped += batch["skipped"]
+                run.skipped += skipped
                 run.update_ema()
                 now = time.monotonic()
                 run.seconds = before + now - started_at
                 bar.update()
                 left = run.seconds / run.step * (config.epochs * steps_per_epoch - run.step)
-                bar.set_postfix_str(f"loss {loss:.5f}, run ends in {_duration(left)}", refresh=False)
+                bar.set_postfix_str(f"loss {loss:.5f}, run ends in {duration(left)}", refresh=False)
                 due = now - saved_at > 60 * config.checkpoint_minutes
-                if rank == 0 and (due or stop.asked) and run.epoch_step < steps_per_epoch:
+                stopping = stopping and run.epoch_step < steps_per_epoch
+                if rank == 0 and (stopping or due and run.epoch_step < steps_per_epoch):
                     loss_log.flush()
                     run.save(checkpoint)
                     saved_at = now
-                if stop.asked:
+                if stopping:
                     break
             bar.close()
-            if stop.asked and run.epoch_step < steps_per_epoch:
+            if stopping:
                 if progress:
                     print(f"stopped at epoch {run.epoch + 1}, step {run.epoch_step}; go on with: "
                           f"lgmpose train --resume {run_dir}", flush=True)  # fmt: skip
@@ -343,8 +214,13 @@ def _train(
     return evaluation
 
 
-def _step(run: Run, net: nn.Module, batch: dict, rate: float, world: int) -> float:
-    """One optimiser step; its loss. A loss that is no number leaves the weights as they were."""
+def _step(
+    run: Run, net: nn.Module, batch: dict, rate: float, world: int = 1, stop: bool = False
+) -> tuple[float, bool]:
+    """One optimiser step: its loss over all processes, and whether any of them was asked to stop.
+
+    A loss that is no number leaves the weights as they were.
+    """
     config, device = run.config, run.device
     for group in run.optimizer.param_groups:
         group["lr"] = rate
@@ -355,18 +231,18 @@ def _step(run: Run, net: nn.Module, batch: dict, rate: float, world: int) -> flo
     with autocast:
         predicted = net(to_input(images))
     loss = heatmap_loss(predicted.float(), heatmaps, weights)
-    value = loss.detach().clone()
+    report = torch.stack([loss.detach(), loss.new_tensor(float(stop))])
     if world > 1:
-        dist.all_reduce(value)
-        value /= world
-    if not math.isfinite(value := value.item()):
-        return value
+        dist.all_reduce(report)
+    value, stopping = report[0].item() / world, report[1].item() > 0
+    if not math.isfinite(value):
+        return value, stopping
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     if config.clip_grad_norm:
         nn.utils.clip_grad_norm_(net.parameters(), config.clip_grad_norm)
     run.optimizer.step()
-    return value
+    return value, stopping
 
 
 def _end_of_epoch(run: Run, val_set: RecordSet, codec, run_dir: Path, rate: float, progress: bool) -> Evaluation | None:
@@ -397,7 +273,7 @@ def _end_of_epoch(run: Run, val_set: RecordSet, codec, run_dir: Path, rate: floa
             save_weights(
                 run_dir / "best.safetensors", net, val_set.skeleton, codec, evaluation=evaluation, training=training
             )
-    _append_epoch(run_dir / "log.csv", row)
+    append_epoch(run_dir / "log.csv", row)
     if importlib.util.find_spec("matplotlib"):  # comes with the extras; the log has the same figures
         save_curve(run_dir / "log.csv", run_dir / "curve.png")
     if progress:
@@ -405,47 +281,7 @@ def _end_of_epoch(run: Run, val_set: RecordSet, codec, run_dir: Path, rate: floa
         left = run.seconds / run.step * (config.epochs - epoch) * (run.step / epoch)
         print(
             f"epoch {epoch}/{config.epochs}: loss {row['train_loss']}  {figures}  "
-            f"({run.step * config.batch_size / max(run.seconds, 1e-9):.1f} pictures/s, {_duration(left)} left)",
+            f"({run.step * config.batch_size / max(run.seconds, 1e-9):.1f} pictures/s, {duration(left)} left)",
             flush=True,
         )
     return evaluation
-
-
-def _append_epoch(path: Path, row: dict[str, Any]) -> None:
-    """Adds an epoch's row; rows of epochs that a killed run had already logged are replaced."""
-    rows = []
-    if path.exists():
-        with path.open(newline="") as file:
-            rows = [old for old in csv.DictReader(file) if int(old["epoch"]) < row["epoch"]]
-    columns = list(dict.fromkeys(name for r in [*rows, row] for name in r))
-    lines = [",".join(columns)] + [",".join(str(r.get(name) or "") for name in columns) for r in [*rows, row]]
-    write_atomically(path, ("\n".join(lines) + "\n").encode())
-
-
-class _CsvLog:
-    """A CSV that grows by rows; rows from ``position`` on, left by a killed run, are dropped at the start."""
-
-    def __init__(self, path: Path, columns: tuple[str, ...], key: str, position: int, active: bool):
-        self.active = active
-        if not active:
-            return
-        kept = []
-        if position and path.exists():
-            with path.open(newline="") as file:
-                kept = [r for r in csv.reader(file) if len(r) == len(columns)][1:]
-            kept = [r for r in kept if int(r[columns.index(key)]) < position]
-        write_atomically(path, "".join(",".join(r) + "\n" for r in [columns, *kept]).encode())
-        self.file = path.open("a")
-
-    def write(self, *values) -> None:
-        if self.active:
-            self.file.write(",".join(map(str, values)) + "\n")
-
-    def flush(self) -> None:
-        if self.active:
-            self.file.flush()
-
-
-def _duration(seconds: float) -> str:
-    minutes = int(seconds // 60)
-    return f"{minutes // 60}h{minutes % 60:02d}" if minutes >= 60 else f"{minutes}m{int(seconds % 60):02d}s"

@@ -91,7 +91,7 @@ class CropDataset:
 
     A sample is a dict: ``image`` (H, W, 3) uint8 RGB crop, ``keypoints_xy`` (K, 2) float32 in crop pixels,
     ``visibility`` (K,) int64, ``matrix`` (2, 3) float64 picture → crop, ``index``. A picture that cannot be read gives
-    a sample with ``image`` None under ``bad_images="skip"``, else a UserError.
+    ``image`` None and the reason as ``error``: an exception would come out of a loader process as a traceback.
     """
 
     def __init__(
@@ -102,12 +102,9 @@ class CropDataset:
         aligned: bool = False,
         augmentation: Augmentation | None = None,
         seed: int = 0,
-        bad_images: str = "refuse",
     ):
-        if bad_images not in ("refuse", "skip"):
-            raise ValueError(f"bad_images {bad_images!r}: choose refuse or skip")
         self.record_set, self.image_hw, self.aligned = record_set, tuple(image_hw), aligned
-        self.augmentation, self.seed, self.bad_images = augmentation, seed, bad_images
+        self.augmentation, self.seed = augmentation, seed
 
     def __len__(self) -> int:
         return len(self.record_set)
@@ -117,10 +114,8 @@ class CropDataset:
         record, skeleton = self.record_set.records[index], self.record_set.skeleton
         try:
             image = read_image(record.image, apply_exif=False)
-        except UserError:
-            if self.bad_images == "refuse":
-                raise
-            return {"image": None, "index": index}
+        except UserError as error:
+            return {"image": None, "error": str(error), "index": index}
         center_xy, size_wh, rotation, flip = record.center_xy, record.size_wh, 0.0, False
         rng = np.random.default_rng((self.seed, epoch, index))
         if self.augmentation is not None:

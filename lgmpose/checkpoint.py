@@ -1,0 +1,125 @@
+"""The whole state of a training run: what one step changes, how it is written, and how it is read back bit for bit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lgmpose.errors import UserError
+from lgmpose.model import LGMPose
+from lgmpose.recipe import MACHINE_FIELDS, TrainConfig
+from lgmpose.weights_io import read_tensors, write_tensors
+
+__all__ = ["Run", "check_same_run"]
+
+
+class Run:
+    """The whole state of a training run, and how it is written and read back."""
+
+    def __init__(self, config: TrainConfig, net: LGMPose, device: torch.device):
+        self.config, self.device = config, device
+        self.net = net.to(device, memory_format=torch.channels_last)
+        make = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+        self.optimizer: Optimizer = make(
+            self.net.parameters(),
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=device.type in ("cpu", "cuda"),
+        )
+        self.ema = {k: v.detach().clone() for k, v in self.net.state_dict().items()} if config.ema_decay else None
+        self.epoch = 0  # the one under way
+        self.epoch_step = 0  # steps of it that are done
+        self.step = 0  # steps done in all
+        self.epoch_loss = 0.0  # sum over the steps done in this epoch
+        self.skipped = 0  # unreadable pictures so far
+        self.best = -math.inf
+        self.seconds = 0.0  # spent in training so far, over all resumptions
+
+    # --- one step -----------------------------------------------------------------------------------------------
+    @torch.no_grad()
+    def update_ema(self) -> None:
+        """Running average of weights and BatchNorm statistics; short memory at first, so that it need not be primed."""
+        if self.ema is None:
+            return
+        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
+        state = self.net.state_dict()
+        floats = [name for name, value in state.items() if value.is_floating_point()]
+        torch._foreach_lerp_([self.ema[n] for n in floats], [state[n] for n in floats], 1 - decay)
+        for name in state.keys() - set(floats):
+            self.ema[name].copy_(state[name])
+
+    def deployed(self) -> LGMPose:
+        """The network to evaluate and ship: with averaged weights where there are any."""
+        if self.ema is None:
+            return self.net
+        net = LGMPose(self.net.config).to(self.device, memory_format=torch.channels_last)
+        net.load_state_dict(self.ema)
+        return net
+
+    # --- to disk and back ---------------------------------------------------------------------------------------
+    def tensors(self) -> dict[str, Tensor]:
+        tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
+        tensors |= {f"ema.{name}": value for name, value in (self.ema or {}).items()}
+        names = {parameter: name for name, parameter in self.net.named_parameters()}
+        for parameter, state in self.optimizer.state.items():
+            tensors |= {f"optimizer.{names[parameter]}.{key}": value for key, value in state.items()}
+        tensors["rng"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["rng_cuda"] = torch.cuda.get_rng_state()
+        return tensors
+
+    def save(self, path: Path) -> None:
+        """Writes the whole state atomically. Raises UserError when it cannot; what was there before stays."""
+        progress = ("epoch", "epoch_step", "step", "epoch_loss", "skipped", "seconds")
+        card = {
+            "kind": "checkpoint",
+            "config": self.config.as_dict(),
+            "network": asdict(self.net.config),
+            "progress": {name: getattr(self, name) for name in progress} | {"best": max(self.best, -1e9)},
+        }
+        write_tensors(path, self.tensors(), card)
+
+    def restore(self, path: Path) -> None:
+        """Reads what ``save`` wrote."""
+        tensors, card = read_tensors(path)
+        if card.get("kind") != "checkpoint":
+            raise UserError(f"{path}: weights, not a checkpoint: a run can only be resumed from its last.safetensors")
+        parts: dict[str, dict[str, Tensor]] = {"net": {}, "ema": {}, "optimizer": {}}
+        for name, value in tensors.items():
+            kind, _, rest = name.partition(".")
+            if kind in parts:
+                parts[kind][rest] = value
+        self.net.load_state_dict(parts["net"])
+        for name, value in parts["ema"].items():
+            self.ema[name].copy_(value)
+        for name, parameter in self.net.named_parameters():
+            state = {}
+            for full_name, value in parts["optimizer"].items():
+                owner, _, key = full_name.rpartition(".")
+                if owner == name:
+                    # The fused step walks memory: moments must lie as their parameter does.
+                    same_layout = value.shape == parameter.shape
+                    state[key] = torch.empty_like(parameter).copy_(value) if same_layout else value
+            if state:
+                self.optimizer.state[parameter] = state
+        torch.set_rng_state(tensors["rng"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["rng_cuda"])
+        for name, value in card["progress"].items():
+            setattr(self, name, value)
+
+
+def check_same_run(config: TrainConfig, checkpoint: Path) -> None:
+    """Raises UserError when a checkpoint was made with other settings than ``config``."""
+    stored = asdict(TrainConfig.from_dict(read_tensors(checkpoint)[1]["config"]))
+    for name, value in asdict(config).items():
+        if name not in MACHINE_FIELDS and value != stored[name]:
+            raise UserError(
+                f"{checkpoint}: started with {name} = {stored[name]!r}, not {value!r}: a resumed run goes on with its "
+                "own settings"
+            )

@@ -1,0 +1,76 @@
+"""A run's small files and manners: CSV logs that survive a kill, a polite stop, durations."""
+
+from __future__ import annotations
+
+import csv
+import signal
+from pathlib import Path
+from typing import Any
+
+from lgmpose.weights_io import write_atomically
+
+__all__ = ["CsvLog", "StopRequest", "append_epoch", "duration"]
+
+
+class StopRequest:
+    """Turns Ctrl-C and SIGTERM into a wish that is granted at the end of a step, when the state is whole."""
+
+    def __enter__(self):
+        self.asked = False
+        self._old = {}
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._old[number] = signal.signal(number, self._ask)
+        except ValueError:  # not in the main thread: nothing to catch there
+            pass
+        return self
+
+    def _ask(self, number, frame):
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def __exit__(self, *_):
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+
+def append_epoch(path: Path, row: dict[str, Any]) -> None:
+    """Adds an epoch's row; rows of epochs that a killed run had already logged are replaced."""
+    rows = []
+    if path.exists():
+        with path.open(newline="") as file:
+            rows = [old for old in csv.DictReader(file) if int(old["epoch"]) < row["epoch"]]
+    columns = list(dict.fromkeys(name for r in [*rows, row] for name in r))
+    lines = [",".join(columns)] + [",".join(str(r.get(name) or "") for name in columns) for r in [*rows, row]]
+    write_atomically(path, ("\n".join(lines) + "\n").encode())
+
+
+class CsvLog:
+    """A CSV that grows by rows; rows from ``position`` on, left by a killed run, are dropped at the start."""
+
+    def __init__(self, path: Path, columns: tuple[str, ...], key: str, position: int, active: bool):
+        self.active = active
+        if not active:
+            return
+        kept = []
+        if position and path.exists():
+            with path.open(newline="") as file:
+                kept = [r for r in csv.reader(file) if len(r) == len(columns)][1:]
+            kept = [r for r in kept if int(r[columns.index(key)]) < position]
+        write_atomically(path, "".join(",".join(r) + "\n" for r in [columns, *kept]).encode())
+        self.file = path.open("a")
+
+    def write(self, *values) -> None:
+        if self.active:
+            self.file.write(",".join(map(str, values)) + "\n")
+
+    def flush(self) -> None:
+        if self.active:
+            self.file.flush()
+
+
+def duration(seconds: float) -> str:
+    """``2h05`` or ``3m20s``."""
+    minutes = int(seconds // 60)
+    return f"{minutes // 60}h{minutes % 60:02d}" if minutes >= 60 else f"{minutes}m{int(seconds % 60):02d}s"

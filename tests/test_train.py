@@ -1,0 +1,334 @@
+"""Training: learns, logs, survives being killed, runs on several processes, refuses what would spoil a run."""
+
+import csv
+import math
+import multiprocessing
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from lgmpose.checkpoint import Run
+from lgmpose.codecs import make_codec
+from lgmpose.datasets import load_records
+from lgmpose.datasets.crops import Augmentation, CropDataset
+from lgmpose.datasets.synthetic import make_synthetic
+from lgmpose.errors import UserError
+from lgmpose.evaluate import evaluate
+from lgmpose.loader import EpochSampler, make_loader, to_input
+from lgmpose.recipe import TrainConfig, learning_rate
+from lgmpose.train import heatmap_loss, train
+from lgmpose.weights_io import read_tensors, write_tensors
+from lgmpose.zoo import create_model, load_weights
+
+PLAIN = Augmentation(half_body_prob=0, scale_factor=0, rotation_prob=0, flip_prob=0)
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """A small synthetic set; 40 pictures, some 60 persons."""
+    folder = tmp_path_factory.mktemp("people")
+    make_synthetic(folder, 40, seed=3, image_hw=(128, 160), progress=False)
+    return folder
+
+
+@pytest.fixture
+def config(people):
+    return TrainConfig(
+        data=f"synthetic:{people}", image_hw=(64, 96), epochs=2, batch_size=8, learning_rate=2e-3, workers=0, seed=1,
+        global_block="mobilevit",  # has dropout, so the random state matters too
+        ema_decay=0.9, checkpoint_minutes=0, device="cpu", flip_test=False,
+    )  # fmt: skip
+
+
+def losses(run_dir):
+    with open(run_dir / "loss.csv", newline="") as file:
+        return [(int(row["step"]), row["loss"]) for row in csv.DictReader(file)]
+
+
+def test_overfits_eight_pictures(people):
+    record_set = load_records(f"synthetic:{people}").subset(range(8))
+    codec = make_codec("standard", (128, 96))
+    torch.manual_seed(0)
+    net = create_model("lgm-pose-coco-256x192", image_hw=(128, 96))
+    run = Run(TrainConfig(learning_rate=2e-3), net, torch.device("cpu"))
+    batch = next(iter(make_loader(CropDataset(record_set, (128, 96)), codec, [list(range(8))], workers=0)))
+    inputs = to_input(batch["image"])
+    for _ in range(150):
+        loss = heatmap_loss(run.net(inputs), batch["heatmaps"], batch["weights"])
+        run.optimizer.zero_grad()
+        loss.backward()
+        run.optimizer.step()
+    # BatchNorm's running averages lag behind the weights; let them settle before judging.
+    with torch.no_grad():
+        for _ in range(40):
+            run.net(inputs)
+    result = evaluate(run.net, record_set, codec, flip_test=False, workers=0, progress=False)
+    assert result.figures["PCK@0.2"] == 100
+
+
+def test_loss_is_half_the_mean_square_and_ignores_unlabelled_joints():
+    rng = np.random.default_rng(0)
+    predicted, target = (torch.tensor(rng.random((2, 3, 4, 5)), requires_grad=i == 0) for i in range(2))
+    weights = torch.tensor([[1.0, 0, 1], [1, 1, 0]])
+    expected = sum(
+        weights[b, k] * (predicted[b, k] - target[b, k]).pow(2).sum() for b in range(2) for k in range(3)
+    ) / (2 * 2 * 3 * 4 * 5)
+    loss = heatmap_loss(predicted, target, weights)
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    assert (predicted.grad[0, 1] == 0).all() and (predicted.grad[1, 1] != 0).all()
+
+
+def test_schedules():
+    paper = TrainConfig()
+    rates = {epoch: learning_rate(paper, epoch * 10, 10) for epoch in (0, 199, 200, 239, 240, 259)}
+    assert rates == pytest.approx({0: 1e-3, 199: 1e-3, 200: 1e-4, 239: 1e-4, 240: 1e-5, 259: 1e-5})
+    cosine = TrainConfig(schedule="cosine", epochs=4, warmup_steps=5, learning_rate=1.0)
+    assert learning_rate(cosine, 0, 10) == pytest.approx(0.2)
+    assert learning_rate(cosine, 20, 10) == pytest.approx(0.5)
+    assert learning_rate(cosine, 40, 10) == pytest.approx(0, abs=1e-12)
+
+
+def test_running_average_follows_its_definition():
+    net = create_model("lgm-pose-lspet-128x128", image_hw=(32, 64))
+    run = Run(TrainConfig(ema_decay=0.9), net, torch.device("cpu"))
+    name = "head.weight"
+    expected = run.net.state_dict()[name].clone()
+    for step in range(1, 30):
+        with torch.no_grad():
+            run.net.head.weight.add_(torch.randn_like(run.net.head.weight))
+        run.step = step
+        run.update_ema()
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * run.net.head.weight
+    torch.testing.assert_close(run.ema[name], expected)
+    torch.testing.assert_close(run.deployed().head.weight, expected)
+
+
+def test_a_run_leaves_its_files_and_weights_that_load(config, tmp_path):
+    evaluation = train(config, tmp_path / "run", progress=False)
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {"config.json", "loss.csv", "log.csv", "curve.png", "last.safetensors", "best.safetensors"}
+    net, card = load_weights(tmp_path / "run" / "best.safetensors")
+    assert net.config.global_block == "mobilevit" and card["skeleton"]["name"] == "coco-17"
+    assert card["training"]["config"] == config.as_dict()
+    steps_per_epoch = len(load_records(config.data)) // config.batch_size
+    assert [step for step, _ in losses(tmp_path / "run")] == list(range(2 * steps_per_epoch))
+    assert evaluation.conditions["flip test"] == "off" and "AP" in evaluation.figures
+
+
+# --- being killed -------------------------------------------------------------------------------------------------
+
+
+def _train_in_child(config, run_dir):
+    torch.set_num_threads(1)
+    train(config, run_dir, resume=True, progress=False)
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Starts processes that have the package imported already and have done nothing else."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["lgmpose.train"])
+    return context
+
+
+def test_killed_ten_times_it_ends_bit_for_bit_where_an_undisturbed_run_does(config, tmp_path, processes):
+    config = replace(config, epochs=4)
+    child = processes.Process(target=_train_in_child, args=(config, tmp_path / "calm"))
+    start = time.monotonic()
+    child.start()
+    child.join()
+    seconds = time.monotonic() - start
+    assert child.exitcode == 0
+    rng, kills = random.Random(0), 0
+    # The disturbed run loads in another process: workers must not matter either.
+    disturbed = replace(config, workers=1)
+    while kills < 10:
+        child = processes.Process(target=_train_in_child, args=(disturbed, tmp_path / "killed"))
+        child.start()
+        child.join(seconds * rng.uniform(0.1, 0.5))
+        if child.exitcode is None:
+            os.kill(child.pid, signal.SIGKILL)
+            kills += 1
+        child.join()
+        if child.exitcode == 0:
+            break
+    assert kills >= 3, "the run was over before it could be killed often enough"
+    _train_in_child_and_check(processes, disturbed, tmp_path / "killed")
+    assert losses(tmp_path / "killed") == losses(tmp_path / "calm")
+    for name in ("last.safetensors", "best.safetensors"):
+        calm, card = read_tensors(tmp_path / "calm" / name)
+        killed, other_card = read_tensors(tmp_path / "killed" / name)
+        assert calm.keys() == killed.keys()
+        assert all(torch.equal(calm[key], killed[key]) for key in calm), name
+    assert card["evaluation"] == other_card["evaluation"]
+    assert not list((tmp_path / "killed").glob(".*"))
+
+
+def _train_in_child_and_check(processes, config, run_dir):
+    child = processes.Process(target=_train_in_child, args=(config, run_dir))
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(config, tmp_path):
+    run_dir = tmp_path / "run"
+    arguments = ["--data", config.data, "--image-hw", "64", "96", "--batch-size", "8", "--workers", "1"]
+    command = [sys.executable, "-m", "lgmpose", "train", *arguments, "--out", str(run_dir), "--device", "cpu"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (run_dir / "loss.csv").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert f"lgmpose train --resume {run_dir}" in out
+    assert read_tensors(run_dir / "last.safetensors")[1]["progress"]["step"] == len(losses(run_dir)) > 0
+
+
+# --- several processes --------------------------------------------------------------------------------------------
+
+
+def _frozen_gradients(config, run_dir, rank, world, port):
+    """Gradients of the first batch with BatchNorm frozen, so that pictures do not influence one another."""
+    from torch.nn.parallel import DistributedDataParallel
+
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    if world > 1:
+        torch.distributed.init_process_group("gloo")
+    torch.manual_seed(0)
+    record_set = load_records(config.data)
+    net = create_model(config.model, image_hw=config.image_hw)
+    net.eval()
+    wrapped = DistributedDataParallel(net) if world > 1 else net
+    codec = make_codec("standard", config.image_hw)
+    sampler = EpochSampler(len(record_set), config.batch_size, seed=1, epoch=0, rank=rank, world=world)
+    dataset = CropDataset(record_set, config.image_hw, augmentation=config.augmentation, seed=1)
+    batch = next(iter(make_loader(dataset, codec, sampler, workers=0)))
+    heatmap_loss(wrapped(to_input(batch["image"])), batch["heatmaps"], batch["weights"]).backward()
+    gradients = {name: parameter.grad for name, parameter in net.named_parameters()}
+    write_tensors(run_dir / f"{world}-{rank}.safetensors", gradients, {})
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_two_processes_give_the_gradients_of_one(config, tmp_path, processes):
+    port = _free_port()
+    children = [
+        processes.Process(target=_frozen_gradients, args=(config, tmp_path, rank, world, port))
+        for rank, world in ((0, 1), (0, 2), (1, 2))
+    ]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    alone, first, second = (read_tensors(tmp_path / f"{name}.safetensors")[0] for name in ("1-0", "2-0", "2-1"))
+    for name, gradient in alone.items():
+        assert gradient.abs().max() > 0, name
+        torch.testing.assert_close(first[name], gradient, rtol=1e-4, atol=1e-7 * float(gradient.abs().max()) + 1e-9)
+        assert torch.equal(first[name], second[name])
+
+
+def test_torchrun_trains_on_two_processes(config, tmp_path):
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(_free_port()),
+        "-m", "lgmpose", "train", "--data", config.data, "--image-hw", "64", "96", "--batch-size", "8", "--epochs", "1",
+        "--out", str(tmp_path / "run"), "--device", "cpu", "--workers", "0",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-2000:]
+    steps = len(load_records(config.data)) // 8
+    assert len(losses(tmp_path / "run")) == steps and (tmp_path / "run" / "best.safetensors").exists()
+
+
+# --- what goes wrong ----------------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_no_number_stops_the_run_with_the_last_good_state(config, tmp_path, monkeypatch):
+    calls = []
+
+    def loss_with_nan(*args):
+        calls.append(1)
+        return heatmap_loss(*args) * (math.nan if len(calls) == 4 else 1)
+
+    monkeypatch.setattr("lgmpose.train.heatmap_loss", loss_with_nan)
+    with pytest.raises(UserError, match=r"became nan at step 3"):
+        train(config, tmp_path / "run", progress=False)
+    tensors, card = read_tensors(tmp_path / "run" / "last.safetensors")
+    assert card["progress"]["step"] == 3
+    assert all(value.isfinite().all() for value in tensors.values() if value.is_floating_point())
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path):
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "last.safetensors"
+    write_tensors(path, {"x": torch.zeros(10)}, {"number": 1})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # a file may grow to 4 KB: the write fails midway
+    try:
+        with pytest.raises(UserError, match="last.safetensors: cannot be written .* still there"):
+            write_tensors(path, {"x": torch.zeros(100_000)}, {"number": 2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert read_tensors(path)[1] == {"number": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_other_runs_are_not_overwritten_and_other_settings_not_resumed(config, tmp_path):
+    config = replace(config, epochs=1)
+    train(config, tmp_path / "run", progress=False)
+    with pytest.raises(UserError, match="holds a run already"):
+        train(config, tmp_path / "run", progress=False)
+    with pytest.raises(UserError, match="started with learning_rate = 0.002, not 0.1"):
+        train(replace(config, learning_rate=0.1), tmp_path / "run", resume=True, progress=False)
+    with pytest.raises(UserError, match="weights, not a checkpoint"):
+        run = Run(config, create_model(config.model), torch.device("cpu"))
+        run.restore(tmp_path / "run" / "best.safetensors")
+
+
+def test_unreadable_pictures_are_refused_or_skipped_as_asked(config, people, tmp_path):
+    import shutil
+
+    folder = tmp_path / "people"
+    shutil.copytree(people, folder)
+    picture = folder / "images" / "000004.jpg"
+    picture.write_bytes(picture.read_bytes()[:500])
+    config = replace(config, data=f"synthetic:{folder}", epochs=1, workers=1)
+    with pytest.raises(UserError, match=r"000004\.jpg: the JPEG is cut short; --bad-images skip") as caught:
+        train(config, tmp_path / "refused", progress=False)
+    assert "\n" not in str(caught.value)
+    train(replace(config, bad_images="skip"), tmp_path / "skipped", progress=False)
+    with open(tmp_path / "skipped" / "log.csv", newline="") as file:
+        assert int(next(csv.DictReader(file))["skipped"]) >= 1
+
+
+def test_impossible_wishes_are_refused_before_work_starts(config, tmp_path):
+    for changes, message in (
+        ({"batch_size": 5000}, "do not fill one batch"),
+        ({"image_hw": (60, 96)}, "multiples of 32"),
+        ({"model": "no-such-net"}, "no model"),
+        ({"data": "nonsense:x"}, "expected KIND:PATH"),
+        ({"init_weights": str(tmp_path / "none.safetensors")}, "no such weights file"),
+    ):
+        with pytest.raises(UserError, match=message):
+            train(replace(config, **changes), tmp_path / "run", progress=False)
+    with pytest.raises(UserError, match="codec 'x'"):
+        replace(config, codec="x")
+    assert not (tmp_path / "run").exists()
