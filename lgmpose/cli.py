@@ -136,7 +136,7 @@ def predict(
         score_threshold: joints below it are not drawn.
         device: auto, cpu, cuda, mps …
     """
-    from lgmpose.predict import predict_files
+    from lgmpose.predict_files import predict_files
 
     boxes = [_parse_box(text) for text in box] or None
     if not inputs:

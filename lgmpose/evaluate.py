@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
-from lgmpose.codecs import StandardCodec, make_codec
+from lgmpose.codecs import StandardCodec, make_codec, merge_flipped
 from lgmpose.datasets import load_records
 from lgmpose.datasets.crops import CropDataset
 from lgmpose.datasets.records import RecordSet
 from lgmpose.errors import UserError
+from lgmpose.files import write_atomically
 from lgmpose.geometry import fit_aspect, invert_matrix, transform_points
 from lgmpose.loader import choose_workers, count_errors, make_loader, to_input
 from lgmpose.metrics import (
@@ -29,10 +30,8 @@ from lgmpose.metrics import (
     rescore,
     torso_size,
 )
-from lgmpose.predict import merge_flipped
 from lgmpose.runtime import choose_device, tune_allocator
 from lgmpose.skeletons import Skeleton
-from lgmpose.weights_io import write_atomically
 from lgmpose.zoo import DEFAULT_WEIGHTS, codec_of, load_weights, skeleton_of, weights_hash
 
 __all__ = ["Evaluation", "Predictions", "evaluate", "evaluate_weights", "heatmaps_of", "predict_records"]

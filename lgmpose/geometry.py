@@ -13,11 +13,12 @@ import cv2
 import numpy as np
 
 __all__ = [
-    "box_to_center_size", "crop_matrix", "fit_aspect", "flip_points", "invert_matrix", "sanitize_box",
-    "transform_points", "warp_image",
+    "box_around_points", "box_to_center_size", "crop_matrix", "fit_aspect", "flip_points", "invert_matrix",
+    "sanitize_box", "transform_points", "warp_image",
 ]  # fmt: skip
 
 PADDING = 1.25  # context around a person's box, in every pipeline since SimpleBaseline
+BOX_MARGIN = 0.05  # around joints, where there is no box: this share of the longer side
 
 
 def box_to_center_size(box_xywh, padding: float = PADDING) -> tuple[np.ndarray, np.ndarray]:
@@ -26,8 +27,18 @@ def box_to_center_size(box_xywh, padding: float = PADDING) -> tuple[np.ndarray, 
     return np.array([x + w / 2, y + h / 2]), np.array([w, h]) * padding
 
 
+def box_around_points(points_xy: np.ndarray) -> np.ndarray:
+    """(n, 2) joints → the box (x, y, w, h) around them, with a margin: hands, feet and hair reach beyond the joints."""
+    low, high = points_xy.min(axis=0), points_xy.max(axis=0)
+    margin = BOX_MARGIN * max(*(high - low), 1.0)
+    return np.concatenate([low - margin, high - low + 2 * margin])
+
+
 def sanitize_box(box_xywh, image_hw: tuple[int, int]) -> np.ndarray | None:
-    """Clips a ground-truth box to the picture as every COCO pipeline does; None when nothing is left of it."""
+    """Clips a ground-truth box to the picture as every COCO pipeline does; None when nothing is left of it.
+
+    They keep a box that ends up one pixel thin, with an extent of 0; such a box is nothing here.
+    """
     x, y, w, h = (float(v) for v in box_xywh)
     height, width = image_hw
     x1, y1 = max(0.0, x), max(0.0, y)

@@ -178,7 +178,7 @@ def save_curve(log_csv: str | Path, png: str | Path) -> None:
     """Draws a run's ``log.csv``: training loss on the left, the validation figures on the right."""
     from matplotlib.figure import Figure
 
-    from lgmpose.weights_io import write_atomically  # imports torch, which drawing does without
+    from lgmpose.files import write_atomically
 
     with Path(log_csv).open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from lgmpose.weights_io import write_atomically
+from lgmpose.files import write_atomically
 
 __all__ = ["CsvLog", "StopRequest", "append_epoch", "duration"]
 

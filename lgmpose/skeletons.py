@@ -151,11 +151,13 @@ def skeleton_from_category(category: dict, name: str | None = None) -> Skeleton:
     being of that size.
 
     Raises:
-        ValueError: no joint names, an edge outside the joints, or a wrong number of sigmas.
+        ValueError: no joint names or not one for each joint, an edge outside the joints, or a wrong number of sigmas.
     """
     names = tuple(category.get("keypoints") or ())
     if not names:
         raise ValueError("the category lists no 'keypoints': a skeleton needs the joints' names")
+    if not all(isinstance(joint, str) for joint in names) or len(set(names)) != len(names):
+        raise ValueError("the category's 'keypoints' are not a list of different names")
     if names == COCO.joint_names:
         return COCO
     edges = tuple((int(a) - 1, int(b) - 1) for a, b in category.get("skeleton") or ())

@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from lgmpose.checkpoint import Run, check_same_run
 from lgmpose.codecs import make_codec
@@ -28,13 +28,13 @@ from lgmpose.datasets.crops import CropDataset
 from lgmpose.datasets.records import RecordSet
 from lgmpose.errors import UserError
 from lgmpose.evaluate import Evaluation, evaluate
+from lgmpose.files import write_atomically
 from lgmpose.loader import EpochSampler, choose_workers, count_errors, make_loader, to_input
 from lgmpose.model import LGMPose
 from lgmpose.plots import save_curve
 from lgmpose.recipe import TrainConfig, learning_rate
 from lgmpose.run_files import CsvLog, StopRequest, append_epoch, duration
 from lgmpose.runtime import choose_device, tune_allocator
-from lgmpose.weights_io import write_atomically
 from lgmpose.zoo import create_model, load_weights, save_weights
 
 __all__ = ["heatmap_loss", "train"]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,38 +14,14 @@ from torch import Tensor, nn
 
 from lgmpose.config import LGMPoseConfig, Stage
 from lgmpose.errors import UserError
+from lgmpose.files import write_atomically
 from lgmpose.skeletons import SKELETONS, Skeleton
 
 __all__ = [
-    "config_from_dict", "load_into", "read_tensors", "skeleton_from_dict", "skeleton_to_dict", "write_atomically",
-    "write_tensors",
+    "config_from_dict", "load_into", "read_tensors", "skeleton_from_dict", "skeleton_to_dict", "write_tensors",
 ]  # fmt: skip
 
 _KEY = "lgmpose"  # safetensors metadata holds strings only: one key, one JSON text
-
-
-def write_atomically(path: str | Path, data: bytes) -> None:
-    """Writes a file so that at every moment either the old or the new one is there, whole.
-
-    Raises:
-        UserError: disk full, folder missing or not writable; the old file is untouched.
-    """
-    path = Path(path)
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = file.name
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
-        kept = "; the one written before is still there" if path.exists() else ""
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}){kept}") from error
 
 
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], card: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Networks by name, and their weights: one safetensors file holds the tensors and the card that says how to use them."""
+"""Networks by name, and their weights: a safetensors file holds the tensors and the card that says how to use them."""
 
 from __future__ import annotations
 

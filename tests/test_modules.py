@@ -195,8 +195,8 @@ def test_conv_norm_act_is_the_three_in_turn(transposed):
         y = F.conv_transpose2d(x, conv.weight, stride=2)
     else:
         y = F.conv2d(x, conv.weight, stride=2, padding=2)
-    mean, var, gamma, beta = (t.view(1, -1, 1, 1) for t in (norm.running_mean, norm.running_var, norm.weight, norm.bias))
-    y = (y - mean) / (var + norm.eps).sqrt() * gamma + beta
+    mean, var = norm.running_mean.view(-1, 1, 1), norm.running_var.view(-1, 1, 1)
+    y = (y - mean) / (var + norm.eps).sqrt() * norm.weight.view(-1, 1, 1) + norm.bias.view(-1, 1, 1)
     assert_close(block(x), y.clamp(0, 6))
     assert block(x).shape == ((2, 6, 12, 16) if transposed else (2, 6, 3, 4))
 
@@ -372,7 +372,7 @@ def test_other_fusions():
 def test_attention_is_pytorchs():
     layer = randomise(TransformerLayer(12, heads=4))
     x = random(2, 3, 7, 12)  # (B, P, N, d)
-    q, k, v = (layer.qkv(x).unflatten(-1, (3, 4, 3))[:, :, :, i].transpose(2, 3) for i in range(3))  # (B, P, heads, N, 3)
+    q, k, v = layer.qkv(x).unflatten(-1, (3, 4, 3)).permute(3, 0, 1, 4, 2, 5)  # each (B, P, heads, N, d/heads)
     fused = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).flatten(3)
     assert_close(layer.attention(x), layer.out(fused))
 
@@ -389,14 +389,13 @@ def test_transformer_layer_is_pytorchs():
     layer = randomise(TransformerLayer(12, heads=4, ffn_ratio=2))
     theirs = nn.TransformerEncoderLayer(12, 4, 24, activation=F.silu, batch_first=True, norm_first=True).eval().double()
     names = {
-        "norm1": "norm1", "qkv": "self_attn.in_proj_", "out": "self_attn.out_proj", "norm2": "norm2",
-        "expand": "linear1", "project": "linear2",
+        "norm1.": "norm1.", "qkv.": "self_attn.in_proj_", "out.": "self_attn.out_proj.", "norm2.": "norm2.",
+        "expand.": "linear1.", "project.": "linear2.",
     }  # fmt: skip
-    state = {}
-    for ours, their in names.items():
-        for kind in ("weight", "bias"):
-            state[f"{their}{kind}" if their.endswith("_") else f"{their}.{kind}"] = layer.get_submodule(ours).get_parameter(kind)
-    theirs.load_state_dict(state)
+    state = layer.state_dict()
+    theirs.load_state_dict(
+        {their + kind: state[our + kind] for our, their in names.items() for kind in ("weight", "bias")}
+    )
     x = random(6, 7, 12)
     assert_close(layer(x[:, None])[:, 0], theirs(x))
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lgmpose.datasets.synthetic import GENERATOR_VERSION, draw_scene
+from lgmpose.datasets.synthetic import GENERATOR_VERSION, draw_scene, scene
+from lgmpose.datasets.synthetic.background import paint_obstacle
 from lgmpose.datasets.synthetic.body import PARTS, build_person
 from lgmpose.datasets.synthetic.drawing import OBSTACLE, PARTS_PER_PERSON, Canvas, Placement, paint_person
 from lgmpose.datasets.synthetic.pose import LIMITS, TRUNK_ANGLES, Pose, sample_pose
@@ -45,7 +46,7 @@ def paint_alone(pose: Pose, seed: int = 0):
 
 @pytest.fixture(scope="module")
 def scenes() -> list[tuple[np.ndarray, list[dict]]]:
-    return [draw_scene(generator(5, i), (144, 200)) for i in range(60)]
+    return [draw_scene(generator(5, i), (144, 200)) for i in range(40)]
 
 
 # -------------------------------------------------------------------------------------------------------------- scenes
@@ -84,7 +85,7 @@ def test_there_are_crowds_loners_and_hidden_joints_of_every_kind(scenes):
 
 def test_max_people_is_kept():
     assert all(len(draw_scene(generator(i), (64, 80), max_people=1)[1]) <= 1 for i in range(8))
-    assert max(len(draw_scene(generator(i), (64, 80), max_people=6)[1]) for i in range(20)) > 3
+    assert max(len(draw_scene(generator(i), (64, 80), max_people=6)[1]) for i in range(12)) > 3
 
 
 def test_no_face_is_mirrored(scenes):
@@ -107,7 +108,7 @@ def test_no_face_is_mirrored(scenes):
 
 
 @given(seed=seeds)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_poses_keep_to_the_limits_and_bones_to_their_lengths(seed):
     pose = sample_pose(generator(seed))
     assert set(pose.angles) == set(STRAIGHT)
@@ -122,7 +123,7 @@ def test_poses_keep_to_the_limits_and_bones_to_their_lengths(seed):
 
 
 @given(seed=seeds, yaw=yaws)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_the_mirrored_pose_is_the_mirror_image_with_flip_pairs_swapped(seed, yaw):
     angles = sample_pose(generator(seed)).angles
     swap = {"left": "right", "right": "left"}
@@ -159,6 +160,13 @@ def test_what_is_seen_depends_on_the_side_the_viewer_stands_on(yaw, hidden, seen
         assert {name: flags[name] for name in (*hidden, *seen)} == dict.fromkeys(hidden, 1) | dict.fromkeys(seen, 2)
 
 
+def test_of_two_hips_the_far_one_is_hidden_by_the_near_side():
+    arms_up = STRAIGHT | {"left_shoulder_abduct": 150.0, "right_shoulder_abduct": 150.0}
+    hips = [COCO.index("left_hip"), COCO.index("right_hip")]
+    assert paint_alone(Pose("stand", arms_up, 90))[1][hips].tolist() == [1, 2]
+    assert paint_alone(Pose("stand", arms_up, -90))[1][hips].tolist() == [2, 1]
+
+
 def test_hands_folded_before_the_chest_are_hidden_from_behind():
     folded = {"shoulder_flex": 30.0, "shoulder_twist": 70.0, "elbow": 100.0}
     angles = STRAIGHT | {f"{side}_{angle}": value for side in ("left", "right") for angle, value in folded.items()}
@@ -168,7 +176,7 @@ def test_hands_folded_before_the_chest_are_hidden_from_behind():
 
 
 def test_every_joint_lies_on_the_painted_person():
-    for seed in range(30):
+    for seed in range(20):
         pose = sample_pose(generator(seed))
         joints_xy, _, part_map = paint_alone(pose, seed)
         columns, rows = np.rint(2 * joints_xy + 0.5).astype(int).T
@@ -177,8 +185,9 @@ def test_every_joint_lies_on_the_painted_person():
 
 
 def test_visibility_is_read_off_the_part_map():
-    def wrist_flag(number: int, x: float = 5.0, y: float = 5.0) -> int:
+    def wrist_flag(number: int, x: float = 5.0, y: float = 5.0, covered_from: int = 40) -> int:
         part_map = np.full((20, 40), number, np.uint16)  # of a picture of 10 × 20
+        part_map[:, covered_from:] = OBSTACLE
         flags = joint_visibility(part_map, np.full((17, 2), (x, y)), 1, np.ones(17, bool))
         return flags[COCO.index("left_wrist")]
 
@@ -188,6 +197,19 @@ def test_visibility_is_read_off_the_part_map():
         assert wrist_flag(number) == 1, number
     for x, y, flag in ((0, 0, 2), (19, 9, 2), (19.01, 9, 0), (19, 9.01, 0), (-0.01, 5, 0), (12, 5, 2)):
         assert wrist_flag(forearm, x, y) == flag, (x, y)
+    # Picture pixel 5 is canvas pixel 10.5, rounded to 10: of the three columns from 9 to 11, two must be its own.
+    assert [wrist_flag(forearm, covered_from=column) for column in (9, 10, 11, 12)] == [1, 1, 2, 2]
+
+
+def test_obstacles_hide_people(monkeypatch):
+    canvas = Canvas(np.zeros((120, 160, 3), np.uint8), np.zeros((120, 160), np.uint16), np.array((0.0, -1.0)))
+    paint_obstacle(generator(0), canvas)
+    assert np.unique(canvas.part_map).tolist() == [0, OBSTACLE]
+    assert canvas.pixels[canvas.part_map > 0].any() and not canvas.pixels[canvas.part_map == 0].any()
+
+    monkeypatch.setattr(scene, "paint_obstacle", lambda rng, canvas: canvas.part_map.fill(OBSTACLE))
+    numbers_of_people = [len(draw_scene(generator(i), (64, 80))[1]) for i in range(15)]
+    assert 0 < numbers_of_people.count(0) < 9, "about one picture in five has an obstacle"
 
 
 def test_package_needs_neither_torch_nor_matplotlib():

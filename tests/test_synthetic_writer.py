@@ -90,20 +90,26 @@ def test_a_set_already_there_is_left_alone_and_an_incomplete_one_is_mended(tmp_p
     assert make_synthetic(tmp_path, 3, image_hw=(64, 80), progress=False) == annotations
     assert {path: path.stat().st_mtime_ns for path in before} == times
 
-    (tmp_path / "images/000001.jpg").unlink()
-    make_synthetic(tmp_path, 3, image_hw=(64, 80), progress=False)
-    assert {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()} == before
+    damages = (Path.unlink, lambda path: path.write_bytes(b""))  # an empty file is what a full disk leaves behind
+    for damage in damages:
+        damage(tmp_path / "images/000001.jpg")
+        make_synthetic(tmp_path, 3, image_hw=(64, 80), progress=False)
+        assert {path: path.read_bytes() for path in before} == before
 
 
 def test_an_interrupted_set_is_drawn_again(tmp_path, monkeypatch):
     def broken(rng, *arguments):
         raise KeyboardInterrupt
 
+    make_synthetic(tmp_path, 2, image_hw=(64, 80), progress=False)
+    (tmp_path / "images/000000.jpg").unlink()
     monkeypatch.setattr(writer, "draw_scene", broken)
     with pytest.raises(KeyboardInterrupt):
         make_synthetic(tmp_path, 2, image_hw=(64, 80), progress=False)
     assert not (tmp_path / "annotations.json").exists()
     (tmp_path / "images/000000.jpg").write_bytes(b"half a pict")
+    with pytest.raises(UserError, match="seed 0 instead of 1"):
+        make_synthetic(tmp_path, 2, seed=1, image_hw=(64, 80), progress=False)
     monkeypatch.undo()
     annotations = make_synthetic(tmp_path, 2, image_hw=(64, 80), progress=False)
     assert cv2.imread(str(tmp_path / "images/000000.jpg")).shape == (64, 80, 3)

@@ -1,7 +1,8 @@
 """Leeds Sports Pose Extended (Johnson and Everingham, CVPR 2011): sports pictures from Flickr, one person each.
 
 The official archive holds ``joints.mat`` with ``joints`` of shape (14, 3, n), that is x, y, flag in 1-based MATLAB
-pixels, and ``images/im00001.jpg`` … There is no official split; ours puts 500 persons aside. Joints flagged 0 carry junk.
+pixels, and ``images/im00001.jpg`` … There is no official split; ours puts 500 persons aside. Joints flagged 0 carry
+junk.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +18,13 @@ import numpy as np
 from lgmpose.datasets.images import ZIP_SEPARATOR
 from lgmpose.datasets.records import PADDING, PersonRecord, RecordSet, check_records
 from lgmpose.errors import UserError
-from lgmpose.geometry import box_to_center_size
+from lgmpose.geometry import box_around_points, box_to_center_size
 from lgmpose.skeletons import LSP
 
 __all__ = ["NUM_VALIDATION", "load_lspet", "split_lspet"]
 
 NUM_VALIDATION = 500
 SPLIT_SEED = 0
-# A box around joints cuts hands, feet and hair; this much of its longer side is added all round before the padding.
-BOX_MARGIN = 0.05
 
 
 def split_lspet(num_pictures: int, near_duplicates: list[tuple[int, int]], seed: int = SPLIT_SEED) -> tuple:
@@ -51,7 +51,7 @@ def load_lspet(path: str | Path, split: str = "train", *, near_duplicates: str |
             the data, if there.
 
     Returns:
-        One record per person with at least one labelled joint; centre and extent from the labelled joints.
+        One record per person with at least two labelled joints; centre and extent from the labelled joints.
 
     Raises:
         UserError: missing, truncated or misshapen data.
@@ -73,7 +73,7 @@ def load_lspet(path: str | Path, split: str = "train", *, near_duplicates: str |
         if flag.sum() < 2:
             notes["fewer than two labelled joints"] = notes.get("fewer than two labelled joints", 0) + 1
             continue
-        box = _box_around(xy[flag])
+        box = box_around_points(xy[flag])
         center_xy, size_wh = box_to_center_size(box, PADDING)
         head = float(np.linalg.norm(xy[12] - xy[13])) if flag[12] and flag[13] else float("nan")
         records.append(
@@ -93,12 +93,6 @@ def load_lspet(path: str | Path, split: str = "train", *, near_duplicates: str |
     return check_records(record_set, path)
 
 
-def _box_around(points_xy: np.ndarray) -> np.ndarray:
-    low, high = points_xy.min(axis=0), points_xy.max(axis=0)
-    margin = BOX_MARGIN * max(*(high - low), 1.0)
-    return np.concatenate([low - margin, high - low + 2 * margin])
-
-
 def _read(path: Path) -> tuple[np.ndarray, list[str], str]:
     """joints (14, 3, n) float64, sorted picture names, and the prefix that makes a name a path."""
     if path.is_dir():
@@ -116,7 +110,7 @@ def _read(path: Path) -> tuple[np.ndarray, list[str], str]:
                 if mat_name is None:
                     raise UserError(f"{path}: holds no joints.mat, so it is not the LSPET archive")
                 data = archive.read(mat_name)
-        except (zipfile.BadZipFile, EOFError, OSError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
             raise UserError(
                 f"{path}: not a whole zip ({error}); fetch lspet_dataset.zip again with `lgmpose data lspet`"
             ) from error
@@ -142,11 +136,11 @@ def _read_joints(data: bytes, path: Path) -> np.ndarray:
 
     try:
         content = loadmat(io.BytesIO(data))
-    except (MatReadError, ValueError, TypeError, OSError, NotImplementedError) as error:
+    except (MatReadError, ValueError, TypeError, IndexError, OSError, NotImplementedError) as error:
         raise UserError(f"{path}: joints.mat cannot be read ({error})") from error
     joints = content.get("joints")
-    if joints is None or joints.ndim != 3 or joints.shape[:2] != (14, 3):
-        found = "no array 'joints'" if joints is None else f"'joints' of shape {joints.shape}"
+    if joints is None or joints.dtype.kind not in "fiu" or joints.ndim != 3 or joints.shape[:2] != (14, 3):
+        found = "no array 'joints'" if joints is None else f"'joints' of shape {joints.shape}, type {joints.dtype}"
         raise UserError(f"{path}: joints.mat holds {found}; expected (14, 3, n), the extended LSP format")
     return joints.astype(np.float64)
 

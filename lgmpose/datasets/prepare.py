@@ -7,7 +7,6 @@ Nothing is downloaded unless asked for; what is missing is listed with the place
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from lgmpose.datasets.mpii import convert_mpii_mat, load_mpii, mpii_split
 from lgmpose.datasets.records import RecordSet
 from lgmpose.datasets.synthetic import make_synthetic
 from lgmpose.errors import UserError
+from lgmpose.files import write_atomically
 
 __all__ = [
     "Archive", "Coco", "Lspet", "Mpii", "Synthetic", "prepare_coco", "prepare_lspet", "prepare_mpii",
@@ -229,7 +229,8 @@ def prepare_mpii(
     train, val = mpii_split(entries, mat)
     place.out.mkdir(parents=True, exist_ok=True)
     for name, indices in (("all", range(len(entries))), ("train", train), ("val", val)):
-        _write_json([entries[index] for index in indices], place.out / f"mpii_{name}.json")
+        chosen = [entries[index] for index in indices]
+        write_atomically(place.out / f"mpii_{name}.json", json.dumps(chosen).encode())
     _link(place, "images", pictures)
     print(f"{mat}: {len(entries):,} persons with joints (left out: {notes})")
     return {split: load_mpii(place.out / f"mpii_{split}.json", pictures) for split in ("train", "val")}
@@ -268,15 +269,6 @@ def prepare_lspet(
     if total < LSPET_COUNT:
         print(f"{path}: {total:,} persons of the official {LSPET_COUNT:,}")
     return found
-
-
-def _write_json(content, path: Path) -> None:
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_text(json.dumps(content), encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def _link(place: _Place, name: str, target: Path) -> None:

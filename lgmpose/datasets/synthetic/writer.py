@@ -8,10 +8,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from lgmpose.datasets.synthetic.scene import draw_scene
 from lgmpose.errors import UserError
+from lgmpose.files import write_atomically
 from lgmpose.skeletons import COCO
 
 __all__ = ["GENERATOR_VERSION", "make_synthetic"]
@@ -84,8 +85,8 @@ def make_synthetic(
                 # pycocotools takes 0 for "no person": numbers of persons start at 1.
                 person_entries.append(_coco_annotation(person, len(person_entries) + 1, i))
         contents = {"info": info, "images": image_entries, "annotations": person_entries}
-        partial.write_text(json.dumps(contents | {"categories": [_coco_category()]}), encoding="utf-8")
-        os.replace(partial, annotations)
+        write_atomically(annotations, json.dumps(contents | {"categories": [_coco_category()]}).encode())
+        partial.unlink()
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror or error}); choose another folder") from error
     return annotations

@@ -1,0 +1,163 @@
+"""Turns a finished run into weights that ship with the package: fp16, with figures, curve and model card.
+
+``python -m lgmpose.ship runs/NAME lspet:PATH``. Every figure in the card comes from evaluating the very file that
+is shipped; fp16 is used only where it leaves the figures as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import tyro
+
+from lgmpose.errors import UserError
+from lgmpose.evaluate import Evaluation, evaluate_weights
+from lgmpose.files import write_atomically
+from lgmpose.zoo import SHIPPED, WEIGHTS_FOLDER, codec_of, load_weights, save_weights, skeleton_of, weights_hash
+
+__all__ = ["ship"]
+
+TOLERANCE = 0.1  # points of PCK that fp16 may cost
+
+CARD = """# {name}
+
+{params:,} parameters, input {height}×{width}, {keypoints} joints ({skeleton}). Trained from scratch; weights stored as
+{dtype}, sha256 {digest}….
+
+```bash
+lgmpose predict photo.jpg                                      # uses these weights
+lgmpose eval --data lspet:PATH/lspet_dataset.zip               # prints the figures below
+```
+
+## Figures
+
+{conditions}
+
+{figures}
+
+{joints}
+
+Per cent of labelled joints that lie within the threshold: PCK@0.2 measures by the torso (mean of the two
+hip-to-opposite-shoulder distances) and pools the twelve limb joints; PCKh@0.5 measures by the head (neck to head top)
+and pools all fourteen. Intervals are 95 %, bootstrapped over persons. The validation persons are the package's own
+fixed split: LSPET has no official one, so these figures compare with nobody else's.
+
+![learning curve]({name}.png)
+
+## Data and its terms
+
+Leeds Sports Pose Extended (Sam Johnson and Mark Everingham, "Learning effective human pose estimation from inaccurate
+annotation", CVPR 2011): pictures from Flickr, found by the tags parkour, gymnastics and athletics, released for
+research; labelled by paid annotators, not without mistakes. {persons}. The pictures are not part of this
+project. Cite the paper above if you use these weights, and ask before you use them commercially.
+
+## Recipe
+
+{epochs} epochs of {total_epochs} done ({steps:,} steps, {hours} h of training) at commit `{commit}` on {machine}. Run
+folder's settings:
+
+```json
+{config}
+```
+
+## Limits
+
+Trained on sports people alone, one person per picture, at low resolution and with boxes around the true joints. It was
+never shown crowds, babies, costumes, drawings or night, and the score of a joint is a heatmap's height, not a
+probability. Do not use it to judge, identify or monitor people.
+"""
+
+
+def ship(run_dir: Path, data: str, *, name: str = SHIPPED[0], folder: Path = WEIGHTS_FOLDER) -> None:
+    """Writes NAME.safetensors, .json (figures), .png (curve) and .md (model card) into the package.
+
+    Args:
+        run_dir: a run's folder.
+        data: the data to take the validation figures from, KIND:PATH.
+        name: model name that the weights are for.
+        folder: where to write.
+
+    Raises:
+        UserError: no such run, or data that cannot be read.
+    """
+    best = run_dir / "best.safetensors"
+    net, card = load_weights(best)
+    skeleton, codec = skeleton_of(card), codec_of(card, net.config.image_hw)
+    full = evaluate_weights(data, best)
+    training = card["training"]
+    kind, _, path = training["config"]["data"].partition(":")
+    training["config"]["data"] = f"{kind}:{Path(path).name}"  # where it lay on this machine helps nobody
+    target, dtype = folder / f"{name}.safetensors", "fp16"
+    with tempfile.TemporaryDirectory() as temporary:
+        candidate = Path(temporary) / target.name
+        save_weights(candidate, net, skeleton, codec, training=training, half=True)
+        shipped = evaluate_weights(data, candidate)
+        if any(abs(shipped.figures[k] - full.figures[k]) > TOLERANCE for k in full.figures):
+            shipped, dtype = full, "fp32"
+    save_weights(target, net, skeleton, codec, evaluation=shipped, training=training, half=dtype == "fp16")
+    result = {
+        "command": f"lgmpose eval --data {data.partition(':')[0]}:PATH --weights {target.name}",
+        "weights": target.name,
+        "sha256": weights_hash(target),
+        "fp32": full.as_json()["figures"],
+        **shipped.as_json(),
+        "training": training,
+        "commit": _commit(),
+        "machine": _machine(),
+    }
+    write_atomically(folder / f"{name}.json", json.dumps(result, indent=1).encode())
+    if (run_dir / "curve.png").exists():
+        shutil.copyfile(run_dir / "curve.png", folder / f"{name}.png")
+    text = CARD.format(
+        name=name, params=sum(p.numel() for p in net.parameters()), height=net.config.image_hw[0],
+        width=net.config.image_hw[1], keypoints=net.config.num_keypoints, skeleton=skeleton.name, dtype=dtype,
+        digest=result["sha256"], conditions=", ".join(f"{k}: {v}" for k, v in shipped.conditions.items()),
+        figures=_figure_table(shipped), joints=_joint_table(shipped), persons=f"Trained on {training['persons']}",
+        epochs=training["epoch"], total_epochs=training["config"]["epochs"], steps=training["step"],
+        hours=training["hours"], commit=result["commit"], machine=result["machine"],
+        config=json.dumps(training["config"], indent=1),
+    )  # fmt: skip
+    write_atomically(folder / f"{name}.md", text.encode())
+    print(f"wrote {target} and its .json, .png and .md")
+
+
+def _figure_table(evaluation: Evaluation) -> str:
+    lines = ["| figure | value | 95 % interval |", "| --- | --- | --- |"]
+    for name, value in evaluation.figures.items():
+        low, high = evaluation.intervals[name]
+        lines.append(f"| {name} | {value:.2f} % | {low:.2f} … {high:.2f} |")
+    return "\n".join(lines)
+
+
+def _joint_table(evaluation: Evaluation) -> str:
+    metrics = list(evaluation.per_joint)
+    lines = ["| joint | " + " | ".join(metrics) + " |", "| --- |" + " --- |" * len(metrics)]
+    for joint in evaluation.per_joint[metrics[0]]:
+        lines.append(f"| {joint} | " + " | ".join(f"{evaluation.per_joint[m][joint]:.1f}" for m in metrics) + " |")
+    return "\n".join(lines)
+
+
+def _commit() -> str:
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=WEIGHTS_FOLDER)
+    return done.stdout.strip() or "unknown"
+
+
+def _machine() -> str:
+    import torch
+
+    version = torch.__version__.partition("+")[0]
+    return f"{torch.get_num_threads()} CPU threads ({platform.machine()}), PyTorch {version}"
+
+
+if __name__ == "__main__":
+    try:
+        tyro.cli(ship, config=(tyro.conf.PositionalRequiredArgs,))
+    except UserError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        sys.exit(2)
