@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lgmpose.datasets.mpii import MATCH_PX, VAL_LIST, JointIndex, read_mpii_truth
+from lgmpose.datasets.mpii import MATCH_PX, VAL_LIST, JointIndex
+from lgmpose.datasets.mpii_truth import load_mpii_truth
 from lgmpose.errors import UserError
 
 UPPER_NECK = 8
@@ -43,13 +44,13 @@ def derive_split(truth_path: Path, table_paths: list[Path]) -> tuple[list[list],
     Returns:
         One line per validation person in the order of the truth (picture or '', then joint, x, y twice), and counts.
     """
-    truth = read_mpii_truth(truth_path)
+    truth = load_mpii_truth(truth_path)
     names, table = read_joint_tables(table_paths)
     # The truth has some labelled coordinates overwritten with 0; those joints identify nobody.
-    usable = truth.labelled & (truth.keypoints_xy > 0.5).all(2)
+    usable = (truth.visibility > 0) & (truth.keypoints_xy_1based > 0.5).all(2)
     counts = {"by all 16 joints": 0, "by all but overwritten joints": 0, "not in the tables": 0, "ambiguous": 0}
     index, lines, taken = JointIndex(table), [], set()
-    for points, own_usable in zip(truth.keypoints_xy, usable, strict=True):
+    for points, own_usable in zip(truth.keypoints_xy_1based, usable, strict=True):
         found = index.find(np.flatnonzero(own_usable), points[own_usable])
         if len(found) > 1 or taken & set(found.tolist()):
             counts["ambiguous"] += 1

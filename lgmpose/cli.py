@@ -184,8 +184,6 @@ def profile(
         changes["num_keypoints"] = num_keypoints
     net = create_model(model, **changes).eval()
     plain = image_hw is None and num_keypoints is None
-    print(f"{model}, input {net.config.image_hw[0]}×{net.config.image_hw[1]}, {net.config.num_keypoints} keypoints, "
-          f"fusion {fusion}, global block {global_block}")  # fmt: skip
     print(
         profile_network(net).as_text(
             fps=measure_fps(net, threads=threads) if fps else None,

@@ -60,6 +60,7 @@ class LGMPoseConfig:
     mlp_ratio: int = 4  # recovered: hidden width of an MLP Block / its axis length
 
     def __post_init__(self):
+        object.__setattr__(self, "image_hw", tuple(self.image_hw))  # a list, as JSON has it, would equal no shape
         height, width = self.image_hw
         if height % STRIDE or width % STRIDE or height <= 0 or width <= 0:
             raise ValueError(f"image_hw {height} × {width}: height and width must be positive multiples of {STRIDE}")
@@ -70,6 +71,8 @@ class LGMPoseConfig:
         ):
             if value not in allowed:
                 raise ValueError(f"{name} {value!r}: choose one of {', '.join(allowed)}")
+        if len(self.decoder_channels) != 3:
+            raise ValueError(f"decoder_channels {self.decoder_channels}: three steps lead from stride 32 to stride 4")
         if self.num_keypoints < 1:
             raise ValueError(f"num_keypoints {self.num_keypoints}: at least 1")
 

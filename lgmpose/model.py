@@ -41,7 +41,7 @@ class LGMPose(nn.Module):
 
         self.deconvs, self.fusions = nn.ModuleList(), nn.ModuleList()
         skips = [stage.channels for stage in config.stages[-2::-1]]  # strides 16, 8, 4 come first
-        for width, skip in zip(config.decoder_channels, skips, strict=False):
+        for width, skip in zip(config.decoder_channels, skips[:3], strict=True):
             self.deconvs.append(ConvNormAct(channels, width, activation=act, transposed=True))
             self.fusions.append(make_fusion(config.fusion, width, skip, activation=act))
             channels = self.fusions[-1].out_channels
@@ -83,7 +83,9 @@ class LGMPose(nn.Module):
         Raises:
             ValueError: not multiples of 32.
         """
-        other = LGMPose(self.config.with_(image_hw=tuple(image_hw)))
+        with torch.random.fork_rng():  # nobody else's random numbers change by it, and the result is always the same
+            torch.manual_seed(0)
+            other = LGMPose(self.config.with_(image_hw=tuple(image_hw)))
         state = self.state_dict()
         for name, module in self.named_modules():
             if isinstance(module, LARM):
@@ -107,6 +109,7 @@ def _make_stage(in_channels: int, stage: Stage, map_hw: tuple[int, int], config:
             )
         )
     if stage.token_width and config.global_block == "mobilevit":
+        # Its own activation, SiLU: Table 4 replaces the block as its authors made it.
         blocks.append(MobileViTBlock(stage.channels, stage.token_width, layers=stage.vit_layers))
     elif stage.token_width:
         blocks.append(
@@ -124,7 +127,7 @@ def _make_stage(in_channels: int, stage: Stage, map_hw: tuple[int, int], config:
 
 
 def _init_weights(module: nn.Module) -> None:
-    """MobileNetV2's initialisation; the paper names none."""
+    """Convolutions as MobileNetV2 initialises them, the rest as PyTorch does; the paper says nothing."""
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
         nn.init.kaiming_normal_(module.weight, mode="fan_out")
         if module.bias is not None:
@@ -146,11 +149,11 @@ def _resample_mlp(
     belongs to no patch, so units are not resampled: a larger grid keeps target's fresh units with outgoing weights 0
     (the function stays as it is, and they can learn), a smaller one keeps those that matter most.
     """
-    up = _grid_resampler(from_hw, to_hw).to(source.norm.weight)
-    down = _grid_resampler(to_hw, from_hw).to(source.norm.weight)
-    state = {key: value.clone() for key, value in target.state_dict().items()}
     if from_hw == to_hw:
         return {key: value.clone() for key, value in source.state_dict().items()}
+    up = _grid_resampler(from_hw, to_hw).to(source.norm.weight)
+    down = _grid_resampler(to_hw, from_hw).to(source.norm.weight)
+    state = {key: value.to(up) for key, value in target.state_dict().items()}
     importance = source.expand.weight.norm(dim=1) * source.project.weight.norm(dim=0)
     kept = importance.topk(min(len(importance), target.expand.out_features)).indices.sort().values
     state["norm.weight"], state["norm.bias"] = up @ source.norm.weight, up @ source.norm.bias

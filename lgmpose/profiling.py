@@ -14,9 +14,9 @@ from torch import nn
 
 from lgmpose.macs import CONVENTION, count_macs, default_counter
 from lgmpose.model import LGMPose
-from lgmpose.paper import PaperRow
+from lgmpose.paper import PaperRow, published
 
-__all__ = ["Profile", "StageCost", "measure_fps", "profile"]
+__all__ = ["Profile", "StageCost", "measure_fps", "profile", "published"]
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,7 @@ class Profile:
         lines += [f"{r.name:{width}}  {r.params:>12,}  {r.macs:>15,}  {r.macs / self.macs:>13.1%}" for r in rows]
         lines.append("")
         if self.counter == "FlopCounterMode":
-            lines.append(
-                "counted by FlopCounterMode / 2 alone: fvcore, the second opinion, is not installed"
-            )
+            lines.append("counted by FlopCounterMode / 2 alone: fvcore, the second opinion, is not installed")
         elif self.macs == self.macs_flop_counter:
             lines.append(f"fvcore and FlopCounterMode / 2 agree: {self.macs:,} MACs")
         else:
@@ -84,9 +82,7 @@ def profile(net: nn.Module, image_hw: tuple[int, int] | None = None) -> Profile:
         ValueError: ``image_hw`` is missing, or one that the network refuses.
         NotImplementedError: see ``count_macs``.
     """
-    image_hw = image_hw or getattr(getattr(net, "config", None), "image_hw", None)
-    if image_hw is None:
-        raise ValueError(f"{type(net).__name__} does not say its input size: give image_hw=(height, width)")
+    image_hw = image_hw or _input_hw(net)
     counter = default_counter()
     counts = count_macs(net, image_hw, counter=counter)
     macs = counts[""].total()
@@ -104,6 +100,13 @@ def profile(net: nn.Module, image_hw: tuple[int, int] | None = None) -> Profile:
     if rest.params or rest.macs:  # what the network does itself, outside of its children
         stages.append(rest)
     return Profile(_describe(net), tuple(image_hw), params, macs, second, counter, tuple(stages))
+
+
+def _input_hw(net: nn.Module) -> tuple[int, int]:
+    image_hw = getattr(getattr(net, "config", None), "image_hw", None)
+    if image_hw is None:
+        raise ValueError(f"{type(net).__name__} does not say its input size: give image_hw=(height, width)")
+    return image_hw
 
 
 def _stages(net: nn.Module) -> dict[str, list[str]]:
@@ -142,7 +145,7 @@ def _published_lines(row: PaperRow, image_hw: tuple[int, int]) -> list[str]:
 
 def measure_fps(
     net: nn.Module,
-    image_hw: tuple[int, int],
+    image_hw: tuple[int, int] | None = None,
     *,
     threads: int = 1,
     warmup: int = 10,
@@ -155,6 +158,7 @@ def measure_fps(
     process for each: their threads get into each other's way.
 
     Args:
+        image_hw: the input's height and width; by default ``net.config.image_hw``.
         threads: PyTorch's, on the CPU.
         warmup: runs before the clock starts.
         min_runs: stop after so many runs,
@@ -165,9 +169,14 @@ def measure_fps(
         ``image_hw``, ``device``, ``dtype``, ``cpu``, ``cores``, ``threads``, ``torch``, ``load`` (of the minute before;
         None on Windows); ``noisy`` and its reasons, ``noise``: an interquartile range above 10 % of the median, or a
         load above the number of cores.
+
+    Raises:
+        ValueError: ``image_hw`` is missing, or one that the network refuses.
     """
+    image_hw = image_hw or _input_hw(net)
     first = next(net.parameters())
-    image = torch.rand(1, 3, *image_hw).to(first.device, first.dtype)
+    generator = torch.Generator().manual_seed(0)  # its own: measuring must not change a training run beside it
+    image = torch.rand(1, 3, *image_hw, generator=generator).to(first.device, first.dtype)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     modes = {module: module.training for module in net.modules()}
     threads_before = torch.get_num_threads()

@@ -22,9 +22,9 @@ from lgmpose.datasets.mpii import (
     convert_mpii_mat,
     load_mpii,
     mpii_split,
-    read_mpii_truth,
     read_val_list,
 )
+from lgmpose.datasets.mpii_truth import load_mpii_truth
 from lgmpose.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -130,8 +130,8 @@ def test_bad_mat_files_are_refused(tmp_path):
     savemat(str(tmp_path / "other.mat"), {"joints": np.zeros(3)})
     with pytest.raises(UserError, match="no RELEASE"):
         convert_mpii_mat(tmp_path / "other.mat")
-    with pytest.raises(UserError, match="no array 'pos_gt_src'"):
-        read_mpii_truth(tmp_path / "other.mat")
+    with pytest.raises(UserError, match="pos_gt_src"):
+        load_mpii_truth(tmp_path / "other.mat")
 
 
 @pytest.fixture
@@ -208,7 +208,7 @@ def everybody(shared_data) -> list[dict]:
     """Persons of both tables and of the validation truth, each once, shuffled, as entries of the JSON."""
     entries = []
     sample = shared_data / "mpii_sample"
-    truth, val_list = read_mpii_truth(sample / "val_truth_2958.mat"), read_val_list()
+    truth, val_list = load_mpii_truth(sample / "val_truth_2958.mat"), read_val_list()
     for table in ("joints_a.csv", "joints_b.csv"):
         for line in (sample / table).read_text().splitlines():
             name, *values = line.split(",")
@@ -217,8 +217,8 @@ def everybody(shared_data) -> list[dict]:
     for line, person in enumerate(val_list):
         if not person.picture:  # persons with a missing joint are in neither table
             entries.append(
-                {"image": f"unknown_{line}.jpg", "joints": truth.keypoints_xy[line].tolist(),
-                 "joints_vis": truth.labelled[line].astype(int).tolist(), "center": [1, 1], "scale": 1}
+                {"image": f"unknown_{line}.jpg", "joints": truth.keypoints_xy_1based[line].tolist(),
+                 "joints_vis": truth.visibility[line].tolist(), "center": [1, 1], "scale": 1}
             )  # fmt: skip
     np.random.default_rng(0).shuffle(entries)
     return entries
@@ -227,13 +227,13 @@ def everybody(shared_data) -> list[dict]:
 def test_split_finds_everyone_in_the_standard_order(everybody, shared_data):
     """20,860 persons: every validation person is recognised, and recognised once, in the truth's order."""
     assert len(everybody) == 19_919 + 941
-    truth = read_mpii_truth(shared_data / "mpii_sample" / "val_truth_2958.mat")
+    truth = load_mpii_truth(shared_data / "mpii_sample" / "val_truth_2958.mat")
     train, val = mpii_split(everybody)
     assert len(val) == len(set(val)) == 2_958
     for line, index in enumerate(val):
         joints = np.array(everybody[index]["joints"])
-        usable = truth.labelled[line] & (truth.keypoints_xy[line] > 0.5).all(1)
-        assert np.abs(joints - truth.keypoints_xy[line])[usable].max() < MATCH_PX
+        usable = (truth.visibility[line] > 0) & (truth.keypoints_xy_1based[line] > 0.5).all(1)
+        assert np.abs(joints - truth.keypoints_xy_1based[line])[usable].max() < MATCH_PX
     held_out = {everybody[index]["image"] for index in val}
     assert not held_out & {everybody[index]["image"] for index in train}
     assert {entry["image"] for entry in everybody} == held_out | {everybody[index]["image"] for index in train}

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lgmpose import metrics
+from lgmpose.datasets.mpii_truth import load_mpii_truth
 from lgmpose.errors import UserError
 from lgmpose.skeletons import COCO, LSP, MPII, skeleton_from_category
 
@@ -33,7 +34,7 @@ MPII_ROW = {
 
 @pytest.fixture(scope="module")
 def mpii(shared_data):
-    return metrics.load_mpii_truth(shared_data / "mpii_sample" / "val_truth_2958.mat")
+    return load_mpii_truth(shared_data / "mpii_sample" / "val_truth_2958.mat")
 
 
 def test_mpii_pckh_is_the_published_figure(mpii):
@@ -93,19 +94,19 @@ def test_mpii_truth_that_is_no_truth_is_refused(tmp_path, shared_data):
     from scipy.io import savemat
 
     with pytest.raises(UserError, match="no such file"):
-        metrics.load_mpii_truth(tmp_path / "absent.mat")
+        load_mpii_truth(tmp_path / "absent.mat")
     whole = (shared_data / "mpii_sample" / "val_truth_2958.mat").read_bytes()
     for name, data in (("cut.mat", whole[: len(whole) // 2]), ("text.mat", b"not MATLAB at all" * 20), ("0.mat", b"")):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(UserError, match=f"{name}: not a MATLAB file"):
-            metrics.load_mpii_truth(tmp_path / name)
+            load_mpii_truth(tmp_path / name)
     savemat(tmp_path / "lacks.mat", {"jnt_missing": np.zeros((16, 3))})
     with pytest.raises(UserError, match="pos_gt_src"):
-        metrics.load_mpii_truth(tmp_path / "lacks.mat")
+        load_mpii_truth(tmp_path / "lacks.mat")
     arrays = {"pos_gt_src": np.zeros((14, 2, 3)), "jnt_missing": np.zeros((14, 3)), "headboxes_src": np.ones((2, 2, 3))}
     savemat(tmp_path / "fourteen.mat", arrays)
     with pytest.raises(UserError, match="16 joints"):
-        metrics.load_mpii_truth(tmp_path / "fourteen.mat")
+        load_mpii_truth(tmp_path / "fourteen.mat")
 
 
 # ---------------------------------------------------------------- PCK by hand

@@ -389,3 +389,21 @@ def test_resampling_is_an_average():
     assert_close(model_module._grid_resampler((8, 6), (8, 6)), torch.eye(48))
     coarse = model_module._grid_resampler((8, 6), (2, 2))
     assert (coarse.sum(0) > 0).all(), "a patch is overlooked: no anti-aliasing"
+
+
+def test_sizes_may_come_as_lists_and_the_decoder_has_three_steps():
+    net = lgmpose.create_model("lgm-pose-lspet-128x128", image_hw=[64, 96]).eval()
+    assert net(torch.zeros(1, 3, 64, 96)).shape == (1, 14, 16, 24)
+    with pytest.raises(lgmpose.UserError, match="three steps"):
+        lgmpose.create_model("lgm-pose-lspet-128x128", decoder_channels=(208, 104, 52, 26))
+
+
+def test_resizing_draws_no_random_numbers_from_anybody():
+    net = lgmpose.create_model("lgm-pose-lspet-128x128", image_hw=(64, 96))
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first = net.resized((96, 64))
+    assert torch.equal(torch.rand(3), expected)
+    second = net.resized((96, 64))
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))

@@ -178,6 +178,10 @@ def test_other_networks_go_by_their_children_and_the_rest():
 def test_the_input_size_must_be_known_and_fit():
     with pytest.raises(ValueError, match="image_hw"):
         profile(nn.Conv2d(3, 4, 1))
+    with pytest.raises(ValueError, match="image_hw"):
+        measure_fps(nn.Conv2d(3, 4, 1))
+    small = lgmpose.create_model("lgm-pose-coco-256x192", image_hw=(64, 96))
+    assert measure_fps(small, seconds=0)["image_hw"] == (64, 96)
     with pytest.raises(ValueError, match="256 × 192"):
         profile(lgmpose.create_model("lgm-pose-coco-256x192"), (128, 128))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from lgmpose.datasets.files import load_mat, read_json, require_pictures
+from lgmpose.datasets.mpii_truth import HEAD_BOX_FACTOR, MPIITruth, load_mpii_truth
 from lgmpose.datasets.records import PADDING, PersonRecord, RecordSet, check_records
 from lgmpose.errors import UserError
 from lgmpose.skeletons import MPII
@@ -21,62 +22,17 @@ from lgmpose.skeletons import MPII
 __all__ = [
     "VAL_LIST",
     "JointIndex",
-    "MpiiTruth",
     "ValPerson",
     "convert_mpii_mat",
     "load_mpii",
     "mpii_split",
-    "read_mpii_truth",
     "read_val_list",
 ]
 
 VAL_LIST = Path(__file__).with_name("mpii_val_2958.csv")
 PIXELS_PER_SCALE = 200.0
-HEAD_SIZE_FACTOR = 0.6  # head size = this × the diagonal of the head box (MPII's SC_BIAS)
 MATCH_PX = 0.05  # the list is rounded to 0.01 px; neighbours' joints are whole pixels apart
 NUM_KEYPOINTS = MPII.num_keypoints
-
-
-@dataclass(frozen=True)
-class MpiiTruth:
-    """What the 2,958-person validation split is scored against, in MATLAB's 1-based pixels.
-
-    Attributes:
-        keypoints_xy: (n, 16, 2) float64.
-        labelled: (n, 16) bool, False where the joint is missing.
-        head_sizes: (n,) float64, pixels: 0.6 × the head box's diagonal.
-    """
-
-    keypoints_xy: np.ndarray
-    labelled: np.ndarray
-    head_sizes: np.ndarray
-
-
-def read_mpii_truth(path: str | Path) -> MpiiTruth:
-    """Reads ``gt_valid.mat`` (``pos_gt_src``, ``jnt_missing``, ``headboxes_src``).
-
-    A few labelled joints in it have a coordinate set to 0 where the original annotation lies elsewhere (12 joints of 9
-    persons among those that can be compared). They stay: published figures are measured against them.
-
-    Raises:
-        UserError: missing, damaged, or without one of the three arrays in its shape.
-    """
-    content = load_mat(path)
-    lacking = [key for key in ("pos_gt_src", "jnt_missing", "headboxes_src") if key not in content]
-    if lacking:
-        raise UserError(f"{path}: no array {lacking[0]!r}; this is not MPII's validation ground truth")
-    positions, missing, boxes = content["pos_gt_src"], content["jnt_missing"], content["headboxes_src"]
-    count = positions.shape[-1]
-    shapes = (positions.shape, missing.shape, boxes.shape)
-    expected = ((NUM_KEYPOINTS, 2, count), (NUM_KEYPOINTS, count), (2, 2, count))
-    if shapes != expected:
-        raise UserError(f"{path}: arrays of shapes {shapes}, expected {expected}")
-    diagonals = np.linalg.norm(boxes[1].astype(np.float64) - boxes[0], axis=0)
-    return MpiiTruth(
-        keypoints_xy=positions.transpose(2, 0, 1).astype(np.float64),
-        labelled=missing.T == 0,
-        head_sizes=HEAD_SIZE_FACTOR * diagonals,
-    )
 
 
 def load_mpii(
@@ -109,7 +65,7 @@ def load_mpii(
     if split != "all":
         train, val = mpii_split(entries, annotations)
         indices = train if split == "train" else val
-    ground_truth = None if truth is None else read_mpii_truth(truth)
+    ground_truth = None if truth is None else load_mpii_truth(truth)
     if ground_truth is not None:
         _check_order(ground_truth, joints[list(indices)], labelled[list(indices)], annotations, truth)
 
@@ -123,8 +79,8 @@ def load_mpii(
         keypoints_xy, visibility = joints[index], np.where(labelled[index], 1 + visible[index], 0)
         head_size = _head_size(entry, where)
         if ground_truth is not None:
-            keypoints_xy = ground_truth.keypoints_xy[position]
-            visibility = np.where(ground_truth.labelled[position], np.where(visibility > 0, visibility, 2), 0)
+            keypoints_xy = ground_truth.keypoints_xy_1based[position]
+            visibility = np.where(ground_truth.visibility[position] > 0, np.where(visibility > 0, visibility, 2), 0)
             head_size = float(ground_truth.head_sizes[position])
         if not visibility.any():
             notes["no labelled joint"] += 1
@@ -200,19 +156,19 @@ def _head_size(entry: dict, where: str) -> float:
     box = np.asarray(entry["headbox"], np.float64)
     if box.shape != (4,) or not np.isfinite(box).all():
         raise UserError(f"{where} has a headbox that is not four finite numbers: {entry['headbox']}")
-    return HEAD_SIZE_FACTOR * float(np.hypot(box[2] - box[0], box[3] - box[1]))
+    return HEAD_BOX_FACTOR * float(np.hypot(box[2] - box[0], box[3] - box[1]))
 
 
 def _check_order(
-    truth: MpiiTruth, joints: np.ndarray, labelled: np.ndarray, annotations: str | Path, truth_path: str | Path
+    truth: MPIITruth, joints: np.ndarray, labelled: np.ndarray, annotations: str | Path, truth_path: str | Path
 ) -> None:
     """Persons must be those of the ground truth, in its order: PCKh of shuffled persons looks like a bad network."""
     count = len(joints)
-    if count > len(truth.keypoints_xy):
-        raise UserError(f"{annotations}: {count} persons, but {truth_path} has {len(truth.keypoints_xy)}")
+    if count > len(truth.visibility):
+        raise UserError(f"{annotations}: {count} persons, but {truth_path} has {len(truth.visibility)}")
     # A coordinate of 0 in the truth may be one of its overwritten ones.
-    comparable = labelled & truth.labelled[:count] & (truth.keypoints_xy[:count] > 0.5).all(2)
-    distance = np.abs(joints - truth.keypoints_xy[:count]).max(2)
+    comparable = labelled & (truth.visibility[:count] > 0) & (truth.keypoints_xy_1based[:count] > 0.5).all(2)
+    distance = np.abs(joints - truth.keypoints_xy_1based[:count]).max(2)
     wrong = np.flatnonzero((comparable & (distance > MATCH_PX)).any(1) | ~comparable.any(1))
     if wrong.size:
         raise UserError(

@@ -12,20 +12,17 @@ from lgmpose.metrics.joint_accuracy import (
     pckh_joints,
     torso_size,
 )
-from lgmpose.metrics.mpii import HEAD_BOX_FACTOR, MPIITruth, load_mpii_truth, mpii_pckh, one_based
+from lgmpose.metrics.mpii import mpii_pckh, one_based
 from lgmpose.metrics.similarity import oks, oks_nms, rescore
 
 __all__ = [
     "AP_NAMES",
-    "HEAD_BOX_FACTOR",
-    "MPIITruth",
     "PCKResult",
     "bootstrap_interval",
     "coco_ap",
     "coco_results",
     "head_size_from_joints",
     "joint_groups",
-    "load_mpii_truth",
     "mpii_pckh",
     "oks",
     "oks_nms",
