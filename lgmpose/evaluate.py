@@ -16,6 +16,7 @@ from lgmpose.datasets import load_records
 from lgmpose.datasets.crops import CropDataset
 from lgmpose.datasets.records import RecordSet
 from lgmpose.errors import UserError
+from lgmpose.extremes import save_extremes
 from lgmpose.files import write_atomically
 from lgmpose.geometry import fit_aspect, invert_matrix, transform_points
 from lgmpose.loader import choose_workers, count_errors, make_loader, to_input
@@ -312,7 +313,5 @@ def evaluate_weights(
         content = {"weights": path.name, "sha256": weights_hash(path), **evaluation.as_json()}
         write_atomically(json_file, json.dumps(content, indent=1).encode())
     if sheet_file is not None:
-        from lgmpose.plots import save_extremes
-
-        save_extremes(record_set, evaluation.predictions, sheet_file)
+        save_extremes(record_set, evaluation.predictions.keypoints_xy, sheet_file)
     return evaluation

@@ -1,0 +1,190 @@
+"""Evaluation end to end: a network that knows the answer must score like the answer, on every path."""
+
+import json
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lgmpose.cli import main
+from lgmpose.codecs import make_codec
+from lgmpose.datasets import load_records
+from lgmpose.datasets.coco import load_coco
+from lgmpose.datasets.crops import CropDataset
+from lgmpose.datasets.mpii import load_mpii
+from lgmpose.datasets.synthetic import make_synthetic
+from lgmpose.errors import UserError
+from lgmpose.evaluate import evaluate
+from lgmpose.extremes import mean_errors, save_extremes
+from lgmpose.geometry import transform_points
+from lgmpose.skeletons import COCO
+from lgmpose.zoo import create_model, save_weights
+
+IMAGE_HW = (256, 192)
+
+
+class Oracle(nn.Module):
+    """Says, batch by batch, the heatmaps of the true joints of a record set (or of other points given for it)."""
+
+    def __init__(self, record_set, codec, keypoints_xy=None, visibility=None):
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(1))  # evaluation asks a network for its device
+        samples = [CropDataset(record_set, codec.image_hw, aligned=codec.aligned)[i] for i in range(len(record_set))]
+        if keypoints_xy is None:
+            keypoints_xy = [sample["keypoints_xy"] for sample in samples]
+            visibility = [sample["visibility"] for sample in samples]
+        self.heatmaps = torch.from_numpy(codec.encode(np.stack(keypoints_xy), np.stack(visibility))[0])
+        self.position = 0
+
+    def forward(self, inputs):
+        batch = self.heatmaps[self.position : self.position + len(inputs)]
+        self.position += len(inputs)
+        return batch
+
+
+@pytest.fixture(scope="module")
+def coco_sample(shared_data):
+    return shared_data / "coco_sample"
+
+
+@pytest.mark.parametrize("codec_name", ["standard", "dark", "udp"])
+def test_the_true_joints_through_heatmaps_have_ap_1_on_coco(coco_sample, codec_name, tmp_path):
+    record_set = load_coco(coco_sample / "person_keypoints_sample.json", coco_sample)
+    codec = make_codec(codec_name, IMAGE_HW)
+    results = tmp_path / "results.json"
+    evaluation = evaluate(
+        Oracle(record_set, codec), record_set, codec, flip_test=False, batch_size=5, workers=0, progress=False,
+        results_file=results,
+    )  # fmt: skip
+    # The standard codec rounds to heatmap pixels, which costs the smallest persons some OKS.
+    assert evaluation.figures["AP"] >= (0.9 if codec_name == "standard" else 0.999)
+    assert evaluation.figures["AP50"] == pytest.approx(1)
+    assert evaluation.figures["PCK@0.2"] == 100
+    assert evaluation.conditions["boxes"] == "ground-truth boxes" and evaluation.conditions["flip test"] == "off"
+    written = json.loads(results.read_text())
+    assert len(written) == 12 and all(len(person["keypoints"]) == 51 for person in written)
+    text = evaluation.as_text()
+    for word in ("coco-17", "ground-truth boxes", f"decoder: {codec_name}", "256×192", "flip test: off"):
+        assert word in text
+
+
+def _nearest_truth(record_set, truth):
+    """For every detector box, the joints of the person in its picture whose box centre is nearest."""
+    points, visibility = [], []
+    for record in record_set.records:
+        of_image = [person for person in truth.records if person.image_id == record.image_id]
+        nearest = min(of_image, key=lambda person: np.abs(person.center_xy - record.center_xy).sum())
+        points.append(nearest.keypoints_xy)
+        visibility.append(nearest.visibility)
+    return points, visibility
+
+
+def test_detector_boxes_go_through_rescoring_and_nms(coco_sample, tmp_path):
+    """118 boxes, many on the same person: poses of the nearest true person must collapse to one each."""
+    annotations = coco_sample / "person_keypoints_sample.json"
+    truth = load_coco(annotations, coco_sample)
+    detected = load_coco(annotations, coco_sample, detections=coco_sample / "person_detections_sample.json")
+    codec = make_codec("udp", IMAGE_HW)
+    points, visibility = _nearest_truth(detected, truth)
+    dataset = CropDataset(detected, IMAGE_HW, aligned=True)
+    crop_xy = [transform_points(dataset[i]["matrix"], xy) for i, xy in enumerate(points)]
+    results = tmp_path / "results.json"
+    evaluation = evaluate(
+        Oracle(detected, codec, crop_xy, visibility), detected, codec, flip_test=False, workers=0, progress=False,
+        results_file=results,
+    )  # fmt: skip
+    assert evaluation.conditions["boxes"].startswith("detector boxes") and "PCK@0.2" not in evaluation.figures
+    assert evaluation.figures["AP"] > 0.85
+    written = json.loads(results.read_text())
+    # Boxes whose crop misses the person whole give score 0; of the others hardly more than one a person may remain.
+    found = [person for person in written if person["score"] > 0]
+    assert 12 <= len(found) < 30 < len(detected), "OKS-NMS left doubles in"
+    scores = [person["score"] for person in written]
+    best = max(record.score for record in detected.records)
+    assert max(scores) <= best and min(scores) >= 0
+
+
+def test_mpii_sample_reports_pckh(shared_data):
+    sample = shared_data / "mpii_sample"
+    record_set = load_mpii(sample / "annotations_sample.json", sample, truth=sample / "val_truth_2958.mat")
+    codec = make_codec("dark", (256, 256))
+    evaluation = evaluate(
+        Oracle(record_set, codec), record_set, codec, flip_test=False, workers=0, progress=False
+    )
+    assert evaluation.headline == "PCKh@0.5" and evaluation.figures["PCKh@0.5"] == 100
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("people")
+    make_synthetic(folder, 12, seed=5, image_hw=(128, 160), progress=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    net = create_model("lgm-pose-coco-256x192", image_hw=(64, 96))
+    path = tmp_path_factory.mktemp("weights") / "net.safetensors"
+    save_weights(path, net, COCO, make_codec("dark", (64, 96)), training={"config": {}})
+    return path
+
+
+def test_flip_test_of_a_mirror_symmetric_oracle_changes_nothing(people):
+    """An oracle for the crop and for its mirror: averaged, unshifted (udp), they must give the same joints."""
+    record_set = load_records(f"synthetic:{people}").subset(range(6))
+    codec = make_codec("udp", (64, 96))
+    straight = Oracle(record_set, codec)
+
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unused = nn.Parameter(torch.zeros(1))
+            self.calls = 0
+
+        def forward(self, inputs):
+            self.calls += 1
+            maps = straight.heatmaps
+            return maps if self.calls % 2 else maps[:, list(COCO.flip_permutation)].flip(-1)
+
+    plain = evaluate(straight, record_set, codec, flip_test=False, workers=0, progress=False).predictions
+    straight.position = 0
+    flipped = evaluate(Both(), record_set, codec, flip_test=True, workers=0, progress=False).predictions
+    np.testing.assert_allclose(flipped.keypoints_xy, plain.keypoints_xy, atol=1e-4)
+
+
+def test_eval_command_prints_conditions_and_writes_files(people, weights, tmp_path, capsys):
+    files = [tmp_path / name for name in ("figures.json", "results.json", "sheet.png")]
+    arguments = ["--json", str(files[0]), "--results", str(files[1]), "--sheet", str(files[2])]
+    data = ["--data", f"synthetic:{people}", "--split", "train", "--limit", "7", "--workers", "0", "--device", "cpu"]
+    assert main(["eval", "--weights", str(weights), *data, *arguments]) == 0
+    out = capsys.readouterr().out
+    for word in ("net.safetensors", "sha256", "synthetic-train", "decoder: dark", "64×96", "flip test: on", ": 7"):
+        assert word in out
+    figures = json.loads(files[0].read_text())
+    assert {"PCK@0.2", "AP"} <= set(figures["figures"]) and figures["conditions"]["persons"] == "7"
+    assert len(json.loads(files[1].read_text())) == 7
+    assert cv2.imread(str(files[2])).shape[2] == 3
+
+
+def test_eval_at_another_size_moves_the_weights(people, weights, capsys):
+    data = ["--data", f"synthetic:{people}", "--limit", "2", "--workers", "0", "--device", "cpu"]
+    assert main(["eval", "--weights", str(weights), *data, "--image-hw", "96", "64"]) == 0
+    assert "input: 96×64" in capsys.readouterr().out
+    assert main(["eval", "--weights", str(weights), *data, "--image-hw", "90", "64"]) == 2
+    assert "multiples of 32" in capsys.readouterr().err
+
+
+def test_worst_and_best_are_told_apart(people, tmp_path):
+    record_set = load_records(f"synthetic:{people}").subset(range(8))
+    truth = np.stack([record.keypoints_xy for record in record_set.records])
+    shift = np.arange(8)[:, None, None] * np.array([3.0, 4.0])
+    sizes = np.array([record.size_wh.max() for record in record_set.records])
+    np.testing.assert_allclose(mean_errors(record_set, truth + shift), 5 * np.arange(8) / sizes)
+    save_extremes(record_set, truth + shift, tmp_path / "sheet.png", count=2)
+    assert cv2.imread(str(tmp_path / "sheet.png")) is not None
+    with pytest.raises(UserError, match="no true joints"):
+        save_extremes(replace(record_set, has_keypoints=False), truth, tmp_path / "other.png")
