@@ -277,10 +277,11 @@ def _end_of_epoch(run: Run, val_set: RecordSet, codec, run_dir: Path, rate: floa
     if importlib.util.find_spec("matplotlib"):  # comes with the extras; the log has the same figures
         save_curve(run_dir / "log.csv", run_dir / "curve.png")
     if progress:
-        figures = ", ".join(f"{k} {v:.2f}" for k, v in (evaluation.figures if evaluation else {}).items())
+        found = evaluation.figures if evaluation else {}
+        figures = "".join(f"  {name} {found[name]:.2f}" for name in ("PCK@0.2", "PCKh@0.5", "AP") if name in found)
         left = run.seconds / run.step * (config.epochs - epoch) * (run.step / epoch)
         print(
-            f"epoch {epoch}/{config.epochs}: loss {row['train_loss']}  {figures}  "
+            f"epoch {epoch}/{config.epochs}: loss {row['train_loss']}{figures}  "
             f"({run.step * config.batch_size / max(run.seconds, 1e-9):.1f} pictures/s, {duration(left)} left)",
             flush=True,
         )

@@ -1,0 +1,179 @@
+"""The command line as a user meets it: one clear line and exit status 2 for whatever he or she did wrong."""
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import cv2
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from lgmpose.cli import main
+from lgmpose.codecs import make_codec
+from lgmpose.datasets.synthetic import make_synthetic
+from lgmpose.skeletons import COCO
+from lgmpose.weights_io import read_tensors
+from lgmpose.zoo import create_model, save_weights
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("people")
+    make_synthetic(folder, 8, seed=2, image_hw=(96, 128), progress=False)
+    return folder
+
+
+@pytest.fixture
+def coco(people, tmp_path):
+    """A copy in COCO's own layout whose annotations a test may spoil: returns the folder and the JSON's path."""
+    folder = tmp_path / "coco"
+    shutil.copytree(people / "images", folder / "images" / "val2017")
+    annotations = folder / "annotations" / "person_keypoints_val2017.json"
+    annotations.parent.mkdir()
+    shutil.copy(people / "annotations.json", annotations)
+    return folder, annotations
+
+
+def refused(capsys, *arguments) -> str:
+    """Runs a command that must fail: one line on stderr, status 2, no traceback; returns the line."""
+    assert main([str(argument) for argument in arguments]) == 2
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert lines[-1].startswith("error: ") and "Traceback" not in captured.err
+    return lines[-1]
+
+
+def spoil(annotations, change):
+    content = json.loads(annotations.read_text())
+    change(content)
+    annotations.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda c: c["annotations"][3].update(keypoints=[1, 2, 2]), "keypoints"),
+        (lambda c: c.update(annotations=[]), "no person"),
+        (lambda c: c["annotations"][0].update(bbox=[float("nan"), 1, 2, 3]), "NaN"),
+        (lambda c: c["annotations"][0]["keypoints"].__setitem__(slice(0, 3), [float("nan"), 5, 2]), "NaN"),
+        (lambda c: [a.update(bbox=[10, 10, 0, 0]) for a in c["annotations"]], "no person"),
+        (lambda c: [a.update(bbox=[9999, 9999, 5, 5]) for a in c["annotations"]], "no person"),
+        (lambda c: c["images"][0].update(file_name="gone.jpg"), "gone.jpg"),
+    ],
+)
+def test_bad_annotations(coco, capsys, change, message):
+    folder, annotations = coco
+    spoil(annotations, change)
+    line = refused(capsys, "eval", "--data", f"coco:{folder}")
+    assert message in line and ("person_keypoints_val2017.json" in line or "gone.jpg" in line)
+
+
+def test_broken_json_and_missing_files(coco, capsys, tmp_path):
+    folder, annotations = coco
+    annotations.write_text('{"images": [')
+    assert "person_keypoints_val2017.json: not valid JSON" in refused(capsys, "eval", "--data", f"coco:{folder}")
+    assert "lgmpose data coco" in refused(capsys, "eval", "--data", f"coco:{tmp_path}")
+    assert "expected KIND:PATH" in refused(capsys, "train", "--data", "somewhere/else")
+    assert "no such file or folder" in refused(capsys, "eval", "--data", f"lspet:{tmp_path / 'no.zip'}")
+    assert "nothing to predict" in refused(capsys, "predict")
+
+
+def test_damaged_lspet_archives(tmp_path, capsys):
+    path = tmp_path / "lspet.zip"
+    savemat(tmp_path / "joints.mat", {"joints": np.zeros((16, 3, 2))})
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(tmp_path / "joints.mat", "joints.mat")
+    line = refused(capsys, "eval", "--data", f"lspet:{path}")
+    assert str(path) in line and "(16, 3, 2)" in line and "(14, 3, n)" in line
+    path.write_bytes(path.read_bytes()[:-30])
+    assert "not a whole zip" in refused(capsys, "eval", "--data", f"lspet:{path}")
+
+
+def test_a_corrupt_picture_is_refused_or_skipped_as_asked(coco, tmp_path, capsys):
+    folder, _ = coco
+    weights = tmp_path / "net.safetensors"
+    net = create_model("lgm-pose-coco-256x192", image_hw=(64, 64))
+    save_weights(weights, net, COCO, make_codec("standard", (64, 64)))
+    picture = folder / "images" / "val2017" / "000002.jpg"
+    picture.write_bytes(picture.read_bytes()[:300])
+    command = ["eval", "--data", f"coco:{folder}", "--weights", weights, "--workers", "1", "--device", "cpu"]
+    line = refused(capsys, *command)
+    assert "000002.jpg: the JPEG is cut short" in line and "--bad-images skip" in line
+    assert main([str(argument) for argument in [*command, "--bad-images", "skip"]]) == 0
+    assert "unreadable pictures skipped: " in capsys.readouterr().out
+
+
+def test_weights_of_another_skeleton_are_refused(coco, capsys):
+    assert "skeleton lsp-14" in refused(capsys, "eval", "--data", f"coco:{coco[0]}")
+
+
+def test_weights_that_are_none(people, tmp_path, capsys):
+    (tmp_path / "w.pth").write_bytes(b"PK\x03\x04 something zipped")
+    data = ["--data", f"synthetic:{people}"]
+    assert "pickle" in refused(capsys, "eval", *data, "--weights", tmp_path / "w.pth")
+    assert "no such weights file" in refused(capsys, "eval", *data, "--weights", tmp_path / "w.safetensors")
+
+
+def test_predict_says_what_is_wrong_with_its_input(tmp_path, capsys):
+    picture = tmp_path / "photo.png"
+    cv2.imwrite(str(picture), np.full((40, 60, 3), 128, np.uint8))
+    out = tmp_path / "out"
+    for box, message in (
+        ("1,2,3", "four numbers"),
+        ("1,2,0,5", "no area"),
+        ("nan,2,4,5", "NaN"),
+        ("500,2,4,5", "outside the picture"),
+    ):
+        assert message in refused(capsys, "predict", picture, "--box", box, "--out", out)
+    assert "nowhere.jpg" in refused(capsys, "predict", tmp_path / "nowhere.jpg", "--out", out)
+    (tmp_path / "taken").write_text("a file")
+    assert "taken" in refused(capsys, "predict", picture, "--out", tmp_path / "taken")
+    assert not out.exists() or not list(out.iterdir())
+
+
+def test_predict_writes_a_picture_and_a_json(tmp_path):
+    picture = tmp_path / "photo.png"
+    cv2.imwrite(str(picture), np.random.default_rng(0).integers(0, 255, (90, 60, 3), np.uint8))
+    out = tmp_path / "out"
+    assert main(["predict", str(picture), "--box", "5,5,40,70", "--box", "0,0,60,90", "--out", str(out)]) == 0
+    content = json.loads((out / "photo.json").read_text())
+    assert len(content["people"]) == 2 and len(content["people"][0]["keypoints"]) == 14
+    assert cv2.imread(str(out / "photo_pose.jpg")).shape == (90, 60, 3)
+
+
+def test_resume_without_a_run(tmp_path, capsys):
+    assert "no run to resume" in refused(capsys, "train", "--resume", tmp_path)
+
+
+def test_resume_goes_on_with_its_own_settings(people, tmp_path, capsys):
+    run = tmp_path / "run"
+    arguments = ["--image-hw", "64", "64", "--batch-size", "4", "--epochs", "1", "--workers", "0", "--device", "cpu"]
+    assert main(["train", "--data", f"synthetic:{people}", *arguments, "--out", str(run)]) == 0
+    assert "holds a run already" in refused(capsys, "train", "--data", f"synthetic:{people}", "--out", run)
+    assert main(["train", "--resume", str(run), "--workers", "0", "--device", "cpu"]) == 0
+    assert read_tensors(run / "last.safetensors")[1]["progress"]["epoch"] == 1
+
+
+def test_a_run_folder_that_cannot_be_written(people, tmp_path, capsys):
+    (tmp_path / "taken").write_text("a file where the folder should be")
+    options = ["--batch-size", "4", "--image-hw", "64", "64"]
+    line = refused(capsys, "train", "--data", f"synthetic:{people}", *options, "--out", tmp_path / "taken" / "run")
+    assert "cannot be written" in line
+
+
+def test_profile_prints_exact_figures_next_to_the_papers(capsys):
+    assert main(["profile", "--model", "lgm-pose-coco-384x288", "--no-fps"]) == 0
+    out = capsys.readouterr().out
+    for word in ("1,205,529", "1,598,697,216", "1.2 M", "1.5 G", "fvcore", "FlopCounterMode", "stage 4"):
+        assert word in out
+
+
+def test_help_of_every_command():
+    for command in ([], ["data"], ["data", "coco"], ["train"], ["eval"], ["predict"], ["profile"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "lgmpose", *command, "--help"], capture_output=True, text=True, check=True
+        )
+        assert "usage: lgmpose" in done.stdout

@@ -1,0 +1,57 @@
+"""README and model cards say what the result files say, and the result files what the weights themselves carry."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from lgmpose.zoo import SHIPPED, WEIGHTS_FOLDER, load_weights, weights_hash
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(params=SHIPPED)
+def shipped(request):
+    return request.param, json.loads((WEIGHTS_FOLDER / f"{request.param}.json").read_text())
+
+
+def test_result_file_belongs_to_the_weights(shipped):
+    name, result = shipped
+    path = WEIGHTS_FOLDER / result["weights"]
+    assert path.name == f"{name}.safetensors" and weights_hash(path) == result["sha256"]
+    _, card = load_weights(path)
+    assert card["evaluation"]["figures"] == result["figures"]
+    assert card["evaluation"]["per_joint"] == result["per_joint"]
+
+
+def test_model_card_and_readme_print_the_result_files_figures(shipped):
+    name, result = shipped
+    card = (WEIGHTS_FOLDER / f"{name}.md").read_text()
+    readme = (ROOT / "README.md").read_text()
+    for metric, value in result["figures"].items():
+        low, high = result["intervals_95"][metric]
+        assert f"| {metric} | {value:.2f} % | {low:.2f} … {high:.2f} |" in card
+    for joint, value in result["per_joint"]["PCK@0.2"].items():
+        assert re.search(rf"\| {joint} \| {value:.1f} \|", card), joint
+    assert result["sha256"] in card
+    if name == SHIPPED[0]:
+        figures = result["figures"]
+        assert f"| {figures['PCK@0.2']:.1f} % | {figures['PCKh@0.5']:.1f} % |" in readme
+
+
+def test_shipped_figures_are_reproduced_on_a_part_of_the_data(shipped, shared_data):
+    """The first 60 validation persons, through the very file that ships; the rest is one command away."""
+    from lgmpose.datasets import load_records
+    from lgmpose.evaluate import evaluate
+    from lgmpose.zoo import codec_of
+
+    name, result = shipped
+    net, card = load_weights(WEIGHTS_FOLDER / f"{name}.safetensors")
+    val = load_records(f"lspet:{shared_data / 'lspet_dataset.zip'}", "val")
+    assert str(len(val)) == result["conditions"]["persons"]
+    part = val.subset(range(60))
+    codec = codec_of(card, net.config.image_hw)
+    evaluation = evaluate(net, part, codec, workers=0, progress=False)
+    low, high = evaluation.intervals["PCK@0.2"]
+    assert low - 1 < result["figures"]["PCK@0.2"] < high + 1
