@@ -50,8 +50,8 @@ def test_shipped_figures_are_reproduced_on_a_part_of_the_data(shipped, shared_da
     net, card = load_weights(WEIGHTS_FOLDER / f"{name}.safetensors")
     val = load_records(f"lspet:{shared_data / 'lspet_dataset.zip'}", "val")
     assert str(len(val)) == result["conditions"]["persons"]
-    part = val.subset(range(60))
-    codec = codec_of(card, net.config.image_hw)
-    evaluation = evaluate(net, part, codec, workers=0, progress=False)
-    low, high = evaluation.intervals["PCK@0.2"]
-    assert low - 1 < result["figures"]["PCK@0.2"] < high + 1
+    expected = dict(result["first_persons"])
+    part = val.subset(range(expected.pop("count")))
+    evaluation = evaluate(net, part, codec_of(card, net.config.image_hw), workers=0, progress=False)
+    # A joint on the threshold's edge may fall either side on another processor; two of some 600 joints may.
+    assert evaluation.figures == pytest.approx(expected, abs=0.4)
