@@ -34,6 +34,8 @@ def positions(length: int) -> st.SearchStrategy[float]:
     )  # fmt: skip
 
 
+BOUNDS = {"standard": 3.0 + 1e-6, "dark": 4.0, "udp": 6.5}  # crop pixels, anywhere in the crop, as the docstrings say
+
 points_in_the_crop = st.lists(
     st.tuples(positions(IMAGE_HW[1]), positions(IMAGE_HW[0])), min_size=1, max_size=20
 ).map(np.array)
@@ -50,10 +52,10 @@ def test_standard_is_within_half_a_heatmap_pixel(points_xy, sigma):
 
 @settings(max_examples=150, deadline=None)
 @given(points_in_the_crop, st.sampled_from([1.5, 2.0, 3.0]), st.sampled_from(["dark", "udp"]))
-def test_dark_and_udp_are_within_a_seventh_of_a_crop_pixel(points_xy, sigma, name):
+def test_dark_and_udp_are_exact_inside_and_bounded_at_borders(points_xy, sigma, name):
     codec = make_codec(name, IMAGE_HW, sigma)
     errors = round_trip_errors(codec, points_xy)
-    assert errors.max() < 0.15
+    assert errors.max() < BOUNDS[name]
     # Where the blur (half a kernel) and the differences (two pixels) stay inside, only its truncation is left.
     inside_by = np.minimum(points_xy, np.array(IMAGE_HW[::-1]) - 4 - points_xy).min(axis=-1) / 4
     well_inside = inside_by > int(2.75 * sigma) + 2.5
@@ -70,7 +72,7 @@ def test_bounds_hold_at_the_sizes_in_use(name, image_hw):
     xs, ys = np.linspace(0, W - 1, 41), np.linspace(0, H - 1, 43)
     edges = [np.stack(np.meshgrid(xs, [0, 0.3, H - 1.7, H - 1]), -1), np.stack(np.meshgrid([0, 3.1, W - 1], ys), -1)]
     points = np.concatenate([part.reshape(-1, 2) for part in (*edges, np.stack(np.meshgrid(xs[::4], ys[::4]), -1))])
-    assert round_trip_errors(codec, points).max() <= (3.0 + 1e-6 if name == "standard" else 0.15)
+    assert round_trip_errors(codec, points).max() <= BOUNDS[name]
 
 
 # --- encoding -----------------------------------------------------------------------------------------------------

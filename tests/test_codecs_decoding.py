@@ -93,18 +93,22 @@ def test_standard_decoding_equals_the_loop():
 @pytest.mark.parametrize("sigma", [1.5, 2.0, 3.0])
 @pytest.mark.parametrize(("name", "loop"), [("dark", dark_loop), ("udp", udp_loop)])
 def test_dark_and_udp_decoding_equal_the_loops(name, loop, sigma):
-    """Away from the borders (nearer than 2 sigma the codecs do better than the protocol, see below)."""
+    """Near borders too."""
     codec, compared = make_codec(name, IMAGE_HW, sigma), 0
     unit = codec.to_crop(np.ones(2))
     for seed in range(4):
-        heatmaps = heatmaps_like_a_networks(seed)
+        heatmaps = heatmaps_like_a_networks(seed, margin=-1.0)
         points, _ = codec.decode(heatmaps)
         for index in np.ndindex(heatmaps.shape[:2]):
-            expected, peak = loop(heatmaps[index], sigma), heatmaps[index].argmax()
-            if np.abs(expected - [peak % 24, peak // 24]).max() <= 1:  # farther steps are cut to one pixel
+            expected, flat = loop(heatmaps[index], sigma), heatmaps[index].argmax()
+            peak = np.array([flat % 24, flat // 24])
+            # On the very edge UDP's repeated pixels are no peak, and the codec takes no step; nor does it go farther
+            # than one pixel.
+            on_edge = (peak == 0).any() or (peak == [23, 31]).any()
+            if np.abs(expected - peak).max() <= 1 and not (name == "udp" and on_edge):
                 np.testing.assert_allclose(points[index] / unit, expected, atol=2e-4)
                 compared += 1
-    assert compared > 45
+    assert compared > 40
 
 
 @pytest.mark.parametrize("name", CODECS)
@@ -139,10 +143,3 @@ def test_empty_negative_and_nan_maps_do_no_harm(name):
     assert (points[0, :5] == 0).all()
     assert scores[0, 0] == 0 and scores[0, 1] < 0 and np.isnan(scores[0, 2:4]).all()
     np.testing.assert_array_equal(points[0, 5], make_codec(name, IMAGE_HW).decode(good[None, None])[0][0, 0])
-
-
-def test_published_border_handling_would_break_the_bound():
-    """The loop follows the published decoder to the letter, at a border too: what the codec improves on."""
-    point = np.array([[[1.9, 60.3]]])
-    heatmaps, _ = make_codec("dark", IMAGE_HW).encode(point, np.ones((1, 1)))
-    assert np.abs(dark_loop(heatmaps[0, 0], 2.0) * 4 - point).max() > 1.5
