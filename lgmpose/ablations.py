@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lgmpose.layers import ConvNormAct
@@ -82,7 +83,8 @@ class MobileViTBlock(nn.Module):
     """MobileViT block (Mehta and Rastegari 2021), Table 4's rival of MobileViM; (B, C, H, W) → (B, C, H, W).
 
     Same widths as the MobileViM it replaces; patch 2 × 2, feed-forward width 2d, four heads, and its own 3×3 fusion.
-    Maps of odd size, which its authors resize, cannot occur here: it sits at strides 8 and 16 of a multiple of 32.
+    A map that the patches do not tile is stretched to one that they do, and back, as its authors do. In LGM-Pose that
+    never happens (strides 8 and 16 of a multiple of 32); MobileViT itself meets 12 × 9, stride 32 of 384 × 288.
     """
 
     patch_hw = (2, 2)
@@ -99,9 +101,19 @@ class MobileViTBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         B, C, H, W = x.shape
         h, w = self.patch_hw
+        rows, columns = -(-H // h), -(-W // w)  #                   of patches, rounded up
         y = self.project_up(self.local(x))  #                       (B, d, H, W)
+        y = _stretch(y, (rows * h, columns * w))
         y = npt_op1(y, self.patch_hw).transpose(2, 3)  #            (B, P, N, d): attention mixes equal positions
         y = self.norm(self.layers(y))
-        y = y.reshape(B, h, w, H // h, W // w, -1)
-        y = y.permute(0, 5, 3, 1, 4, 2).reshape(B, -1, H, W)  #     (B, d, H, W)
+        y = y.reshape(B, h, w, rows, columns, -1)
+        y = y.permute(0, 5, 3, 1, 4, 2).reshape(B, -1, rows * h, columns * w)
+        y = _stretch(y, (H, W))  #                                  (B, d, H, W)
         return self.fuse(torch.cat([x, self.project_down(y)], dim=1))
+
+
+def _stretch(x: Tensor, map_hw: tuple[int, int]) -> Tensor:
+    """Bilinear resampling; (B, d, H, W) → (B, d, *map_hw). Does nothing to a map that has that size already."""
+    if x.shape[-2:] == map_hw:
+        return x
+    return F.interpolate(x, size=map_hw, mode="bilinear", align_corners=False)

@@ -7,13 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lgmpose.errors import UserError
-from lgmpose.model import LGMPose
 from lgmpose.recipe import MACHINE_FIELDS, TrainConfig
 from lgmpose.weights_io import read_tensors, write_tensors
+from lgmpose.zoo import build
 
 __all__ = ["Run", "check_same_run"]
 
@@ -21,7 +21,7 @@ __all__ = ["Run", "check_same_run"]
 class Run:
     """The whole state of a training run, and how it is written and read back."""
 
-    def __init__(self, config: TrainConfig, net: LGMPose, device: torch.device):
+    def __init__(self, config: TrainConfig, net: nn.Module, device: torch.device):
         self.config, self.device = config, device
         self.net = net.to(device, memory_format=torch.channels_last)
         make = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
@@ -53,11 +53,11 @@ class Run:
         for name in state.keys() - set(floats):
             self.ema[name].copy_(state[name])
 
-    def deployed(self) -> LGMPose:
+    def deployed(self) -> nn.Module:
         """The network to evaluate and ship: with averaged weights where there are any."""
         if self.ema is None:
             return self.net
-        net = LGMPose(self.net.config).to(self.device, memory_format=torch.channels_last)
+        net = build(self.net.config).to(self.device, memory_format=torch.channels_last)
         net.load_state_dict(self.ema)
         return net
 

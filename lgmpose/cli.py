@@ -177,7 +177,11 @@ def profile(
     if list:
         print("\n".join(list_models()))
         return
-    changes: dict = {"fusion": fusion, "global_block": global_block}
+    changes: dict = {}
+    if fusion != "sfusion":
+        changes["fusion"] = fusion
+    if global_block != "mobilevim":
+        changes["global_block"] = global_block
     if image_hw is not None:
         changes["image_hw"] = image_hw
     if num_keypoints is not None:

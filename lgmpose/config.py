@@ -1,7 +1,8 @@
 """What LGM-Pose is made of: one frozen dataclass and the named variants.
 
-Every value says where it comes from: ``paper`` (stated in the text or a table) or ``recovered`` (the
-paper's figure that holds it is not in its text; found by search among the networks that cost what its eight rows say).
+Every value says where it comes from: ``paper`` (stated in the text or a table), ``recovered`` (the paper's figure that
+holds it is not in its text; found by search among the networks that cost what its eight rows say), or ``chosen`` (the
+paper does not say and the cost does not tell).
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ class LGMPoseConfig:
     num_keypoints: int = 17  # paper: 17 on COCO, 16 on MPII
     fusion: str = "sfusion"  # paper, Table 5: one of FUSIONS
     global_block: str = "mobilevim"  # paper, Table 4: one of GLOBAL_BLOCKS
-    larm_residual: bool = True  # equation 1 shows none, the transformer it replaces has one: both are offered
-    activation: str = "relu6"  # recovered: MobileNetV2's, and about 1.3 × faster than SiLU on a CPU
+    larm_residual: bool = True  # chosen: equation 1 shows none, the transformer it replaces has one: both are offered
+    activation: str = "relu6"  # chosen: MobileNetV2's, and about 1.3 × faster than SiLU on a CPU
     stem_channels: int = 16  # recovered
     stages: tuple[Stage, ...] = STAGES  # recovered
     decoder_channels: tuple[int, ...] = (208, 104, 52)  # recovered: half the width at every step

@@ -33,7 +33,7 @@ from lgmpose.metrics import (
 )
 from lgmpose.runtime import choose_device, tune_allocator
 from lgmpose.skeletons import Skeleton
-from lgmpose.zoo import DEFAULT_WEIGHTS, codec_of, load_weights, skeleton_of, weights_hash
+from lgmpose.zoo import DEFAULT_WEIGHTS, at_size, codec_of, load_weights, skeleton_of, weights_hash
 
 __all__ = ["Evaluation", "Predictions", "evaluate", "evaluate_weights", "heatmaps_of", "predict_records"]
 
@@ -293,11 +293,8 @@ def evaluate_weights(
             f"{path}: weights for skeleton {skeleton.name}, but {record_set.name} has {record_set.skeleton.name}: "
             "their joints cannot be compared"
         )
-    if image_hw is not None and tuple(image_hw) != net.config.image_hw:
-        try:
-            net = net.resized(image_hw)
-        except ValueError as error:
-            raise UserError(str(error)) from error
+    if image_hw is not None:
+        net = at_size(net, image_hw)
     if limit is not None:
         record_set = record_set.subset(range(min(limit, len(record_set))))
     codec = codec_of(card, net.config.image_hw)

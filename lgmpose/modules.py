@@ -110,7 +110,7 @@ class LARM(nn.Module):
 class MobileViM(nn.Module):
     """MobileViM Block (section 3.2): local convolution, global LARM, fused with the input; (B, C, H, W) → same.
 
-    The order of the concatenation (input first) and the 1×1 that ends it are recovered.
+    The 1×1 that ends it is recovered; the order of the concatenation (input first), which no cost tells, is chosen.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ from torch import nn
 
 from lgmpose.macs import CONVENTION, count_macs, default_counter
 from lgmpose.model import LGMPose
-from lgmpose.paper import PaperRow, published
+from lgmpose.paper import CONVENTIONS, PaperRow, published
 
 __all__ = ["Profile", "StageCost", "measure_fps", "profile", "published"]
 
@@ -135,6 +135,12 @@ def _published_lines(row: PaperRow, image_hw: tuple[int, int]) -> list[str]:
     lines = [f"{source}: {row.params}, {row.flops}, {row.accuracy}"]
     if row.fps_cpu is not None:
         lines.append(f"    {row.fps_cpu} FPS on one Xeon Silver 4214, {row.fps_gpu} FPS on one Tesla M10")
+    if row.convention not in (None, "true_macs"):
+        lines.append(f"    its FLOPs are counted otherwise: {CONVENTIONS[row.convention]}")
+    if row.flops_hw is not None:
+        lines.append(f"    its FLOPs are those of {_size(row.flops_hw)}")
+    if row.note:
+        lines.append(f"    {row.note}")
     if tuple(image_hw) != row.image_hw:
         lines.append(f"    for another input size than {_size(image_hw)}: not comparable")
     return lines

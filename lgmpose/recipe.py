@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args, get_type_hints
 
 from lgmpose.datasets.crops import Augmentation
@@ -66,11 +66,10 @@ class TrainConfig:
                 raise UserError(f"{name} {getattr(self, name)}: at least 1")
 
     def network_options(self) -> dict[str, Any]:
-        """What to change in the named model's config."""
-        options: dict[str, Any] = {
-            name: getattr(self, name) for name in ("fusion", "global_block", "larm_residual", "activation")
-        }
-        return options if self.image_hw is None else options | {"image_hw": tuple(self.image_hw)}
+        """What to change in the named model's config: what differs from the defaults (LGM-Pose's alone have these)."""
+        defaults = {field.name: field.default for field in fields(self)}
+        names = ("image_hw", "fusion", "global_block", "larm_residual", "activation")
+        return {name: getattr(self, name) for name in names if getattr(self, name) != defaults[name]}
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON holds it."""

@@ -30,12 +30,11 @@ from lgmpose.errors import UserError
 from lgmpose.evaluate import Evaluation, evaluate
 from lgmpose.files import write_atomically
 from lgmpose.loader import EpochSampler, choose_workers, count_errors, make_loader, to_input
-from lgmpose.model import LGMPose
 from lgmpose.plots import save_curve
 from lgmpose.recipe import TrainConfig, learning_rate
 from lgmpose.run_files import CsvLog, StopRequest, append_epoch, duration
 from lgmpose.runtime import choose_device, tune_allocator
-from lgmpose.zoo import create_model, load_weights, save_weights
+from lgmpose.zoo import at_size, create_model, load_weights, save_weights
 
 __all__ = ["heatmap_loss", "train"]
 
@@ -113,16 +112,10 @@ def _join_processes(config: TrainConfig) -> tuple[int, int]:
     return dist.get_rank(), world
 
 
-def _make_network(config: TrainConfig, train_set: RecordSet) -> LGMPose:
-    try:
-        net = create_model(
-            config.model, num_keypoints=train_set.skeleton.num_keypoints, **config.network_options()
-        )
-    except ValueError as error:
-        raise UserError(str(error)) from error
+def _make_network(config: TrainConfig, train_set: RecordSet) -> nn.Module:
+    net = create_model(config.model, num_keypoints=train_set.skeleton.num_keypoints, **config.network_options())
     if config.init_weights is not None:
-        start, _ = load_weights(config.init_weights)
-        start = start if start.config.image_hw == net.config.image_hw else start.resized(net.config.image_hw)
+        start = at_size(load_weights(config.init_weights)[0], net.config.image_hw)
         if start.config != net.config:
             raise UserError(f"{config.init_weights}: weights of another network than {config.model} with these options")
         net.load_state_dict(start.state_dict())
@@ -230,7 +223,9 @@ def _step(
     autocast = torch.autocast(device.type, torch.bfloat16) if config.precision == "bf16" else nullcontext()
     with autocast:
         predicted = net(to_input(images))
-    loss = heatmap_loss(predicted.float(), heatmaps, weights)
+    # Networks with intermediate supervision give several answers in training, each compared with the same target.
+    answers = predicted if isinstance(predicted, tuple) else (predicted,)
+    loss = sum(heatmap_loss(answer.float(), heatmaps, weights) for answer in answers)
     report = torch.stack([loss.detach(), loss.new_tensor(float(stop))])
     if world > 1:
         dist.all_reduce(report)

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from lgmpose.codecs import StandardCodec, make_codec
 from lgmpose.config import VARIANTS, LGMPoseConfig
 from lgmpose.errors import UserError
 from lgmpose.model import LGMPose
+from lgmpose.peers import PEERS, PeerConfig, build_peer
 from lgmpose.skeletons import Skeleton
 from lgmpose.weights_io import (
     config_from_dict,
@@ -24,8 +26,8 @@ from lgmpose.weights_io import (
 )
 
 __all__ = [
-    "DEFAULT_WEIGHTS", "codec_of", "create_model", "list_models", "load_weights", "save_weights", "skeleton_of",
-    "weights_hash",
+    "DEFAULT_WEIGHTS", "at_size", "build", "codec_of", "create_model", "list_models", "load_weights", "save_weights",
+    "skeleton_of", "weights_hash",
 ]  # fmt: skip
 
 # The weights that come with the package, by model name; `predict` and notebook 00 use the first.
@@ -34,42 +36,68 @@ WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 DEFAULT_WEIGHTS = WEIGHTS_FOLDER / f"{SHIPPED[0]}.safetensors"
 
 
+Config = LGMPoseConfig | PeerConfig  # what ``net.config`` is
+
+
 def list_models() -> list[str]:
-    """Names that ``create_model`` takes."""
-    return list(VARIANTS)
+    """Names that ``create_model`` takes: LGM-Pose's variants, then the networks it is compared with."""
+    return [*VARIANTS, *PEERS]
 
 
-def create_model(name: str, *, pretrained: bool | str | Path = False, **changes) -> LGMPose:
-    """Builds a named network.
+def build(config: Config) -> nn.Module:
+    """The network of a config, with fresh weights."""
+    return LGMPose(config) if isinstance(config, LGMPoseConfig) else build_peer(config)
+
+
+def at_size(net: nn.Module, image_hw: tuple[int, int]) -> nn.Module:
+    """The same network for another input size; weights that depend on the size are resampled (LGM-Pose) or refused.
+
+    Raises:
+        UserError: a size the network cannot take, or weights that do not fit it.
+    """
+    if net.config.image_hw == tuple(image_hw):
+        return net
+    try:
+        if isinstance(net, LGMPose):
+            return net.resized(image_hw)
+        other = build(net.config.with_(image_hw=tuple(image_hw)))
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    load_into(other, net.state_dict(), net.config.name)
+    return other.to(next(net.parameters()).device).train(net.training)
+
+
+def create_model(name: str, *, pretrained: bool | str | Path = False, **changes) -> nn.Module:
+    """Builds a named network; its ``config`` says which.
 
     Args:
         name: one of ``list_models()``.
         pretrained: True for the weights that ship with the package, or the path of a weights file; moved to another
             input size where ``image_hw`` asks for one.
-        **changes: fields of ``LGMPoseConfig`` to change: ``num_keypoints=14, image_hw=(128, 128), fusion="dw1"`` …
+        **changes: ``num_keypoints=14, image_hw=(128, 128)``; for LGM-Pose any field of ``LGMPoseConfig``.
 
     Raises:
         UserError: unknown name or field, a value the config refuses, or weights that do not fit.
     """
-    if name not in VARIANTS:
-        raise UserError(f"no model {name!r}; there are {', '.join(VARIANTS)}")
-    unknown = sorted(changes.keys() - {field.name for field in fields(LGMPoseConfig)})
+    if name not in list_models():
+        raise UserError(f"no model {name!r}; there are {', '.join(list_models())}")
+    config = VARIANTS[name] if name in VARIANTS else PeerConfig(name)
+    unknown = sorted(changes.keys() - {field.name for field in fields(config) if field.name != "name"})
     if unknown:
         raise UserError(f"model {name} has no option {unknown[0]!r}")
     try:
-        config = VARIANTS[name].with_(**changes)
+        config = config.with_(**changes)
+        net = build(config)
     except ValueError as error:
         raise UserError(f"model {name}: {error}") from error
     if not pretrained:
-        return LGMPose(config)
+        return net
     if pretrained is True and name not in SHIPPED:
         raise UserError(
             f"no weights of {name} ship with the package, only of {', '.join(SHIPPED)}; train them, or pass a file"
         )
     source = WEIGHTS_FOLDER / f"{name}.safetensors" if pretrained is True else Path(pretrained)
-    net, _ = load_weights(source, num_keypoints=config.num_keypoints)
-    if net.config.image_hw != config.image_hw:
-        net = net.resized(config.image_hw)
+    net = at_size(load_weights(source, num_keypoints=config.num_keypoints)[0], config.image_hw)
     if net.config != config:
         raise UserError(f"{source}: weights of another network than {name} with {changes}")
     return net
@@ -77,7 +105,7 @@ def create_model(name: str, *, pretrained: bool | str | Path = False, **changes)
 
 def save_weights(
     path: str | Path,
-    net: LGMPose,
+    net: nn.Module,
     skeleton: Skeleton,
     codec: StandardCodec,
     *,
@@ -104,7 +132,7 @@ def save_weights(
     write_tensors(path, tensors, card)
 
 
-def load_weights(path: str | Path, *, num_keypoints: int | None = None) -> tuple[LGMPose, dict[str, Any]]:
+def load_weights(path: str | Path, *, num_keypoints: int | None = None) -> tuple[nn.Module, dict[str, Any]]:
     """The network in a weights file (in eval mode) and its card.
 
     Args:
@@ -117,12 +145,12 @@ def load_weights(path: str | Path, *, num_keypoints: int | None = None) -> tuple
     if card.get("kind") == "checkpoint":
         # A run's last state: its averaged weights where it has any. It does not know its skeleton's edges: best does.
         raise UserError(f"{path}: a training checkpoint; use the best.safetensors beside it")
-    config = config_from_dict(card["network"])
+    values = card["network"]
+    config = PeerConfig(**values) if "name" in values else config_from_dict(values)
     if num_keypoints is not None and config.num_keypoints != num_keypoints:
         raise UserError(f"{path}: weights for {config.num_keypoints} keypoints; {num_keypoints} are needed here")
-    with torch.device("meta"):
-        net = LGMPose(config)
-    net = net.to_empty(device="cpu")
+    with torch.random.fork_rng():  # loading draws nobody's random numbers
+        net = build(config)
     load_into(net, tensors, path)
     return net.eval(), card
 

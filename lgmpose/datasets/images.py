@@ -65,7 +65,7 @@ def read_image(path: str | Path, *, apply_exif: bool = True) -> np.ndarray:
         raise UserError(f"{path}: no such file") from None
     except (OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
-    if path.lower().endswith((".jpg", ".jpeg")) and not data.rstrip(b"\0").endswith(b"\xff\xd9"):
+    if data.startswith(b"\xff\xd8") and not data.rstrip(b"\0").endswith(b"\xff\xd9"):  # a JPEG, whatever its name
         # OpenCV would fill the missing part with grey and say nothing.
         if b"\xff\xd9" not in data[-4096:]:
             raise UserError(f"{path}: the JPEG is cut short")

@@ -1,0 +1,249 @@
+"""Dite-HRNet-18 and -30: Lite-HRNet's skeleton with kernels that depend on the picture and pooling that attends.
+
+Li et al., "Dite-HRNet: Dynamic Lightweight High-Resolution Network for Human Pose Estimation", IJCAI 2022. Its new
+parts: ``DynamicConv`` (the paper's dynamic kernel aggregation), ``GlobalContext`` (global context modeling) and
+``DenseContext`` (dense context modeling, in the place of Lite-HRNet's cross-resolution weighting).
+
+Three things to know of the published code, all kept here. Its fusion adds branch 0 twice (``official_fusion``, see
+``multibranch.Fusion``). ``DenseContext`` gathers by reshaping, without moving pixels together. And every
+``DenseContext`` owns a mask for the lowest branch that it never uses: those parameters get no gradient. (A mask's bias
+gets one, but it is zero: softmax does not see what is added to all pixels.)
+
+Training needs more than one picture per batch: its norms after a global pooling see one value per channel and picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lgmpose.layers import ConvNormAct, channel_shuffle, make_activation
+from lgmpose.peers.multibranch import HalfBlock, LightHRNet, Parallel
+
+__all__ = [
+    "DenseContext", "DiteHRNet", "DiteStem", "DynamicConv", "GlobalContext", "SplitConv",
+    "dite_hrnet_18", "dite_hrnet_30",
+]  # fmt: skip
+
+
+class DynamicConv(nn.Module):
+    """Convolution by a sum of n kernels, weighted for each picture; (B, C_in, H, W) → (B, C_out, H/s, W/s).
+
+    The weights come from the input's means, each in (0, 1) by itself: a sigmoid, no softmax. All pictures of a batch
+    are convolved at once, as groups of one picture of B · C_in channels; so an exported network keeps its batch size.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, kernel: int, num_kernels: int, stride: int = 1, groups: int = 1
+    ):
+        super().__init__()
+        self.stride, self.groups = stride, groups
+        hidden = in_channels // 4
+        self.attention = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            ConvNormAct(in_channels, hidden, kernel=1, activation="relu"),
+            nn.Conv2d(hidden, num_kernels, 1),
+            nn.Sigmoid(),
+            nn.Flatten(),
+        )
+        self.kernels = nn.Parameter(torch.empty(num_kernels, out_channels, in_channels // groups, kernel, kernel))
+        for weight in self.kernels:
+            nn.init.kaiming_uniform_(weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        B, C, H, W = x.shape
+        n, C_out, C_group, k, _ = self.kernels.shape
+        weight = self.attention(x) @ self.kernels.flatten(1)  #  (B, n) × (n, C_out · C_group · k²)
+        weight = weight.view(B * C_out, C_group, k, k)
+        x = x.reshape(1, B * C, H, W)
+        x = F.conv2d(x, weight, stride=self.stride, padding=k // 2, groups=B * self.groups)
+        return x.view(B, C_out, *x.shape[-2:])
+
+
+class DynamicConvNormAct(nn.Sequential):
+    """``ConvNormAct`` with a dynamic convolution."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel: int = 3,
+        stride: int = 1,
+        groups: int = 1,
+        activation: str | None = None,
+        num_kernels: int = 4,
+    ):
+        conv = DynamicConv(
+            in_channels, out_channels, kernel=kernel, num_kernels=num_kernels, stride=stride, groups=groups
+        )
+        layers = [conv, nn.BatchNorm2d(out_channels)]
+        if activation is not None:
+            layers.append(make_activation(activation))
+        super().__init__(*layers)
+
+
+def _gate(channels: int, hidden: int) -> nn.Sequential:
+    """1×1 narrow → 1×1 back → weights in (0, 1); (B, C, h, w) → same."""
+    return nn.Sequential(
+        ConvNormAct(channels, hidden, kernel=1, activation="relu"), nn.Conv2d(hidden, channels, 1), nn.Sigmoid()
+    )
+
+
+class GlobalContext(nn.Module):
+    """One weight per channel, from a mean over the pixels that the network chooses; (B, C, H, W) → same."""
+
+    def __init__(self, channels: int, *, reduction: int):
+        super().__init__()
+        self.mask = nn.Conv2d(channels, 1, 1)
+        self.gate = _gate(channels, channels // reduction)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        attention = self.mask(x).flatten(2).softmax(dim=-1)  #   (B, 1, HW)
+        context = x.flatten(2) @ attention.transpose(1, 2)  #    (B, C, 1)
+        return self.norm(x * self.gate(context.unsqueeze(-1)))
+
+
+class DenseContext(nn.Module):
+    """A weight per channel and cell of the lowest resolution, from all branches; branches → same.
+
+    Each higher branch is brought down to h · w = P cells by a sum over the r = HW / P pixels of a cell, weighted by a
+    softmax over the whole map. The published code forms "cells" by a plain reshape: of the map (B, C, HW) to
+    (B, P, C, r), of the mask (B, HW) to (B, P, r). So the mask's cells are runs of r pixels in reading order, no
+    squares, and the map's values that they meet belong to other pixels, and what is then called channel c is mostly
+    another. Kept: trained weights rely on it.
+    """
+
+    def __init__(self, widths: Sequence[int], *, reduction: int = 8):
+        super().__init__()
+        self.widths = list(widths)
+        total = sum(widths)
+        self.masks = nn.ModuleList(nn.Conv2d(width, 1, 1) for width in widths)  # the last is never used
+        self.gate = _gate(total, total // reduction)
+
+    def forward(self, branches: list[Tensor]) -> list[Tensor]:
+        h, w = branches[-1].shape[-2:]
+        gathered = [_gather(x, mask(x), (h, w)) for x, mask in zip(branches[:-1], self.masks[:-1], strict=True)]
+        weights = self.gate(torch.cat([*gathered, branches[-1]], dim=1)).split(self.widths, dim=1)
+        return [x * F.interpolate(a, size=x.shape[-2:]) for x, a in zip(branches, weights, strict=True)]
+
+
+def _gather(x: Tensor, mask: Tensor, cells_hw: tuple[int, int]) -> Tensor:
+    """(B, C, H, W) and a mask (B, 1, H, W) → (B, C, h, w)."""
+    B, C, H, W = x.shape
+    h, w = cells_hw
+    attention = mask.flatten(1).softmax(dim=-1).view(B, h * w, -1, 1)  #  (B, P, r, 1)
+    x = x.reshape(B, h * w, C, -1) @ attention  #                         (B, P, C, 1)
+    return x.transpose(1, 2).reshape(B, C, h, w)
+
+
+class SplitConv(nn.Module):
+    """Depthwise convolutions of 3×3, 5×5 … on equal groups of the channels, then a shuffle; (B, C, H, W) → same."""
+
+    def __init__(self, channels: int, *, groups: int, num_kernels: int):
+        super().__init__()
+        width = channels // groups
+        self.convs = nn.ModuleList()
+        for kernel in range(3, 3 + 2 * groups, 2):
+            if num_kernels == 1:  # nothing to choose from: an ordinary convolution
+                conv = ConvNormAct(width, width, kernel=kernel, groups=width, activation=None)
+            else:
+                conv = DynamicConvNormAct(width, width, kernel=kernel, groups=width, num_kernels=num_kernels)
+            self.convs.append(conv)
+
+    def forward(self, x: Tensor) -> Tensor:
+        groups = len(self.convs)
+        parts = [conv(part) for conv, part in zip(self.convs, x.chunk(groups, dim=1), strict=True)]
+        return channel_shuffle(torch.cat(parts, dim=1), groups)
+
+
+# Per branch, highest resolution first: the lower it is, the more sizes of kernel and the fewer kernels to choose from.
+_GROUPS = (1, 1, 2, 4)
+_NUM_KERNELS = (4, 4, 2, 1)
+_CONTEXT_REDUCTION = (4, 4, 8, 8)
+
+
+def _context_block(widths: Sequence[int]) -> HalfBlock:
+    """The paper's dynamic multi-scale context block; branches → same."""
+    half = [width // 2 for width in widths]
+    return HalfBlock(
+        DenseContext(half),
+        Parallel(SplitConv(C, groups=_GROUPS[i], num_kernels=_NUM_KERNELS[i]) for i, C in enumerate(half)),
+        Parallel(GlobalContext(C, reduction=_CONTEXT_REDUCTION[i]) for i, C in enumerate(half)),
+    )
+
+
+def _module_blocks(widths: Sequence[int]) -> nn.Module:
+    return nn.Sequential(_context_block(widths), _context_block(widths))
+
+
+class DiteStem(nn.Module):
+    """A 3×3 to 1/2, then two paths of dynamic convolutions to 1/4; (B, 3, H, W) → (B, C, H/4, W/4)."""
+
+    def __init__(self, channels: int = 32):
+        super().__init__()
+        half = channels // 2
+        self.conv = ConvNormAct(3, channels, stride=2, activation="relu")
+        self.first = nn.Sequential(
+            DynamicConvNormAct(half, half, stride=2, groups=half),
+            GlobalContext(half, reduction=4),
+            DynamicConvNormAct(half, half, kernel=1, activation="relu"),
+        )
+        self.second = nn.Sequential(
+            DynamicConvNormAct(half, half, groups=half),
+            GlobalContext(half, reduction=4),
+            DynamicConvNormAct(half, half // 4, kernel=1, activation="relu"),
+            DynamicConvNormAct(half // 4, half, kernel=1),
+            DynamicConvNormAct(half, half, stride=2, groups=half, activation="relu"),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = self.conv(x).chunk(2, dim=1)
+        return channel_shuffle(torch.cat([self.first(a), self.second(b)], dim=1), 2)
+
+
+class DiteHRNet(LightHRNet):
+    """Dite-HRNet; (B, 3, H, W) → (B, K, H/4, W/4). H and W are multiples of 32; the weights do not depend on them.
+
+    Args:
+        modules: per stage; a module is two context blocks and a fusion.
+        official_fusion: as the published code fuses, branch 0 twice; False: HRNet's plain sum.
+
+    Raises:
+        ValueError: other sizes.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_keypoints: int,
+        image_hw: tuple[int, int],
+        modules: Sequence[int],
+        official_fusion: bool = True,
+    ):
+        super().__init__(
+            num_keypoints=num_keypoints,
+            image_hw=image_hw,
+            stem=DiteStem(),
+            modules=modules,
+            make_blocks=_module_blocks,
+            quirk="dite" if official_fusion else "none",
+        )
+
+
+def dite_hrnet_18(num_keypoints: int, image_hw: tuple[int, int], *, official_fusion: bool = True) -> DiteHRNet:
+    """1.19 M parameters."""
+    return DiteHRNet(
+        num_keypoints=num_keypoints, image_hw=image_hw, modules=(2, 4, 2), official_fusion=official_fusion
+    )
+
+
+def dite_hrnet_30(num_keypoints: int, image_hw: tuple[int, int], *, official_fusion: bool = True) -> DiteHRNet:
+    """1.86 M parameters."""
+    return DiteHRNet(
+        num_keypoints=num_keypoints, image_hw=image_hw, modules=(3, 8, 3), official_fusion=official_fusion
+    )

@@ -1,0 +1,109 @@
+"""MobileViT-XXS, -XS and -S under SimpleBaseline's head.
+
+Mehta and Rastegari, "MobileViT: Light-weight, General-purpose, and Mobile-friendly Vision Transformer", ICLR 2022. Its
+block is what MobileViM was made from, and the rival of MobileViM in the paper's Table 4; here is the whole network that
+the block was made for. Nobody has published it as a pose network: the head is the one of the other light classifiers.
+
+Inverted residuals go down to stride 8; at strides 8, 16 and 32 each is followed by a MobileViT block, in which 2, 4 and
+3 transformer layers let every pixel see the whole map. SiLU throughout.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from lgmpose.ablations import MobileViTBlock
+from lgmpose.layers import ConvNormAct, InvertedResidual
+from lgmpose.peers.deconv import DeconvPose
+
+__all__ = ["SIZES", "MobileViT", "MobileViTSize", "mobilevit_s", "mobilevit_xs", "mobilevit_xxs"]
+
+
+@dataclass(frozen=True)
+class MobileViTSize:
+    """One row of the authors' table of widths."""
+
+    expansion: int
+    layer1: int
+    layer2: int
+    global_layers: tuple[tuple[int, int], ...]  # (channels C, token width d) of layers 3, 4, 5
+
+
+STEM_CHANNELS = 16
+TRANSFORMER_LAYERS = (2, 4, 3)  # in layers 3, 4, 5
+
+SIZES = {
+    #          expansion  layer1  layer2  layer3    layer4     layer5
+    "xxs": MobileViTSize(2, 16, 24, ((48, 64), (64, 80), (80, 96))),
+    "xs": MobileViTSize(4, 32, 48, ((64, 96), (80, 120), (96, 144))),
+    "s": MobileViTSize(4, 32, 64, ((96, 144), (128, 192), (160, 240))),
+}
+
+
+class MobileViT(nn.Sequential):
+    """The backbone, named as its authors name it; (B, 3, H, W) → (B, C5, H/32, W/32).
+
+    Ends with layer 5. The classifier's own 1×1 convolution to 4 × C5 channels is left out, as its authors leave it out
+    under their heads for detection and segmentation.
+    """
+
+    def __init__(self, size: MobileViTSize):
+        def inverted_residual(in_channels: int, out_channels: int, stride: int) -> InvertedResidual:
+            return InvertedResidual(
+                in_channels, out_channels, expansion=size.expansion, stride=stride, activation="silu"
+            )
+
+        super().__init__()
+        self.stem = ConvNormAct(3, STEM_CHANNELS, stride=2, activation="silu")  #       stride 2
+        self.layer1 = inverted_residual(STEM_CHANNELS, size.layer1, 1)
+        self.layer2 = nn.Sequential(  #                                                 stride 4
+            inverted_residual(size.layer1, size.layer2, 2),
+            inverted_residual(size.layer2, size.layer2, 1),
+            inverted_residual(size.layer2, size.layer2, 1),
+        )
+        in_channels = size.layer2
+        widths = zip(size.global_layers, TRANSFORMER_LAYERS, strict=True)
+        for number, ((channels, token_width), layers) in enumerate(widths, start=3):  # strides 8, 16, 32
+            layer = nn.Sequential(
+                inverted_residual(in_channels, channels, 2), MobileViTBlock(channels, token_width, layers=layers)
+            )
+            self.add_module(f"layer{number}", layer)
+            in_channels = channels
+        self.out_channels = in_channels
+        self.apply(_init_weights)
+
+
+def _init_weights(module: nn.Module) -> None:
+    """As the authors train it: convolutions by their fan-out, linear layers with a deviation of 0.02."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out")
+    elif isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+
+
+# The networks by name
+
+
+def _pose_network(size: str, num_keypoints: int, image_hw: tuple[int, int]) -> DeconvPose:
+    backbone = MobileViT(SIZES[size])
+    return DeconvPose(
+        backbone=backbone, channels=backbone.out_channels, num_keypoints=num_keypoints, image_hw=image_hw
+    )
+
+
+def mobilevit_xxs(num_keypoints: int, image_hw: tuple[int, int]) -> DeconvPose:
+    """MobileViT-XXS: 0.92 M parameters in the backbone."""
+    return _pose_network("xxs", num_keypoints, image_hw)
+
+
+def mobilevit_xs(num_keypoints: int, image_hw: tuple[int, int]) -> DeconvPose:
+    """MobileViT-XS: 1.90 M parameters in the backbone."""
+    return _pose_network("xs", num_keypoints, image_hw)
+
+
+def mobilevit_s(num_keypoints: int, image_hw: tuple[int, int]) -> DeconvPose:
+    """MobileViT-S: 4.83 M parameters in the backbone."""
+    return _pose_network("s", num_keypoints, image_hw)
