@@ -141,10 +141,11 @@ def predict(
     boxes = [_parse_box(text) for text in box] or None
     if not inputs:
         raise UserError("nothing to predict: name at least one picture, folder or video")
-    predict_files(
+    done = predict_files(
         inputs, out, boxes=boxes, detections=detections, weights=weights, flip_test=flip_test, device=device,
         score_threshold=score_threshold,
     )  # fmt: skip
+    print(f"{done} done; drawings and JSON files are in {out}")
 
 
 @app.command
@@ -174,6 +175,8 @@ def profile(
     from lgmpose.profiling import profile as profile_network
     from lgmpose.zoo import create_model, list_models
 
+    if threads < 1:
+        raise UserError(f"threads {threads}: at least 1")
     if list:
         print("\n".join(list_models()))
         return

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from lgmpose.macs import _visible_attention
+from lgmpose.macs import visible_attention
 from lgmpose.peers.ditehrnet import DynamicConv
 
 __all__ = ["Conventions", "ModuleCounts", "count_by_conventions"]
@@ -94,7 +94,7 @@ def count_by_conventions(
     shell = _on_meta(net)
     recorder = _Recorder(shell)
     image = torch.empty(1, 3, *image_hw, device="meta")
-    with torch.no_grad(), _visible_attention(), torch.device("meta"), recorder:
+    with torch.no_grad(), visible_attention(), torch.device("meta"), recorder:
         shell(image)
 
     kinds = {name: type(module).__name__ for name, module in shell.named_modules()}

@@ -3,8 +3,9 @@
 __all__ = ["UserError"]
 
 
-class UserError(ValueError):
+class UserError(Exception):
     """Bad input: says which file or option, what is wrong with it, and what to do.
 
-    The command line prints its message alone and exits with status 2.
+    The command line prints its message alone and exits with status 2. Not a ValueError: code that catches those, such
+    as an argument parser, must let it pass.
     """

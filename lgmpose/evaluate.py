@@ -48,7 +48,7 @@ def heatmaps_of(net: nn.Module, inputs: Tensor, skeleton: Skeleton, *, flip_test
     Args:
         inputs: (B, 3, H, W), normalised.
         skeleton: tells which joints a mirror swaps.
-        flip_shift: see ``predict.merge_flipped``.
+        flip_shift: see ``codecs.merge_flipped``.
 
     Returns:
         (B, K, h, w) float32.
@@ -295,6 +295,8 @@ def evaluate_weights(
         )
     if image_hw is not None:
         net = at_size(net, image_hw)
+    if batch_size < 1 or (limit is not None and limit < 1):
+        raise UserError(f"batch_size {batch_size} and limit {limit} must be at least 1")
     if limit is not None:
         record_set = record_set.subset(range(min(limit, len(record_set))))
     codec = codec_of(card, net.config.image_hw)

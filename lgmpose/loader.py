@@ -35,6 +35,8 @@ def choose_workers(requested: int | None) -> int:
     macOS and Windows spawn (and hang in notebooks, where the main module cannot be imported again): 0.
     """
     if requested is not None:
+        if requested < 0:
+            raise UserError(f"workers {requested}: not below 0")
         return requested
     if sys.platform != "linux" or "ipykernel" in sys.modules:
         return 0

@@ -55,7 +55,7 @@ def count_macs(net: nn.Module, image_hw: tuple[int, int], *, counter: str | None
         ModuleNotFoundError: fvcore was asked for and is not installed.
     """
     count = {"fvcore": _count_with_fvcore, "FlopCounterMode": _count_with_flop_counter}[counter or default_counter()]
-    with torch.no_grad(), _visible_attention():
+    with torch.no_grad(), visible_attention():
         return count(_shell(net), torch.zeros(1, 3, *image_hw))
 
 
@@ -67,7 +67,7 @@ def _shell(net: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def _visible_attention() -> Iterator[None]:
+def visible_attention() -> Iterator[None]:
     """Makes attention run as ordinary products.
 
     ``nn.MultiheadAttention``'s fast path and the fused attention kernels are single operators that hide their products

@@ -64,6 +64,15 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "eval_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} {getattr(self, name)}: at least 1")
+        if not self.learning_rate > 0 or (self.sigma is not None and not self.sigma > 0):
+            raise UserError(f"learning_rate {self.learning_rate} and sigma {self.sigma} must be positive")
+        if not 0 <= self.ema_decay < 1:
+            raise UserError(f"ema_decay {self.ema_decay}: from 0 up to, but not including, 1")
+        if self.workers is not None and self.workers < 0:
+            raise UserError(f"workers {self.workers}: not below 0")
+        for name in ("weight_decay", "clip_grad_norm", "warmup_steps", "checkpoint_minutes"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} {getattr(self, name)}: not below 0")
 
     def network_options(self) -> dict[str, Any]:
         """What to change in the named model's config: what differs from the defaults (LGM-Pose's alone have these)."""

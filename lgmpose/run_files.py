@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import signal
 from pathlib import Path
 from typing import Any
 
+from lgmpose.errors import UserError
 from lgmpose.files import write_atomically
 
-__all__ = ["CsvLog", "StopRequest", "append_epoch", "duration"]
+__all__ = ["CsvLog", "StopRequest", "append_epoch", "duration", "exclusive"]
+
+
+@contextlib.contextmanager
+def exclusive(run_dir: Path):
+    """Holds a run's folder for this process; a kill lets go of it. (Where the system has no flock, it does nothing.)
+
+    Raises:
+        UserError: another process is training there, or the folder cannot be written.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    path = run_dir / ".lock"
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    except OSError as error:
+        raise UserError(f"{run_dir}: cannot be written ({error.strerror or error})") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"{run_dir}: another process is training there; choose another --out") from None
+        yield
+        path.unlink(missing_ok=True)
 
 
 class StopRequest:

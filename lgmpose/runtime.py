@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import sys
 
+from lgmpose.errors import UserError
+
 __all__ = ["choose_device", "tune_allocator"]
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # glibc's malloc.h
@@ -29,11 +31,20 @@ def tune_allocator() -> bool:
 
 
 def choose_device(name: str = "auto"):
-    """``auto`` takes the accelerator PyTorch finds (CUDA, MPS, XPU), else the CPU; returns a torch.device."""
+    """``auto`` takes the accelerator PyTorch finds (CUDA, MPS, XPU), else the CPU; returns a torch.device.
+
+    Raises:
+        UserError: a device that is not there.
+    """
     import torch
 
-    if name != "auto":
-        return torch.device(name)
-    if torch.accelerator.is_available():
-        return torch.accelerator.current_accelerator()
-    return torch.device("cpu")
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if name == "auto":
+        return found or torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"device {name!r}: there is no such thing; use auto, cpu, cuda, mps or xpu") from None
+    if device.type != "cpu" and (found is None or found.type != device.type):
+        raise UserError(f"device {name!r} is not available here; auto would take {found or 'cpu'}")
+    return device

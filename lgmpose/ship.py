@@ -16,6 +16,7 @@ from pathlib import Path
 
 import tyro
 
+from lgmpose.config import VARIANTS
 from lgmpose.errors import UserError
 from lgmpose.evaluate import Evaluation, evaluate_weights
 from lgmpose.files import write_atomically
@@ -28,7 +29,7 @@ FIRST = 60  # persons whose figures are kept apart, for a test that has no time 
 
 CARD = """# {name}
 
-{params:,} parameters, input {height}×{width}, {keypoints} joints ({skeleton}). Trained from scratch; weights stored as
+{params:,} parameters, input {height}×{width}, {keypoints} joints ({skeleton}). Trained {start}; weights stored as
 {dtype}, sha256 {digest}….
 
 ```bash
@@ -60,8 +61,8 @@ project. Cite the paper above if you use these weights, and ask before you use t
 
 ## Recipe
 
-{epochs} epochs of {total_epochs} done ({steps:,} steps, {hours} h of training) at commit `{commit}` on {machine}. Run
-folder's settings:
+{epochs} epochs of {total_epochs} done ({steps:,} steps, {hours} h of training). Figures taken at commit `{commit}` on
+{machine}. The run's settings:
 
 ```json
 {config}
@@ -90,6 +91,8 @@ def ship(run_dir: Path, data: str, *, name: str = SHIPPED[0], folder: Path = WEI
     best = run_dir / "best.safetensors"
     net, card = load_weights(best)
     skeleton, codec = skeleton_of(card), codec_of(card, net.config.image_hw)
+    if name not in VARIANTS or net.config != VARIANTS[name]:
+        raise UserError(f"{best}: not a {name}: its settings are {net.config}")
     full = evaluate_weights(data, best)
     training = card["training"]
     kind, _, path = training["config"]["data"].partition(":")
@@ -121,6 +124,7 @@ def ship(run_dir: Path, data: str, *, name: str = SHIPPED[0], folder: Path = WEI
         width=net.config.image_hw[1], keypoints=net.config.num_keypoints, skeleton=skeleton.name, dtype=dtype,
         digest=result["sha256"], conditions=", ".join(f"{k}: {v}" for k, v in shipped.conditions.items()),
         figures=_figure_table(shipped), joints=_joint_table(shipped),
+        start="on from other weights" if training["config"]["init_weights"] else "from scratch",
         persons=f"Trained on the package's own training split ({training['persons']})",
         epochs=training["epoch"], total_epochs=training["config"]["epochs"], steps=training["step"],
         hours=training["hours"], commit=result["commit"], machine=result["machine"],
@@ -133,8 +137,11 @@ def ship(run_dir: Path, data: str, *, name: str = SHIPPED[0], folder: Path = WEI
 def _figure_table(evaluation: Evaluation) -> str:
     lines = ["| figure | value | 95 % interval |", "| --- | --- | --- |"]
     for name, value in evaluation.figures.items():
-        low, high = evaluation.intervals[name]
-        lines.append(f"| {name} | {value:.2f} % | {low:.2f} … {high:.2f} |")
+        if name in evaluation.intervals:  # PCK and PCKh, in per cent
+            low, high = evaluation.intervals[name]
+            lines.append(f"| {name} | {value:.2f} % | {low:.2f} … {high:.2f} |")
+        else:
+            lines.append(f"| {name} | {value:.4f} | |")
     return "\n".join(lines)
 
 

@@ -32,7 +32,7 @@ from lgmpose.files import write_atomically
 from lgmpose.loader import EpochSampler, choose_workers, count_errors, make_loader, to_input
 from lgmpose.plots import save_curve
 from lgmpose.recipe import TrainConfig, learning_rate
-from lgmpose.run_files import CsvLog, StopRequest, append_epoch, duration
+from lgmpose.run_files import CsvLog, StopRequest, append_epoch, duration, exclusive
 from lgmpose.runtime import choose_device, tune_allocator
 from lgmpose.zoo import at_size, create_model, load_weights, save_weights
 
@@ -71,8 +71,6 @@ def train(
     """
     tune_allocator()
     run_dir, checkpoint = Path(run_dir), Path(run_dir) / "last.safetensors"
-    for leftover in run_dir.glob(".*.safetensors.*"):  # of a write that a kill cut short
-        leftover.unlink(missing_ok=True)
     if checkpoint.exists() and not resume:
         raise UserError(f"{run_dir}: holds a run already; --resume goes on with it, another --out starts a new one")
     rank, world = _join_processes(config)
@@ -90,12 +88,15 @@ def train(
             device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
             torch.cuda.set_device(device)
         run = Run(config, _make_network(config, train_set), device)
-        if checkpoint.exists():
-            check_same_run(config, checkpoint)
-            run.restore(checkpoint)
-        else:
-            write_atomically(run_dir / "config.json", json.dumps(config.as_dict(), indent=1).encode())
-        return _train(run, train_set, val_set, run_dir, rank, world, progress and rank == 0)
+        with exclusive(run_dir) if rank == 0 else nullcontext():
+            for leftover in run_dir.glob(".*.safetensors.*") if rank == 0 else ():  # of a write that a kill cut short
+                leftover.unlink(missing_ok=True)
+            if resume and checkpoint.exists():
+                check_same_run(config, checkpoint)
+                run.restore(checkpoint)
+            elif rank == 0:
+                write_atomically(run_dir / "config.json", json.dumps(config.as_dict(), indent=1).encode())
+            return _train(run, train_set, val_set, run_dir, rank, world, progress and rank == 0)
     finally:
         if world > 1:
             dist.destroy_process_group()
@@ -140,7 +141,9 @@ def _train(
         net = DistributedDataParallel(net, device_ids=[device.index] if device.type == "cuda" else None)
     loss_log = CsvLog(run_dir / "loss.csv", ("step", "epoch", "learning_rate", "loss"), "step", run.step, rank == 0)
     checkpoint, evaluation = run_dir / "last.safetensors", None
-    if progress:
+    if progress and run.epoch >= config.epochs:
+        print(f"{run_dir}: finished already, all {config.epochs} epochs", flush=True)
+    elif progress:
         done = f", resumed at epoch {run.epoch + 1}, step {run.epoch_step}" if run.step else ""
         print(
             f"{config.model} on {train_set.name}: {len(train_set)} persons, {steps_per_epoch} steps × {config.epochs} "
@@ -171,7 +174,7 @@ def _train(
                     raise UserError(
                         f"{run_dir}: the loss became {loss} at step {run.step} (epoch {run.epoch + 1}); the state "
                         f"before that step is saved in {checkpoint.name}. A lower --learning-rate or "
-                        "--clip-grad-norm 1 may help"
+                        "--clip-grad-norm 1 may help, in a new run with another --out"
                     )
                 loss_log.write(run.step, run.epoch, f"{rate:.6g}", repr(loss))
                 run.step, run.epoch_step, run.epoch_loss = run.step + 1, run.epoch_step + 1, run.epoch_loss + loss

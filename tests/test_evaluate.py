@@ -188,3 +188,23 @@ def test_worst_and_best_are_told_apart(people, tmp_path):
     assert cv2.imread(str(tmp_path / "sheet.png")) is not None
     with pytest.raises(UserError, match="no true joints"):
         save_extremes(replace(record_set, has_keypoints=False), truth, tmp_path / "other.png")
+
+
+def test_test_dev_has_boxes_but_no_truth(people, weights, tmp_path, capsys):
+    """Pictures without annotations and a detector's boxes: the poses are written, AP is left to the server."""
+    content = json.loads((people / "annotations.json").read_text())
+    boxes = [
+        {"image_id": person["image_id"], "category_id": 1, "bbox": person["bbox"], "score": 0.9}
+        for person in content.pop("annotations")[:5]
+    ]
+    (tmp_path / "image_info.json").write_text(json.dumps(content))
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    record_set = load_coco(
+        tmp_path / "image_info.json", people / "images", detections=tmp_path / "boxes.json"
+    )
+    net = create_model("lgm-pose-coco-256x192", image_hw=(64, 96)).eval()
+    evaluation = evaluate(
+        net, record_set, make_codec("standard", (64, 96)), workers=0, progress=False, results_file=tmp_path / "r.json"
+    )
+    assert evaluation.figures == {} and "boxes: detector boxes" in evaluation.as_text()
+    assert 1 <= len(json.loads((tmp_path / "r.json").read_text())) <= 5

@@ -14,7 +14,7 @@ from scipy.io import loadmat, savemat
 
 from lgmpose.datasets import load_records
 from lgmpose.datasets.images import read_image
-from lgmpose.datasets.lspet import NUM_VALIDATION, load_lspet, split_lspet
+from lgmpose.datasets.lspet import NUM_VALIDATION, VAL_LIST, load_lspet, split_lspet
 from lgmpose.errors import UserError
 
 N = 24  # pictures of the small archive
@@ -54,23 +54,40 @@ def assert_same_records(one, other) -> None:
 
 
 # --- the split ----------------------------------------------------------------------------------------------------
-def test_split_is_fixed_disjoint_and_keeps_near_duplicates_together():
-    pairs = [(1, 2), (2, 50), (700, 8999)]
-    train, val = split_lspet(9000, pairs)
-    assert (train, val) == split_lspet(9000, pairs)
+def test_validation_pictures_are_known_by_content():
+    known = [int(line, 16) for line in VAL_LIST.read_text().splitlines()[1:]]
+    assert len(set(known)) == NUM_VALIDATION == 500
+    others = [i for i in range(2**20, 2**20 + 9500) if i not in known]
+    shuffled = np.random.default_rng(3).permutation(known + others).tolist()  # other numbers, more pictures
+    train, val = split_lspet(shuffled)
+    assert sorted(shuffled[i] for i in val) == sorted(known)
+    assert sorted(train + val) == list(range(10_000))
+
+
+def test_the_real_split_keeps_near_duplicates_on_one_side(shared_data):
+    val = {record.id for record in load_lspet(shared_data / "lspet_dataset.zip", "val").records}
+    pairs = json.loads((shared_data / "lspet_dataset_near_duplicates.json").read_text())
+    assert len(val) == 500 and len(pairs) == 77
+    assert all((a in val) == (b in val) for a, b in pairs)
+
+
+def test_a_drawn_split_is_fixed_disjoint_and_keeps_near_duplicates_together():
+    pairs, unknown = [(1, 2), (2, 50), (700, 8999)], list(range(9000))
+    train, val = split_lspet(unknown, pairs)
+    assert (train, val) == split_lspet(unknown, pairs)
     assert len(val) == NUM_VALIDATION == 500 and len(train) == 8500
     assert sorted(train + val) == list(range(9000)) and train == sorted(train) and val == sorted(val)
     assert not {0, 1, 49, 699, 8998} & set(val)
-    assert split_lspet(9000, pairs, seed=1)[1] != val
+    assert split_lspet(unknown, pairs, seed=1)[1] != val
     # A pair that would be torn apart changes nothing but that picture's side.
-    changed = split_lspet(9000, [*pairs, (val[0] + 1, train[5] + 1)])[1]
+    changed = split_lspet(unknown, [*pairs, (val[0] + 1, train[5] + 1)])[1]
     assert val[0] not in changed and len(set(val) - set(changed)) == 1
     # Spread over the whole set, not a stretch of it.
     assert np.histogram(val, bins=9, range=(0, 9000))[0].min() > 30
 
 
 def test_split_of_few_pictures_leaves_half_for_training():
-    train, val = split_lspet(10, [])
+    train, val = split_lspet(list(range(10)))
     assert len(train) == len(val) == 5
 
 

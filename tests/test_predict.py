@@ -310,7 +310,7 @@ def test_bad_weights_and_devices(tiny_weights, tmp_path):
     with pytest.raises(UserError, match="gone.safetensors: no such weights"):
         Predictor(tmp_path / "gone.safetensors")
     for device in ("toaster", "cuda:99"):
-        with pytest.raises(UserError, match=f"device '{device}' cannot be used here"):
+        with pytest.raises(UserError, match=f"device '{device}'"):
             Predictor(tiny_weights, device=device)
 
 

@@ -25,6 +25,7 @@ from lgmpose.errors import UserError
 from lgmpose.evaluate import evaluate
 from lgmpose.loader import EpochSampler, make_loader, to_input
 from lgmpose.recipe import TrainConfig, learning_rate
+from lgmpose.run_files import exclusive
 from lgmpose.train import heatmap_loss, train
 from lgmpose.weights_io import read_tensors, write_tensors
 from lgmpose.zoo import create_model, load_weights
@@ -303,6 +304,21 @@ def test_other_runs_are_not_overwritten_and_other_settings_not_resumed(config, t
         run.restore(tmp_path / "run" / "best.safetensors")
 
 
+def test_two_runs_never_share_a_folder(config, tmp_path):
+    with exclusive(tmp_path / "run"), pytest.raises(UserError, match="another process is training there"):
+        train(config, tmp_path / "run", progress=False)
+    with exclusive(tmp_path / "run"):
+        pass  # free again
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_a_finished_run_says_so(config, tmp_path, capsys):
+    config = replace(config, epochs=1)
+    train(config, tmp_path / "run", progress=False)
+    train(config, tmp_path / "run", resume=True)
+    assert "finished already, all 1 epochs" in capsys.readouterr().out
+
+
 def test_unreadable_pictures_are_refused_or_skipped_as_asked(config, people, tmp_path):
     import shutil
 
@@ -326,9 +342,11 @@ def test_impossible_wishes_are_refused_before_work_starts(config, tmp_path):
         ({"model": "no-such-net"}, "no model"),
         ({"data": "nonsense:x"}, "expected KIND:PATH"),
         ({"init_weights": str(tmp_path / "none.safetensors")}, "no such weights file"),
+        ({"device": "toaster"}, "no such thing"),
     ):
         with pytest.raises(UserError, match=message):
             train(replace(config, **changes), tmp_path / "run", progress=False)
-    with pytest.raises(UserError, match="codec 'x'"):
-        replace(config, codec="x")
+    for wrong in ({"codec": "x"}, {"learning_rate": -1.0}, {"sigma": 0.0}, {"ema_decay": 2.0}, {"workers": -1}):
+        with pytest.raises(UserError, match=next(iter(wrong))):
+            replace(config, **wrong)
     assert not (tmp_path / "run").exists()

@@ -11,6 +11,7 @@ import io
 import json
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,21 +25,31 @@ from lgmpose.skeletons import LSP
 __all__ = ["NUM_VALIDATION", "load_lspet", "split_lspet"]
 
 NUM_VALIDATION = 500
+VAL_LIST = Path(__file__).with_name("lspet_val_500.txt")
 SPLIT_SEED = 0
 
 
-def split_lspet(num_pictures: int, near_duplicates: list[tuple[int, int]], seed: int = SPLIT_SEED) -> tuple:
-    """Indices (0-based) of the training and the validation persons: fixed, seeded, 500 for validation.
+def split_lspet(checksums: list[int], near_duplicates: Sequence[tuple[int, int]] = (), seed: int = SPLIT_SEED) -> tuple:
+    """Indices (0-based) of the training and the validation persons.
 
-    Pictures in a pair of ``near_duplicates`` (1-based numbers) never go to validation, so both members of every pair
-    lie on the training side.
+    The 500 validation pictures are known by content, whatever they are called and however many others there are: the
+    package holds the CRC-32 of each. (They were drawn once, by a seed, from the pictures without a near-duplicate.) A
+    set that has none of them gets a split drawn in the same way.
+
+    Args:
+        checksums: CRC-32 of every picture's file.
+        near_duplicates: pairs of 1-based picture numbers; where a split must be drawn, both members go to training.
+        seed: for that draw.
     """
-    held = {number - 1 for pair in near_duplicates for number in pair}
-    order = np.random.default_rng(seed).permutation(num_pictures)
-    candidates = [int(i) for i in order if int(i) not in held]
-    validation = sorted(candidates[: min(NUM_VALIDATION, len(candidates) // 2)])
+    known = {int(line, 16) for line in VAL_LIST.read_text().splitlines() if not line.startswith("#")}
+    validation = [i for i, checksum in enumerate(checksums) if checksum in known]
+    if not validation:
+        held = {number - 1 for pair in near_duplicates for number in pair}
+        order = np.random.default_rng(seed).permutation(len(checksums))
+        candidates = [int(i) for i in order if int(i) not in held]
+        validation = sorted(candidates[: min(NUM_VALIDATION, len(candidates) // 2)])
     chosen = set(validation)
-    return [i for i in range(num_pictures) if i not in chosen], validation
+    return [i for i in range(len(checksums)) if i not in chosen], validation
 
 
 def load_lspet(path: str | Path, split: str = "train", *, near_duplicates: str | Path | None = None) -> RecordSet:
@@ -59,13 +70,9 @@ def load_lspet(path: str | Path, split: str = "train", *, near_duplicates: str |
     path = Path(path)
     if split not in ("train", "val", "all"):
         raise UserError(f"lspet has no split {split!r}; choose train, val or all")
-    joints, names, prefix = _read(path)
-    pairs = _read_pairs(path, near_duplicates)
-    if split == "all":
-        chosen = range(len(names))
-    else:
-        train, val = split_lspet(len(names), pairs)
-        chosen = train if split == "train" else val
+    joints, names, checksums, prefix = _read(path)
+    train, val = split_lspet(checksums, _read_pairs(path, near_duplicates))
+    chosen = {"train": train, "val": val, "all": range(len(names))}[split]
 
     records, notes = [], {}
     for i in chosen:
@@ -93,19 +100,20 @@ def load_lspet(path: str | Path, split: str = "train", *, near_duplicates: str |
     return check_records(record_set, path)
 
 
-def _read(path: Path) -> tuple[np.ndarray, list[str], str]:
-    """joints (14, 3, n) float64, sorted picture names, and the prefix that makes a name a path."""
+def _read(path: Path) -> tuple[np.ndarray, list[str], list[int], str]:
+    """joints (14, 3, n) float64, sorted picture names, their files' CRC-32, and the prefix that makes a name a path."""
     if path.is_dir():
         mat_file = next((p for p in (path / "joints.mat", path / "lspet_dataset" / "joints.mat") if p.is_file()), None)
         if mat_file is None:
             raise UserError(f"{path}: no joints.mat in it; unpack the official lspet_dataset.zip there")
         data, folder = mat_file.read_bytes(), mat_file.parent
         names = sorted(f"images/{p.name}" for p in (folder / "images").glob("im*.jpg"))
+        checksums = [zlib.crc32((folder / name).read_bytes()) for name in names]
         prefix = f"{folder}/"
     elif path.is_file():
         try:
             with zipfile.ZipFile(path) as archive:
-                members = archive.namelist()
+                members = {info.filename: info.CRC for info in archive.infolist()}
                 mat_name = next((name for name in members if name.split("/")[-1] == "joints.mat"), None)
                 if mat_name is None:
                     raise UserError(f"{path}: holds no joints.mat, so it is not the LSPET archive")
@@ -116,6 +124,7 @@ def _read(path: Path) -> tuple[np.ndarray, list[str], str]:
             ) from error
         root = mat_name[: -len("joints.mat")]
         names = sorted(name for name in members if name.startswith(f"{root}images/") and name.endswith(".jpg"))
+        checksums = [members[name] for name in names]
         prefix = str(path)[: -len(".zip")] + ZIP_SEPARATOR if path.suffix == ".zip" else None
         if prefix is None:
             raise UserError(f"{path}: expected a file that ends in .zip")
@@ -127,7 +136,7 @@ def _read(path: Path) -> tuple[np.ndarray, list[str], str]:
     joints = _read_joints(data, path)
     if joints.shape[2] != len(names):
         raise UserError(f"{path}: joints.mat describes {joints.shape[2]} persons, but there are {len(names)} pictures")
-    return joints, names, prefix
+    return joints, names, checksums, prefix
 
 
 def _read_joints(data: bytes, path: Path) -> np.ndarray:
