@@ -16,7 +16,7 @@ __all__ = ["CsvLog", "StopRequest", "append_epoch", "duration", "exclusive"]
 
 @contextlib.contextmanager
 def exclusive(run_dir: Path):
-    """Holds a run's folder for this process; a kill lets go of it. (Where the system has no flock, it does nothing.)
+    """Holds a run's folder for this process; a kill lets go of it. (On Windows it does nothing.)
 
     Raises:
         UserError: another process is training there, or the folder cannot be written.
@@ -34,7 +34,7 @@ def exclusive(run_dir: Path):
         raise UserError(f"{run_dir}: cannot be written ({error.strerror or error})") from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, not kept alive by loader processes
         except OSError:
             raise UserError(f"{run_dir}: another process is training there; choose another --out") from None
         yield

@@ -149,7 +149,7 @@ def _joint_table(evaluation: Evaluation) -> str:
     metrics = list(evaluation.per_joint)
     lines = ["| joint | " + " | ".join(metrics) + " |", "| --- |" + " --- |" * len(metrics)]
     for joint in evaluation.per_joint[metrics[0]]:
-        lines.append(f"| {joint} | " + " | ".join(f"{evaluation.per_joint[m][joint]:.1f}" for m in metrics) + " |")
+        lines.append(f"| {joint} | " + " | ".join(f"{evaluation.per_joint[m][joint]:.2f}" for m in metrics) + " |")
     return "\n".join(lines)
 
 

@@ -33,7 +33,7 @@ def test_model_card_and_readme_print_the_result_files_figures(shipped):
         low, high = result["intervals_95"][metric]
         assert f"| {metric} | {value:.2f} % | {low:.2f} … {high:.2f} |" in card
     for joint, value in result["per_joint"]["PCK@0.2"].items():
-        assert re.search(rf"\| {joint} \| {value:.1f} \|", card), joint
+        assert re.search(rf"\| {joint} \| {value:.2f} \|", card), joint
     assert result["sha256"] in card
     if name == SHIPPED[0]:
         figures = result["figures"]

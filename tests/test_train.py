@@ -146,26 +146,31 @@ def processes():
 def test_killed_ten_times_it_ends_bit_for_bit_where_an_undisturbed_run_does(config, tmp_path, processes):
     config = replace(config, epochs=4)
     child = processes.Process(target=_train_in_child, args=(config, tmp_path / "calm"))
-    start = time.monotonic()
     child.start()
     child.join()
-    seconds = time.monotonic() - start
     assert child.exitcode == 0
-    rng, kills = random.Random(0), 0
+    seconds = read_tensors(tmp_path / "calm" / "last.safetensors")[1]["progress"]["seconds"]
+    rng = random.Random(0)
     # The disturbed run loads in another process: workers must not matter either.
     disturbed = replace(config, workers=1)
-    while kills < 10:
+    log = tmp_path / "killed" / "loss.csv"
+    for _ in range(10):
         child = processes.Process(target=_train_in_child, args=(disturbed, tmp_path / "killed"))
+        before = log.stat().st_mtime_ns if log.exists() else 0
         child.start()
-        child.join(seconds * rng.uniform(0.1, 0.5))
-        if child.exitcode is None:
-            os.kill(child.pid, signal.SIGKILL)
-            kills += 1
+        while child.exitcode is None and (log.stat().st_mtime_ns if log.exists() else 0) == before:
+            time.sleep(0.01)  # until it is about to take its first step
+        # Ten lives are shorter together than the calm run, so it cannot be over before the tenth.
+        child.join(seconds * rng.uniform(0, 0.09))
+        assert child.exitcode is None
+        os.kill(child.pid, signal.SIGKILL)
         child.join()
-        if child.exitcode == 0:
-            break
-    assert kills >= 3, "the run was over before it could be killed often enough"
-    _train_in_child_and_check(processes, disturbed, tmp_path / "killed")
+    started = read_tensors(tmp_path / "killed" / "last.safetensors")[1]["progress"]["step"]
+    assert 0 < started < len(losses(tmp_path / "calm"))
+    child = processes.Process(target=_train_in_child, args=(disturbed, tmp_path / "killed"))
+    child.start()
+    child.join()
+    assert child.exitcode == 0
     assert losses(tmp_path / "killed") == losses(tmp_path / "calm")
     for name in ("last.safetensors", "best.safetensors"):
         calm, card = read_tensors(tmp_path / "calm" / name)
@@ -174,13 +179,6 @@ def test_killed_ten_times_it_ends_bit_for_bit_where_an_undisturbed_run_does(conf
         assert all(torch.equal(calm[key], killed[key]) for key in calm), name
     assert card["evaluation"] == other_card["evaluation"]
     assert not list((tmp_path / "killed").glob(".*"))
-
-
-def _train_in_child_and_check(processes, config, run_dir):
-    child = processes.Process(target=_train_in_child, args=(config, run_dir))
-    child.start()
-    child.join()
-    assert child.exitcode == 0
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(config, tmp_path):
@@ -304,11 +302,12 @@ def test_other_runs_are_not_overwritten_and_other_settings_not_resumed(config, t
         run.restore(tmp_path / "run" / "best.safetensors")
 
 
-def test_two_runs_never_share_a_folder(config, tmp_path):
-    with exclusive(tmp_path / "run"), pytest.raises(UserError, match="another process is training there"):
-        train(config, tmp_path / "run", progress=False)
+def test_two_runs_never_share_a_folder(config, tmp_path, processes):
     with exclusive(tmp_path / "run"):
-        pass  # free again
+        child = processes.Process(target=_train_in_child, args=(config, tmp_path / "run"))
+        child.start()
+        child.join()
+        assert child.exitcode == 1 and {path.name for path in (tmp_path / "run").iterdir()} == {".lock"}
     assert not list((tmp_path / "run").iterdir())
 
 

@@ -352,8 +352,8 @@ class Synthetic:
     max_people: int = 3
 
     def prepare(self) -> None:
-        if self.num_images < 2:
-            raise UserError(f"--num-images {self.num_images}: at least 2, one to train on and one to validate with")
+        if self.num_images == 1:
+            raise UserError("--num-images 1: at least 2, one to train on and one to validate with")
         make_synthetic(
             self.out, self.num_images, seed=self.seed, image_hw=self.image_hw, max_people=self.max_people
         )
