@@ -195,6 +195,7 @@ def save_curve(log_csv: str | Path, png: str | Path) -> None:
     right.set(xlabel="epoch", ylabel="per cent on the validation persons", ylim=(0, 100))
     for axes in (left, right):
         axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)
     if names:
         right.legend(frameon=False, loc="lower right")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from lgmpose.config import VARIANTS
 from lgmpose.errors import UserError
 from lgmpose.evaluate import Evaluation, evaluate_weights
 from lgmpose.files import write_atomically
+from lgmpose.plots import save_curve
 from lgmpose.zoo import SHIPPED, WEIGHTS_FOLDER, codec_of, load_weights, save_weights, skeleton_of, weights_hash
 
 __all__ = ["ship"]
@@ -117,8 +117,7 @@ def ship(run_dir: Path, data: str, *, name: str = SHIPPED[0], folder: Path = WEI
         "machine": _machine(),
     }
     write_atomically(folder / f"{name}.json", json.dumps(result, indent=1).encode())
-    if (run_dir / "curve.png").exists():
-        shutil.copyfile(run_dir / "curve.png", folder / f"{name}.png")
+    save_curve(run_dir / "log.csv", folder / f"{name}.png")
     text = CARD.format(
         name=name, params=sum(p.numel() for p in net.parameters()), height=net.config.image_hw[0],
         width=net.config.image_hw[1], keypoints=net.config.num_keypoints, skeleton=skeleton.name, dtype=dtype,
