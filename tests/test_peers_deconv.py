@@ -11,6 +11,7 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+from peer_tools import random, randomise
 from torch import nn
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
@@ -39,25 +40,6 @@ HW = (32, 64)  # small and not square
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)
-
-
-def randomise(net: nn.Module) -> nn.Module:
-    """Random weights and running statistics that keep a deep network's numbers in range; eval mode, double."""
-    with torch.no_grad():
-        for name, tensor in net.state_dict().items():
-            if name.endswith("num_batches_tracked"):
-                continue
-            if tensor.ndim > 1:
-                tensor.normal_(std=tensor[0].numel() ** -0.5)
-            elif name.endswith(("running_var", "weight")):
-                tensor.uniform_(0.5, 1.5)
-            else:
-                tensor.normal_(std=0.3)
-    return net.eval().double()
-
-
-def random(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
 
 
 def on_meta(make, num_keypoints: int) -> DeconvPose:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from peer_tools import random, randomise
 from torch import nn
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
@@ -29,25 +30,6 @@ HW = (64, 96)  # the last map is 2 × 3: odd, as 384 × 288's 12 × 9 is
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)
-
-
-def randomise(net: nn.Module) -> nn.Module:
-    """Random weights and running statistics that keep a deep network's numbers in range; eval mode, double."""
-    with torch.no_grad():
-        for name, tensor in net.state_dict().items():
-            if name.endswith("num_batches_tracked"):
-                continue
-            if tensor.ndim > 1:
-                tensor.normal_(std=2 * tensor[0].numel() ** -0.5)
-            elif name.endswith(("running_var", "weight")):
-                tensor.uniform_(0.5, 1.5)
-            else:
-                tensor.normal_(std=0.3)
-    return net.eval().double()
-
-
-def random(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64)
 
 
 def num_params(*modules: nn.Module) -> int:
@@ -190,14 +172,14 @@ def block_by_pytorch(block: MobileViTBlock, x: torch.Tensor, *, stretch: str = "
 
 @pytest.mark.parametrize("map_hw", [(4, 6), (4, 5), (3, 6), (3, 5), (1, 2)])
 def test_the_block_takes_any_map(map_hw):
-    block = randomise(MobileViTBlock(4, 8, layers=2))
+    block = randomise(MobileViTBlock(4, 8, layers=2), gain=2)
     x = random(2, 4, *map_hw)
     assert_close(block(x), block_by_pytorch(block, x))
 
 
 @pytest.mark.parametrize("wrong", ["zeros", "corners"])
 def test_another_way_to_an_even_map_is_caught(wrong):
-    block = randomise(MobileViTBlock(4, 8, layers=2))
+    block = randomise(MobileViTBlock(4, 8, layers=2), gain=2)
     even, odd = random(2, 4, 4, 6), random(2, 4, 3, 5)
     assert_close(block(even), block_by_pytorch(block, even, stretch=wrong))
     assert not torch.allclose(block(odd), block_by_pytorch(block, odd, stretch=wrong))
@@ -232,7 +214,7 @@ def mobilevit_by_hand(net: MobileViT, x: torch.Tensor, *, activation=F.silu, res
 
 @pytest.mark.parametrize("size", ["xxs", "xs"])  # only XXS's layer 1 keeps its width, and so adds its input
 def test_the_backbone_is_the_authors_table(size):
-    net = randomise(MobileViT(SIZES[size]))
+    net = randomise(MobileViT(SIZES[size]), gain=2)
     x = random(2, 3, *HW)
     with torch.no_grad():
         features = net(x)
@@ -246,7 +228,7 @@ def test_the_backbone_is_the_authors_table(size):
 @pytest.mark.parametrize("size, image_hw", [("xxs", HW), ("xxs", (128, 64)), ("xs", HW), ("s", HW)])
 def test_the_classifier_is_timms(size, image_hw):
     timm = pytest.importorskip("timm")
-    theirs = randomise(timm.create_model(f"mobilevit_{size}"))
+    theirs = randomise(timm.create_model(f"mobilevit_{size}"), gain=2)
     ours = classifier(MobileViT(SIZES[size])).eval().double()
     values = theirs.state_dict().values()  # the same tensors in the same order under other names
     ours.load_state_dict(dict(zip(ours.state_dict(), values, strict=True)))
