@@ -143,25 +143,39 @@ def processes():
     return context
 
 
+def _version(path):
+    """Changes whenever the file is replaced or written to."""
+    return (path.stat().st_ino, path.stat().st_mtime_ns) if path.exists() else None
+
+
+def _wait_for_change(child, path, before):
+    deadline = time.monotonic() + 120
+    while _version(path) == before:
+        assert child.exitcode is None and time.monotonic() < deadline, path
+        time.sleep(0.002)
+    return _version(path)
+
+
 def test_killed_ten_times_it_ends_bit_for_bit_where_an_undisturbed_run_does(config, tmp_path, processes):
     config = replace(config, epochs=4)
     child = processes.Process(target=_train_in_child, args=(config, tmp_path / "calm"))
     child.start()
     child.join()
     assert child.exitcode == 0
-    seconds = read_tensors(tmp_path / "calm" / "last.safetensors")[1]["progress"]["seconds"]
+    progress = read_tensors(tmp_path / "calm" / "last.safetensors")[1]["progress"]
+    assert progress["step"] >= 20, "too short for ten lives"
     rng = random.Random(0)
     # The disturbed run loads in another process: workers must not matter either.
     disturbed = replace(config, workers=1)
-    log = tmp_path / "killed" / "loss.csv"
-    for _ in range(10):
+    log, checkpoint = tmp_path / "killed" / "loss.csv", tmp_path / "killed" / "last.safetensors"
+    for saves in (1, 0, 2, 0, 1, 1, 0, 2, 0, 1):  # how many steps a life may save, so that all together do not finish
         child = processes.Process(target=_train_in_child, args=(disturbed, tmp_path / "killed"))
-        before = log.stat().st_mtime_ns if log.exists() else 0
+        log_before, checkpoint_before = _version(log), _version(checkpoint)
         child.start()
-        while child.exitcode is None and (log.stat().st_mtime_ns if log.exists() else 0) == before:
-            time.sleep(0.01)  # until it is about to take its first step
-        # Ten lives are shorter together than the calm run, so it cannot be over before the tenth.
-        child.join(seconds * rng.uniform(0, 0.09))
+        _wait_for_change(child, log, log_before)  # it is about to take its first step
+        for _ in range(saves):
+            checkpoint_before = _wait_for_change(child, checkpoint, checkpoint_before)
+        time.sleep(rng.uniform(0, progress["seconds"] / progress["step"]))  # anywhere within the next step
         assert child.exitcode is None
         os.kill(child.pid, signal.SIGKILL)
         child.join()
