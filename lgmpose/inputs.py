@@ -1,15 +1,24 @@
-"""What a user hands over: pictures of many kinds and boxes, checked and brought to one form."""
+"""What a user hands over: pictures of many kinds, lists of files, boxes; checked and brought to one form."""
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from lgmpose.datasets.files import read_json
 from lgmpose.datasets.images import read_image
 from lgmpose.errors import UserError
 
-__all__ = ["as_boxes", "check_boxes", "load_picture", "overlaps"]
+__all__ = ["as_boxes", "check_boxes", "is_video", "list_inputs", "load_picture", "overlaps", "read_detections"]
+
+DETECTION_THRESHOLD = 0.5  # detector boxes below it are left out: a score for showing, not for AP
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 
 
 def load_picture(image) -> tuple[np.ndarray, str]:
@@ -78,3 +87,66 @@ def check_boxes(boxes, picture_hw: tuple[int, int], name: str) -> np.ndarray:
 
 def _as_text(box: np.ndarray) -> str:
     return ", ".join(f"{value:g}" for value in box)
+
+
+def is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def list_inputs(inputs: Iterable[str | Path], out: Path) -> list[Path]:
+    """Every file once, in the order given, folders by name."""
+    paths = []
+    for given in map(Path, [inputs] if isinstance(inputs, (str, Path)) else inputs):
+        if given.is_dir():
+            found = sorted(p for p in given.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES + VIDEO_SUFFIXES)
+            if out.exists() and given.samefile(out):  # a second call must not predict what the first one drew
+                found = [path for path in found if not path.name.endswith(("_pose.jpg", "_pose.mp4"))]
+            if not found:
+                known = " ".join(PICTURE_SUFFIXES + VIDEO_SUFFIXES)
+                raise UserError(f"{given}: no picture or video in this folder (looked for {known})")
+            paths += found
+        elif given.exists():
+            paths.append(given)
+        else:
+            raise UserError(f"{given}: no such file or folder")
+    if not paths:
+        raise UserError("no picture given")
+    first: dict[Path, Path] = {}
+    for path in paths:
+        first.setdefault(path.resolve(), path)
+    return list(first.values())
+
+
+def read_detections(source: str | Path, paths: list[Path]) -> dict[Path, tuple[np.ndarray, np.ndarray]]:
+    """Boxes (n, 4) and scores (n,) per picture."""
+    content = read_json(source)
+    if not isinstance(content, list) or not all(isinstance(detection, dict) for detection in content):
+        raise UserError(f"{source}: not a list of detections (image_id or file_name, bbox, score each)")
+    by_key: dict[Any, list] = {}
+    for number, detection in enumerate(content):
+        where = f"{source}: detection number {number}"
+        score, box = detection.get("score"), detection.get("bbox")
+        if not isinstance(score, (int, float)) or not math.isfinite(score):
+            raise UserError(f"{where} has no finite 'score'")
+        if score < DETECTION_THRESHOLD or detection.get("category_id", 1) != 1:  # 1 is COCO's person
+            continue
+        try:
+            (box,) = as_boxes([box])
+        except (UserError, ValueError):
+            raise UserError(f"{where} has a 'bbox' that is not x, y, width, height of some area: {box!r}") from None
+        key = Path(detection["file_name"]).name if "file_name" in detection else str(detection.get("image_id"))
+        by_key.setdefault(key, []).append((box, score))
+    found = {}
+    for path in paths:
+        number = str(int(path.stem)) if path.stem.isdecimal() else path.stem
+        rows = by_key.get(path.name) or by_key.get(number)
+        if rows and not is_video(path):
+            found[path] = np.stack([box for box, _ in rows]), np.array([score for _, score in rows])
+    without = [path.name for path in paths if path not in found]
+    if without:
+        names = ", ".join(without[:5]) + (", …" if len(without) > 5 else "")
+        raise UserError(
+            f"{source}: no box with a score of {DETECTION_THRESHOLD:g} or more for {len(without)} of {len(paths)} "
+            f"inputs ({names}); image_id must be the picture's name as a number, or file_name its name"
+        )
+    return found

@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,23 +16,19 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from lgmpose.datasets.files import read_json
 from lgmpose.datasets.images import read_image
 from lgmpose.errors import UserError
 from lgmpose.files import write_atomically
 from lgmpose.geometry import PADDING, fit_aspect
-from lgmpose.inputs import as_boxes, check_boxes
+from lgmpose.inputs import as_boxes, check_boxes, is_video, list_inputs, read_detections
 from lgmpose.metrics import oks_nms
 from lgmpose.plots import draw_poses
 from lgmpose.predict import SCORE_THRESHOLD, Backend, Pose, Predictor
 
 __all__ = ["predict_files"]
 
-DETECTION_THRESHOLD = 0.5  # detector boxes below it are left out: a score for showing, not for AP
 OKS_NMS_THRESHOLD = 0.9  # the same person in two detector boxes
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 
 
 def predict_files(
@@ -75,8 +71,8 @@ def predict_files(
         raise UserError("boxes come from --box or from a detection file, not from both")
     boxes = None if boxes is None else as_boxes(boxes)
     out = Path(out)
-    paths = _list_inputs(inputs, out)
-    detected = {} if detections is None else _read_detections(detections, paths)
+    paths = list_inputs(inputs, out)
+    detected = {} if detections is None else read_detections(detections, paths)
     jobs = list(zip(paths, _output_names(paths), strict=True))
     _check_outputs(jobs, out, detections)
     predictor = Predictor(weights, device=device, flip_test=flip_test)
@@ -84,7 +80,7 @@ def predict_files(
     failures = []
     for path, name in tqdm(jobs, desc="predict", unit="file", disable=not progress or len(jobs) < 2):
         try:
-            if _is_video(path):
+            if is_video(path):
                 _predict_video(predictor, path, out, name, boxes, score_threshold, progress)
             else:
                 _predict_picture(predictor, path, out, name, boxes, detected.get(path), score_threshold)
@@ -102,34 +98,6 @@ def predict_files(
     return len(jobs)
 
 
-def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in VIDEO_SUFFIXES
-
-
-def _list_inputs(inputs: Iterable[str | Path], out: Path) -> list[Path]:
-    """Every file once, in the order given, folders by name."""
-    paths = []
-    for given in map(Path, [inputs] if isinstance(inputs, (str, Path)) else inputs):
-        if given.is_dir():
-            found = sorted(p for p in given.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES + VIDEO_SUFFIXES)
-            if out.exists() and given.samefile(out):  # a second call must not predict what the first one drew
-                found = [path for path in found if not path.name.endswith(("_pose.jpg", "_pose.mp4"))]
-            if not found:
-                known = " ".join(PICTURE_SUFFIXES + VIDEO_SUFFIXES)
-                raise UserError(f"{given}: no picture or video in this folder (looked for {known})")
-            paths += found
-        elif given.exists():
-            paths.append(given)
-        else:
-            raise UserError(f"{given}: no such file or folder")
-    if not paths:
-        raise UserError("no picture given")
-    first: dict[Path, Path] = {}
-    for path in paths:
-        first.setdefault(path.resolve(), path)
-    return list(first.values())
-
-
 def _output_names(paths: list[Path]) -> list[str]:
     """A stem per input, no two alike even where capitals do not count."""
     stems = {path.stem.lower() for path in paths}
@@ -144,7 +112,7 @@ def _output_names(paths: list[Path]) -> list[str]:
 
 
 def _output_files(path: Path, out: Path, name: str) -> tuple[Path, Path]:
-    return out / f"{name}_pose{'.mp4' if _is_video(path) else '.jpg'}", out / f"{name}.json"
+    return out / f"{name}_pose{'.mp4' if is_video(path) else '.jpg'}", out / f"{name}.json"
 
 
 def _check_outputs(jobs: list[tuple[Path, str]], out: Path, detections: str | Path | None) -> None:
@@ -160,41 +128,6 @@ def _check_outputs(jobs: list[tuple[Path, str]], out: Path, detections: str | Pa
         for file in _output_files(path, out, name):
             if file.resolve() in sources:
                 raise UserError(f"{file}: an input, which the result of {path} would replace; choose another folder")
-
-
-def _read_detections(source: str | Path, paths: list[Path]) -> dict[Path, tuple[np.ndarray, np.ndarray]]:
-    """Boxes (n, 4) and scores (n,) per picture."""
-    content = read_json(source)
-    if not isinstance(content, list) or not all(isinstance(detection, dict) for detection in content):
-        raise UserError(f"{source}: not a list of detections (image_id or file_name, bbox, score each)")
-    by_key: dict[Any, list] = {}
-    for number, detection in enumerate(content):
-        where = f"{source}: detection number {number}"
-        score, box = detection.get("score"), detection.get("bbox")
-        if not isinstance(score, (int, float)) or not math.isfinite(score):
-            raise UserError(f"{where} has no finite 'score'")
-        if score < DETECTION_THRESHOLD or detection.get("category_id", 1) != 1:  # 1 is COCO's person
-            continue
-        try:
-            (box,) = as_boxes([box])
-        except (UserError, ValueError):
-            raise UserError(f"{where} has a 'bbox' that is not x, y, width, height of some area: {box!r}") from None
-        key = Path(detection["file_name"]).name if "file_name" in detection else str(detection.get("image_id"))
-        by_key.setdefault(key, []).append((box, score))
-    found = {}
-    for path in paths:
-        number = str(int(path.stem)) if path.stem.isdecimal() else path.stem
-        rows = by_key.get(path.name) or by_key.get(number)
-        if rows and not _is_video(path):
-            found[path] = np.stack([box for box, _ in rows]), np.array([score for _, score in rows])
-    without = [path.name for path in paths if path not in found]
-    if without:
-        names = ", ".join(without[:5]) + (", …" if len(without) > 5 else "")
-        raise UserError(
-            f"{source}: no box with a score of {DETECTION_THRESHOLD:g} or more for {len(without)} of {len(paths)} "
-            f"inputs ({names}); image_id must be the picture's name as a number, or file_name its name"
-        )
-    return found
 
 
 def _as_json(pose: Pose) -> dict[str, Any]:

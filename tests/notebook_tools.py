@@ -1,0 +1,61 @@
+"""Runs the proofs of a notebook in this process: its code cells tagged ``core``, whole or with a mistake put in."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from pathlib import Path
+
+import matplotlib
+import nbformat
+
+FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
+
+
+def notebook_path(number: str, folder: Path = FOLDER) -> Path:
+    """The notebook of a lesson, "05" → …/notebooks/05_….ipynb."""
+    (path,) = folder.glob(f"{number}_*.ipynb")
+    return path
+
+
+def run_core(number: str, *mistakes: tuple[str, str], folder: Path = FOLDER) -> dict:
+    """Executes a lesson's core cells in order and returns their names.
+
+    Args:
+        number: "05".
+        mistakes: (right text, wrong text); each right text must occur exactly once in the core cells.
+
+    Raises:
+        AssertionError: a proof that does not hold.
+    """
+    path = notebook_path(number, folder)
+    cells = nbformat.read(path, as_version=4).cells
+    sources = [cell.source for cell in cells if "core" in cell.metadata.get("tags", ())]
+    assert sources, f"{path.name} has no cell tagged core"
+    for right, wrong in mistakes:
+        found = sum(source.count(right) for source in sources)
+        if found != 1:  # not an AssertionError, which would pass for a proof that failed
+            raise LookupError(f"{path.name}: {right!r} occurs {found} times in the core cells, not once")
+        sources = [source.replace(right, wrong) for source in sources]
+    matplotlib.use("Agg")
+    namespace: dict = {"__name__": "__main__"}
+    before = Path.cwd()
+    os.chdir(path.parent)  # where its kernel would start
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            for source in sources:
+                exec(compile(source, path.name, "exec"), namespace)
+    finally:
+        os.chdir(before)
+    return namespace
+
+
+def verdict(exercise: str, attempt) -> str:
+    """What ``check`` prints, without the exercise's number."""
+    from lgmpose.checks import check
+
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        check(exercise, attempt)
+    return output.getvalue().removeprefix(f"{exercise}: ").strip()

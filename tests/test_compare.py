@@ -1,0 +1,97 @@
+"""``lgmpose compare``: every network's own skeletons, on the same pictures and boxes; errors before any work."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from lgmpose import compare
+from lgmpose.cli import main
+from lgmpose.codecs import make_codec
+from lgmpose.compare import compare_networks, network_labels
+from lgmpose.errors import UserError
+from lgmpose.plots import draw_poses
+from lgmpose.predict import Predictor
+from lgmpose.skeletons import LSP
+from lgmpose.zoo import DEFAULT_WEIGHTS, create_model, save_weights
+
+BOX = (10.0, 5.0, 60.0, 70.0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two pictures of different shapes, and weights of a small other network in a run's folder."""
+    folder = tmp_path_factory.mktemp("compare")
+    rng = np.random.default_rng(0)
+    for name, height, width in (("1.png", 90, 120), ("2.png", 100, 80)):
+        noise = rng.integers(0, 255, (height // 10, width // 10, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / name), cv2.resize(noise, (width, height)))
+    torch.manual_seed(0)
+    net = create_model("small-hrnet", num_keypoints=14, image_hw=(64, 96)).eval()
+    (folder / "run").mkdir()
+    save_weights(folder / "run" / "best.safetensors", net, LSP, make_codec("standard", (64, 96)))
+    return folder
+
+
+def test_each_row_is_what_its_network_predicts(folder, monkeypatch):
+    shown = []
+    draw = compare.comparison_figure
+    monkeypatch.setattr(compare, "comparison_figure", lambda *args: shown.append(args) or draw(*args))
+    weights = [DEFAULT_WEIGHTS, folder / "run" / "best.safetensors"]
+    inputs = [folder / "1.png", folder / "2.png"]
+    compare_networks(inputs, weights, folder / "out.png", boxes=[BOX], score_threshold=0.0, progress=False)
+    ((rows, labels, titles),) = shown
+    assert labels == ["lgm-pose-lspet-128x128\n128×128", "run\n64×96"] and titles == ["1.png", "2.png"]
+    for source, row in zip(weights, rows, strict=True):
+        predictor = Predictor(source)
+        for path, drawn in zip(inputs, row, strict=True):
+            picture = cv2.imread(str(path))[:, :, ::-1]
+            expected = draw_poses(picture, predictor(np.ascontiguousarray(picture), [BOX]), score_threshold=0.0)
+            np.testing.assert_array_equal(drawn, expected)
+    assert (rows[0][0] != rows[1][0]).any(), "two networks, the same skeletons"
+    written = cv2.imread(str(folder / "out.png"))
+    assert written is not None and written.shape[0] > 400
+
+
+def test_boxes_of_a_detection_file_belong_to_their_pictures(folder):
+    boxes = [{"image_id": 1, "bbox": BOX, "score": 0.9}, {"image_id": 2, "bbox": BOX, "score": 0.9}]
+    detections = folder / "boxes.json"
+    detections.write_text(json.dumps(boxes))
+    pictures = [str(folder / "1.png"), str(folder / "2.png")]
+    arguments = ["compare", *pictures, "--detections", str(detections), "--out", str(folder / "boxes.svg")]
+    assert main(arguments) == 0 and (folder / "boxes.svg").read_text().lstrip().startswith("<?xml")
+
+
+def test_labels_tell_runs_and_files_of_one_name_apart(folder):
+    backend = Predictor(folder / "run" / "best.safetensors").backend
+    assert network_labels([backend] * 3, ["a/net.safetensors", "b/net.safetensors", "c/best.safetensors"]) == [
+        "net (1)\n64×96", "net (2)\n64×96", "c\n64×96",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "name at least one picture"),
+        (["missing.png"], "missing.png: no such file"),
+        (["{}/1.png", "--out", "{}/out.txt"], "written as .png"),
+        (["{}/1.png", "--out", "{}/1.png/x.png"], "cannot make this folder"),
+        (["{}/1.png", "--weights", "{}/2.png"], "2.png"),
+        (["{}/1.png", "--box", "500,500,10,10"], "outside"),
+        (["{}/1.png", "--box", "1,1,10,10", "--detections", "x.json"], "not from both"),
+    ],
+)
+def test_bad_input_is_one_sentence(folder, capsys, arguments, message):
+    assert main(["compare", *(argument.format(folder) for argument in arguments)]) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1 and message in error[0]
+
+
+def test_no_weights_and_videos_are_refused(folder):
+    with pytest.raises(UserError, match="at least one weights file"):
+        compare_networks([folder / "1.png"], [], folder / "out.png")
+    (folder / "walk.mp4").write_bytes(b"")
+    with pytest.raises(UserError, match="walk.mp4: a video"):
+        compare_networks([folder / "walk.mp4"], [DEFAULT_WEIGHTS], folder / "out.png")
