@@ -10,6 +10,7 @@ reading time is the first "NN minutes" or "NN min" in the text.
 from __future__ import annotations
 
 import argparse
+import base64
 import html
 import json
 import os
@@ -19,7 +20,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import nbformat
+import numpy as np
 from jinja2 import DictLoader
 from latex2mathml.converter import convert as latex_to_mathml
 from nbclient import NotebookClient
@@ -33,6 +36,7 @@ from lgmpose.errors import UserError
 __all__ = ["Lesson", "build_course", "execute", "find_notebooks", "read_lesson", "refresh_notebooks", "render"]
 
 CELL_TIMEOUT_S = 600
+THUMBNAIL_WIDTH = 560
 
 # nbconvert's page fetches MathJax, RequireJS and Mermaid from the web; ours has formulas as MathML and needs none.
 PAGE_TEMPLATE = """
@@ -61,20 +65,23 @@ INDEX_TEMPLATE = """<!DOCTYPE html>
 <meta name="viewport" content="width=device-width, initial-scale=1.0">
 <title>LGM-Pose: the course</title>
 <style>
-body {{ max-width: 46em; margin: 3em auto; padding: 0 1em; font: 16px/1.5 sans-serif; }}
-table {{ border-collapse: collapse; width: 100%; }}
-th, td {{ text-align: left; padding: 0.4em 0.8em; border-bottom: 1px solid #ddd; vertical-align: top; }}
-td.number {{ text-align: right; white-space: nowrap; }}
-.failed {{ color: #b00; }}
+body {{ max-width: 68em; margin: 2.5em auto; padding: 0 1em; font: 16px/1.45 sans-serif; color: #222; }}
+main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(19em, 1fr)); gap: 1.2em; padding: 0; }}
+article {{ border: 1px solid #ddd; border-radius: 8px; overflow: hidden; display: flex; flex-direction: column; }}
+article img, article .none {{ width: 100%; height: 10em; object-fit: contain; background: #fff; display: block; }}
+article h2 {{ font-size: 1.05em; margin: 0.7em 0.9em 0.2em; }}
+article p {{ margin: 0 0.9em 0.9em; font-size: 0.88em; color: #666; }}
+a {{ color: #1a56a8; text-decoration: none; }}
+a:hover {{ text-decoration: underline; }}
+article .failed {{ color: #b00; }}
 </style>
 </head>
 <body>
 <h1>LGM-Pose: the course</h1>
 <p>Each page is a notebook, run on this machine just now. To change and run one yourself: <code>make lab</code>.</p>
-<table>
-<tr><th></th><th>question</th><th>minutes to read</th><th>seconds to run</th></tr>
-{rows}
-</table>
+<main>
+{cards}
+</main>
 </body>
 </html>
 """
@@ -91,6 +98,10 @@ class Lesson:
     @property
     def number(self) -> str:
         return self.path.name[:2]
+
+    @property
+    def is_solution(self) -> bool:
+        return self.path.parent.name == "solutions"
 
     @property
     def page(self) -> Path:
@@ -247,17 +258,43 @@ def _navigation(lessons: list[Lesson], position: int) -> str:
     return f'<nav class="course">{link(position - 1, "← {}")}{index}{link(position + 1, "{} →")}</nav>'
 
 
-def _index_row(lesson: Lesson, seconds: float, failure: str | None) -> str:
-    title = f'<a href="{lesson.page.as_posix()}">{html.escape(lesson.title)}</a>'
-    if lesson.path.parent.name == "solutions":
-        title += " (solutions)"
-    if failure:
-        title += f'<br><span class="failed">failed: {html.escape(failure)}</span>'
-    minutes = "" if lesson.minutes is None else lesson.minutes
-    return (
-        f"<tr><td>{lesson.number}</td><td>{title}</td>"
-        f'<td class="number">{minutes}</td><td class="number">{seconds:.0f}</td></tr>'
-    )
+def thumbnail(notebook: NotebookNode) -> str | None:
+    """The lesson's picture, small, as a data URI: the first figure after the heading with "picture", else the last one.
+
+    None where there is no figure.
+    """
+    figures, wanted = [], False
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            wanted = wanted or re.search(r"^## .*picture", cell.source, re.MULTILINE | re.IGNORECASE) is not None
+            continue
+        for output in cell.outputs:
+            for mime in ("image/png", "image/jpeg"):
+                if mime in output.get("data", {}):
+                    figures.append((wanted, output.data[mime]))
+    if not figures:
+        return None
+    chosen = next((data for after, data in figures if after), figures[-1][1])
+    image = cv2.imdecode(np.frombuffer(base64.b64decode(chosen), np.uint8), cv2.IMREAD_COLOR)
+    scale = min(1.0, THUMBNAIL_WIDTH / image.shape[1])
+    image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
+    return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
+
+
+def _card(lesson: Lesson, picture: str | None, seconds: float, failure: str | None, solution: Lesson | None) -> str:
+    """A lesson in the index: picture, question, times, link to its solutions."""
+    href = lesson.page.as_posix()
+    image = f'<img src="{picture}" alt="">' if picture else '<div class="none"></div>'
+    # One link is enough for readers who hear the page: the picture's is hidden from them.
+    shown = f'<a href="{href}" aria-hidden="true" tabindex="-1">{image}</a>'
+    facts = [f"{lesson.minutes} minutes to read"] if lesson.minutes else []
+    facts.append(f"ran in {seconds:.0f} s")
+    if solution:
+        facts.append(f'<a href="{solution.page.as_posix()}">solutions</a>')
+    failed = f'<p class="failed">failed: {html.escape(failure)}</p>' if failure else ""
+    title = f'<h2><a href="{href}">{lesson.number} · {html.escape(lesson.title)}</a></h2>'
+    return f"<article>{shown}{title}<p>{' · '.join(facts)}</p>{failed}</article>"
 
 
 def build_course(folder: Path, output: Path) -> dict[Path, str]:
@@ -279,7 +316,7 @@ def build_course(folder: Path, output: Path) -> dict[Path, str]:
     lessons = [read_lesson(notebook, path) for path, notebook in notebooks.items()]
     pages = {(folder / lesson.path).resolve() for lesson in lessons}
     failures: dict[Path, str] = {}
-    rows = []
+    results: list[tuple[str | None, float, str | None]] = []
     for position, lesson in enumerate(lessons):
         notebook, source_folder = notebooks[lesson.path], (folder / lesson.path).parent
         started = _announce(position, len(lessons), lesson.path)
@@ -292,9 +329,15 @@ def build_course(folder: Path, output: Path) -> dict[Path, str]:
         seconds = _report(started, failure)
         if failure:
             failures[lesson.path] = failure
-        rows.append(_index_row(lesson, seconds, failure))
+        results.append((thumbnail(notebook), seconds, failure))
+    solutions = {lesson.path.name: lesson for lesson in lessons if lesson.is_solution}
+    cards = [
+        _card(lesson, *result, None if lesson.is_solution else solutions.get(lesson.path.name))
+        for lesson, result in zip(lessons, results, strict=True)
+        if not lesson.is_solution or result[2]  # a solution has a card of its own only where it failed
+    ]
     output.mkdir(parents=True, exist_ok=True)
-    (output / "index.html").write_text(INDEX_TEMPLATE.format(rows="\n".join(rows)), encoding="utf-8")
+    (output / "index.html").write_text(INDEX_TEMPLATE.format(cards="\n".join(cards)), encoding="utf-8")
     return failures
 
 

@@ -38,6 +38,7 @@ def run_core(number: str, *mistakes: tuple[str, str], folder: Path = FOLDER) -> 
         if found != 1:  # not an AssertionError, which would pass for a proof that failed
             raise LookupError(f"{path.name}: {right!r} occurs {found} times in the core cells, not once")
         sources = [source.replace(right, wrong) for source in sources]
+    sources = ["\n".join(line for line in source.splitlines() if not line.startswith("%")) for source in sources]
     matplotlib.use("Agg")
     namespace: dict = {"__name__": "__main__"}
     before = Path.cwd()

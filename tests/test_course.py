@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import cv2
 import nbformat
+import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from lgmpose.course import build_course, find_notebooks, main, read_lesson, refresh_notebooks
+from lgmpose.course import build_course, find_notebooks, main, read_lesson, refresh_notebooks, thumbnail
 from lgmpose.errors import UserError
 
 PROSE = r"""# 00 · What is a pose?
@@ -119,11 +122,30 @@ def test_every_link_leads_to_a_file(course):
     assert around == ["../01_second.html", "../index.html"] * 2
 
 
-def test_the_index_lists_titles_minutes_and_failures(course):
+def test_the_index_shows_titles_pictures_minutes_solutions_and_failures(course):
     index = (course[1] / "index.html").read_text(encoding="utf-8")
-    assert References(course[1] / "index.html").links == ["00_first.html", "01_second.html", "solutions/01_second.html"]
-    assert '>What is a pose?</a></td><td class="number">15<' in index
-    assert "failed: code cell 2: ZeroDivisionError" in index
+    links = References(course[1] / "index.html").links
+    assert links == ["00_first.html"] * 2 + ["01_second.html"] * 2 + ["solutions/01_second.html"]
+    first, second = re.findall(r"<article>.*?</article>", index)
+    assert "00 · What is a pose?</a>" in first and "<p>15 minutes to read · ran in " in first
+    assert '<img src="data:image/jpeg;base64,' in first and "<img" not in second
+    assert "failed: code cell 2: ZeroDivisionError" in second and "failed" not in first
+
+
+def test_the_index_shows_the_picture_worth_keeping():
+    def cell(colour):
+        image = cv2.imencode(".png", np.full((40, 80, 3), colour, np.uint8))[1].tobytes()
+        data = {"image/png": base64.b64encode(image).decode()}
+        return new_code_cell("plot", outputs=[new_output("display_data", data=data)])
+
+    def colour_of(*cells):
+        data = base64.b64decode(thumbnail(new_notebook(cells=list(cells))).partition(",")[2])
+        return int(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[20, 40, 0])
+
+    heading = new_markdown_cell("## A picture worth keeping")
+    assert colour_of(cell(10), heading, cell(100), cell(200)) == 100
+    assert colour_of(cell(10), cell(100), cell(200)) == 200
+    assert thumbnail(new_notebook(cells=[heading])) is None
 
 
 def test_title_and_minutes_fall_back(tmp_path):

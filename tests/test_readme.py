@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lgmpose.paper import slips_table
 from lgmpose.zoo import SHIPPED, WEIGHTS_FOLDER, load_weights, weights_hash
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,3 +56,7 @@ def test_shipped_figures_are_reproduced_on_a_part_of_the_data(shipped, shared_da
     evaluation = evaluate(net, part, codec_of(card, net.config.image_hw), workers=0, progress=False)
     # A joint on the threshold's edge may fall either side on another processor; two of some 600 joints may.
     assert evaluation.figures == pytest.approx(expected, abs=0.4)
+
+
+def test_slips_are_those_of_the_code():
+    assert slips_table() in (ROOT / "README.md").read_text(encoding="utf-8")
