@@ -164,6 +164,7 @@ def execute(notebook: NotebookNode, folder: Path) -> str | None:
         timeout=CELL_TIMEOUT_S,
         kernel_name="python3",
         record_timing=False,  # times of day would change the file at every run
+        coalesce_streams=True,  # else lines printed in a loop arrive as many outputs on a busy machine
         extra_arguments=["--log-level=ERROR"],  # else every kernel remarks that it talks over TCP, in the progress line
         resources={"metadata": {"path": str(folder)}},
         on_cell_start=lambda cell, cell_index: started.append(cell_index),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
-import nbformat
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -17,7 +15,6 @@ from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-NOTEBOOKS = sorted(path for path in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
 
 
 @pytest.fixture(scope="module")
@@ -105,27 +102,6 @@ def test_ci_runs_what_a_contributor_runs():
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & 0o100, "not executable"
     assert "make test" in script.read_text(encoding="utf-8")
-
-
-# The notebooks
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.relative_to(ROOT / "notebooks").as_posix())
-def test_notebook_is_stored_clean(path):
-    """nbval compares only what was stored whole: a cell without an execution count is never compared."""
-    assert path.stat().st_size <= 300 * 1024, "more than 300 KB: draw fewer or smaller figures"
-    nbformat.validate(json.loads(path.read_text(encoding="utf-8")))
-    notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)
-    assert (notebook.nbformat, notebook.nbformat_minor) >= (4, 5), "cells have no ids"
-    assert notebook.metadata.kernelspec.name == "python3"
-    assert set(notebook.metadata) <= {"kernelspec", "language_info"}
-    assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith("# ")
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert all(cell.source.strip() for cell in code), "an empty code cell"
-    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1)), "not run in order: make notebooks"
-    errors = [output.evalue for cell in code for output in cell.outputs if output.output_type == "error"]
-    assert errors == []
-    assert len(code) <= 25 and max(len(cell.source.splitlines()) for cell in code) <= 25, "more than 25 cells, or lines"
 
 
 # What starting costs
