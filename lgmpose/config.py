@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-__all__ = ["ACTIVATIONS", "FUSIONS", "GLOBAL_BLOCKS", "STRIDE", "VARIANTS", "LGMPoseConfig", "Stage"]
+__all__ = ["ACTIVATIONS", "FUSIONS", "GLOBAL_BLOCKS", "LARM_PARTS", "STRIDE", "VARIANTS", "LGMPoseConfig", "Stage"]
 
 FUSIONS = ("none", "conv3x3", "dw1", "dw2", "sfusion")  # paper, Table 5
 GLOBAL_BLOCKS = ("mobilevim", "mobilevit")  # paper, Table 4
+LARM_PARTS = ("both", "between_patches", "within_patch", "identity")  # ours: the paper never takes LARM apart
 ACTIVATIONS = ("relu6", "relu", "silu")
 STRIDE = 32  # the deepest stage's; input sizes are multiples of it
 
@@ -54,6 +55,7 @@ class LGMPoseConfig:
     fusion: str = "sfusion"  # paper, Table 5: one of FUSIONS
     global_block: str = "mobilevim"  # paper, Table 4: one of GLOBAL_BLOCKS
     larm_residual: bool = True  # chosen: equation 1 shows none, the transformer it replaces has one: both are offered
+    larm: str = "both"  # paper: both MLP Blocks; the others of LARM_PARTS, one of the two or none, are ours
     activation: str = "relu6"  # chosen: MobileNetV2's, and about 1.3 × faster than SiLU on a CPU
     stem_channels: int = 16  # recovered
     stages: tuple[Stage, ...] = STAGES  # recovered
@@ -68,10 +70,13 @@ class LGMPoseConfig:
         for name, value, allowed in (
             ("fusion", self.fusion, FUSIONS),
             ("global_block", self.global_block, GLOBAL_BLOCKS),
+            ("larm", self.larm, LARM_PARTS),
             ("activation", self.activation, ACTIVATIONS),
         ):
             if value not in allowed:
                 raise ValueError(f"{name} {value!r}: choose one of {', '.join(allowed)}")
+        if self.global_block == "mobilevit" and self.larm != "both":
+            raise ValueError(f"larm {self.larm!r} belongs to MobileViM; a MobileViT block has no LARM to take apart")
         if len(self.decoder_channels) != 3:
             raise ValueError(f"decoder_channels {self.decoder_channels}: three steps lead from stride 32 to stride 4")
         if self.num_keypoints < 1:

@@ -21,6 +21,7 @@ from lgmpose.files import write_atomically
 from lgmpose.geometry import fit_aspect, invert_matrix, transform_points
 from lgmpose.loader import choose_workers, count_errors, make_loader, to_input
 from lgmpose.metrics import (
+    PCKResult,
     coco_ap,
     coco_results,
     head_size_from_joints,
@@ -35,7 +36,9 @@ from lgmpose.runtime import choose_device, tune_allocator
 from lgmpose.skeletons import Skeleton
 from lgmpose.zoo import DEFAULT_WEIGHTS, at_size, codec_of, load_weights, skeleton_of, weights_hash
 
-__all__ = ["Evaluation", "Predictions", "evaluate", "evaluate_weights", "heatmaps_of", "predict_records"]
+__all__ = [
+    "Evaluation", "Predictions", "evaluate", "evaluate_weights", "heatmaps_of", "joint_results", "predict_records",
+]  # fmt: skip
 
 OKS_NMS_THRESHOLD = 0.9  # HRNet's, on detector boxes
 JOINT_SCORE_THRESHOLD = 0.2  # joints below it do not count in a person's score
@@ -215,7 +218,8 @@ def evaluate(
     return Evaluation(figures, conditions, per_joint, intervals, predictions)
 
 
-def _joint_accuracy(predictions: Predictions, record_set: RecordSet, skeleton: Skeleton) -> tuple[dict, dict, dict]:
+def joint_results(predictions: Predictions, record_set: RecordSet, skeleton: Skeleton) -> dict[str, PCKResult]:
+    """PCK@0.2 and PCKh@0.5, whichever the skeleton and the labels allow, with every joint's verdict."""
     truth = np.stack([record.keypoints_xy for record in record_set.records])
     visibility = np.stack([record.visibility for record in record_set.records])
     results = {}
@@ -227,6 +231,11 @@ def _joint_accuracy(predictions: Predictions, record_set: RecordSet, skeleton: S
         head_sizes = head_size_from_joints(truth, visibility, skeleton)
     if np.isfinite(head_sizes).any():
         results["PCKh@0.5"] = pckh(predictions.keypoints_xy, truth, visibility, head_sizes, skeleton, 0.5)
+    return results
+
+
+def _joint_accuracy(predictions: Predictions, record_set: RecordSet, skeleton: Skeleton) -> tuple[dict, dict, dict]:
+    results = joint_results(predictions, record_set, skeleton)
     figures = {name: result.mean_percent for name, result in results.items()}
     per_joint = {
         name: {joint: float(v) for joint, v in zip(skeleton.joint_names, result.joint_percent, strict=True)}

@@ -88,7 +88,7 @@ class LGMPose(nn.Module):
             other = LGMPose(self.config.with_(image_hw=tuple(image_hw)))
         state = self.state_dict()
         for name, module in self.named_modules():
-            if isinstance(module, LARM):
+            if isinstance(module, LARM) and isinstance(module.between_patches, MLPBlock):
                 target = other.get_submodule(name)
                 new = _resample_mlp(module.between_patches, target.between_patches, module.grid_hw, target.grid_hw)
                 state.update({f"{name}.between_patches.{key}": value for key, value in new.items()})
@@ -120,6 +120,7 @@ def _make_stage(in_channels: int, stage: Stage, map_hw: tuple[int, int], config:
                 stage.patch_hw,
                 mlp_ratio=config.mlp_ratio,
                 residual=config.larm_residual,
+                larm=config.larm,
                 activation=config.activation,
             )
         )

@@ -75,18 +75,27 @@ class LARM(nn.Module):
 
     Two MLP Blocks see the whole map: the first mixes equal positions of all patches, the second all positions of one
     patch. Channels are never mixed. The weights depend on the number of patches, so a LARM fits one map size.
+    ``parts`` leaves one of the two out: ``between_patches`` keeps the first alone, ``within_patch`` the second.
     """
 
     def __init__(
-        self, map_hw: tuple[int, int], patch_hw: tuple[int, int], *, ratio: int = 4, residual: bool = True
+        self,
+        map_hw: tuple[int, int],
+        patch_hw: tuple[int, int],
+        *,
+        ratio: int = 4,
+        residual: bool = True,
+        parts: str = "both",
     ):
         super().__init__()
         (H, W), (h, w) = map_hw, patch_hw
         if H % h or W % w:
             raise ValueError(f"patches of {h} × {w} do not tile a map of {H} × {W}")
         self.map_hw, self.patch_hw = tuple(map_hw), tuple(patch_hw)
-        self.between_patches = MLPBlock((H // h) * (W // w), ratio=ratio, residual=residual)
-        self.within_patch = MLPBlock(h * w, ratio=ratio, residual=residual)
+        first, second = {"both": (True, True), "between_patches": (True, False), "within_patch": (False, True)}[parts]
+        count, pixels = (H // h) * (W // w), h * w
+        self.between_patches = MLPBlock(count, ratio=ratio, residual=residual) if first else nn.Identity()
+        self.within_patch = MLPBlock(pixels, ratio=ratio, residual=residual) if second else nn.Identity()
 
     @property
     def grid_hw(self) -> tuple[int, int]:
@@ -111,6 +120,7 @@ class MobileViM(nn.Module):
     """MobileViM Block (section 3.2): local convolution, global LARM, fused with the input; (B, C, H, W) → same.
 
     The 1×1 that ends it is recovered; the order of the concatenation (input first), which no cost tells, is chosen.
+    ``larm`` is one of ``config.LARM_PARTS``; ``identity`` leaves LARM out and the convolutions as they are.
     """
 
     def __init__(
@@ -122,12 +132,15 @@ class MobileViM(nn.Module):
         *,
         mlp_ratio: int = 4,
         residual: bool = True,
+        larm: str = "both",
         activation: str = "relu6",
     ):
         super().__init__()
         self.local = ConvNormAct(channels, channels, activation=activation)
         self.project_up = nn.Conv2d(channels, token_width, 1, bias=False)
-        self.larm = LARM(map_hw, patch_hw, ratio=mlp_ratio, residual=residual)
+        self.larm = nn.Identity()
+        if larm != "identity":
+            self.larm = LARM(map_hw, patch_hw, ratio=mlp_ratio, residual=residual, parts=larm)
         self.project_down = ConvNormAct(token_width, channels, kernel=1, activation=activation)
         self.fuse = ConvNormAct(2 * channels, channels, kernel=1, activation=activation)
 

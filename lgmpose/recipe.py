@@ -28,6 +28,7 @@ class TrainConfig:
     fusion: Literal["none", "conv3x3", "dw1", "dw2", "sfusion"] = "sfusion"  # paper, Table 5
     global_block: Literal["mobilevim", "mobilevit"] = "mobilevim"  # paper, Table 4
     larm_residual: bool = True  # equation 1 shows none
+    larm: Literal["both", "between_patches", "within_patch", "identity"] = "both"  # which of its two MLPs; ours
     activation: Literal["relu6", "relu", "silu"] = "relu6"
     init_weights: str | None = None  # start from this weights file (resized if need be) instead of from scratch
 
@@ -77,7 +78,7 @@ class TrainConfig:
     def network_options(self) -> dict[str, Any]:
         """What to change in the named model's config: what differs from the defaults (LGM-Pose's alone have these)."""
         defaults = {field.name: field.default for field in fields(self)}
-        names = ("image_hw", "fusion", "global_block", "larm_residual", "activation")
+        names = ("image_hw", "fusion", "global_block", "larm_residual", "larm", "activation")
         return {name: getattr(self, name) for name in names if getattr(self, name) != defaults[name]}
 
     def as_dict(self) -> dict[str, Any]:

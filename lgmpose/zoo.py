@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -80,11 +81,14 @@ def create_model(name: str, *, pretrained: bool | str | Path = False, **changes)
         UserError: unknown name or field, a value the config refuses, or weights that do not fit.
     """
     if name not in list_models():
-        raise UserError(f"no model {name!r}; there are {', '.join(list_models())}")
+        raise UserError(f"no model {name!r}; {_suggestion(name)}")
     config = VARIANTS[name] if name in VARIANTS else PeerConfig(name)
     unknown = sorted(changes.keys() - {field.name for field in fields(config) if field.name != "name"})
     if unknown:
         raise UserError(f"model {name} has no option {unknown[0]!r}")
+    image_hw = changes.get("image_hw", config.image_hw)
+    if not (isinstance(image_hw, (list, tuple)) and [type(side) for side in image_hw] == [int, int]):
+        raise UserError(f"image_hw {image_hw!r}: give two whole numbers, height and width")
     try:
         config = config.with_(**changes)
         net = build(config)
@@ -101,6 +105,11 @@ def create_model(name: str, *, pretrained: bool | str | Path = False, **changes)
     if net.config != config:
         raise UserError(f"{source}: weights of another network than {name} with {changes}")
     return net
+
+
+def _suggestion(name: str) -> str:
+    near = difflib.get_close_matches(name.lower(), list_models(), n=1)
+    return f"did you mean {near[0]}?" if near else "`lgmpose profile --list` names those there are"
 
 
 def save_weights(
@@ -146,6 +155,8 @@ def load_weights(path: str | Path, *, num_keypoints: int | None = None) -> tuple
         # A run's last state: its averaged weights where it has any. It does not know its skeleton's edges: best does.
         raise UserError(f"{path}: a training checkpoint; use the best.safetensors beside it")
     values = card["network"]
+    if "name" in values and values["name"] not in PEERS:
+        raise UserError(f"{path}: weights of a network {values['name']!r}, which this version does not have")
     config = PeerConfig(**values) if "name" in values else config_from_dict(values)
     if num_keypoints is not None and config.num_keypoints != num_keypoints:
         raise UserError(f"{path}: weights for {config.num_keypoints} keypoints; {num_keypoints} are needed here")

@@ -143,9 +143,9 @@ def test_choices_reach_the_modules():
     assert [block.expand.out_features / block.expand.in_features for block in blocks] == [3] * 4
 
 
-def test_an_unknown_model_is_refused_with_the_known_ones():
-    with pytest.raises(lgmpose.UserError, match=f"'lgm-pose'; there are {COCO}"):
-        lgmpose.create_model("lgm-pose")
+def test_an_unknown_model_is_refused_with_the_nearest_one():
+    with pytest.raises(lgmpose.UserError, match=f"no model .LGM-Pose-coco-256x128.; did you mean {COCO}"):
+        lgmpose.create_model("LGM-Pose-coco-256x128")
     assert lgmpose.list_models()[: len(VARIANTS)] == list(VARIANTS)
 
 

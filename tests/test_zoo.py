@@ -11,7 +11,7 @@ from lgmpose.codecs import make_codec
 from lgmpose.errors import UserError
 from lgmpose.skeletons import LSP, Skeleton
 from lgmpose.weights_io import read_tensors, write_tensors
-from lgmpose.zoo import DEFAULT_WEIGHTS, codec_of, create_model, load_weights, save_weights, skeleton_of
+from lgmpose.zoo import DEFAULT_WEIGHTS, codec_of, create_model, list_models, load_weights, save_weights, skeleton_of
 
 CUSTOM = Skeleton("hand-3", ("tip_left", "tip_right", "wrist"), ((0, 2), (1, 2)), ((0, 1),), (0.1, 0.1, 0.2), (0, 1, 2))
 
@@ -119,9 +119,52 @@ def test_shipped_weights_load_and_are_what_their_name_says():
         lgmpose.create_model("lgm-pose-coco-256x192", pretrained=True)
 
 
-def test_unknown_names_are_refused_with_what_there_is():
-    with pytest.raises(UserError, match="no model 'resnet'; there are lgm-pose-coco-256x192"):
-        create_model("resnet")
+@pytest.mark.parametrize("name, near", [
+    ("hrnet-w23", "hrnet-w32"), ("HRNet-W32", "hrnet-w32"), ("lite_hrnet_18", "lite-hrnet-18"),
+    ("simplebaseline", "simplebaseline-r50"), ("lgm-pose-256x192", "lgm-pose-coco-256x192"),
+])  # fmt: skip
+def test_an_unknown_name_suggests_the_nearest(name, near, capsys):
+    with pytest.raises(UserError, match=f"no model '{name}'; did you mean {near}\\?$"):
+        create_model(name)
+    assert main(["profile", "--model", name]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_name_like_none_is_sent_to_the_list():
+    with pytest.raises(UserError, match="no model 'efficientnet'; `lgmpose profile --list` names those there are$"):
+        create_model("efficientnet")
     with pytest.raises(UserError, match="no option 'colour'"):
         create_model("lgm-pose-coco-256x192", colour="red")
-    assert main(["profile", "--model", "resnet"]) == 2
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_network_says_which_sizes_it_takes(name):
+    with torch.device("meta"):
+        for image_hw in ((100, 100), (64, 48), (0, 64), (-32, 64), (1, 1), (16, 16)):
+            with pytest.raises(UserError, match=f"{image_hw[0]} × {image_hw[1]}") as caught:
+                create_model(name, image_hw=image_hw)
+            assert "multiples of 32" in str(caught.value) and "\n" not in str(caught.value)
+            assert str(caught.value).startswith(f"model {name}: ")
+        for image_hw in ((64,), (64, 64, 64), (64.0, 64), "64", None):
+            with pytest.raises(UserError, match="give two whole numbers, height and width"):
+                create_model(name, image_hw=image_hw)
+        if name == "hourglass-8":
+            with pytest.raises(UserError, match="32 × 32 .* multiples of 32, 64 at least"):
+                create_model(name, image_hw=(32, 32))
+        elif not name.endswith("-30"):  # which are -18 with more of the same; others take the smallest indeed
+            net = create_model(name, image_hw=(32, 32), num_keypoints=3).eval()
+            assert net(torch.empty(1, 3, 32, 32)).shape == (1, 3, 8, 8)
+
+
+def test_profile_refuses_a_size_in_one_line(capsys):
+    assert main(["profile", "--model", "lite-hrnet-18", "--image-hw", "100", "100"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: model lite-hrnet-18") and "multiples of 32" in captured.err
+    assert captured.err.count("\n") == 1 and not captured.out
+
+
+def test_weights_of_a_network_of_the_future_are_refused(saved, tmp_path):
+    tensors, card = read_tensors(saved)
+    write_tensors(tmp_path / "x.safetensors", tensors, card | {"network": {"name": "hrnet-w99"}})
+    with pytest.raises(UserError, match="x.safetensors: weights of a network 'hrnet-w99'"):
+        load_weights(tmp_path / "x.safetensors")

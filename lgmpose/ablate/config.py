@@ -1,0 +1,158 @@
+"""Which networks the ablations train, and the one dataclass that says how. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from lgmpose.config import VARIANTS
+from lgmpose.datasets.crops import Augmentation
+from lgmpose.errors import UserError
+from lgmpose.paper import published
+from lgmpose.recipe import MACHINE_FIELDS, TrainConfig
+
+__all__ = ["ABLATIONS", "BASELINE", "RECIPE", "STORED", "AblateConfig", "Variant"]
+
+PAPER_MODEL = "lgm-pose-mpii-256x256"  # what Tables 4 and 5 vary
+STORED = Path(__file__).parents[1] / "results" / "ablations.json"  # the set that comes with the package, if it does
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One network of the set: LGM-Pose with one thing changed.
+
+    Attributes:
+        name: of its runs' folders and in the results.
+        label: in tables and figures.
+        changes: fields of ``TrainConfig``, and of ``LGMPoseConfig``, that differ from LGM-Pose's.
+    """
+
+    name: str
+    label: str
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def paper_pckh(self) -> float | None:
+        """PCKh@0.5 on MPII in Table 4 or 5; None where the paper has no such row."""
+        if self.changes.keys() - {"fusion", "global_block"}:
+            return None
+        return published(PAPER_MODEL, **self.changes).pckh
+
+    @property
+    def paper_difference(self) -> float | None:
+        """That figure minus LGM-Pose's, in points."""
+        return None if self.paper_pckh is None else round(self.paper_pckh - published(PAPER_MODEL).pckh, 1)
+
+
+BASELINE = "lgm-pose"  # everything is compared with it; its fusion is SFusion, its block MobileViM
+ABLATIONS = {
+    variant.name: variant
+    for variant in (
+        Variant(BASELINE, "LGM-Pose"),
+        Variant("mobilevit", "MobileViT block", {"global_block": "mobilevit"}),  # Table 4
+        Variant("fusion-none", "no fusion", {"fusion": "none"}),  # Table 5, and the next three
+        Variant("fusion-conv3x3", "fusion: conv 3×3", {"fusion": "conv3x3"}),
+        Variant("fusion-dw1", "fusion: DW g=1", {"fusion": "dw1"}),
+        Variant("fusion-dw2", "fusion: DW g=2", {"fusion": "dw2"}),
+        Variant("larm-within", "LARM without 1st MLP", {"larm": "within_patch"}),  # ours, and the next three
+        Variant("larm-between", "LARM without 2nd MLP", {"larm": "between_patches"}),
+        Variant("larm-identity", "no LARM (identity)", {"larm": "identity"}),
+        Variant("larm-no-residual", "LARM without residual", {"larm_residual": False}),
+    )
+}
+
+# Ours, for runs of a few epochs: the recipe of the shipped weights, with a running average of shorter memory.
+RECIPE = TrainConfig(
+    model="lgm-pose-lspet-128x128",
+    image_hw=(96, 96),
+    epochs=3,
+    optimizer="adamw",
+    learning_rate=2e-3,
+    weight_decay=0.01,
+    schedule="cosine",
+    warmup_steps=100,
+    ema_decay=0.99,
+    codec="dark",
+    sigma=1.5,
+    augmentation=Augmentation(half_body_prob=0, scale_factor=0.25, rotation_deg=45, rotation_prob=0.7, colour=0.2),
+)
+
+# Fields of a recipe that the set decides itself.
+VARIED = ("seed", "fusion", "global_block", "larm_residual", "larm", "eval_every")
+
+
+@dataclass(frozen=True)
+class AblateConfig:
+    """A whole set of ablations: every variant with every seed, all by one recipe.
+
+    Raises:
+        UserError: an unknown or missing variant, no seed, or a recipe that sets what the variants set.
+    """
+
+    recipe: TrainConfig = RECIPE  # for every run; the seed and what the variants change are not its own to set
+    variants: tuple[str, ...] = tuple(ABLATIONS)  # which networks; lgm-pose, the one compared with, must be there
+    seeds: tuple[int, ...] = (0, 1)  # all variants with the first seed come first, then all with the second …
+    out: Path = Path("runs/ablations")  # one folder per run below it
+    json: Path | None = None  # results; the table and the figure stand beside it. None: ablations.json below out
+    fps_rounds: int = 15  # of timing all networks in turn; 0 leaves speed out
+    again_fps: bool = False  # time them anew, though the results hold speeds already
+
+    def __post_init__(self):
+        for name in self.variants:
+            if name not in ABLATIONS:
+                raise UserError(f"variants {name!r}: choose from {', '.join(ABLATIONS)}")
+        if BASELINE not in self.variants:
+            raise UserError(f"variants: {BASELINE} is missing, and all others are compared with it")
+        if not self.seeds:
+            raise UserError("seeds: give one at least; two are needed to tell anything")
+        for what, values in (("variants", self.variants), ("seeds", self.seeds)):
+            if len(set(values)) != len(values):
+                raise UserError(f"{what} {' '.join(map(str, values))}: one of them stands there twice")
+        if self.fps_rounds < 0:
+            raise UserError(f"fps_rounds {self.fps_rounds}: not below 0")
+        if self.recipe.model not in VARIANTS:
+            raise UserError(f"model {self.recipe.model!r}: the ablations are LGM-Pose's; choose {', '.join(VARIANTS)}")
+        for name in VARIED:
+            if getattr(self.recipe, name) != getattr(TrainConfig(), name):
+                raise UserError(f"{name}: not to be set here, the set of ablations decides it (--variants, --seeds)")
+
+    @property
+    def json_file(self) -> Path:
+        return self.json or self.out / "ablations.json"
+
+    def run_config(self, variant: str, seed: int) -> TrainConfig:
+        """The recipe of one run. It is evaluated once, at its end, so that no lucky epoch is picked."""
+        return replace(self.recipe, seed=seed, eval_every=self.recipe.epochs, **ABLATIONS[variant].changes)
+
+    def recipe_dict(self) -> dict[str, Any]:
+        """The recipe as the results hold it: without what varies, nor where files lie on this machine."""
+        recipe = self.recipe.as_dict()
+        for name in (*VARIED, *MACHINE_FIELDS):
+            del recipe[name]
+        kind, _, path = recipe["data"].partition(":")
+        recipe["data"] = f"{kind}:{Path(path).name}" if path else kind
+        for name in ("annotations", "val_annotations", "init_weights"):
+            recipe[name] = recipe[name] and Path(recipe[name]).name
+        return recipe
+
+    def command(self) -> str:
+        """What to type to get the same set; paths are cut to PATH/NAME."""
+        words = ["lgmpose ablate"]
+        ours, theirs = self.recipe_dict(), AblateConfig().recipe_dict()
+        augmentation, other = ours.pop("augmentation"), theirs.pop("augmentation")
+        ours, theirs = ours | augmentation, theirs | other
+        if ":" in ours["data"]:
+            ours["data"] = ours["data"].replace(":", ":PATH/")
+        for name, value in (ours | {"variants": list(self.variants), "seeds": list(self.seeds)}).items():
+            if value == (theirs | {"variants": list(ABLATIONS), "seeds": None})[name]:
+                continue
+            flag = name.replace("_", "-")
+            if isinstance(value, bool):
+                words.append(f"--{flag}" if value else f"--no-{flag}")
+            else:
+                words.append(f"--{flag} {' '.join(map(str, value)) if isinstance(value, list) else value}")
+        return " ".join(words)
+
+
+assert set(VARIED) <= {field.name for field in fields(TrainConfig)}

@@ -1,0 +1,184 @@
+"""Trains, evaluates and times the whole set; whatever stops it, the same command goes on."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lgmpose.ablate.config import ABLATIONS, BASELINE, AblateConfig
+from lgmpose.ablate.report import save_report
+from lgmpose.ablate.results import add_run, commit, finished, load_results, machine, save_results
+from lgmpose.datasets import load_records
+from lgmpose.datasets.records import RecordSet
+from lgmpose.errors import UserError
+from lgmpose.evaluate import Evaluation, evaluate, joint_results
+from lgmpose.macs import count_macs
+from lgmpose.profiling import measure_fps
+from lgmpose.run_files import duration
+from lgmpose.runtime import choose_device
+from lgmpose.train import train
+from lgmpose.weights_io import read_tensors
+from lgmpose.zoo import codec_of, create_model, load_weights
+
+__all__ = ["ablate", "measure_speeds"]
+
+
+def ablate(config: AblateConfig, *, tabulate: bool = False, progress: bool = True) -> bool:
+    """Does what is still missing of a set of ablations, then writes results, table and figure.
+
+    The first seed of all variants comes first, so that a set that is stopped early compares them all. Files are
+    rewritten after every run.
+
+    Args:
+        config: the set.
+        tabulate: train nothing; only write table and figure anew from the runs that the results file holds.
+        progress: print what is going on.
+
+    Returns:
+        Whether the set is complete.
+
+    Raises:
+        UserError: bad data or options, results of another recipe, or nothing to tabulate.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise UserError("ablations run in one process; start them without torchrun")
+    path, code = config.json_file, commit()  # at the start: files may change while this process runs on
+    results = load_results(path, None if tabulate else config)
+    if not tabulate:
+        val_set = load_records(config.recipe.data, "val", annotations=config.recipe.val_annotations)
+        _add_costs(config, results, val_set)
+        save_results(path, results)
+        # Seeds are the outer loop: see above.
+        pending = [(v, s) for s in config.seeds for v in config.variants if not finished(results, v, s)]
+        total = len(config.seeds) * len(config.variants)
+        while pending:
+            variant, seed = pending[0]
+            if progress:
+                print(
+                    f"\n[{total - len(pending) + 1}/{total}] {ABLATIONS[variant].label}, seed {seed}; "
+                    f"{_time_left(results, pending)}",
+                    flush=True,
+                )
+            run = _one_run(config, variant, seed, val_set, progress)
+            if run is None:
+                if progress:
+                    print(f"stopped; the same command goes on. Finished runs are in {path}", flush=True)
+                return False
+            results = load_results(path, config)  # another process may have added a run of its own meanwhile
+            if not finished(results, variant, seed):
+                add_run(results, variant, seed, **run, commit=code)
+            save_results(path, results)
+            pending = [(v, s) for v, s in pending if not finished(results, v, s)]
+            if pending:
+                save_report(path, results)
+    if results["runs"]:
+        save_results(path, results)
+        save_report(path, results)  # without a new run, too: what draws it may have changed
+        if progress:
+            print("\n".join(["", *(row["statement"] for row in results["comparisons"] if row["statement"])]))
+            print(f"\nresults: {path}, table: {path.with_suffix('.md')}, figure: {path.with_suffix('.png')}")
+    return all(finished(results, v, s) for s in config.seeds for v in config.variants)
+
+
+def _one_run(config: AblateConfig, variant: str, seed: int, val_set: RecordSet, progress: bool) -> dict | None:
+    """Trains one network to its end and evaluates it: arguments of ``add_run``; None if it was asked to stop."""
+    run_dir = config.out / f"{variant}-seed{seed}"
+    recipe = config.run_config(variant, seed)
+    evaluation = train(recipe, run_dir, resume=True, progress=progress)
+    done = read_tensors(run_dir / "last.safetensors")[1]["progress"]
+    if done["epoch"] < recipe.epochs:
+        return None
+    if evaluation is None:  # it had ended before, but was killed before it stood in the results
+        evaluation = _evaluate(run_dir / "best.safetensors", config, val_set, progress)
+    device = choose_device(recipe.device)
+    return {
+        "joints": joint_results(evaluation.predictions, val_set, val_set.skeleton),
+        "conditions": evaluation.conditions,
+        "steps": done["step"],
+        "hours": round(done["seconds"] / 3600, 4),
+        "machine": machine(str(device)),
+    }
+
+
+def _evaluate(weights: Path, config: AblateConfig, val_set: RecordSet, progress: bool) -> Evaluation:
+    recipe = config.recipe
+    net, card = load_weights(weights)
+    return evaluate(
+        net.to(choose_device(recipe.device), memory_format=torch.channels_last), val_set,
+        codec_of(card, net.config.image_hw), flip_test=recipe.flip_test, batch_size=recipe.batch_size,
+        workers=recipe.workers, bad_images=recipe.bad_images, progress=progress,
+    )  # fmt: skip
+
+
+def _time_left(results: dict[str, Any], pending: list[tuple[str, int]]) -> str:
+    """Of the whole set; a network takes what it took with another seed, else the mean of all."""
+    hours: dict[str, list[float]] = {}
+    for run in results["runs"]:
+        hours.setdefault(run["variant"], []).append(run["hours"])
+    if not hours:
+        return "how long the whole set takes will be known after the first run"
+    mean = statistics.mean(sum(hours.values(), []))
+    left = sum(statistics.mean(hours[variant]) if variant in hours else mean for variant, _ in pending)
+    return f"about {duration(3600 * left)} left for the whole set"
+
+
+def _add_costs(config: AblateConfig, results: dict[str, Any], val_set: RecordSet) -> None:
+    """Parameters, MACs and speed of every variant, where the results do not have them yet."""
+    nets = {}
+    for name in config.variants:
+        recipe = config.run_config(name, 0)
+        nets[name] = create_model(
+            recipe.model, num_keypoints=val_set.skeleton.num_keypoints, **recipe.network_options()
+        ).eval()
+        if name not in results["costs"]:
+            params = sum(p.numel() for p in nets[name].parameters())
+            macs = count_macs(nets[name], nets[name].config.image_hw)[""].total()
+            results["costs"][name] = {"params": params, "macs": macs}
+    known = results["speed"]["variants"] if results["speed"] else {}
+    if config.fps_rounds and (config.again_fps or nets.keys() - known.keys()):
+        device = choose_device(config.recipe.device)
+        results["speed"] = measure_speeds({name: net.to(device) for name, net in nets.items()}, config.fps_rounds)
+
+
+def measure_speeds(nets: dict[str, torch.nn.Module], rounds: int, *, runs: int = 6) -> dict[str, Any]:
+    """Times networks against each other: every round times all of them, in changing order.
+
+    A machine's speed drifts, and a second network timed ten seconds after the first would be compared with another
+    machine. Within a round the drift is small, so the ratio of two networks in the same round means more than either.
+
+    Args:
+        nets: name → network; ``BASELINE`` among them.
+        rounds: how many.
+        runs: pictures per network and round.
+
+    Returns:
+        Conditions and, for each network, ``fps``, ``median_ms`` and ``ratio`` (its FPS over the baseline's: median over
+        the rounds and the middle half of them).
+    """
+    times: dict[str, list[float]] = {name: [] for name in nets}
+    names, noise = list(nets), set()
+    for i in range(rounds):
+        start = i % len(names)
+        for name in names[start:] + names[:start]:
+            measured = measure_fps(nets[name], warmup=2, min_runs=runs, seconds=10.0)
+            times[name].append(measured["median_ms"])
+            noise |= {reason for reason in measured["noise"] if reason.startswith("load")}
+    variants = {}
+    for name, values in times.items():
+        ratios = [base / value for base, value in zip(times[BASELINE], values, strict=True)]
+        quartiles = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else [ratios[0]] * 3
+        variants[name] = {
+            "fps": round(1e3 / statistics.median(values), 1),
+            "median_ms": round(statistics.median(values), 2),
+            "ratio": [round(q, 3) for q in (quartiles[1], quartiles[0], quartiles[2])],
+        }
+    kept = ("image_hw", "device", "dtype", "cpu", "cores", "threads", "torch")
+    return {
+        "conditions": {key: measured[key] for key in kept} | {"rounds": rounds, "runs": runs, "commit": commit()},
+        "noisy": bool(noise),
+        "variants": variants,
+    }
