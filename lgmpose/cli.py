@@ -1,4 +1,4 @@
-"""The command line: ``lgmpose data|train|eval|predict|profile``.
+"""The command line: ``lgmpose data|train|eval|predict|compare|profile|bench|ablate``.
 
 Each command is one function; tyro turns its signature and docstring into options and help. Torch is imported inside the
 commands, so that help comes at once. What a user did wrong arrives as a UserError and is printed as one line.
@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from lgmpose.ablate.config import AblateConfig
 from lgmpose.datasets.prepare import Coco, Lspet, Mpii, Synthetic
 from lgmpose.errors import UserError
 from lgmpose.recipe import TrainConfig
@@ -149,6 +150,55 @@ def predict(
 
 
 @app.command
+def compare(
+    inputs: tyro.conf.Positional[tuple[Path, ...]],
+    weights: tyro.conf.UseAppendAction[tuple[Path, ...]] = (),
+    out: Path = Path("comparison.png"),
+    box: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
+    detections: Path | None = None,
+    flip_test: bool = True,
+    score_threshold: float = 0.2,
+    device: str = "auto",
+) -> None:
+    """Draw the same pictures through several trained networks, a row for each, as the paper's Figure 4 does.
+
+    Args:
+        inputs: pictures, or folders of pictures.
+        weights: a weights file; repeat it for each network. By default the ones that come with the package.
+        out: the figure (.png, .jpg, .svg or .pdf).
+        box: x,y,w,h of a person in pixels; repeat it for more people. Without boxes the whole picture is one person's.
+        detections: COCO detection file with the boxes.
+        flip_test: average with the mirrored picture's heatmaps.
+        score_threshold: joints below it are not drawn.
+        device: auto, cpu, cuda, mps …
+    """
+    from lgmpose.compare import compare_networks
+    from lgmpose.zoo import DEFAULT_WEIGHTS
+
+    if not inputs:
+        raise UserError("nothing to compare: name at least one picture or folder")
+    compare_networks(
+        inputs, weights or (DEFAULT_WEIGHTS,), out, boxes=[_parse_box(text) for text in box] or None,
+        detections=detections, flip_test=flip_test, score_threshold=score_threshold, device=device,
+    )  # fmt: skip
+    print(f"the comparison is in {out}")
+
+
+@app.command
+def ablate(config: AblateConfig, tabulate: bool = False) -> None:
+    """Train LGM-Pose with one thing changed at a time (Tables 4 and 5, LARM taken apart) and compare the networks.
+
+    Stop it with Ctrl-C at any time; the same command goes on. Finished runs are not done again.
+
+    Args:
+        tabulate: train nothing; only write table and figure anew from the finished runs in --json.
+    """
+    from lgmpose.ablate.run import ablate as run_ablations
+
+    run_ablations(config, tabulate=tabulate)
+
+
+@app.command
 def profile(
     model: str = "lgm-pose-coco-256x192",
     image_hw: tuple[int, int] | None = None,
@@ -157,9 +207,12 @@ def profile(
     global_block: Literal["mobilevim", "mobilevit"] = "mobilevim",
     fps: bool = True,
     threads: int = 1,
+    all: bool = False,
+    table: Literal[1, 2, 3, 4, 5] | None = None,
+    json: Path | None = None,
     list: bool = False,
 ) -> None:
-    """Print parameters and MACs per stage and in all, by two counters, next to the paper's figure; and measured FPS.
+    """Print what a network costs, or every network: parameters, MACs by three conventions, memory, beside the paper's.
 
     Args:
         model: a name of --list.
@@ -167,10 +220,17 @@ def profile(
         num_keypoints: K, if not the model's own.
         fusion: a row of Table 5.
         global_block: a row of Table 4.
-        fps: measure the speed on this machine too.
+        fps: measure the speed on this machine too (of one network).
         threads: how many threads that may take.
+        all: one table of every network, by default at 256 192 for 17 keypoints, beside the paper's figures.
+        table: one of the paper's tables, 1 to 5, with our counts in every row.
+        json: where to write the same for machines.
         list: print the models' names instead.
     """
+    from json import dumps
+
+    from lgmpose import cost_tables
+    from lgmpose.files import write_atomically
     from lgmpose.profiling import measure_fps, published
     from lgmpose.profiling import profile as profile_network
     from lgmpose.zoo import create_model, list_models
@@ -180,23 +240,89 @@ def profile(
     if list:
         print("\n".join(list_models()))
         return
-    changes: dict = {}
-    if fusion != "sfusion":
-        changes["fusion"] = fusion
-    if global_block != "mobilevim":
-        changes["global_block"] = global_block
-    if image_hw is not None:
-        changes["image_hw"] = image_hw
-    if num_keypoints is not None:
-        changes["num_keypoints"] = num_keypoints
-    net = create_model(model, **changes).eval()
-    plain = image_hw is None and num_keypoints is None
-    print(
-        profile_network(net).as_text(
-            fps=measure_fps(net, threads=threads) if fps else None,
-            published=published(model, fusion, global_block) if plain else None,
-        )
-    )
+    if table is not None:
+        if all or image_hw is not None or num_keypoints is not None:
+            raise UserError("--table has models, sizes and keypoints: leave out --all, --image-hw and --num-keypoints")
+        rows = cost_tables.paper_costs(table)
+        text = cost_tables.as_text(rows, title=f"Table {table} of the paper, with our counts")
+        data = cost_tables.as_json(rows)
+    elif all:
+        hw, K = image_hw or (256, 192), 17 if num_keypoints is None else num_keypoints
+        rows = cost_tables.catalogue_costs(hw, K)
+        text = cost_tables.as_text(rows, title=f"every network, input {hw[0]} × {hw[1]}, {K} keypoints")
+        data = cost_tables.as_json(rows)
+    else:
+        options = {"image_hw": image_hw, "num_keypoints": num_keypoints}
+        options["fusion"] = None if fusion == "sfusion" else fusion
+        options["global_block"] = None if global_block == "mobilevim" else global_block
+        changes = {name: value for name, value in options.items() if value is not None}
+        net = create_model(model, **changes).eval()
+        row = published(model, fusion, global_block, net.config.image_hw)
+        cost = profile_network(net)
+        speed = measure_fps(net, threads=threads) if fps else None
+        text, data = cost.as_text(fps=speed, published=row), cost.as_json(fps=speed, published=row)
+    if json is not None:
+        write_atomically(json, (dumps(data, indent=1, ensure_ascii=False) + "\n").encode())
+    print(text)
+
+
+@app.command
+def bench(
+    models: tuple[str, ...] = (),
+    backends: tuple[str, ...] = ("eager",),
+    threads: tuple[int, ...] | None = None,
+    image_hw: tyro.conf.UseAppendAction[tuple[tuple[int, int], ...]] = (),
+    num_keypoints: int | None = None,
+    batch_sizes: tuple[int, ...] = (1,),
+    reference: str | None = None,
+    tables: tuple[int, ...] | None = None,
+    scope: Literal["network", "decode", "pipeline"] = "network",
+    codec: Literal["standard", "dark", "udp"] = "dark",
+    runs: int = 100,
+    seconds: float = 5.0,
+    keep_memory: bool = False,
+    device: str = "auto",
+    json: Path | None = None,
+    render: Path | None = None,
+) -> None:
+    """Measure how long networks take on this machine, side by side; in about a minute where nothing else is asked for.
+
+    Each backend with each number of threads gets a fresh process, in which all networks take turns.
+
+    Args:
+        models: names of `lgmpose profile --list`; by default LGM-Pose and the small networks.
+        backends: eager, eager-folded, compile.
+        threads: numbers of threads; by default 1, and 1 2 with --tables.
+        image_hw: input height and width; repeat it for more sizes. By default the reference's own.
+        num_keypoints: K; by default the reference's own.
+        batch_sizes: pictures at a time.
+        reference: what the others are compared with; by default the first LGM-Pose among the models.
+        tables: measure the systems of the paper's Tables 1 and 3 instead; or of one of them, --tables 1.
+        scope: the network alone, with decoding, or from the picture to its keypoints.
+        codec: how heatmaps are decoded.
+        runs: a group of networks is finished after so many rounds, or
+        seconds: after so many seconds per network, whichever comes first, but not before 10 rounds.
+        keep_memory: tell the C library to keep freed memory, as training does and predict does not.
+        device: auto, cpu, cuda, mps …
+        json: where to keep the result; the table (.md) and the plot (.png) are written beside it.
+        render: measure nothing; write table and plot of this result file anew.
+    """
+    from lgmpose.bench import bench as measure
+    from lgmpose.bench import load_results, save_report
+
+    if render is not None:
+        result, json = load_results(render), render
+    else:
+        result = measure(
+            models, backends=backends, threads=threads or ((1,) if tables is None else (1, 2)), image_sizes=image_hw,
+            num_keypoints=num_keypoints, batch_sizes=batch_sizes, reference=reference, tables=tables, scope=scope,
+            codec=codec, runs=runs, seconds=seconds, keep_memory=keep_memory, device=device, json_file=json,
+        )  # fmt: skip
+    print(result.as_markdown())
+    if json is not None:
+        print(f"written: {', '.join(map(str, [json, *save_report(result, json)]))}")
+    if not result.finished and render is None:
+        raise KeyboardInterrupt
 
 
 def _parse_box(text: str) -> tuple[float, float, float, float]:

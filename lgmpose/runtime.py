@@ -1,13 +1,16 @@
-"""Process-wide settings, made once at start: the C library's allocator, threads, the device."""
+"""The machine, and process-wide settings made once at start: the C library's allocator, the device."""
 
 from __future__ import annotations
 
 import ctypes
+import os
+import platform
 import sys
+from pathlib import Path
 
 from lgmpose.errors import UserError
 
-__all__ = ["choose_device", "tune_allocator"]
+__all__ = ["choose_device", "cpu_name", "num_cores", "tune_allocator"]
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # glibc's malloc.h
 
@@ -48,3 +51,18 @@ def choose_device(name: str = "auto"):
     if device.type != "cpu" and (found is None or found.type != device.type):
         raise UserError(f"device {name!r} is not available here; auto would take {found or 'cpu'}")
     return device
+
+
+def num_cores() -> int:
+    """Cores this process may use: fewer than the machine's in a container or a batch job."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_name() -> str:
+    """The processor as its maker calls it, where the system tells."""
+    info = Path("/proc/cpuinfo")  # Linux; elsewhere Python knows
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

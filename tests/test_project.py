@@ -114,6 +114,8 @@ print(*sorted(heavy))
 """
 
 
+COMMANDS = ("data", "train", "eval", "predict", "compare", "profile", "bench", "ablate")
+
 HELP = """
 from lgmpose.cli import main
 try:
@@ -131,7 +133,7 @@ def heavy_imports(statement: str) -> str:
 
 
 def test_help_is_quick_because_nothing_heavy_is_imported():
-    for command in ([], ["data"], ["train"], ["eval"], ["predict"], ["profile"]):
+    for command in ([], *([name] for name in COMMANDS)):
         ask = HELP.format(arguments=[*command, "--help"])
         assert heavy_imports(ask) == "", command
 

@@ -1,0 +1,204 @@
+"""lgmpose bench's processes: real ones, ones that die, Ctrl-C; and backends that must compute what the network does."""
+
+import copy
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from peer_tools import random, randomise
+from torch import nn
+
+from lgmpose.bench import bench, load_results
+from lgmpose.bench.backends import BACKENDS, fold_batchnorm
+from lgmpose.cli import main
+from lgmpose.zoo import create_model
+
+LGM = "lgm-pose-coco-256x192"
+
+# Folding
+
+
+@pytest.mark.parametrize(
+    "name, left",
+    [
+        (LGM, 0), ("mobilenetv2", 0), ("shufflenetv2", 0), ("mobilevit-xxs", 0), ("small-hrnet", 0),
+        ("lite-hrnet-18", 0), ("dite-hrnet-18", 112),
+    ],
+)  # fmt: skip
+def test_folding_leaves_the_function_as_it_was(name, left):
+    """With random statistics, in double: an unfolded, doubly or wrongly folded norm is off by far more than rounding.
+
+    What is left in Dite-HRNet are norms after dynamic convolutions and after gates.
+    """
+    torch.manual_seed(1)
+    net = randomise(create_model(name, image_hw=(64, 96), num_keypoints=5))
+    x = random(2, 3, 64, 96)
+    with torch.inference_mode():
+        expected = net(x)
+        folded = fold_batchnorm(copy.deepcopy(net), x)
+        assert sum(isinstance(m, nn.BatchNorm2d) for m in net.modules()) > left
+        assert sum(isinstance(m, nn.BatchNorm2d) for m in folded.modules()) == left
+        torch.testing.assert_close(folded(x), expected, rtol=1e-9, atol=1e-9 * expected.abs().max().item())
+
+
+class Awkward(nn.Module):
+    """Norms that must stay, and one that is folded although its convolution runs twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.twice, self.its_norm = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.shared, self.first, self.second = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+        self.after_sum, self.grouped = nn.BatchNorm2d(4), nn.ConvTranspose2d(4, 4, 2, stride=2, groups=2)
+        self.after_grouped = nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        y = self.its_norm(self.twice(x)) + self.its_norm(self.twice(x.flip(-1)))
+        y = self.after_sum(self.first(self.shared(y)) + self.second(self.shared(-y)))
+        return self.after_grouped(self.grouped(y))
+
+
+def test_folding_leaves_alone_what_it_cannot_fold():
+    torch.manual_seed(2)
+    net, x = randomise(Awkward()), random(1, 3, 6, 5)
+    folded = fold_batchnorm(copy.deepcopy(net), x)
+    torch.testing.assert_close(folded(x), net(x))
+    kept = {name for name, module in folded.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    assert kept == {"first", "second", "after_sum", "after_grouped"}
+
+
+@pytest.mark.parametrize("name", [LGM, "dite-hrnet-18"])
+def test_the_folded_backend_computes_what_the_network_does(name):
+    torch.manual_seed(3)
+    net = randomise(create_model(name, image_hw=(64, 96), num_keypoints=5)).float()
+    x = torch.rand(2, 3, 64, 96)
+    with torch.inference_mode():
+        expected = net(x)
+        function = BACKENDS["eager-folded"].prepare(copy.deepcopy(net), x)
+        torch.testing.assert_close(function(x), expected, rtol=0, atol=1e-4 * expected.abs().max().item())
+
+
+# Processes
+
+
+def test_a_real_run_in_fresh_processes(tmp_path):
+    """In the scope that takes the most code: picture to keypoints."""
+    os.environ["OMP_NUM_THREADS"], before = "3", os.environ.get("OMP_NUM_THREADS")  # not what the worker gets
+    try:
+        result = bench(
+            [LGM, "small-hrnet"], threads=[1, 2], image_sizes=[(64, 32)], batch_sizes=[2], scope="pipeline", runs=4,
+            warmup=1, device="cpu", json_file=tmp_path / "r.json", progress=False,
+        )  # fmt: skip
+    finally:
+        os.environ.pop("OMP_NUM_THREADS") if before is None else os.environ.update(OMP_NUM_THREADS=before)
+    assert [(p["threads"], p["OMP_NUM_THREADS"]) for p in result.header["processes"]] == [(1, "1"), (2, "2")]
+    assert [(row.label, row.threads) for row in result.rows] == [
+        ("LGM-Pose", 1), ("small-hrnet", 1), ("LGM-Pose", 2), ("small-hrnet", 2),
+    ]  # fmt: skip
+    for row in result.rows:
+        assert row.n == 4 and row.reason == "" and row.fps == pytest.approx(2000 / row.median_ms, rel=1e-3)
+        assert row.params > 1e6 and row.macs > 1e6 and row.batch_size == 2
+    assert result.finished and load_results(tmp_path / "r.json").rows == result.rows
+
+
+FAKE = """
+import json, os, signal, sys, time
+job = json.load(sys.stdin)
+def emit(**event):
+    print(json.dumps(event), flush=True)
+def die(how):
+    if how == "exit":
+        sys.exit("the last words")
+    os.kill(os.getpid(), signal.SIGKILL)
+emit(event="start", environment={"versions": {"torch": "0"}, "device": "cpu"})
+for group in job["groups"]:
+    models = [subject["model"] for subject in group["subjects"]]
+    for j, model in enumerate(models):
+        if model:
+            emit(event="preparing", group=group["index"], subject=j)
+            if model == PREPARE_KILLS and job["threads"] == 1:
+                die("exit")
+            emit(event="ready", group=group["index"], subject=j, seconds=0.1)
+    emit(event="rounds", group=group["index"], share=0.5, times_ms=[[model and 10.0 for model in models]] * 3)
+    if RUN_KILLS and RUN_KILLS in models and job["threads"] == 1:
+        die("kill")
+    if HANG:
+        time.sleep(60)
+    emit(event="rounds", group=group["index"], share=1, times_ms=[[model and 10.0 for model in models]] * 3)
+    emit(event="done", group=group["index"])
+emit(event="end", load=0.0)
+"""
+
+
+def pretend(monkeypatch, prepare_kills=None, run_kills=None, hang=False):
+    script = f"PREPARE_KILLS, RUN_KILLS, HANG = {prepare_kills!r}, {run_kills!r}, {hang}\n{FAKE}"
+    monkeypatch.setattr("lgmpose.bench.run.WORKER", [sys.executable, "-c", script])
+
+
+def summary(result):
+    return [(row.label, row.image_hw[1], row.threads, row.n, row.reason) for row in result.rows]
+
+
+OPTIONS = {"image_sizes": [(64, 32), (64, 64)], "threads": [1, 2], "progress": False}
+
+
+def test_a_network_that_kills_its_process_costs_its_own_row_only(monkeypatch):
+    pretend(monkeypatch, prepare_kills="small-hrnet")
+    result = bench([LGM, "small-hrnet"], **OPTIONS)
+    words = "its process ended with status 1: the last words"
+    assert summary(result) == [
+        ("LGM-Pose", 32, 1, 6, ""), ("small-hrnet", 32, 1, 0, words),
+        ("LGM-Pose", 32, 2, 6, ""), ("small-hrnet", 32, 2, 6, ""),
+        ("LGM-Pose", 64, 1, 6, ""), ("small-hrnet", 64, 1, 0, words),
+        ("LGM-Pose", 64, 2, 6, ""), ("small-hrnet", 64, 2, 6, ""),
+    ]  # fmt: skip
+    assert f"* small-hrnet (eager, 1 thread): {words}" in result.as_markdown()
+
+
+def test_a_process_killed_in_its_rounds_keeps_them_and_later_groups_are_measured(monkeypatch):
+    pretend(monkeypatch, run_kills="small-hrnet")
+    rows = summary(bench(["small-hrnet"], **OPTIONS | {"threads": [1]}))
+    reason = "its process was ended by SIGKILL: most likely there was not enough memory"
+    assert rows == [("small-hrnet", 32, 1, 3, reason), ("small-hrnet", 64, 1, 3, reason)]
+
+
+def test_a_process_that_never_starts_gives_its_reason_once_per_row(monkeypatch):
+    monkeypatch.setattr("lgmpose.bench.run.WORKER", [sys.executable, "-c", "import no_such_module"])
+    rows = summary(bench([LGM], **OPTIONS))
+    assert len(rows) == 4 and all(n == 0 and "No module named 'no_such_module'" in reason for *_, n, reason in rows)
+
+
+def test_ctrl_c_keeps_what_was_measured(monkeypatch, tmp_path, capsys):
+    pretend(monkeypatch, hang=True)
+    started = []
+    real = subprocess.Popen
+
+    def popen(*arguments, **options):
+        process = real(*arguments, **options)
+        if "stdin" in options:
+            started.append(process)
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    begin = time.monotonic()
+
+    def interrupt_once_there_are_rounds(self, event):
+        original(self, event)
+        if event["event"] == "rounds":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    from lgmpose.bench.run import _Process
+
+    original = _Process._on_event
+    monkeypatch.setattr(_Process, "_on_event", interrupt_once_there_are_rounds)
+    path = tmp_path / "r.json"
+    arguments = ["bench", "--models", LGM, "--image-hw", "64", "32", "--image-hw", "64", "64", "--json", str(path)]
+    assert main(arguments) == 130
+    assert time.monotonic() - begin < 30 and len(started) == 1 and started[0].poll() == -signal.SIGKILL
+    result = load_results(path)
+    assert not result.finished and path.with_suffix(".md").is_file()
+    assert summary(result) == [("LGM-Pose", 32, 1, 3, ""), ("LGM-Pose", 64, 1, 0, "not measured: stopped before")]
+    assert "Stopped before the end" in capsys.readouterr().out
