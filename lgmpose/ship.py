@@ -6,6 +6,7 @@ is shipped; fp16 is used only where it leaves the figures as they are.
 
 from __future__ import annotations
 
+import csv
 import json
 import platform
 import subprocess
@@ -113,6 +114,7 @@ def ship(run_dir: Path, data: str, *, name: str = SHIPPED[0], folder: Path = WEI
         "first_persons": {"count": FIRST, **evaluate_weights(data, target, limit=FIRST).as_json()["figures"]},
         **shipped.as_json(),
         "training": training,
+        "log": _log_rows(run_dir / "log.csv"),
         "commit": _commit(),
         "machine": _machine(),
     }
@@ -131,6 +133,15 @@ def ship(run_dir: Path, data: str, *, name: str = SHIPPED[0], folder: Path = WEI
     )  # fmt: skip
     write_atomically(folder / f"{name}.md", text.encode())
     print(f"wrote {target} and its .json, .png and .md")
+
+
+def _log_rows(log_csv: Path) -> list[dict[str, int | float]]:
+    """A run's log, one dict per epoch with numbers as numbers; what an epoch did not measure is left out."""
+    with log_csv.open(newline="") as file:
+        return [
+            {name: int(value) if value.isdigit() else float(value) for name, value in row.items() if value}
+            for row in csv.DictReader(file)
+        ]
 
 
 def _figure_table(evaluation: Evaluation) -> str:
