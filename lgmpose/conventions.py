@@ -10,27 +10,36 @@
   only, each once however often it is called: convolutions and their biases, 2 per element of a BatchNorm, 1 of a ReLU,
   and pooling. It prints ÷ 2²⁰ ("M") or ÷ 2³⁰ ("G").
 
-Besides, ``activations``: how many numbers the network writes to memory, which tells more of its speed than MACs do.
+Besides, what tells more of a network's speed than MACs do:
 
-A copy on the meta device is run, which has shapes but no numbers: the largest network takes a second or two.
+* ``activations``: how many numbers it writes to memory.
+* ``peak_bytes``: of the tensors alive at once in its forward pass, at the worst moment: one picture, eval mode, no
+  gradients, 32-bit floats, as PyTorch's eager mode calls one operator after the other. The picture counts, the weights
+  (``weight_bytes``: parameters and BatchNorm's statistics) do not, nor does a kernel's own work space.
+
+The network runs on the meta device, on tensors that have shapes and no numbers: the largest takes about a second.
 """
 
 from __future__ import annotations
 
-import copy
+import weakref
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil, prod
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from lgmpose.macs import visible_attention
 from lgmpose.peers.ditehrnet import DynamicConv
 
-__all__ = ["Conventions", "ModuleCounts", "count_by_conventions"]
+__all__ = ["Conventions", "ModuleCounts", "count_by_conventions", "in_giga", "in_unit_of", "megabytes"]
 
 GIBI, MEBI = 2**30, 2**20
 
@@ -59,25 +68,54 @@ class Conventions:
     hrnet_tool: int
     torchstat: int
     activations: int
+    peak_bytes: int  # not a sum: see above
+    weight_bytes: int
     modules: tuple[ModuleCounts, ...]  # those that cost anything
 
     def as_text(self) -> str:
-        """A table to print, each count in the unit its tool prints."""
+        """A table to print, with a title."""
         H, W = self.image_hw
+        return f"{self.network}, input {H} × {W}, {self.params:,} parameters\n\n{self.as_table()}"
+
+    def as_table(self) -> str:
+        """A line for each count, in the unit its tool prints."""
         rows = [
-            ("true MACs", _decimal(self.true_macs), "multiply–accumulates, ÷ 10⁹ or 10⁶"),
-            ("HRNet tool", f"{self.hrnet_tool / GIBI:.3f} Gi", "÷ 2³⁰; deconvolutions at output resolution: ×4"),
+            ("true MACs", in_unit_of("true_macs", self), "multiply–accumulates, ÷ 10⁹ or 10⁶"),
+            ("HRNet tool", in_unit_of("hrnet_tool", self), "÷ 2³⁰; deconvolutions at output resolution: ×4"),
             ("torchstat", _binary(self.torchstat), "÷ 2³⁰ or 2²⁰; with BatchNorm, ReLU, pooling; each module once"),
             ("activations", _decimal(self.activations), "numbers written to memory"),
+            ("peak memory", megabytes(self.peak_bytes), "tensors alive at once for one picture, weights apart"),
+            ("weights", megabytes(self.weight_bytes), "parameters and BatchNorm's statistics, 32-bit"),
         ]
-        lines = [f"{self.network}, input {H} × {W}, {self.params:,} parameters", ""]
-        return "\n".join(lines + [f"{name:11}  {count:>10}  {note}" for name, count, note in rows])
+        return "\n".join(f"{name:11}  {count:>10}  {note}" for name, count, note in rows)
+
+
+# What the paper's FLOPs would be by a convention of ``lgmpose.paper.CONVENTIONS``: the count, and its divisor.
+
+
+def in_giga(convention: str, counts: Conventions) -> float:
+    """The count as tables print it, in their "G"."""
+    return {
+        "true_macs": counts.true_macs / 1e9,
+        "hrnet_tool": counts.hrnet_tool / GIBI,
+        "torchstat": counts.torchstat / GIBI,
+        "torchstat_mebi": counts.torchstat / MEBI / 1000,
+    }[convention]
+
+
+def in_unit_of(convention: str, counts: Conventions, *, digits: int = 3) -> str:
+    """The count with the unit that it is divided by, such as ``8.991 Gi``; millions have one digit."""
+    if convention == "true_macs":
+        return _decimal(counts.true_macs)
+    if convention == "torchstat_mebi":
+        return f"{counts.torchstat / MEBI:.1f} Mi"
+    return f"{in_giga(convention, counts):.{digits}f} Gi"
 
 
 def count_by_conventions(
     net: nn.Module, image_hw: tuple[int, int] | None = None, *, name: str | None = None
 ) -> Conventions:
-    """Counts one network by all conventions, in eval mode; the network itself is neither run nor changed.
+    """Counts one network by all conventions, in eval mode, on stand-ins for its tensors; it is left as it was.
 
     Args:
         net: takes (1, 3, H, W), on any device.
@@ -91,16 +129,17 @@ def count_by_conventions(
         image_hw = getattr(getattr(net, "config", None), "image_hw", None)
     if image_hw is None:
         raise ValueError(f"{type(net).__name__} does not say its input size: give image_hw=(height, width)")
-    shell = _on_meta(net)
-    recorder = _Recorder(shell)
-    image = torch.empty(1, 3, *image_hw, device="meta")
-    with torch.no_grad(), visible_attention(), torch.device("meta"), recorder:
-        shell(image)
+    tensors = {name: _on_meta(t) for name, t in (*net.named_parameters(), *net.named_buffers())}
+    recorder = _Recorder(tensors.values())
+    with recorder.watching(net), _in_eval_mode(net), torch.no_grad(), visible_attention(), torch.device("meta"):
+        image = torch.empty(1, 3, *image_hw)
+        recorder.memory.add(image)
+        with recorder:
+            functional_call(net, tensors, (image,))
 
-    kinds = {name: type(module).__name__ for name, module in shell.named_modules()}
     rows = [
-        ModuleCounts(name, kind, recorder.calls[name], *(counter[name] for counter in recorder.counters))
-        for name, kind in kinds.items()
+        ModuleCounts(name, type(module).__name__, recorder.calls[name], *(c[name] for c in recorder.counters))
+        for name, module in net.named_modules()
     ]
     return Conventions(
         network=name or type(net).__name__,
@@ -110,54 +149,127 @@ def count_by_conventions(
         hrnet_tool=recorder.hrnet_tool.total(),
         torchstat=recorder.torchstat.total(),
         activations=recorder.activations.total(),
+        peak_bytes=recorder.memory.peak_bytes,
+        weight_bytes=sum(tensor.nbytes for tensor in tensors.values()),
         modules=tuple(r for r in rows if r.true_macs or r.hrnet_tool or r.torchstat or r.activations),
     )
 
 
-def _on_meta(net: nn.Module) -> nn.Module:
-    """A copy in eval mode whose tensors have shapes and no numbers."""
-    memo = {id(p): nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=False) for p in net.parameters()}
-    memo |= {id(b): torch.empty_like(b, device="meta") for b in net.buffers()}
-    return copy.deepcopy(net, memo).eval()
+def _on_meta(tensor: Tensor) -> Tensor:
+    """Its stand-in: the same shape, no numbers."""
+    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
+    return torch.empty(tensor.shape, dtype=dtype, device="meta")
+
+
+@contextmanager
+def _in_eval_mode(net: nn.Module) -> Iterator[None]:
+    modes = {module: module.training for module in net.modules()}
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+class _LiveBytes:
+    """Bytes of the storages that are alive, now and at the worst moment; those in ``apart`` do not count."""
+
+    def __init__(self, apart: Iterable[Tensor]):
+        self.peak_bytes = 0
+        self._now = 0
+        self._apart = {tensor.untyped_storage()._cdata for tensor in apart}
+        self._seen = {}  # address of a storage → reference that tells when it is gone
+
+    def add(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        address, size = storage._cdata, storage.nbytes()
+        if address in self._apart or address in self._seen:
+            return  # a view
+        self._seen[address] = weakref.ref(storage, lambda _: self._remove(address, size))
+        self._now += size
+        self.peak_bytes = max(self.peak_bytes, self._now)
+
+    def _remove(self, address: int, size: int) -> None:
+        del self._seen[address]
+        self._now -= size
 
 
 class _Recorder(TorchDispatchMode):
     """While it is active: the tools' counts at each module's end, and what each operator computes and writes."""
 
-    def __init__(self, net: nn.Module):
+    def __init__(self, weights: Iterable[Tensor]):
         super().__init__()
         self.calls = Counter()  # this and the next by the module's name
         self.macs, self.hrnet_tool, self.torchstat, self.activations = Counter(), Counter(), Counter(), Counter()
         self.counters = (self.macs, self.hrnet_tool, self.torchstat, self.activations)
+        self.memory = _LiveBytes(apart=weights)
         self._running = []  # names of the modules being run, the innermost last
-        for name, module in net.named_modules():
-            module.register_forward_pre_hook(self._enter(name))
-            module.register_forward_hook(self._leave(name))
+        self._known = {}  # operator and shapes of its inputs → MACs, and shapes of its results
 
-    def _enter(self, name: str):
-        return lambda module, inputs: self._running.append(name)
+    @contextmanager
+    def watching(self, net: nn.Module) -> Iterator[None]:
+        """Takes note of which module runs; by hooks for all modules there are, since thousands of hooks take time."""
+        self._names = {module: name for name, module in net.named_modules()}
+        handles = (register_module_forward_pre_hook(self._enter), register_module_forward_hook(self._leave))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
-    def _leave(self, name: str):
-        def hook(module, inputs, output):
-            self._running.pop()
-            self.calls[name] += 1
-            if inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
-                self.hrnet_tool[name] += _by_hrnet_tool(module, inputs[0], output)
-                self.torchstat[name] = _by_torchstat(module, inputs[0], output)  # not +=: each module once
+    def _enter(self, module: nn.Module, inputs: tuple) -> None:
+        self._running.append(self._names.get(module, ""))  # one that the network hides counts for the whole
 
-        return hook
+    def _leave(self, module: nn.Module, inputs: tuple, output: object) -> None:
+        name = self._running.pop()
+        self.calls[name] += 1
+        if inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
+            self.hrnet_tool[name] += _by_hrnet_tool(module, inputs[0], output)
+            self.torchstat[name] = _by_torchstat(module, inputs[0], output)  # not +=: each module once
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        outputs = func(*args, **kwargs)
-        module = self._running[-1]
-        if func.overloadpacket in flop_registry:  # what FlopCounterMode counts by, too; 2 per MAC
-            self.macs[module] += flop_registry[func.overloadpacket](*args, **kwargs, out_val=outputs) // 2
-        # The first result alone: those after it are indices and statistics, which tell little and differ by device.
-        result = outputs[0] if isinstance(outputs, (tuple, list)) else outputs
-        if isinstance(result, Tensor) and _writes(func):
-            self.activations[module] += result.numel()
+        macs, outputs = self._run(func, args, kwargs or {})
+        module = self._running[-1] if self._running else ""
+        self.macs[module] += macs
+        results = [t for t in (outputs if isinstance(outputs, (tuple, list)) else [outputs]) if isinstance(t, Tensor)]
+        # Of activations the first result alone: those after it are indices and statistics, which tell little.
+        if results and _writes(func):
+            self.activations[module] += results[0].numel()
+            # In eval mode BatchNorm's statistics are empty on the devices that compute something.
+            for result in results[:1] if "batch_norm" in func.__name__ else results:
+                self.memory.add(result)
         return outputs
+
+    def _run(self, func: torch._ops.OpOverload, args: tuple, kwargs: dict) -> tuple[int, object]:
+        """MACs and results of an operator. Shapes met before are not worked out again: that takes PyTorch long."""
+        key = (func, _signature(args), _signature(tuple(kwargs.items())))
+        if key in self._known:
+            macs, shapes = self._known[key]
+            if shapes is None:
+                return macs, args[0]
+            results = [torch.empty_strided(*shape, dtype=dtype, device="meta") for *shape, dtype in shapes]
+            return macs, results[0] if len(results) == 1 else tuple(results)
+        outputs = func(*args, **kwargs)
+        macs = 0
+        if func.overloadpacket in flop_registry:  # what FlopCounterMode counts by, too; 2 per MAC
+            macs = flop_registry[func.overloadpacket](*args, **kwargs, out_val=outputs) // 2
+        if _writes(func):
+            if args and outputs is args[0]:  # in place
+                self._known[key] = macs, None
+            elif isinstance(outputs, Tensor) or all(isinstance(t, Tensor) for t in outputs):
+                tensors = [outputs] if isinstance(outputs, Tensor) else outputs
+                self._known[key] = macs, [(t.shape, t.stride(), t.dtype) for t in tensors]
+        return macs, outputs
+
+
+def _signature(value: object) -> object:
+    """What an operator's results depend on, of one argument."""
+    if isinstance(value, Tensor):
+        return value.shape, value.stride(), value.dtype
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_signature, value))
+    return type(value), value
 
 
 def _writes(func: torch._ops.OpOverload) -> bool:
@@ -206,6 +318,11 @@ def _window_sum(from_size: int, to_size: int) -> int:
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else size
+
+
+def megabytes(count: int) -> str:
+    """``9.4 MB``, of 10⁶ bytes."""
+    return f"{count / 1e6:.1f} MB"
 
 
 def _decimal(count: int) -> str:

@@ -18,7 +18,7 @@ CONVENTIONS = {
     "true_macs": "multiply–accumulates, ÷ 10⁹",
     "hrnet_tool": "the HRNet repository's summary tool: multiply–accumulates, deconvolutions × 4, ÷ 2³⁰",
     "torchstat": "Lite-HRNet's torchstat: multiply–accumulates, BatchNorm and ReLU, each module once, ÷ 2³⁰",
-    "torchstat_mebi": "the same, ÷ 2²⁰ and then by 1000: their tables print M",
+    "torchstat_mebi": "Lite-HRNet's torchstat: the same, ÷ 2²⁰ and then by 1000, since their tables print M",
 }
 
 # Systems without public code, or a description to write it from.

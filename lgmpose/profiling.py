@@ -1,20 +1,24 @@
-"""What a network costs: parameters and multiply–accumulates per stage, and frames per second."""
+"""What one network costs: parameters and multiply–accumulates per stage, memory, and frames per second.
+
+``lgmpose.cost_tables`` sets many networks side by side.
+"""
 
 from __future__ import annotations
 
 import os
-import platform
 import statistics
 import time
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import nn
 
+from lgmpose.conventions import Conventions, count_by_conventions, in_unit_of
 from lgmpose.macs import CONVENTION, count_macs, default_counter
 from lgmpose.model import LGMPose
 from lgmpose.paper import CONVENTIONS, PaperRow, published
+from lgmpose.peers import PeerConfig
+from lgmpose.runtime import cpu_name, num_cores
 
 __all__ = ["Profile", "StageCost", "measure_fps", "profile", "published"]
 
@@ -39,6 +43,7 @@ class Profile:
     macs_flop_counter: int  # the second count: FlopCounterMode / 2
     counter: str  # which one made ``macs``
     per_stage: tuple[StageCost, ...]  # adds up to the whole
+    conventions: Conventions  # the same network as others count it, and the memory it takes
 
     def as_text(self, fps: dict | None = None, published: PaperRow | None = None) -> str:
         """A table to print: cost per stage and in all, by both counters, the paper's figure, the measured speed.
@@ -51,6 +56,7 @@ class Profile:
         rows = [*self.per_stage, StageCost("in all", self.params, self.macs)]
         lines = [
             f"{self.network}, input {_size(self.image_hw)}",
+            self.headline(published),
             "",
             f"{'':{width}}  {'parameters':>12}  {'MACs':>15}  share of MACs",
         ]
@@ -62,12 +68,36 @@ class Profile:
             lines.append(f"fvcore and FlopCounterMode / 2 agree: {self.macs:,} MACs")
         else:
             lines.append(f"fvcore counts {self.macs:,} MACs, FlopCounterMode / 2 {self.macs_flop_counter:,}")
-        lines.append(CONVENTION)
+        lines += [CONVENTION, "", self.conventions.as_table()]
         if published is not None:
             lines += ["", *_published_lines(published, self.image_hw)]
         if fps is not None:
             lines += ["", *_fps_lines(fps)]
         return "\n".join(lines)
+
+    def headline(self, published: PaperRow | None = None) -> str:
+        """``5.43 GMAC; 8.99 Gi as the paper counts it (the HRNet repository's tool)``."""
+        macs = f"{self.macs / 1e9:.2f} GMAC" if self.macs >= 1e9 else f"{self.macs / 1e6:.0f} MMAC"
+        if published is None or published.convention is None or tuple(self.image_hw) != published.image_hw:
+            return macs
+        if published.convention == "true_macs":
+            return f"{macs}, as the paper counts it"
+        theirs = in_unit_of(published.convention, self.conventions, digits=2)
+        return f"{macs}; {theirs} as the paper counts it ({CONVENTIONS[published.convention].partition(':')[0]})"
+
+    def as_json(self, fps: dict | None = None, published: PaperRow | None = None) -> dict:
+        """The same for machines: counts undivided, memory in bytes."""
+        counts = asdict(self.conventions)
+        del counts["modules"], counts["network"]
+        return {
+            "network": self.network,
+            **counts,
+            "counter": self.counter,
+            "macs": self.macs,
+            "per_stage": [asdict(stage) for stage in self.per_stage],
+            "published": None if published is None else asdict(published),
+            "fps": fps,
+        }
 
 
 def profile(net: nn.Module, image_hw: tuple[int, int] | None = None) -> Profile:
@@ -83,13 +113,10 @@ def profile(net: nn.Module, image_hw: tuple[int, int] | None = None) -> Profile:
         NotImplementedError: see ``count_macs``.
     """
     image_hw = image_hw or _input_hw(net)
+    conventions = count_by_conventions(net, image_hw)  # its MACs are FlopCounterMode's, which it also asks
     counter = default_counter()
     counts = count_macs(net, image_hw, counter=counter)
     macs = counts[""].total()
-    if counter == "FlopCounterMode":
-        second = macs
-    else:
-        second = count_macs(net, image_hw, counter="FlopCounterMode")[""].total()
     params = sum(p.numel() for p in net.parameters())
 
     stages = []
@@ -99,7 +126,9 @@ def profile(net: nn.Module, image_hw: tuple[int, int] | None = None) -> Profile:
     rest = StageCost("rest", params - sum(s.params for s in stages), macs - sum(s.macs for s in stages))
     if rest.params or rest.macs:  # what the network does itself, outside of its children
         stages.append(rest)
-    return Profile(_describe(net), tuple(image_hw), params, macs, second, counter, tuple(stages))
+    return Profile(
+        _describe(net), tuple(image_hw), params, macs, conventions.true_macs, counter, tuple(stages), conventions
+    )
 
 
 def _input_hw(net: nn.Module) -> tuple[int, int]:
@@ -120,9 +149,11 @@ def _stages(net: nn.Module) -> dict[str, list[str]]:
 
 
 def _describe(net: nn.Module) -> str:
+    c = getattr(net, "config", None)
+    if isinstance(c, PeerConfig):
+        return f"{c.name} ({c.num_keypoints} keypoints)"
     if not isinstance(net, LGMPose):
         return type(net).__name__
-    c = net.config
     return f"LGM-Pose (fusion {c.fusion}, global block {c.global_block}, {c.num_keypoints} keypoints)"
 
 
@@ -208,7 +239,7 @@ def measure_fps(
     median_ms = statistics.median(times_ms)
     quartiles = statistics.quantiles(times_ms, n=4, method="inclusive")
     iqr_ms = quartiles[2] - quartiles[0]
-    cores = _num_cores()
+    cores = num_cores()
     noise = []
     if iqr_ms > 0.1 * median_ms:
         noise.append(f"the interquartile range is {iqr_ms / median_ms:.0%} of the median")
@@ -223,7 +254,7 @@ def measure_fps(
         "fps": 1e3 / median_ms,
         "device": str(image.device),
         "dtype": str(image.dtype).removeprefix("torch."),
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": cores,
         "threads": threads,
         "torch": torch.__version__,
@@ -237,20 +268,6 @@ def _synchronize(image: torch.Tensor) -> None:
     """Waits for an accelerator: its calls return before the work is done."""
     if image.device.type != "cpu":
         torch.accelerator.synchronize(image.device)
-
-
-def _num_cores() -> int:
-    """Cores this process may use: fewer than the machine's in a container or a batch job."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")  # Linux; elsewhere Python knows
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def _fps_lines(fps: dict) -> list[str]:

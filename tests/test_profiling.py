@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import warnings
@@ -14,10 +15,16 @@ from torch import nn
 
 import lgmpose
 import lgmpose.macs
+from lgmpose import cost_tables
+from lgmpose.cli import main
 from lgmpose.config import FUSIONS, GLOBAL_BLOCKS
+from lgmpose.conventions import count_by_conventions
+from lgmpose.cost_tables import catalogue_costs
+from lgmpose.errors import UserError
 from lgmpose.macs import count_macs
-from lgmpose.paper import ROWS, published
-from lgmpose.profiling import measure_fps, profile
+from lgmpose.paper import NOT_REPRODUCIBLE, ROWS, published
+from lgmpose.peers import PEERS
+from lgmpose.profiling import Profile, measure_fps, profile
 
 IMAGE_HW = (8, 12)
 COUNTERS = ("fvcore", "FlopCounterMode")
@@ -219,6 +226,95 @@ def test_text_holds_every_figure_and_its_meaning():
 def test_counters_that_disagree_are_both_shown():
     cost = replace(profile(nn.Conv2d(3, 4, 1), IMAGE_HW), macs_flop_counter=1)
     assert "fvcore counts 1,152 MACs, FlopCounterMode / 2 1" in cost.as_text()
+
+
+def test_headline_says_it_as_the_paper_counts_it():
+    pytest.importorskip("torchvision")
+    with torch.device("meta"):
+        net = lgmpose.create_model("simplebaseline-r50")
+    cost = profile(net)
+    row = published("simplebaseline-r50")
+    expected = "5.43 GMAC; 8.99 Gi as the paper counts it (the HRNet repository's summary tool)"
+    assert cost.headline(row) == expected
+    lines = cost.as_text(published=row).splitlines()
+    assert lines[:2] == ["simplebaseline-r50 (17 keypoints), input 256 × 192", expected]
+    assert [line.split()[0] for line in lines[3:6]] == ["parameters", "backbone", "head"]
+    assert "Table 1, SimpleBaseline, 256 × 192): 34.0 M, 8.9 G, 70.4 AP" in lines[-3]
+    words = [line.split()[:-1] for line in lines]
+    for count in ("HRNet tool 8.991 Gi", "torchstat 5.084 Gi", "activations 39.9 M", "peak memory 10.8 MB"):
+        assert any(" ".join(line).startswith(count) for line in words), count
+    assert cost.headline() == cost.headline(published("simplebaseline-r50", image_hw=(256, 256))) == "5.43 GMAC"
+
+    data = json.loads(json.dumps(cost.as_json(published=row)))
+    assert (data["params"], data["true_macs"], data["hrnet_tool"]) == (33_999_697, 5_426_380_800, 9_654_239_232)
+    assert data["published"]["flops"] == "8.9 G" and data["fps"] is None
+    assert sum(stage["macs"] for stage in data["per_stage"]) == data["macs"] == data["true_macs"]
+
+
+def test_headlines_of_other_conventions():
+    for name, expected in (
+        ("lgm-pose-coco-256x192", "657 MMAC, as the paper counts it"),
+        ("lite-hrnet-18", "242 MMAC; 205.2 Mi as the paper counts it (Lite-HRNet's torchstat)"),
+        ("mobilevit-xxs", "1.33 GMAC"),
+    ):
+        with torch.device("meta"):
+            net = lgmpose.create_model(name)
+        counts = count_by_conventions(net)
+        cost = Profile(name, (256, 192), 0, counts.true_macs, counts.true_macs, "fvcore", (), counts)
+        assert cost.headline(published(name)).startswith(expected), name
+
+
+# Many networks
+
+
+def test_every_network_of_the_catalogue_in_one_table(capsys, tmp_path):
+    pytest.importorskip("torchvision")
+    path = tmp_path / "costs.json"
+    assert main(["profile", "--all", "--json", str(path)]) == 0
+    out, rows = capsys.readouterr().out, json.loads(path.read_text())
+    own = [row for row in rows if row["name"].startswith("lgm-pose")]
+    assert [row["name"] for row in own] == ["lgm-pose-coco-256x192"], "its variants differ by size alone"
+    assert [row["name"] for row in rows[1:]] == [*PEERS, *NOT_REPRODUCIBLE]
+    for row in rows:
+        (line,) = [line for line in out.splitlines() if line.startswith(row["name"] + " ")]
+        if row["name"] in NOT_REPRODUCIBLE:
+            assert row["why"] == NOT_REPRODUCIBLE[row["name"]] and row["why"] in out and "params" not in row
+        else:
+            assert f"{row['params']:,}" in line
+        if row["published"]:
+            assert row["published"]["flops"] in line
+            given = row["name"] not in ("hourglass-8", "cpn-r50", *NOT_REPRODUCIBLE)
+            assert bool(row["flops_match"]) == given
+    assert "5.426 G    8.991 Gi   5.084 Gi" in out
+
+
+def test_other_sizes_and_those_that_not_all_take(monkeypatch):
+    monkeypatch.setattr(cost_tables, "list_models", lambda: ["small-hrnet", "hourglass-8"])
+    rows = {row.name: row for row in catalogue_costs((32, 64), 5)}
+    assert rows["hourglass-8"].counts is None and "64 at least" in rows["hourglass-8"].why
+    assert rows["small-hrnet"].counts.image_hw == (32, 64) and rows["small-hrnet"].paper is None
+    with pytest.raises(UserError, match="100 × 100.*multiples of 32"):
+        catalogue_costs((100, 100))
+    with pytest.raises(UserError, match="num_keypoints 0"):
+        catalogue_costs(num_keypoints=0)
+
+
+def test_tables_of_the_paper_have_their_own_sizes(capsys):
+    assert main(["profile", "--table", "4"]) == 0
+    out = capsys.readouterr().out
+    assert "2,537,536" in out and "2.5 M, 1.4 G" in out and out.count("true MACs\n") == 2
+    assert main(["profile", "--table", "1", "--image-hw", "64", "64"]) == 2
+    assert "leave out" in capsys.readouterr().err
+
+
+def test_json_of_one_network(tmp_path, capsys):
+    path = tmp_path / "a" / "cost.json"
+    assert main(["profile", "--image-hw", "64", "96", "--no-fps", "--json", str(path)]) == 0
+    data = json.loads(path.read_text())
+    assert data["image_hw"] == [64, 96] and data["published"] is None and data["peak_bytes"] > 4 * 3 * 64 * 96
+    (tmp_path / "file").write_text("")
+    assert main(["profile", "--no-fps", "--json", str(tmp_path / "file" / "x.json")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
 
 
 # Speed

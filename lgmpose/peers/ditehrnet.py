@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lgmpose.layers import ConvNormAct, channel_shuffle, make_activation
-from lgmpose.peers.multibranch import HalfBlock, LightHRNet, Parallel
+from lgmpose.peers.multibranch import LIGHT_MODULES, HalfBlock, LightHRNet, Parallel
 
 __all__ = [
     "DenseContext", "DiteHRNet", "DiteStem", "DynamicConv", "GlobalContext", "SplitConv",
@@ -177,10 +177,6 @@ def _context_block(widths: Sequence[int]) -> HalfBlock:
     )
 
 
-def _module_blocks(widths: Sequence[int]) -> nn.Module:
-    return nn.Sequential(_context_block(widths), _context_block(widths))
-
-
 class DiteStem(nn.Module):
     """A 3×3 to 1/2, then two paths of dynamic convolutions to 1/4; (B, 3, H, W) → (B, C, H/4, W/4)."""
 
@@ -207,43 +203,18 @@ class DiteStem(nn.Module):
 
 
 class DiteHRNet(LightHRNet):
-    """Dite-HRNet; (B, 3, H, W) → (B, K, H/4, W/4). H and W are multiples of 32; the weights do not depend on them.
+    """Dite-HRNet; (B, 3, H, W) → (B, K, H/4, W/4). Arguments and errors: see ``LightHRNet``."""
 
-    Args:
-        modules: per stage; a module is two context blocks and a fusion.
-        official_fusion: as the published code fuses, branch 0 twice; False: HRNet's plain sum.
-
-    Raises:
-        ValueError: other sizes.
-    """
-
-    def __init__(
-        self,
-        *,
-        num_keypoints: int,
-        image_hw: tuple[int, int],
-        modules: Sequence[int],
-        official_fusion: bool = True,
-    ):
-        super().__init__(
-            num_keypoints=num_keypoints,
-            image_hw=image_hw,
-            stem=DiteStem(),
-            modules=modules,
-            make_blocks=_module_blocks,
-            quirk="dite" if official_fusion else "none",
-        )
+    make_stem = DiteStem
+    make_block = staticmethod(_context_block)
+    official_quirk = "dite"
 
 
-def dite_hrnet_18(num_keypoints: int, image_hw: tuple[int, int], *, official_fusion: bool = True) -> DiteHRNet:
+def dite_hrnet_18(num_keypoints: int, image_hw: tuple[int, int]) -> DiteHRNet:
     """1.19 M parameters."""
-    return DiteHRNet(
-        num_keypoints=num_keypoints, image_hw=image_hw, modules=(2, 4, 2), official_fusion=official_fusion
-    )
+    return DiteHRNet(num_keypoints=num_keypoints, image_hw=image_hw, modules=LIGHT_MODULES[18])
 
 
-def dite_hrnet_30(num_keypoints: int, image_hw: tuple[int, int], *, official_fusion: bool = True) -> DiteHRNet:
+def dite_hrnet_30(num_keypoints: int, image_hw: tuple[int, int]) -> DiteHRNet:
     """1.86 M parameters."""
-    return DiteHRNet(
-        num_keypoints=num_keypoints, image_hw=image_hw, modules=(3, 8, 3), official_fusion=official_fusion
-    )
+    return DiteHRNet(num_keypoints=num_keypoints, image_hw=image_hw, modules=LIGHT_MODULES[30])

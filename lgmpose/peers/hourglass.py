@@ -18,8 +18,6 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lgmpose.peers.deconv import check_multiple_of_32
-
 __all__ = ["Hourglass", "PreActBottleneck", "StackedHourglass", "hourglass_8"]
 
 
@@ -134,9 +132,11 @@ def _norm_act(channels: int) -> tuple[nn.Module, nn.Module]:
 
 
 def _check_size(image_hw: tuple[int, int]) -> None:
-    check_multiple_of_32(image_hw)
-    if min(image_hw) < 64:
-        raise ValueError(f"pictures of {image_hw[0]} × {image_hw[1]} are too small for an hourglass: 64 × 64 at least")
+    H, W = image_hw
+    if min(H, W) < 64 or H % 32 or W % 32:
+        raise ValueError(
+            f"pictures of {H} × {W} do not fit this network: height and width must be multiples of 32, 64 at least"
+        )
 
 
 def hourglass_8(num_keypoints: int, image_hw: tuple[int, int]) -> StackedHourglass:

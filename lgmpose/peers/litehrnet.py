@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lgmpose.layers import ConvNormAct, channel_shuffle
-from lgmpose.peers.multibranch import HalfBlock, LightHRNet, Parallel
+from lgmpose.peers.multibranch import LIGHT_MODULES, HalfBlock, LightHRNet, Parallel
 
 __all__ = ["CrossResolutionWeighting", "LiteHRNet", "LiteStem", "SpatialWeighting", "lite_hrnet_18", "lite_hrnet_30"]
 
@@ -71,10 +71,6 @@ def _weighting_block(widths: Sequence[int]) -> HalfBlock:
     )
 
 
-def _module_blocks(widths: Sequence[int]) -> nn.Module:
-    return nn.Sequential(_weighting_block(widths), _weighting_block(widths))
-
-
 class LiteStem(nn.Module):
     """A 3×3 to 1/2, then a ShuffleNetV2 unit to 1/4; (B, 3, H, W) → (B, C, H/4, W/4)."""
 
@@ -98,43 +94,18 @@ class LiteStem(nn.Module):
 
 
 class LiteHRNet(LightHRNet):
-    """Lite-HRNet; (B, 3, H, W) → (B, K, H/4, W/4). H and W are multiples of 32; the weights do not depend on them.
+    """Lite-HRNet; (B, 3, H, W) → (B, K, H/4, W/4). Arguments and errors: see ``LightHRNet``."""
 
-    Args:
-        modules: per stage; a module is two weighting blocks and a fusion.
-        official_fusion: as the published code fuses, branch 0 twice; False: HRNet's plain sum.
-
-    Raises:
-        ValueError: other sizes.
-    """
-
-    def __init__(
-        self,
-        *,
-        num_keypoints: int,
-        image_hw: tuple[int, int],
-        modules: Sequence[int],
-        official_fusion: bool = True,
-    ):
-        super().__init__(
-            num_keypoints=num_keypoints,
-            image_hw=image_hw,
-            stem=LiteStem(),
-            modules=modules,
-            make_blocks=_module_blocks,
-            quirk="lite" if official_fusion else "none",
-        )
+    make_stem = LiteStem
+    make_block = staticmethod(_weighting_block)
+    official_quirk = "lite"
 
 
-def lite_hrnet_18(num_keypoints: int, image_hw: tuple[int, int], *, official_fusion: bool = True) -> LiteHRNet:
+def lite_hrnet_18(num_keypoints: int, image_hw: tuple[int, int]) -> LiteHRNet:
     """1.13 M parameters."""
-    return LiteHRNet(
-        num_keypoints=num_keypoints, image_hw=image_hw, modules=(2, 4, 2), official_fusion=official_fusion
-    )
+    return LiteHRNet(num_keypoints=num_keypoints, image_hw=image_hw, modules=LIGHT_MODULES[18])
 
 
-def lite_hrnet_30(num_keypoints: int, image_hw: tuple[int, int], *, official_fusion: bool = True) -> LiteHRNet:
+def lite_hrnet_30(num_keypoints: int, image_hw: tuple[int, int]) -> LiteHRNet:
     """1.76 M parameters."""
-    return LiteHRNet(
-        num_keypoints=num_keypoints, image_hw=image_hw, modules=(3, 8, 3), official_fusion=official_fusion
-    )
+    return LiteHRNet(num_keypoints=num_keypoints, image_hw=image_hw, modules=LIGHT_MODULES[30])

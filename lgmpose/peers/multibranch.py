@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from lgmpose.layers import ConvNormAct, channel_shuffle
 
 __all__ = [
-    "Fusion", "HalfBlock", "IterativeHead", "LightHRNet", "Parallel", "Transition", "Trunk",
+    "LIGHT_MODULES", "Fusion", "HalfBlock", "IterativeHead", "LightHRNet", "Parallel", "Transition", "Trunk",
     "check_image_hw", "dense_step", "init_normal", "separable_step",
 ]  # fmt: skip
 
@@ -222,30 +222,47 @@ class IterativeHead(nn.Module):
         return x
 
 
+# How many modules the three stages of the two published depths have; a module is two blocks and a fusion.
+LIGHT_MODULES = {18: (2, 4, 2), 30: (3, 8, 3)}
+
+
 class LightHRNet(nn.Module):
     """Stem → trunk of separable steps → iterative head → heatmaps; (B, 3, H, W) → (B, K, H/4, W/4).
 
+    What Lite- and Dite-HRNet have in common: all but the three attributes that they set. H and W are multiples of 32;
+    the weights do not depend on them.
+
     Args:
-        stem: (B, 3, H, W) → (B, 32, H/4, W/4).
-        modules, make_blocks, quirk: see ``Trunk``.
+        modules: per stage, see ``LIGHT_MODULES``.
+        official_fusion: as the published code fuses, branch 0 twice (see ``Fusion``); False: HRNet's plain sum.
+
+    Raises (also in ``forward``):
+        ValueError: other sizes.
     """
+
+    make_stem: Callable[[], nn.Module]  # → (B, 3, H, W) → (B, 32, H/4, W/4)
+    make_block: Callable[[Sequence[int]], nn.Module]  # a stage's widths → branches → branches
+    official_quirk: str  # ``Fusion``'s
 
     def __init__(
         self,
         *,
         num_keypoints: int,
         image_hw: tuple[int, int],
-        stem: nn.Module,
         modules: Sequence[int],
-        make_blocks: Callable[[Sequence[int]], nn.Module],
-        quirk: str,
+        official_fusion: bool = True,
         widths: Sequence[int] = (40, 80, 160, 320),
     ):
         check_image_hw(type(self).__name__, image_hw)
         super().__init__()
-        self.stem = stem
+        self.stem = self.make_stem()
         self.trunk = Trunk(
-            32, widths=widths, modules=modules, make_blocks=make_blocks, step=separable_step, quirk=quirk
+            32,
+            widths=widths,
+            modules=modules,
+            make_blocks=lambda stage_widths: nn.Sequential(*(self.make_block(stage_widths) for _ in range(2))),
+            step=separable_step,
+            quirk=self.official_quirk if official_fusion else "none",
         )
         self.neck = IterativeHead(widths)
         self.head = nn.Conv2d(widths[0], num_keypoints, 1)
