@@ -17,6 +17,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +37,7 @@ from lgmpose.errors import UserError
 __all__ = ["Lesson", "build_course", "execute", "find_notebooks", "read_lesson", "refresh_notebooks", "render"]
 
 CELL_TIMEOUT_S = 600
-THUMBNAIL_WIDTH = 560
+THUMBNAIL_WIDTH = 720
 
 # nbconvert's page fetches MathJax, RequireJS and Mermaid from the web; ours has formulas as MathML and needs none.
 PAGE_TEMPLATE = """
@@ -46,9 +47,19 @@ PAGE_TEMPLATE = """
 {%- block html_head_js_mermaidjs -%}{%- endblock -%}
 {%- block extra_css -%}
 <style>
-nav.course { display: flex; justify-content: space-between; gap: 2em; padding: 0.8em 1.5em; font: 14px sans-serif; }
+.jp-RenderedMarkdown h1 { line-height: 1.2; }
+nav.course { display: grid; grid-template-columns: 1fr auto 1fr; gap: 2em; padding: 0.8em 0.5em; font: 14px sans-serif }
 nav.course a { color: #1a56a8; }
-body.jp-Notebook main { max-width: 60em; margin: 0 auto; }
+nav.course > :last-child { text-align: right; }
+/* Room for code lines of 120 characters; prose stays narrower, since long lines are hard to read. */
+body.jp-Notebook main { max-width: 1050px; margin: 0 auto; }
+.jp-RenderedMarkdown > :not(table) { max-width: 52em; }
+/* In a narrow window code and output can be scrolled; nbconvert's own style cuts the one and breaks the other. */
+.jp-InputArea-editor.jp-InputArea-editor { overflow-x: auto; }
+.jp-RenderedText.jp-OutputArea-output pre { white-space: pre; }
+@media (max-width: 800px) { .jp-InputPrompt.jp-InputPrompt, .jp-OutputPrompt.jp-OutputPrompt { display: none; } }
+/* Indices sit right only with a font made for formulas, and Chromium on Linux does not look for one by itself. */
+math { font-family: "STIX Two Math", "Cambria Math", "Latin Modern Math", "DejaVu Math TeX Gyre", math; }
 math[display="block"] { margin: 0.8em 0; font-size: 1.1em; }
 mtd[columnalign="right"] { text-align: right; padding-right: 0; }
 mtd[columnalign="left"] { text-align: left; padding-left: 0.3em; }
@@ -66,11 +77,12 @@ INDEX_TEMPLATE = """<!DOCTYPE html>
 <title>LGM-Pose: the course</title>
 <style>
 body {{ max-width: 68em; margin: 2.5em auto; padding: 0 1em; font: 16px/1.45 sans-serif; color: #222; }}
-main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(19em, 1fr)); gap: 1.2em; padding: 0; }}
+main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(min(26em, 100%), 1fr)); gap: 1.2em; }}
 article {{ border: 1px solid #ddd; border-radius: 8px; overflow: hidden; display: flex; flex-direction: column; }}
-article img, article .none {{ width: 100%; height: 10em; object-fit: contain; background: #fff; display: block; }}
-article h2 {{ font-size: 1.05em; margin: 0.7em 0.9em 0.2em; }}
-article p {{ margin: 0 0.9em 0.9em; font-size: 0.88em; color: #666; }}
+article img, article .none {{ width: 100%; height: 11em; padding-top: 0.6em; box-sizing: border-box; display: block; }}
+article img {{ object-fit: contain; }}
+article h2 {{ font-size: 1.05em; margin: 0.7em 0.9rem 0.2em; }}
+article p {{ margin: 0 0.9rem 0.9em; font-size: 0.88em; color: #666; }}
 a {{ color: #1a56a8; text-decoration: none; }}
 a:hover {{ text-decoration: underline; }}
 article .failed {{ color: #b00; }}
@@ -145,12 +157,23 @@ def read_lesson(notebook: NotebookNode, path: Path) -> Lesson:
     return Lesson(path, re.sub(r"^\d\d\s*[·:.–-]?\s*", "", title), int(minutes.group(1)) if minutes else None)
 
 
-def execute(notebook: NotebookNode, folder: Path) -> str | None:
+def peak_memory_gb(pid: int | None) -> float | None:
+    """The most memory that a process ever held, in GB (10⁹ bytes); None where no /proc tells (Linux has it)."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return None
+    peak = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)  # "high water mark" of the resident set
+    return int(peak.group(1)) * 1024 / 1e9 if peak else None
+
+
+def execute(notebook: NotebookNode, folder: Path, on_memory: Callable[[float], None] | None = None) -> str | None:
     """Runs a notebook in a fresh kernel and stores the outputs in ``notebook``; old outputs are dropped first.
 
     Args:
         notebook: is changed.
         folder: the kernel's working directory.
+        on_memory: is called after every cell with the kernel's peak memory so far, in GB; never where it is not known.
 
     Returns:
         None if all went well, else one line: the failing cell's number and its error. Cells after it have no output.
@@ -159,6 +182,11 @@ def execute(notebook: NotebookNode, folder: Path) -> str | None:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     started: list[int] = []
+
+    def tell_memory(**_) -> None:
+        if on_memory and (peak_gb := peak_memory_gb(getattr(client.km.provisioner, "pid", None))):
+            on_memory(peak_gb)
+
     client = NotebookClient(
         notebook,
         timeout=CELL_TIMEOUT_S,
@@ -168,6 +196,7 @@ def execute(notebook: NotebookNode, folder: Path) -> str | None:
         extra_arguments=["--log-level=ERROR"],  # else every kernel remarks that it talks over TCP, in the progress line
         resources={"metadata": {"path": str(folder)}},
         on_cell_start=lambda cell, cell_index: started.append(cell_index),
+        on_cell_executed=tell_memory,
     )
     try:
         client.execute()
@@ -248,26 +277,40 @@ def render(notebook: NotebookNode, *, source_folder: Path, page: Path, navigatio
 
 
 def _navigation(lessons: list[Lesson], position: int) -> str:
-    def link(index: int, text: str) -> str:
-        if not 0 <= index < len(lessons):
-            return "<span></span>"
-        href = Path(os.path.relpath(lessons[index].page, lessons[position].page.parent)).as_posix()
-        return f'<a href="{href}">{text.format(html.escape(lessons[index].title))}</a>'
+    """The lessons before and after, in the middle the index and the lesson's solutions or the solution's lesson."""
+    here = lessons[position]
+    row = [lesson for lesson in lessons if lesson.is_solution == here.is_solution]
+    place = row.index(here)
 
-    index_href = Path(os.path.relpath("index.html", lessons[position].page.parent)).as_posix()
-    index = f'<a href="{index_href}">all lessons</a>'
-    return f'<nav class="course">{link(position - 1, "← {}")}{index}{link(position + 1, "{} →")}</nav>'
+    def link(page: Path, text: str) -> str:
+        href = Path(os.path.relpath(page, here.page.parent)).as_posix()
+        return f'<a href="{href}">{html.escape(text)}</a>'
+
+    def neighbour(index: int, text: str) -> str:
+        if not 0 <= index < len(row):
+            return "<span></span>"
+        return link(row[index].page, text.format(f"{row[index].number} · {row[index].title}"))
+
+    middle = [link(Path("index.html"), "all lessons")]
+    for other in lessons:
+        if other.path.name == here.path.name and other is not here:
+            middle.append(link(other.page, "solutions" if other.is_solution else "the lesson"))
+    middle_html = " · ".join(reversed(middle) if here.is_solution else middle)
+    return (
+        f'<nav class="course">{neighbour(place - 1, "← {}")}<span>{middle_html}</span>'
+        f"{neighbour(place + 1, '{} →')}</nav>"
+    )
 
 
 def thumbnail(notebook: NotebookNode) -> str | None:
-    """The lesson's picture, small, as a data URI: the first figure after the heading with "picture", else the last one.
+    """The lesson's picture, small, as a data URI: the first figure after "A picture worth keeping", else the last one.
 
     None where there is no figure.
     """
     figures, wanted = [], False
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            wanted = wanted or re.search(r"^## .*picture", cell.source, re.MULTILINE | re.IGNORECASE) is not None
+            wanted = wanted or re.search(r"^## A picture worth keeping", cell.source, re.MULTILINE) is not None
             continue
         for output in cell.outputs:
             for mime in ("image/png", "image/jpeg"):
@@ -283,14 +326,14 @@ def thumbnail(notebook: NotebookNode) -> str | None:
     return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
 
 
-def _card(lesson: Lesson, picture: str | None, seconds: float, failure: str | None, solution: Lesson | None) -> str:
+def _card(lesson: Lesson, picture: str | None, cost: str, failure: str | None, solution: Lesson | None) -> str:
     """A lesson in the index: picture, question, times, link to its solutions."""
     href = lesson.page.as_posix()
     image = f'<img src="{picture}" alt="">' if picture else '<div class="none"></div>'
     # One link is enough for readers who hear the page: the picture's is hidden from them.
     shown = f'<a href="{href}" aria-hidden="true" tabindex="-1">{image}</a>'
     facts = [f"{lesson.minutes} minutes to read"] if lesson.minutes else []
-    facts.append(f"ran in {seconds:.0f} s")
+    facts.append(f"ran in {cost}")
     if solution:
         facts.append(f'<a href="{solution.page.as_posix()}">solutions</a>')
     failed = f'<p class="failed">failed: {html.escape(failure)}</p>' if failure else ""
@@ -317,20 +360,20 @@ def build_course(folder: Path, output: Path) -> dict[Path, str]:
     lessons = [read_lesson(notebook, path) for path, notebook in notebooks.items()]
     pages = {(folder / lesson.path).resolve() for lesson in lessons}
     failures: dict[Path, str] = {}
-    results: list[tuple[str | None, float, str | None]] = []
+    results: list[tuple[str | None, str, str | None]] = []
     for position, lesson in enumerate(lessons):
         notebook, source_folder = notebooks[lesson.path], (folder / lesson.path).parent
-        started = _announce(position, len(lessons), lesson.path)
-        failure = execute(notebook, source_folder)
+        started, peaks_gb = _announce(position, len(lessons), lesson.path), []
+        failure = execute(notebook, source_folder, peaks_gb.append)
         page, navigation = output / lesson.page, _navigation(lessons, position)
         try:
             render(notebook, source_folder=source_folder, page=page, navigation=navigation, pages=pages)
         except UserError as error:
             failure = failure or str(error)
-        seconds = _report(started, failure)
+        cost = _report(started, peaks_gb, failure)
         if failure:
             failures[lesson.path] = failure
-        results.append((thumbnail(notebook), seconds, failure))
+        results.append((thumbnail(notebook), cost, failure))
     solutions = {lesson.path.name: lesson for lesson in lessons if lesson.is_solution}
     cards = [
         _card(lesson, *result, None if lesson.is_solution else solutions.get(lesson.path.name))
@@ -351,9 +394,9 @@ def refresh_notebooks(folder: Path) -> dict[Path, str]:
     failures: dict[Path, str] = {}
     for position, path in enumerate(paths):
         notebook = read_notebook(folder / path)
-        started = _announce(position, len(paths), path)
-        failure = execute(notebook, (folder / path).parent)
-        _report(started, failure)
+        started, peaks_gb = _announce(position, len(paths), path), []
+        failure = execute(notebook, (folder / path).parent, peaks_gb.append)
+        _report(started, peaks_gb, failure)
         if failure:
             failures[path] = failure
             continue
@@ -373,10 +416,11 @@ def _announce(position: int, total: int, path: Path) -> float:
     return time.monotonic()
 
 
-def _report(started: float, failure: str | None) -> float:
+def _report(started: float, peaks_gb: list[float], failure: str | None) -> str:
     seconds = time.monotonic() - started
-    print(f"{seconds:6.1f} s" + (f"  FAILED, {failure}" if failure else ""), flush=True)
-    return seconds
+    memory = f", {max(peaks_gb):.1f} GB" if peaks_gb else ""
+    print(f"{seconds:6.1f} s{memory}" + (f"  FAILED, {failure}" if failure else ""), flush=True)
+    return f"{seconds:.0f} s{memory}"
 
 
 def main(arguments: list[str] | None = None) -> int:

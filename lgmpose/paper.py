@@ -299,7 +299,7 @@ SLIPS = (
          "a guess: the same -30 networks, in the wrong order: 43.2/15.8 = 2.7× and 43.2/9.6 = 4.5×"),
     Slip("Table 1: Dite-HRNet-18 runs at 9.4 FPS on the GPU at 256×192",
          "below its own 16.3 at 384×288 and 16.0 at 256×256",
-         "Dite-HRNet-30's 9.4 copied into its row"),
+         "perhaps Dite-HRNet-30's 9.4, copied into its row"),
     Slip("Tables 1 and 3: LGM-Pose runs at 33.1, 24.4 and 24.5 FPS on the CPU at 256×192, 256×256 and 384×288",
          "1.7 times the pixels cost nothing from the second to the third",
          "unknown; Tables 4 and 5 repeat the 24.4", "lgmpose profile --model lgm-pose-mpii-256x256"),
@@ -340,7 +340,7 @@ SLIPS = (
          "lgmpose profile --no-fps --model lgm-pose-mpii-256x256 --fusion conv3x3"),
     # Protocol
     Slip("Table 1, column P: MobileNetV2, ShuffleNetV2 and TokenPose-B start from scratch (N)",
-         "the published figures start from ImageNet weights", "the column was not checked against their sources"),
+         "the published figures start from ImageNet weights", "perhaps not checked against their sources"),
     Slip('train2017 contains "27K" images', "118,287", "unknown", "lgmpose data coco"),
     Slip('ablations: "training was performed on the MPII validation set"',
          "that is the set they are measured on", "the training set is meant, as in Table 3"),

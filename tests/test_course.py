@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from lgmpose.course import build_course, find_notebooks, main, read_lesson, refresh_notebooks, thumbnail
+from lgmpose.course import build_course, execute, find_notebooks, main, read_lesson, refresh_notebooks, thumbnail
 from lgmpose.errors import UserError
 
 PROSE = r"""# 00 · What is a pose?
@@ -165,6 +165,33 @@ def test_refresh_stores_outputs_but_nothing_of_the_machine(tmp_path):
     once = (tmp_path / "00_a.ipynb").read_bytes()
     refresh_notebooks(tmp_path)
     assert (tmp_path / "00_a.ipynb").read_bytes() == once
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells a process's peak memory")
+def test_the_kernels_peak_memory_is_measured_printed_and_shown(tmp_path, capsys):
+    """A kernel that held 300 MB for a moment has a peak above that of one that did not, by about so much."""
+    hold = new_code_cell("held = b'x' * 300_000_000\ndel held")
+    write_notebook(tmp_path / "00_a.ipynb", new_markdown_cell("# 00 · A"), new_code_cell("6 * 7"))
+    write_notebook(tmp_path / "01_b.ipynb", new_markdown_cell("# 01 · B"), hold, new_code_cell("1 / 0"))
+    peaks = {}
+    for name in ("00_a.ipynb", "01_b.ipynb"):
+        execute(nbformat.read(tmp_path / name, as_version=4), tmp_path, peaks.setdefault(name, []).append)
+    small, large = (max(values) for values in peaks.values())
+    assert 0.02 < small < 1 and 0.25 < large - small < 0.4  # a kernel alone takes some dozen MB
+    assert len(peaks["01_b.ipynb"]) == 2, "also of a cell that fails"
+    build_course(tmp_path, tmp_path / "out")
+    printed, index = capsys.readouterr().out, (tmp_path / "out" / "index.html").read_text()
+    assert re.search(r"00_a\.ipynb +[\d.]+ s, 0\.\d GB\n", printed)
+    assert re.search(r"01_b\.ipynb +[\d.]+ s, 0\.\d GB  FAILED, code cell 2", printed)
+    assert len(re.findall(r"ran in \d+ s, 0\.\d GB", index)) == 2
+
+
+def test_where_the_peak_memory_is_not_known_it_is_left_out(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("lgmpose.course.peak_memory_gb", lambda pid: None)
+    write_notebook(tmp_path / "00_a.ipynb", new_markdown_cell("# 00 · A"), new_code_cell("6 * 7"))
+    build_course(tmp_path, tmp_path / "out")
+    assert re.search(r"00_a\.ipynb +[\d.]+ s\n", capsys.readouterr().out)
+    assert "GB" not in (tmp_path / "out" / "index.html").read_text()
 
 
 def test_a_formula_that_cannot_be_shown_is_named(tmp_path, capsys):

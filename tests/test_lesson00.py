@@ -50,7 +50,8 @@ def test_sharpness_refuses(options):
 
 def test_upside_down():
     found = joints_found_upside_down()
-    assert verdict("00.2", found) == "correct"
+    assert verdict("00.2", found) == verdict("00.2", float(found)) == "correct"
+    assert verdict("00.2", found + 0.5).startswith("a prediction is a whole number")
     assert verdict("00.2", ...) == "not attempted yet"
     assert f"measured: {found} of the 14" in verdict("00.2", found + 1)
     assert verdict("00.2", "many").startswith("a prediction is a whole number")

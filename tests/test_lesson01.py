@@ -67,6 +67,7 @@ def gaussian_at_peak(heatmap, log=np.log, spread=lambda curvature: (-1 / curvatu
 
 def test_exercise_1():
     assert verdict("01.1", gaussian_at_peak) == "correct"
+    assert verdict("01.1", lambda heatmap: np.array(gaussian_at_peak(heatmap))) == "correct"
     assert verdict("01.1", lambda heatmap: ...) == verdict("01.1", None) == "not attempted yet"
     for wrong in (
         lambda heatmap: gaussian_at_peak(heatmap, log=lambda x: x),  # no logarithm

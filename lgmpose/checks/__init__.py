@@ -78,7 +78,7 @@ def compare(got, expected, case: str, *, atol: float = 1e-5) -> None:
             size = f"{len(got)} things" if isinstance(got, (tuple, list)) else f"a {type(got).__name__}"
             raise Different(f"{case}: gives {size} where a {type(expected).__name__} of {len(expected)} is right")
         for index, (one, other) in enumerate(zip(got, expected, strict=True)):
-            compare(one, other, f"{case}, result {index}", atol=atol)
+            compare(one, other, f"{case}, result[{index}]", atol=atol)
     elif isinstance(expected, dict):
         if not isinstance(got, dict) or got.keys() != expected.keys():
             raise Different(f"{case}: gives other keys than {', '.join(map(repr, expected))}")

@@ -28,7 +28,7 @@ def _share(heatmap_HW: np.ndarray, row: int, column: int) -> float:
 
 
 def upside_down(attempt) -> None:
-    if not isinstance(attempt, int) or not 0 <= attempt <= 14:
+    if attempt not in range(15):  # 6.0 and NumPy's integers are whole, too
         raise Different("a prediction is a whole number from 0 to 14")
     found = joints_found_upside_down()
     if attempt != found:
