@@ -31,7 +31,7 @@ def upside_down(attempt) -> None:
     if attempt not in range(15):  # 6.0 and NumPy's integers are whole, too
         raise Different("a prediction is a whole number from 0 to 14")
     found = joints_found_upside_down()
-    if attempt != found:
+    if abs(attempt - found) > 1:  # a score beside the threshold may fall either side on another processor
         raise Different(f"you said {attempt}; measured: {found} of the 14 joints have a score above 0.2")
 
 
