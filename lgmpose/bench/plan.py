@@ -187,7 +187,7 @@ def counted(groups: Sequence[Group], *, progress: bool = False) -> list[Group]:
         UserError: a size that a network cannot take, or a package that it needs and that is not installed.
     """
     import torch
-    from tqdm.auto import tqdm
+    from tqdm import tqdm
 
     from lgmpose.conventions import count_by_conventions
     from lgmpose.zoo import create_model
