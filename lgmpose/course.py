@@ -55,7 +55,7 @@ nav.course > :last-child { text-align: right; }
 body.jp-Notebook main { max-width: 1050px; margin: 0 auto; }
 .jp-RenderedMarkdown > :not(table) { max-width: 52em; }
 /* In a narrow window code and output can be scrolled; nbconvert's own style cuts the one and breaks the other. */
-.jp-InputArea-editor.jp-InputArea-editor { overflow-x: auto; }
+.jp-InputArea-editor .highlight pre { overflow-x: auto; }
 .jp-RenderedText.jp-OutputArea-output pre { white-space: pre; }
 @media (max-width: 800px) { .jp-InputPrompt.jp-InputPrompt, .jp-OutputPrompt.jp-OutputPrompt { display: none; } }
 /* Indices sit right only with a font made for formulas, and Chromium on Linux does not look for one by itself. */

@@ -118,6 +118,8 @@ def test_every_link_leads_to_a_file(course):
             assert (page.parent / link.split("#")[0]).resolve().is_file(), (page, link)
     links = References(output / "00_first.html").links
     assert "01_second.html#start" in links and "../../code.py" in links
+    around = References(output / "01_second.html").links
+    assert around == ["00_first.html", "index.html", "solutions/01_second.html"] * 2
     around = References(output / "solutions" / "01_second.html").links  # the same twice: above and below the lesson
     assert around == ["../01_second.html", "../index.html"] * 2
 
@@ -144,6 +146,7 @@ def test_the_index_shows_the_picture_worth_keeping():
 
     heading = new_markdown_cell("## A picture worth keeping")
     assert colour_of(cell(10), heading, cell(100), cell(200)) == 100
+    assert colour_of(new_markdown_cell("## A picture's way through it"), cell(10), heading, cell(100)) == 100
     assert colour_of(cell(10), cell(100), cell(200)) == 200
     assert thumbnail(new_notebook(cells=[heading])) is None
 
