@@ -17,6 +17,10 @@ TORCH  ?=
 # So that a notebook's `!lgmpose ...` finds the command of this environment.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
+# Threads that wait asleep: where other programs want the cores, too, spinning ones hold up each other's work, and a lesson
+# of seconds takes minutes.
+export OMP_WAIT_POLICY := passive
+
 .PHONY: help course test lab notebooks clean
 .DEFAULT_GOAL := help
 
