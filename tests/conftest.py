@@ -1,8 +1,13 @@
 """Fixtures shared by the tests."""
 
+import signal
 from pathlib import Path
 
 import pytest
+
+# A background job of a shell starts with Ctrl-C ignored, and so would all that it starts: tests send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

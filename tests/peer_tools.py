@@ -1,4 +1,4 @@
-"""What the tests of several peers share: networks whose every weight and statistic matters, and random inputs."""
+"""What tests of several networks share: a network made of a function, networks whose every weight and statistic matters, and random inputs."""
 
 import torch
 from torch import nn
@@ -17,6 +17,35 @@ def randomise(net: nn.Module, gain: float = 1.0) -> nn.Module:
             else:
                 tensor.normal_(std=0.3)
     return net.eval().double()
+
+
+def randomise_by_kind(net: nn.Module) -> nn.Module:
+    """Weights of every convolution that keep a signal alive, and statistics by which a missing or misplaced norm shows; eval mode."""
+    torch.manual_seed(0)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.5, 0.5)
+        elif isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+            if module.bias is not None:
+                nn.init.uniform_(module.bias, -0.5, 0.5)
+    return net.eval()
+
+
+class Call(nn.Module):
+    """A network that is one function, with the modules it uses."""
+
+    def __init__(self, function, **modules):
+        super().__init__()
+        self.function = function
+        for name, module in modules.items():
+            self.add_module(name, module)
+
+    def forward(self, x):
+        return self.function(self, x)
 
 
 def random(*shape: int) -> torch.Tensor:

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 import torch
 import torch.nn.functional as F
+from peer_tools import Call
 from torch import nn
 
 import lgmpose
@@ -22,19 +23,6 @@ pytest.importorskip("torchvision")  # the backbones of some
 IMAGE_HW = (8, 12)
 SMALL, LARGE, MPII = (256, 192), (384, 288), (256, 256)
 GIBI, MEBI = 2**30, 2**20
-
-
-class Call(nn.Module):
-    """A network that is one function, with the modules it uses."""
-
-    def __init__(self, function, **modules):
-        super().__init__()
-        self.function = function
-        for name, module in modules.items():
-            self.add_module(name, module)
-
-    def forward(self, x):
-        return self.function(self, x)
 
 
 def only(module: nn.Module) -> Call:

@@ -2,26 +2,13 @@
 
 import pytest
 import torch
+from peer_tools import randomise_by_kind
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lgmpose.macs import count_macs
 from lgmpose.peers.hrnet import HRNetStem3, _basic, _bottleneck, hrnet_w32, small_hrnet
 from lgmpose.peers.multibranch import Fusion, IterativeHead, Transition, dense_step, separable_step
-
-
-def randomise(net: nn.Module) -> nn.Module:
-    """Weights that keep a signal alive, and statistics by which a missing or misplaced norm shows; eval mode."""
-    torch.manual_seed(0)
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_mean, -0.5, 0.5)
-            nn.init.uniform_(module.running_var, 0.5, 2)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.uniform_(module.bias, -0.5, 0.5)
-        elif isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight)
-    return net.eval()
 
 
 def same_weights(net: nn.Module, theirs: nn.Module) -> nn.Module:
@@ -91,19 +78,19 @@ def test_the_stem_of_tokenpose_is_hrnet_without_its_last_stage(on_meta):
 def test_blocks_equal_torchvisions():
     resnet = pytest.importorskip("torchvision.models.resnet")
     x = torch.randn(2, 64, 10, 14)
-    theirs = randomise(resnet.BasicBlock(64, 64))
+    theirs = randomise_by_kind(resnet.BasicBlock(64, 64))
     torch.testing.assert_close(same_weights(_basic(64), theirs)(x), theirs(x))
     projection = nn.Sequential(nn.Conv2d(64, 128, 1, bias=False), nn.BatchNorm2d(128))
-    theirs = randomise(resnet.Bottleneck(64, 32, downsample=projection))
+    theirs = randomise_by_kind(resnet.Bottleneck(64, 32, downsample=projection))
     torch.testing.assert_close(same_weights(_bottleneck(64, 32), theirs)(x), theirs(x))
-    theirs = randomise(resnet.Bottleneck(128, 32))
+    theirs = randomise_by_kind(resnet.Bottleneck(128, 32))
     x = torch.randn(2, 128, 10, 14)
     torch.testing.assert_close(same_weights(_bottleneck(128, 32), theirs)(x), theirs(x))
 
 
 def test_hrnet_w32_equals_timms():
     timm = pytest.importorskip("timm")
-    theirs = randomise(timm.create_model("hrnet_w32", pretrained=False))
+    theirs = randomise_by_kind(timm.create_model("hrnet_w32", pretrained=False))
     net = hrnet_w32(17, (64, 96))
     same_weights(net.backbone, theirs)
     x = torch.rand(1, 3, 64, 96)
@@ -115,7 +102,7 @@ def test_hrnet_w32_equals_timms():
 
 
 def test_the_stem_is_two_convolutions_each_with_norm_and_relu():
-    stem = randomise(small_hrnet(17, (64, 96)).backbone.stem)
+    stem = randomise_by_kind(small_hrnet(17, (64, 96)).backbone.stem)
     x = y = torch.rand(1, 3, 64, 96)
     for conv, norm, _ in stem:
         y = norm(nn.functional.conv2d(y, conv.weight, stride=2, padding=1)).relu()
@@ -124,7 +111,7 @@ def test_the_stem_is_two_convolutions_each_with_norm_and_relu():
 
 
 def test_a_transition_starts_the_new_branch_from_the_lowest_as_it_came():
-    net = randomise(Transition((6, 8), (6, 10, 12), step=dense_step))
+    net = randomise_by_kind(Transition((6, 8), (6, 10, 12), step=dense_step))
     high, low = torch.randn(2, 6, 8, 12), torch.randn(2, 8, 4, 6)
     first, second, third = net([high, low])
     assert torch.equal(first, high)
@@ -154,7 +141,7 @@ def by_hand(fusion: Fusion, xs: list[torch.Tensor], *, quirk: str) -> list[torch
 @pytest.mark.parametrize("step", [dense_step, separable_step])
 @pytest.mark.parametrize("quirk", ["none", "lite", "dite"])
 def test_fusion_equals_the_sum_written_out(branches, quirk, step):
-    fusion = randomise(Fusion((4, 6, 8), step=step, quirk=quirk))
+    fusion = randomise_by_kind(Fusion((4, 6, 8), step=step, quirk=quirk))
     before = [x.clone() for x in branches]
     outputs = fusion(branches)
     torch.testing.assert_close(outputs, by_hand(fusion, branches, quirk=quirk))
@@ -186,7 +173,7 @@ def test_fusion_refuses_an_unknown_quirk():
 
 
 def test_iterative_head_goes_up_by_aligned_bilinear_upsampling(branches):
-    head = randomise(IterativeHead((4, 6, 8)))
+    head = randomise_by_kind(IterativeHead((4, 6, 8)))
 
     def up(x):  # between n samples lie n − 1 intervals: corners stay corners
         H, W = x.shape[-2:]

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from peer_tools import randomise_by_kind
 from torch import nn
 
 from lgmpose.layers import ConvNormAct
@@ -26,22 +27,6 @@ from lgmpose.peers.litehrnet import (
     lite_hrnet_30,
 )
 from lgmpose.peers.multibranch import Fusion, HalfBlock
-
-
-def randomise(net: nn.Module) -> nn.Module:
-    """Weights that keep a signal alive, and statistics by which a missing or misplaced norm shows; eval mode."""
-    torch.manual_seed(0)
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_mean, -0.5, 0.5)
-            nn.init.uniform_(module.running_var, 0.5, 2)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.uniform_(module.bias, -0.5, 0.5)
-        elif isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight)
-            if module.bias is not None:
-                nn.init.uniform_(module.bias, -0.5, 0.5)
-    return net.eval()
 
 
 @pytest.fixture
@@ -118,14 +103,14 @@ def test_the_projects_counter_counts_what_is_executed(make):
 
 def test_spatial_weighting_is_squeeze_and_excitation():
     ops = pytest.importorskip("torchvision.ops")
-    net, theirs = randomise(SpatialWeighting(20)), ops.SqueezeExcitation(20, 5)
+    net, theirs = randomise_by_kind(SpatialWeighting(20)), ops.SqueezeExcitation(20, 5)
     theirs.load_state_dict(dict(zip(theirs.state_dict(), net.state_dict().values(), strict=True)))
     x = torch.randn(2, 20, 8, 12)
     torch.testing.assert_close(net(x), theirs(x))
 
 
 def test_cross_resolution_weighting_written_out(branches):
-    net = randomise(CrossResolutionWeighting((4, 8, 16)))
+    net = randomise_by_kind(CrossResolutionWeighting((4, 8, 16)))
     shrink, grow = net.weights[0], net.weights[1]
     assert shrink[0].out_channels == 28 // 8
     cells = [x.unflatten(2, (4, -1)).unflatten(4, (6, -1)).mean(dim=(3, 5)) for x in branches]
@@ -148,7 +133,7 @@ def test_half_block_passes_the_first_half_to_the_even_channels(branches):
 
 @pytest.mark.parametrize("make", [LiteStem, DiteStem])
 def test_stems_send_the_first_half_to_the_even_channels(make):
-    net = randomise(make())
+    net = randomise_by_kind(make())
     x = torch.rand(2, 3, 64, 96)
     y = net.conv(x)
     torch.testing.assert_close(net(x)[:, 0::2], net.first(y[:, :16]))
@@ -161,7 +146,7 @@ def test_stems_send_the_first_half_to_the_even_channels(make):
 
 @pytest.mark.parametrize("groups, stride", [(1, 1), (8, 2)])
 def test_dynamic_conv_is_a_sum_of_convolutions_weighted_per_picture(groups, stride):
-    net = randomise(DynamicConv(8, 8, kernel=3, num_kernels=4, stride=stride, groups=groups))
+    net = randomise_by_kind(DynamicConv(8, 8, kernel=3, num_kernels=4, stride=stride, groups=groups))
     x = torch.randn(3, 8, 10, 14)
     weights = net.attention(x)
     assert weights.shape == (3, 4) and (weights > 0).all() and (weights < 1).all()
@@ -171,7 +156,7 @@ def test_dynamic_conv_is_a_sum_of_convolutions_weighted_per_picture(groups, stri
 
 
 def test_global_context_written_out():
-    net = randomise(GlobalContext(8, reduction=4))
+    net = randomise_by_kind(GlobalContext(8, reduction=4))
     x = torch.randn(2, 8, 6, 10)
     mask = net.mask(x).exp() / net.mask(x).exp().sum(dim=(2, 3), keepdim=True)
     gate = net.gate((x * mask).sum(dim=(2, 3), keepdim=True))
@@ -179,7 +164,7 @@ def test_global_context_written_out():
 
 
 def test_dense_context_gathers_by_a_plain_reshape(branches):
-    net = randomise(DenseContext((4, 8, 16)))
+    net = randomise_by_kind(DenseContext((4, 8, 16)))
     gathered = []
     for x, mask in zip(branches[:2], net.masks[:2], strict=True):
         B, C, H, W = x.shape
@@ -214,7 +199,7 @@ def test_split_conv_has_growing_kernels_and_interleaves_its_groups():
 
 @pytest.mark.parametrize("make", [lite_hrnet_18, dite_hrnet_18])
 def test_gradient_reaches_every_parameter_that_the_published_network_uses(make):
-    net = randomise(make(5, (64, 96))).train()
+    net = randomise_by_kind(make(5, (64, 96))).train()
     net(torch.rand(4, 3, 64, 96)).square().sum().backward()
     masks = {f"{name}.masks.{len(m.masks) - 1}" for name, m in net.named_modules() if isinstance(m, DenseContext)}
     for name, p in net.named_parameters():
@@ -229,7 +214,7 @@ def test_gradient_reaches_every_parameter_that_the_published_network_uses(make):
 
 @pytest.mark.parametrize("make", [lite_hrnet_18, dite_hrnet_18])
 def test_pictures_of_a_batch_do_not_see_each_other(make):
-    net = randomise(make(3, (64, 96))).double()  # random weights this deep multiply rounding errors ten-thousandfold
+    net = randomise_by_kind(make(3, (64, 96))).double()  # random weights this deep multiply rounding errors ten-thousandfold
     x = torch.rand(2, 3, 64, 96).double()
     with torch.no_grad():
         y = net(x)

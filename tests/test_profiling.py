@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from peer_tools import Call
 from torch import nn
 
 import lgmpose
@@ -28,19 +29,6 @@ from lgmpose.profiling import Profile, measure_fps, profile
 
 IMAGE_HW = (8, 12)
 COUNTERS = ("fvcore", "FlopCounterMode")
-
-
-class Call(nn.Module):
-    """A network that is one function, with the modules it uses."""
-
-    def __init__(self, function, **modules):
-        super().__init__()
-        self.function = function
-        for name, module in modules.items():
-            self.add_module(name, module)
-
-    def forward(self, x):
-        return self.function(self, x)
 
 
 def tokens(x):
