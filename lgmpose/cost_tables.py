@@ -12,7 +12,7 @@ from functools import lru_cache
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lgmpose.config import VARIANTS
+from lgmpose.config import STAGES, VARIANTS
 from lgmpose.conventions import GIBI, Conventions, count_by_conventions, in_giga, in_unit_of, megabytes
 from lgmpose.errors import UserError
 from lgmpose.paper import NOT_REPRODUCIBLE, TABLES, PaperRow, published
@@ -79,12 +79,13 @@ def matches(printed: str, value: float) -> bool:
 
 
 def catalogue_costs(image_hw: tuple[int, int] = (256, 192), num_keypoints: int = 17) -> list[CostRow]:
-    """Every network of the catalogue, once (LGM-Pose's variants differ by their sizes alone), then the paper's others.
+    """Every network of the catalogue, once (of those that differ by their sizes alone, one), then the paper's others.
 
     Raises:
         UserError: no network takes the size, or the number of keypoints is below 1.
     """
-    names = [_own_name(image_hw), *(name for name in list_models() if name not in VARIANTS)]
+    others = (name for name in list_models() if name not in VARIANTS or VARIANTS[name].stages != STAGES)
+    names = [_own_name(image_hw), *others]
     rows = [_row_of(name, image_hw, num_keypoints, published(name, image_hw=image_hw)) for name in names]
     if all(row.counts is None for row in rows):
         raise UserError(rows[0].remark)

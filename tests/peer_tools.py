@@ -1,7 +1,18 @@
-"""What tests of several networks share: a network made of a function, networks whose every weight and statistic matters, and random inputs."""
+"""What tests of several networks share: networks whose every weight and statistic matters, and random inputs."""
 
+import os
+
+import pytest
 import torch
 from torch import nn
+
+SLOW = "LGMPOSE_SLOW_TESTS"
+
+
+def slow(names, always) -> list:
+    """Parameters of a test, of which only some run without ``LGMPOSE_SLOW_TESTS=1``."""
+    skip = pytest.mark.skipif(not os.environ.get(SLOW), reason=f"takes long; {SLOW}=1 runs it")
+    return [name if name in always else pytest.param(name, marks=skip) for name in names]
 
 
 def randomise(net: nn.Module, gain: float = 1.0) -> nn.Module:
@@ -20,7 +31,7 @@ def randomise(net: nn.Module, gain: float = 1.0) -> nn.Module:
 
 
 def randomise_by_kind(net: nn.Module) -> nn.Module:
-    """Weights of every convolution that keep a signal alive, and statistics by which a missing or misplaced norm shows; eval mode."""
+    """Convolutions that keep a signal alive, and statistics by which a missing or misplaced norm shows; eval mode."""
     torch.manual_seed(0)
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):

@@ -13,6 +13,7 @@ from torch.testing import assert_close
 import lgmpose
 from lgmpose import model as model_module
 from lgmpose.config import FUSIONS, VARIANTS, LGMPoseConfig
+from lgmpose.conventions import count_by_conventions
 from lgmpose.model import LGMPose
 from lgmpose.modules import LARM, MLPBlock
 from lgmpose.paper import ROWS
@@ -103,7 +104,7 @@ def test_named_variants(name):
         heatmaps = net.eval()(torch.empty(2, 3, *net.config.image_hw))
     *_, size = name.split("-")
     assert "x".join(map(str, net.config.image_hw)) == size
-    assert heatmaps.shape == (2, {"coco": 17, "mpii": 16, "lspet": 14}[name.split("-")[2]], *net.config.heatmap_hw)
+    assert heatmaps.shape == (2, {"coco": 17, "mpii": 16, "lspet": 14}[name.split("-")[-2]], *net.config.heatmap_hw)
 
 
 @pytest.mark.parametrize("image_hw", [(65, 96), (64, 95), (48, 64), (0, 64), (-32, 64)])
@@ -407,3 +408,13 @@ def test_resizing_draws_no_random_numbers_from_anybody():
     assert torch.equal(torch.rand(3), expected)
     second = net.resized((96, 64))
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_the_fast_variant_has_as_many_parameters_and_half_the_work():
+    counts = {}
+    for name in ("lgm-pose-coco-256x192", "lgm-pose-fast-coco-256x192"):
+        with torch.device("meta"):
+            counts[name] = count_by_conventions(lgmpose.create_model(name), (256, 192))
+    own, fast = counts.values()
+    assert 0.95 < fast.params / own.params < 1
+    assert fast.true_macs / own.true_macs < 0.52 and fast.activations / own.activations < 0.5

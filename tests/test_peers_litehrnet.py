@@ -214,7 +214,8 @@ def test_gradient_reaches_every_parameter_that_the_published_network_uses(make):
 
 @pytest.mark.parametrize("make", [lite_hrnet_18, dite_hrnet_18])
 def test_pictures_of_a_batch_do_not_see_each_other(make):
-    net = randomise_by_kind(make(3, (64, 96))).double()  # random weights this deep multiply rounding errors ten-thousandfold
+    # In double: random weights this deep multiply rounding errors ten-thousandfold.
+    net = randomise_by_kind(make(3, (64, 96))).double()
     x = torch.rand(2, 3, 64, 96).double()
     with torch.no_grad():
         y = net(x)
