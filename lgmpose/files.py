@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from lgmpose.errors import UserError
 
-__all__ = ["write_atomically"]
+__all__ = ["check_writable", "write_atomically"]
 
 
-def write_atomically(path: str | Path, data: bytes) -> None:
+def write_atomically(path: str | Path, data: bytes | Iterable[bytes]) -> None:
     """Writes a file so that at every moment either the old or the new one is there, whole.
+
+    ``data`` may come in pieces, so that a large file need not be in memory at once.
 
     Raises:
         UserError: disk full, folder missing or not writable; the old file is untouched.
@@ -23,7 +26,7 @@ def write_atomically(path: str | Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             temporary = file.name
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
@@ -33,3 +36,20 @@ def write_atomically(path: str | Path, data: bytes) -> None:
             os.unlink(temporary)
         kept = "; the one written before is still there" if path.exists() else ""
         raise UserError(f"{path}: cannot be written ({error.strerror or error}){kept}") from error
+
+
+def check_writable(path: str | Path) -> None:
+    """Tries, before long work, whether a file could be written; its folder is made if missing.
+
+    Raises:
+        UserError: it could not.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path}: a folder; name a file in it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error

@@ -14,7 +14,7 @@ import numpy as np
 
 __all__ = [
     "box_around_points", "box_to_center_size", "crop_matrix", "fit_aspect", "flip_points", "invert_matrix",
-    "sanitize_box", "transform_points", "warp_image",
+    "mirror_crops", "sanitize_box", "transform_points", "warp_image",
 ]  # fmt: skip
 
 PADDING = 1.25  # context around a person's box, in every pipeline since SimpleBaseline
@@ -49,10 +49,9 @@ def sanitize_box(box_xywh, image_hw: tuple[int, int]) -> np.ndarray | None:
 
 
 def fit_aspect(size_wh, image_hw: tuple[int, int]) -> np.ndarray:
-    """Grows the shorter side of an extent (w, h) until it has the network's aspect ratio; (2,) float64."""
-    w, h = (float(v) for v in size_wh)
-    aspect = image_hw[1] / image_hw[0]
-    return np.array([max(w, h * aspect), max(h, w / aspect)])
+    """Grows the shorter side of extents (…, 2) as (w, h) until they have the network's aspect ratio; float64."""
+    size_wh, aspect = np.asarray(size_wh, float), image_hw[1] / image_hw[0]
+    return np.maximum(size_wh, size_wh[..., ::-1] * (aspect, 1.0) / (1.0, aspect))
 
 
 def crop_matrix(
@@ -106,9 +105,17 @@ def transform_points(matrix: np.ndarray, points_xy: np.ndarray) -> np.ndarray:
     return points_xy @ np.swapaxes(matrix[..., :2], -1, -2) + matrix[..., None, :, 2]
 
 
-def warp_image(image: np.ndarray, matrix: np.ndarray, image_hw: tuple[int, int]) -> np.ndarray:
-    """(H, W, 3) uint8 picture → (h, w, 3) crop, bilinear, black outside the picture."""
-    return cv2.warpAffine(image, matrix, (image_hw[1], image_hw[0]), flags=cv2.INTER_LINEAR)
+def warp_image(
+    image: np.ndarray, matrix: np.ndarray, image_hw: tuple[int, int], out: np.ndarray | None = None
+) -> np.ndarray:
+    """(H, W, 3) uint8 picture → (h, w, 3) crop, bilinear, black outside the picture; into ``out`` if given."""
+    return cv2.warpAffine(image, matrix, (image_hw[1], image_hw[0]), dst=out, flags=cv2.INTER_LINEAR)
+
+
+def mirror_crops(crops: np.ndarray) -> np.ndarray:
+    """(B, H, W, 3) uint8 crops, mirrored left to right."""
+    # One picture of all their rows: several times as fast as a copy of NumPy's reversed axis.
+    return cv2.flip(crops.reshape(-1, *crops.shape[2:]), 1).reshape(crops.shape)
 
 
 def flip_points(keypoints_xy: np.ndarray, visibility: np.ndarray, width: int, permutation) -> tuple:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,11 @@ from lgmpose.files import write_atomically
 from lgmpose.geometry import PADDING, fit_aspect
 from lgmpose.inputs import as_boxes, check_boxes, is_video, list_inputs, read_detections
 from lgmpose.metrics import oks_nms
+from lgmpose.overlap import overlapped
 from lgmpose.plots import draw_poses
 from lgmpose.predict import SCORE_THRESHOLD, Backend, Pose, Predictor
 
 __all__ = ["predict_files"]
-
-OKS_NMS_THRESHOLD = 0.9  # the same person in two detector boxes
-
 
 
 def predict_files(
@@ -40,6 +39,7 @@ def predict_files(
     weights: str | Path | Backend | None = None,
     flip_test: bool = True,
     device: str = "auto",
+    threads: int | None = None,
     score_threshold: float = SCORE_THRESHOLD,
     progress: bool = True,
 ) -> int:
@@ -57,6 +57,7 @@ def predict_files(
         detections: COCO detection list (``bbox``, ``score``, and ``image_id`` or ``file_name``), pictures only. A box
             belongs to the picture whose name without suffix is its ``image_id`` as a number, or whose name is its
             ``file_name``. Boxes with a score below 0.5 are left out, persons found twice are kept once.
+        threads: see ``runtimes.open_backend``.
         score_threshold: joints below it are not drawn; the JSON holds all.
         progress: show a bar where there is much to do.
 
@@ -75,7 +76,7 @@ def predict_files(
     detected = {} if detections is None else read_detections(detections, paths)
     jobs = list(zip(paths, _output_names(paths), strict=True))
     _check_outputs(jobs, out, detections)
-    predictor = Predictor(weights, device=device, flip_test=flip_test)
+    predictor = Predictor(weights, device=device, flip_test=flip_test, threads=threads)
 
     failures = []
     for path, name in tqdm(jobs, desc="predict", unit="file", disable=not progress or len(jobs) < 2):
@@ -178,16 +179,23 @@ def _predict_picture(
 def _without_duplicates(poses: list[Pose], box_scores: np.ndarray, image_hw: tuple[int, int]) -> list[Pose]:
     """Persons scored by their boxes too, and of two poses on the same person the better one: best first."""
     scores = np.array([pose.score for pose in poses]) * box_scores
-    areas = [fit_aspect(pose.box_xywh[2:] * PADDING, image_hw).prod() for pose in poses]
-    kept = oks_nms(
-        np.stack([pose.keypoints_xy for pose in poses]), scores, areas, poses[0].skeleton.oks_sigmas, OKS_NMS_THRESHOLD
-    )
+    areas = fit_aspect(np.stack([pose.box_xywh[2:] for pose in poses]) * PADDING, image_hw).prod(axis=1)
+    kept = oks_nms(np.stack([pose.keypoints_xy for pose in poses]), scores, areas, poses[0].skeleton.oks_sigmas)
     return [replace(poses[i], score=float(scores[i])) for i in kept]
+
+
+def _pictures(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
+    while True:
+        more, bgr = capture.read()
+        if not more:
+            return
+        yield cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
 def _predict_video(
     predictor: Predictor, path: Path, out: Path, name: str, boxes, score_threshold: float, progress: bool
 ) -> None:
+    """Three things go on at once, a frame or two apart: reading, the network, and drawing with writing."""
     capture = cv2.VideoCapture(str(path))
     rate = capture.get(cv2.CAP_PROP_FPS)
     rate = rate if math.isfinite(rate) and 0 < rate <= 1000 else 25.0
@@ -195,27 +203,32 @@ def _predict_video(
     video_file, json_file = _output_files(path, out, name)
     part = out / f".{video_file.name}.part.mp4"
     writer, frames, header = None, [], {}
+
+    def predicted(picture: np.ndarray) -> tuple[np.ndarray, list[Pose]]:
+        checked = None if boxes is None else check_boxes(boxes, picture.shape[:2], str(path))
+        return picture, predictor(picture, checked)
+
     bar = tqdm(total=promised or None, desc=path.name, unit="frame", disable=not progress, leave=False)
     try:
-        while True:
-            more, bgr = capture.read()
-            if not more:
-                break
-            picture = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-            checked = None if boxes is None else check_boxes(boxes, picture.shape[:2], str(path))
-            poses = predictor(picture, checked)
-            drawn = draw_poses(picture, poses, score_threshold=score_threshold, copy=False)
-            drawn = cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
-            # The codec takes even sizes only and would cut a column or row.
-            drawn = cv2.copyMakeBorder(drawn, 0, drawn.shape[0] % 2, 0, drawn.shape[1] % 2, cv2.BORDER_REPLICATE)
-            if writer is None:
-                header = _header(predictor, "video", path, picture.shape[:2]) | {"fps": round(rate, 3)}
-                writer = cv2.VideoWriter(str(part), cv2.VideoWriter_fourcc(*"mp4v"), rate, drawn.shape[1::-1])
-                if not writer.isOpened():
-                    raise UserError(f"{video_file}: this OpenCV cannot write MP4 (its FFmpeg has no encoder 'mp4v')")
-            writer.write(drawn)
-            frames.append({"frame": len(frames), "people": [_as_json(pose) for pose in poses]})
-            bar.update()
+        with (
+            contextlib.closing(overlapped(_pictures(capture))) as pictures,
+            contextlib.closing(overlapped(map(predicted, pictures))) as results,
+        ):
+            for picture, poses in results:
+                drawn = draw_poses(picture, poses, score_threshold=score_threshold, copy=False)
+                drawn = cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
+                # The codec takes even sizes only and would cut a column or row.
+                drawn = cv2.copyMakeBorder(drawn, 0, drawn.shape[0] % 2, 0, drawn.shape[1] % 2, cv2.BORDER_REPLICATE)
+                if writer is None:
+                    header = _header(predictor, "video", path, picture.shape[:2]) | {"fps": round(rate, 3)}
+                    writer = cv2.VideoWriter(str(part), cv2.VideoWriter_fourcc(*"mp4v"), rate, drawn.shape[1::-1])
+                    if not writer.isOpened():
+                        raise UserError(
+                            f"{video_file}: this OpenCV cannot write MP4 (its FFmpeg has no encoder 'mp4v')"
+                        )
+                writer.write(drawn)
+                frames.append({"frame": len(frames), "people": [_as_json(pose) for pose in poses]})
+                bar.update()
         if writer is None:
             raise UserError(f"{path}: not a video that can be read (damaged, cut short, or of an unknown format)")
         writer.release()

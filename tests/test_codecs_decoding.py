@@ -111,6 +111,27 @@ def test_dark_and_udp_decoding_equal_the_loops(name, loop, sigma):
     assert compared > 40
 
 
+def test_dark_decoding_where_its_logarithm_is_cut():
+    """A peak among negative numbers, as of a network that is unsure: there the rescaling changes the step."""
+    codec, y, x = make_codec("dark", IMAGE_HW, 2.0), *np.mgrid[:32, :24]
+    changed = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        cx, cy = rng.uniform(4, 12), rng.uniform(4, 20)
+        heatmap = 0.5 * np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / 4) - rng.uniform(0.115, 0.14)
+        heatmap[-3:, -3:] = 0.3  # a lower hill, but the higher one of the blurred map
+        heatmap = heatmap.astype(np.float32)
+        (point,), _ = codec.decode(heatmap[None, None])
+        peak = np.array(np.unravel_index(heatmap.argmax(), (32, 24))[::-1])
+        with np.errstate(all="ignore"):
+            expected = dark_loop(heatmap, 2.0)
+        if np.abs(expected - peak).max() <= 1 and (point[0] / 4 != peak).any():
+            np.testing.assert_allclose(point[0] / 4, expected, atol=2e-3)
+            near = blur(heatmap, 11)[peak[1] - 2 : peak[1] + 3, peak[0] - 2 : peak[0] + 3]
+            changed += near.min() < 0
+    assert changed > 3
+
+
 @pytest.mark.parametrize("name", CODECS)
 def test_a_batch_is_decoded_and_encoded_as_one_by_one(name):
     codec = make_codec(name, IMAGE_HW)

@@ -43,7 +43,7 @@ def test_proofs_reject(mistake):
     ("home", "name", "wrong"),
     [
         pytest.param(codecs.StandardCodec, "_centres", lambda self, xy: np.trunc(xy), id="centres truncated"),
-        pytest.param(codecs, "_blur", lambda maps, sigma: maps, id="DARK without its blur"),
+        pytest.param(codecs, "_taps", lambda sigma: np.ones(1, np.float32), id="DARK without its blur"),
         pytest.param(codecs, "_newton_step", lambda g, xx, xy, yy: 0 * g, id="no Newton step"),
         pytest.param(codecs.UDPCodec, "_stride_xy", np.array([4.0, 4.0]), id="UDP with the ordinary stride"),
         pytest.param(codecs, "merge_flipped", lambda a, b, skeleton, *, shift: (a + b[..., ::-1]) / 2, id="no swap"),

@@ -1,6 +1,6 @@
 """How good is a pose? PCK and PCKh (distances), OKS (similarity, NMS, rescoring) and COCO's average precision."""
 
-from lgmpose.metrics.average_precision import AP_NAMES, coco_ap, coco_results
+from lgmpose.metrics.average_precision import AP_ENGINES, AP_NAMES, ap_engine, coco_ap, coco_results, results_json
 from lgmpose.metrics.joint_accuracy import (
     PCKResult,
     bootstrap_interval,
@@ -13,13 +13,18 @@ from lgmpose.metrics.joint_accuracy import (
     torso_size,
 )
 from lgmpose.metrics.mpii import mpii_pckh, one_based
-from lgmpose.metrics.similarity import oks, oks_nms, rescore
+from lgmpose.metrics.similarity import JOINT_SCORE_THRESHOLD, oks, oks_nms, rescore
+from lgmpose.metrics.top_down import coco_persons
 
 __all__ = [
+    "AP_ENGINES",
     "AP_NAMES",
+    "JOINT_SCORE_THRESHOLD",
     "PCKResult",
+    "ap_engine",
     "bootstrap_interval",
     "coco_ap",
+    "coco_persons",
     "coco_results",
     "head_size_from_joints",
     "joint_groups",
@@ -32,5 +37,6 @@ __all__ = [
     "pckh",
     "pckh_joints",
     "rescore",
+    "results_json",
     "torso_size",
 ]

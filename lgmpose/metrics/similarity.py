@@ -11,8 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["oks", "oks_nms", "rescore"]
+__all__ = ["JOINT_SCORE_THRESHOLD", "oks", "oks_nms", "rescore"]
 
+JOINT_SCORE_THRESHOLD = 0.2  # joints at or below it do not count in a person's score
+OKS_NMS_THRESHOLD = 0.9  # more alike than this, two poses are of one person (SimpleBaseline, HRNet)
 _TINY = np.spacing(1)  # what pycocotools adds to an area, so that 0 can be divided by
 
 
@@ -68,38 +70,52 @@ def oks_nms(
     scores: np.ndarray,
     areas: np.ndarray,
     sigmas: Sequence[float],
-    threshold: float = 0.9,
+    threshold: float = OKS_NMS_THRESHOLD,
+    picture_ids: np.ndarray | None = None,
 ) -> np.ndarray:
     """Non-maximum suppression by pose: the best-scored person of a picture is kept, those too like it are dropped.
 
     Two predicted poses are compared over all K joints, with the mean of their two areas as the scale; a pose goes
     when its OKS with a kept one is *above* the threshold (SimpleBaseline, HRNet).
 
+    All pictures take each step together: in one pass over all poses left, every picture keeps its best. So there are
+    as many passes as persons kept in the fullest picture, and no loop over pictures or boxes.
+
     Args:
-        keypoints_xy: (n, K, 2) predicted poses of one picture, pixels.
+        keypoints_xy: (n, K, 2) predicted poses, pixels.
         scores: (n,) rescored persons; among equals the first comes first.
         areas: (n,) areas of the padded boxes (as cropped), square pixels.
         sigmas: K per-joint constants.
         threshold: largest OKS that two kept poses may have.
+        picture_ids: (n,) numbers of the pictures the poses are in; None: all are in one.
 
     Returns:
-        Indices of the kept persons, best score first.
+        Indices of the kept persons, by picture, there the best score first.
     """
-    keypoints_xy, areas = np.asarray(keypoints_xy, float), np.asarray(areas, float)
+    keypoints_xy, areas, scores = (np.asarray(values, float) for values in (keypoints_xy, areas, scores))
+    picture_ids = np.zeros(len(scores), int) if picture_ids is None else np.asarray(picture_ids)
     variances = (2 * np.asarray(sigmas, float)) ** 2
-    candidates = np.argsort(-np.asarray(scores, float), kind="stable")
-    kept = []
-    while len(candidates):
-        best, others = candidates[0], candidates[1:]
-        kept.append(best)
-        squared = ((keypoints_xy[others] - keypoints_xy[best]) ** 2).sum(axis=-1)  # (others, K)
-        mean_areas = (areas[others] + areas[best]) / 2
-        similarity = np.exp(-squared / variances / (mean_areas[:, None] + _TINY) / 2).mean(axis=-1)
-        candidates = others[similarity <= threshold]
-    return np.array(kept, dtype=np.int64)
+    order = np.lexsort((-scores, picture_ids))  # stable
+    poses, areas, picture_ids = keypoints_xy.take(order, axis=0), areas[order], picture_ids[order]
+    left, kept = np.arange(len(order)), np.zeros(len(order), bool)
+    while len(left):
+        picture = picture_ids[left]
+        is_best = np.append(True, picture[1:] != picture[:-1])
+        best, others = left[is_best], left[~is_best]
+        kept[best] = True
+        rivals = best[np.cumsum(is_best)[~is_best] - 1]  # the best of each one's own picture
+        offsets = poses.take(others, axis=0)  # (others, K, 2), and all in place, for these are large
+        offsets -= poses.take(rivals, axis=0)
+        offsets *= offsets
+        exponents = offsets[..., 0] + offsets[..., 1]  # (others, K)
+        exponents /= -2 * variances
+        exponents /= ((areas[others] + areas[rivals]) / 2 + _TINY)[:, None]
+        similarity = np.exp(exponents, out=exponents).mean(axis=-1)
+        left = others[similarity <= threshold]
+    return order[kept]
 
 
-def rescore(joint_scores: np.ndarray, box_scores: np.ndarray, threshold: float = 0.2) -> np.ndarray:
+def rescore(joint_scores: np.ndarray, box_scores: np.ndarray, threshold: float = JOINT_SCORE_THRESHOLD) -> np.ndarray:
     """Score of a person: the mean of the joint confidences above the threshold, times the box's score.
 
     Args:
