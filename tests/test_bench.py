@@ -120,6 +120,7 @@ def test_a_worker_goes_on_after_a_network_that_cannot_be_prepared(monkeypatch):
         "subjects": [{"model": None}, {"model": LITE}, {"model": "small-hrnet"}],
     }  # fmt: skip
     job = asdict(Settings(runs=2, warmup=1)) | {"backend": "picky", "threads": 1, "device": "cpu", "groups": [group]}
+    job["scratch"] = ""
     events, threads = [], torch.get_num_threads()
     try:
         run_worker(job, lambda **event: events.append(event))

@@ -9,75 +9,27 @@ import time
 
 import pytest
 import torch
-from peer_tools import random, randomise
-from torch import nn
+from peer_tools import randomise
 
 from lgmpose.bench import bench, load_results
-from lgmpose.bench.backends import BACKENDS, fold_batchnorm
+from lgmpose.bench.backends import BACKENDS
 from lgmpose.cli import main
 from lgmpose.zoo import create_model
 
 LGM = "lgm-pose-coco-256x192"
 
-# Folding
+# Backends
 
 
-@pytest.mark.parametrize(
-    "name, left",
-    [
-        (LGM, 0), ("mobilenetv2", 0), ("shufflenetv2", 0), ("mobilevit-xxs", 0), ("small-hrnet", 0),
-        ("lite-hrnet-18", 0), ("dite-hrnet-18", 112),
-    ],
-)  # fmt: skip
-def test_folding_leaves_the_function_as_it_was(name, left):
-    """With random statistics, in double: an unfolded, doubly or wrongly folded norm is off by far more than rounding.
-
-    What is left in Dite-HRNet are norms after dynamic convolutions and after gates.
-    """
-    torch.manual_seed(1)
-    net = randomise(create_model(name, image_hw=(64, 96), num_keypoints=5))
-    x = random(2, 3, 64, 96)
-    with torch.inference_mode():
-        expected = net(x)
-        folded = fold_batchnorm(copy.deepcopy(net), x)
-        assert sum(isinstance(m, nn.BatchNorm2d) for m in net.modules()) > left
-        assert sum(isinstance(m, nn.BatchNorm2d) for m in folded.modules()) == left
-        torch.testing.assert_close(folded(x), expected, rtol=1e-9, atol=1e-9 * expected.abs().max().item())
-
-
-class Awkward(nn.Module):
-    """Norms that must stay, and one that is folded although its convolution runs twice."""
-
-    def __init__(self):
-        super().__init__()
-        self.twice, self.its_norm = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4)
-        self.shared, self.first, self.second = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.BatchNorm2d(4)
-        self.after_sum, self.grouped = nn.BatchNorm2d(4), nn.ConvTranspose2d(4, 4, 2, stride=2, groups=2)
-        self.after_grouped = nn.BatchNorm2d(4)
-
-    def forward(self, x):
-        y = self.its_norm(self.twice(x)) + self.its_norm(self.twice(x.flip(-1)))
-        y = self.after_sum(self.first(self.shared(y)) + self.second(self.shared(-y)))
-        return self.after_grouped(self.grouped(y))
-
-
-def test_folding_leaves_alone_what_it_cannot_fold():
-    torch.manual_seed(2)
-    net, x = randomise(Awkward()), random(1, 3, 6, 5)
-    folded = fold_batchnorm(copy.deepcopy(net), x)
-    torch.testing.assert_close(folded(x), net(x))
-    kept = {name for name, module in folded.named_modules() if isinstance(module, nn.BatchNorm2d)}
-    assert kept == {"first", "second", "after_sum", "after_grouped"}
-
-
+@pytest.mark.parametrize("backend", ["eager-folded", "eager-fast"])
 @pytest.mark.parametrize("name", [LGM, "dite-hrnet-18"])
-def test_the_folded_backend_computes_what_the_network_does(name):
+def test_the_folded_backends_compute_what_the_network_does(name, backend):
     torch.manual_seed(3)
     net = randomise(create_model(name, image_hw=(64, 96), num_keypoints=5)).float()
     x = torch.rand(2, 3, 64, 96)
     with torch.inference_mode():
         expected = net(x)
-        function = BACKENDS["eager-folded"].prepare(copy.deepcopy(net), x)
+        function = BACKENDS[backend].prepare(copy.deepcopy(net), x)
         torch.testing.assert_close(function(x), expected, rtol=0, atol=1e-4 * expected.abs().max().item())
 
 
@@ -122,12 +74,13 @@ for group in job["groups"]:
             if model == PREPARE_KILLS and job["threads"] == 1:
                 die("exit")
             emit(event="ready", group=group["index"], subject=j, seconds=0.1)
-    emit(event="rounds", group=group["index"], share=0.5, times_ms=[[model and 10.0 for model in models]] * 3)
+    rounds = {"times_ms": [[model and 10.0 for model in models]] * 3, "probes_ms": [[20.0, 5.0]] * 3}
+    emit(event="rounds", group=group["index"], share=0.5, **rounds)
     if RUN_KILLS and RUN_KILLS in models and job["threads"] == 1:
         die("kill")
     if HANG:
         time.sleep(60)
-    emit(event="rounds", group=group["index"], share=1, times_ms=[[model and 10.0 for model in models]] * 3)
+    emit(event="rounds", group=group["index"], share=1, **rounds)
     emit(event="done", group=group["index"])
 emit(event="end", load=0.0)
 """

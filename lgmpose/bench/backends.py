@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lgmpose.errors import UserError
@@ -18,7 +19,7 @@ from lgmpose.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["BACKENDS", "Backend", "find_backend", "fold_batchnorm"]
+__all__ = ["BACKENDS", "Backend", "find_backend"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,10 @@ class Backend:
         prepare: (network, example) → a function from pictures like the example, (B, 3, H, W) on the device, to heatmaps
             (B, K, h, w), a tensor or an array. It runs in the worker, within ``inference_mode``; network and example
             are its own, the network in eval mode. A runtime with threads of its own sets them to
-            ``torch.get_num_threads()``.
+            ``torch.get_num_threads()``. Where ``export`` is given, it gets the exported file instead of the network.
+        export: (network, example, path) → nothing; writes the file that the runtime reads. A file serves all
+            backends with the same ``export``, and all numbers of threads.
+        precision: what it computes in: a key of ``limits.BYTES``.
         requires: modules it imports.
         extra: the package's extra that installs them.
         check: what else can be missing: None where nothing is, or one sentence.
@@ -39,7 +43,9 @@ class Backend:
 
     name: str
     what: str
-    prepare: Callable[[nn.Module, Tensor], Callable]
+    prepare: Callable[[nn.Module | Path, Tensor], Callable]
+    export: Callable[[nn.Module, Tensor, Path], None] | None = None
+    precision: str = "fp32"
     requires: tuple[str, ...] = ()
     extra: str = ""
     check: Callable[[], str | None] | None = None
@@ -78,9 +84,20 @@ def _eager(net: nn.Module, example: Tensor) -> Callable:
 
 
 def _eager_folded(net: nn.Module, example: Tensor) -> Callable:
+    from lgmpose.fast import fold_batchnorm
+
+    return _channels_last(fold_batchnorm(net, example))
+
+
+def _eager_fast(net: nn.Module, example: Tensor) -> Callable:
+    from lgmpose.fast import fast_form
+
+    return _channels_last(fast_form(net, example))
+
+
+def _channels_last(net: nn.Module) -> Callable:
     import torch
 
-    net = fold_batchnorm(net, example)
     for parameter in net.parameters():
         if parameter.ndim == 4:  # convolutions; Dite-HRNet's dynamic kernels have five axes, which .to() refuses
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
@@ -104,62 +121,86 @@ def _no_compiler() -> str | None:
     return "torch.compile writes C++ and found no compiler for it; install g++ or clang++, or name one in CXX"
 
 
+def _fp32_file(net: nn.Module, example: Tensor, path: Path) -> None:
+    import onnx
+
+    from lgmpose.export.graph import export_graph
+
+    onnx.save(export_graph(net.cpu(), tuple(example.shape[2:])), path)
+
+
+def _int8_file(net: nn.Module, example: Tensor, path: Path) -> None:
+    """Every convolution in 8 bits, calibrated on noise: for the time it takes; its weights are random, too."""
+    import math
+
+    import onnx
+    import torch
+
+    from lgmpose.export.graph import export_graph
+    from lgmpose.export.int8 import quantise
+
+    inputs = torch.rand(2, *example.shape[1:], generator=torch.Generator().manual_seed(0)).numpy()
+    graph = export_graph(net.cpu(), tuple(example.shape[2:]))
+    onnx.save(quantise(graph, inputs, tolerance=math.inf, progress=False).model, path)
+
+
+def _onnxruntime(path: Path, example: Tensor) -> Callable:
+    import onnxruntime
+    import torch
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(None, {"images": images.numpy()})[0]
+
+
+def _openvino(path: Path, example: Tensor, precision: str = "f32") -> Callable:
+    import openvino
+    import torch
+
+    core = openvino.Core()
+    model = core.read_model(path)
+    model.reshape(list(example.shape))
+    options = {
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": precision,
+    }  # fmt: skip
+    request = core.compile_model(model, "CPU", options).create_infer_request()
+    return lambda images: request.infer([images.numpy()], share_inputs=True)[0]
+
+
+def _openvino_bf16(path: Path, example: Tensor) -> Callable:
+    return _openvino(path, example, "bf16")
+
+
+def _no_bf16() -> str | None:
+    import openvino
+
+    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        return None
+    return "this processor has no instructions for bfloat16"
+
+
+RUNTIMES = ("onnx", "onnxscript", "onnxruntime")
 BACKENDS = {
     backend.name: backend
     for backend in (
         Backend("eager", "PyTorch as it is", _eager),
         Backend("eager-folded", "PyTorch, channels_last, BatchNorm folded into the convolutions", _eager_folded),
+        Backend("eager-fast", "PyTorch, channels_last, the network's fast form (`lgmpose.fast`)", _eager_fast),
         Backend("compile", "torch.compile with its defaults (Inductor)", _compile, check=_no_compiler),
+        # fmt: off
+        Backend("onnxruntime", "ONNX Runtime on the exported fast form", _onnxruntime, _fp32_file,
+                requires=RUNTIMES, extra="onnx"),
+        Backend("onnxruntime-int8", "ONNX Runtime, convolutions in 8 bits", _onnxruntime, _int8_file, "int8",
+                requires=RUNTIMES, extra="onnx"),
+        Backend("openvino", "OpenVINO on the exported fast form, fp32", _openvino, _fp32_file,
+                requires=("onnx", "onnxscript", "openvino"), extra="openvino"),
+        Backend("openvino-bf16", "OpenVINO on the same file, computing in bfloat16", _openvino_bf16, _fp32_file, "bf16",
+                requires=("onnx", "onnxscript", "openvino"), extra="openvino", check=_no_bf16),
+        Backend("openvino-int8", "OpenVINO on ONNX Runtime's 8-bit file", _openvino, _int8_file, "int8",
+                requires=(*RUNTIMES, "openvino"), extra="openvino"),
+        # fmt: on
     )
 }
-
-
-def fold_batchnorm(net: nn.Module, example: Tensor) -> nn.Module:
-    """Multiplies every BatchNorm into the convolution or deconvolution before it; the network is changed and returned.
-
-    Which convolution comes before a BatchNorm is seen by running the example: the norm's input is the very tensor that
-    the convolution gave. A norm after anything else (a sum, a concatenation, a dynamic convolution) stays.
-
-    Args:
-        net: in eval mode.
-        example: (B, 3, H, W); one picture of it is run.
-    """
-    import torch
-    from torch import nn
-    from torch.nn.utils.fusion import fuse_conv_bn_weights
-
-    convolutions = (nn.Conv2d, nn.ConvTranspose2d)
-    calls = {module: 0 for module in net.modules()}
-    before: dict[nn.Module, list] = {module: [] for module in net.modules() if isinstance(module, nn.BatchNorm2d)}
-
-    def seen(module, inputs, output):
-        calls[module] += 1
-        if isinstance(module, convolutions):
-            output.made_by = module
-        elif module in before:
-            before[module].append(getattr(inputs[0], "made_by", None))
-
-    handles = [m.register_forward_hook(seen) for m in net.modules() if isinstance(m, convolutions) or m in before]
-    with torch.inference_mode():
-        net(example[:1])
-    for handle in handles:
-        handle.remove()
-
-    folded = set()
-    for norm, sources in before.items():
-        conv = sources[0] if sources else None
-        # Always this convolution, all that it ever gave, and no groups in a deconvolution, whose weights lie otherwise.
-        if conv is None or set(sources) != {conv} or calls[conv] != len(sources):
-            continue
-        transposed = isinstance(conv, nn.ConvTranspose2d)
-        if transposed and conv.groups > 1:
-            continue
-        conv.weight, conv.bias = fuse_conv_bn_weights(
-            conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias, transposed
-        )
-        folded.add(norm)
-    for parent in net.modules():
-        for name, child in list(parent.named_children()):
-            if child in folded:
-                setattr(parent, name, nn.Identity())
-    return net

@@ -7,17 +7,16 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lgmpose.config import VARIANTS
+from lgmpose.config import STAGES, VARIANTS
 from lgmpose.errors import UserError
 from lgmpose.paper import TABLES
-from lgmpose.peers import PeerConfig
 
 __all__ = ["SCOPES", "TABLE_NUMBERS", "Group", "Settings", "Subject", "model_plan", "quick_models", "table_plan"]
 
 SCOPES = {
     "network": "the network alone",
     "decode": "network and decoding of its heatmaps",
-    "pipeline": "a 640 × 480 picture and the person's box in, keypoints in the picture out; no flip test",
+    "pipeline": "a 640 × 480 picture in memory and a batch of persons' boxes in, keypoints in it out; no flip test",
 }
 TABLE_NUMBERS = (1, 3)  # the paper's tables with measured speeds of several systems
 TABLE_KEYPOINTS = {1: 17, 3: 16}  # COCO, MPII
@@ -146,6 +145,7 @@ def model_plan(
     Raises:
         UserError: an unknown name, a network named twice, or a size below 1.
     """
+    from lgmpose.peers import PeerConfig  # here, because it brings PyTorch
     from lgmpose.zoo import list_models
 
     known = list_models()
@@ -176,8 +176,10 @@ def model_plan(
 
 
 def _label(model: str) -> str:
-    """LGM-Pose's variants differ in size and joints alone, which the group says."""
-    return "LGM-Pose" if model in VARIANTS else model
+    """The paper's LGM-Pose by one name: its variants differ in size and joints alone, which the group says."""
+    if model not in VARIANTS:
+        return model
+    return "LGM-Pose" if VARIANTS[model].stages == STAGES else "LGM-Pose fast"
 
 
 def counted(groups: Sequence[Group], *, progress: bool = False) -> list[Group]:

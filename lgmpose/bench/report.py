@@ -10,11 +10,12 @@ from pathlib import Path
 
 from lgmpose.bench.plan import SCOPES
 from lgmpose.bench.result import BenchResult, Row
+from lgmpose.config import STAGES, VARIANTS
 from lgmpose.errors import UserError
 from lgmpose.files import write_atomically
 from lgmpose.paper import TABLES, PaperRow, published
 
-__all__ = ["markdown", "plot", "save_report"]
+__all__ = ["markdown", "markdown_table", "plot", "save_report"]
 
 NOTES = """\
 * **ms**: median over the rounds of one run; IQR: interquartile range; p95: 95 % of the runs took no longer; n: runs.
@@ -22,6 +23,9 @@ NOTES = """\
 * **× LGM-Pose** (or another reference): how many times the reference's time a network takes: the median over the rounds
   of the ratio within one round, and its quartiles. The paper's: the ratio of its frames per second on one Xeon Silver
   4214 (for a run on a GPU here: on one Tesla M10).
+* **floor**: what the machine needs at least, measured in the same rounds: the time of a matrix product with as many
+  multiply–accumulates in the backend's precision, or of copying weights, pictures and heatmaps, whichever is longer;
+  **of floor**: that time over the measured one (median of the rounds).
 * MACs are true multiply–accumulates, activations the numbers written to memory (`lgmpose profile`). In brackets: as
   the paper prints it, for systems that cannot be built. AP (COCO val2017) and PCKh (MPII val) are **reported by the
   papers**, not measured: the networks timed here have random weights.
@@ -102,6 +106,12 @@ def _header_lines(result: BenchResult) -> list[str]:
         f"* glibc's allocator: {allocator}"
         + (f"; load (one minute's) from {min(loads):.1f} to {max(loads):.1f}" if loads else ""),
     ]
+    limits = [
+        f"`{p['backend']}`, {p['threads']}: {p['gemm_gops']:.0f} GOP/s, {p['copy_gbs']:.0f} GB/s"
+        for p in processes if "gemm_gops" in p
+    ]  # fmt: skip
+    if limits:
+        lines.append("* The machine's limit (matrix product, copy), by process and threads: " + "; ".join(limits))
     if noisy:
         lines.append(f"* **Noisy: {noisy} of {len(timed)} figures**, marked ~; do not quote them")
     if not result.finished:
@@ -119,7 +129,7 @@ def _overview(rows: Sequence[Row], settings: Sequence[tuple[str, int]]) -> list[
         row = next(iter(own.values()))
         cells = [_mark(own[s], _number(own[s].ratio, 2)) if s in own else "–" for s in settings]
         table.append([label, _number(_paper_ratio(row), 2), *cells])
-    return [f"Times {reference}'s time, by backend and threads:", "", *_table(head, table)]
+    return [f"Times {reference}'s time, by backend and threads:", "", *markdown_table(head, table)]
 
 
 def _details(rows: Sequence[Row]) -> list[str]:
@@ -127,7 +137,7 @@ def _details(rows: Sequence[Row]) -> list[str]:
     speed = "FPS" if rows[0].batch_size == 1 else "pictures/s"
     head = [
         "system", "params M", "MACs G", "activations M", "reported", "ms", "IQR", "p95", "n", speed, f"× {reference}",
-        "paper FPS", "paper ×",
+        "floor ms", "of floor", "paper FPS", "paper ×",
     ]  # fmt: skip
     table = []
     for row in rows:
@@ -147,10 +157,12 @@ def _details(rows: Sequence[Row]) -> list[str]:
             str(row.n or "–"),
             _number(row.fps, 1),
             ratio,
+            _number(row.floor_ms, 1),
+            "–" if row.of_floor is None else _mark(row, f"{row.of_floor:.0%}"),
             _number(_paper_fps(row), 1),
             _number(_paper_ratio(row), 2),
         ])  # fmt: skip
-    return _table(head, table)
+    return markdown_table(head, table)
 
 
 def _reasons(rows: Sequence[Row], settings: Sequence[tuple[str, int]]) -> list[str]:
@@ -166,7 +178,7 @@ def _reasons(rows: Sequence[Row], settings: Sequence[tuple[str, int]]) -> list[s
     return lines
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """A Markdown table that can be read as it stands: columns padded, numbers to the right, empty columns left out."""
     columns = [column for column in zip(head, *rows, strict=True) if any(cell != "–" for cell in column[1:])]
     head, *rows = zip(*columns, strict=True)
@@ -236,7 +248,7 @@ def _paper_row(row: Row) -> PaperRow | None:
 
 def _own_row(row: Row) -> PaperRow | None:
     """LGM-Pose's row at this size: its variants are one network, whichever was named."""
-    if not row.model.startswith("lgm-pose"):
+    if row.model not in VARIANTS or VARIANTS[row.model].stages != STAGES:
         return None
     return next((r for t in (1, 3) for r in TABLES[t] if r.name == "LGM-Pose" and r.image_hw == row.image_hw), None)
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from lgmpose.bench.plan import Group
+from lgmpose.bench.backends import BACKENDS
+from lgmpose.bench.limits import floor_ms
+from lgmpose.bench.plan import Group, Subject
 from lgmpose.errors import UserError
 from lgmpose.files import write_atomically
 
@@ -36,6 +38,8 @@ class Row:
         ratio: median over the rounds of this network's time / the reference's in the same round: 4 is four times as
             slow.
         ratio_iqr: the quartiles of that.
+        floor_ms: the least time that the machine needs for it (``bench.limits``); median over the rounds.
+        of_floor: how much of the measured time that is: median over the rounds of floor / time, 1 being perfect.
         noise: why the figures are not to be quoted.
         prepare_s: seconds to build, prepare (compile, export …) and warm up.
     """
@@ -61,6 +65,8 @@ class Row:
     fps: float | None = None
     ratio: float | None = None
     ratio_iqr: tuple[float, float] | None = None
+    floor_ms: float | None = None
+    of_floor: float | None = None
     noise: tuple[str, ...] = ()
     prepare_s: float | None = None
     quantiles_ms: tuple[float, ...] = ()
@@ -148,13 +154,16 @@ def make_rows(
     threads: int,
     device: str = "cpu",
     noise: Sequence[str] = (),
+    probes_ms: Sequence[Sequence[float]] = (),
 ) -> list[Row]:
     """The rows of one group: statistics of its networks' times.
 
     Args:
         measured: per network ``times_ms`` (a time or None per round), ``reason`` and ``prepare_s``.
         noise: what disturbed the whole process.
+        probes_ms: per round, the machine's limit, of ``limits.Probes``; none where it was not measured.
     """
+    precision = BACKENDS[backend].precision if backend in BACKENDS else "fp32"
     reference = next(
         (m["times_ms"] for s, m in zip(group.subjects, measured, strict=True) if s.label == group.reference), []
     )
@@ -167,6 +176,7 @@ def make_rows(
                 is_reference=subject.label == group.reference, device=device, params=subject.params, macs=subject.macs,
                 activations=subject.activations, reason=one["reason"], prepare_s=one["prepare_s"],
                 times_ms=tuple(one["times_ms"]), **_statistics(one["times_ms"], reference, batch_size, noise),
+                **_floor(group, subject, one["times_ms"], probes_ms, batch_size, precision),
             )  # fmt: skip
         )
     return rows
@@ -192,6 +202,20 @@ def _statistics(times_ms: Sequence, reference_ms: Sequence, batch_size: int, noi
         "ratio_iqr": None if ratio is None else (round(ratio[1], 4), round(ratio[2], 4)),
         "noise": tuple(noise),
     }
+
+
+def _floor(
+    group: Group, subject: Subject, times_ms: Sequence, probes_ms: Sequence, batch_size: int, precision: str
+) -> dict[str, Any]:
+    rounds = [(t, probe) for t, probe in zip(times_ms, probes_ms, strict=False) if t is not None]
+    if not rounds or subject.macs is None:
+        return {}
+    H, W = group.image_hw
+    per_picture = 3 * H * W + group.num_keypoints * H * W // 16  # the picture, and heatmaps a quarter its size
+    amounts = {"macs": batch_size * subject.macs, "moved": subject.params + batch_size * per_picture}
+    floors = [floor_ms(probe, **amounts, precision=precision) for _, probe in rounds]
+    shares = [floor / t for floor, (t, _) in zip(floors, rounds, strict=True)]
+    return {"floor_ms": round(float(np.median(floors)), 3), "of_floor": round(float(np.median(shares)), 4)}
 
 
 def paired_ratio(times_ms: Sequence, reference_ms: Sequence) -> tuple[float, float, float] | None:

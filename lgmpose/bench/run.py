@@ -20,12 +20,13 @@ from tqdm import tqdm
 
 import lgmpose
 from lgmpose.bench.backends import find_backend
+from lgmpose.bench.limits import machine_rates
 from lgmpose.bench.plan import Group, Settings, counted, model_plan, quick_models, table_plan
 from lgmpose.bench.result import BenchResult, make_rows
 from lgmpose.errors import UserError
 from lgmpose.runtime import choose_device, cpu_name, num_cores
 
-__all__ = ["bench", "check_output"]
+__all__ = ["bench", "check_output", "machine_header"]
 
 WORKER = [sys.executable, "-m", "lgmpose.bench.worker"]
 # The one-minute load holds this program's own threads, too: half a core above the cores is somebody else.
@@ -84,21 +85,24 @@ def bench(
         _check_codec(config.codec)
     groups = counted(groups, progress=progress)
 
-    header = _header(config)
+    header = machine_header() | {"settings": asdict(config), "processes": []}
     header["backends"] = {backend.name: backend.what for backend in chosen}
     result = BenchResult(header)
     jobs = [(group, batch) for group in groups for batch in config.batch_sizes]
     processes = [(count, name) for count in config.threads for name in config.backends]
     networks = sum(subject.model is not None for group, _ in jobs for subject in group.subjects)
-    with _Bar(len(processes) * networks, progress) as bar:
+    with (
+        _Bar(len(processes) * networks, progress) as bar,
+        tempfile.TemporaryDirectory(prefix="lgmpose-bench-") as scratch,  # what runtimes read, exported once
+    ):
         for count, name in processes:
             bar.describe(f"{name}, {count} thread{'s'[: count > 1]}")
-            process = _Process(jobs, config, name, count, bar)
+            process = _Process(jobs, config, name, count, bar, scratch)
             try:
                 process.measure()
             except KeyboardInterrupt:
                 result.finished = False
-            result.rows += process.rows()
+            result.rows += process.rows()  # adds the machine's rates to the environment, too
             header["processes"].append(process.environment)
             if json_file is not None:
                 result.save(json_file)
@@ -139,7 +143,8 @@ def _check_codec(name: str) -> None:
         raise UserError(str(error)) from error
 
 
-def _header(config: Settings) -> dict[str, Any]:
+def machine_header() -> dict[str, Any]:
+    """When, on what and with which source something was measured."""
     return {
         "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "lgmpose": lgmpose.__version__,
@@ -148,9 +153,6 @@ def _header(config: Settings) -> dict[str, Any]:
         "cores": num_cores(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "settings": asdict(config),
-        "backends": {},
-        "processes": [],
     }
 
 
@@ -174,12 +176,16 @@ def _commit() -> str | None:
 class _Process:
     """One (threads, backend): what is to be measured there, and what has been so far."""
 
-    def __init__(self, jobs: Sequence[tuple[Group, int]], config: Settings, backend: str, threads: int, bar: _Bar):
-        self.jobs, self.config, self.backend, self.threads, self.bar = jobs, config, backend, threads, bar
+    def __init__(
+        self, jobs: Sequence[tuple[Group, int]], config: Settings, backend: str, threads: int, bar: _Bar, scratch: str
+    ):
+        self.jobs, self.config, self.backend, self.threads = jobs, config, backend, threads
+        self.bar, self.scratch = bar, scratch
         self.environment: dict[str, Any] = {"backend": backend, "threads": threads}
         self.measured = [
             [{"times_ms": [], "reason": s.reason, "prepare_s": None} for s in group.subjects] for group, _ in jobs
         ]
+        self.probes_ms: list[list] = [[] for _ in jobs]  # per job, per round: see limits.Probes
         self.done: set[int] = set()  # jobs
         self.failed: set[tuple[int, int]] = set()  # (job, network)
         self.current: tuple[int, int | None] = (0, None)  # what the worker is at: job, and network being prepared
@@ -207,7 +213,8 @@ class _Process:
             for i, (group, batch) in enumerate(self.jobs)
             if i not in self.done
         ]
-        return {**asdict(self.config), "backend": self.backend, "threads": self.threads, "groups": groups}
+        job = {"backend": self.backend, "threads": self.threads, "groups": groups, "scratch": self.scratch}
+        return {**asdict(self.config), **job}
 
     def _on_event(self, event: dict[str, Any]) -> None:
         kind, i, j = event["event"], event.get("group", 0), event.get("subject")
@@ -230,6 +237,7 @@ class _Process:
             self.current = i, None
             running = sum(subject.model is not None for subject in self.jobs[i][0].subjects)
             self.bar.show(0.8 * running * event["share"])
+            self.probes_ms[i] += event["probes_ms"]
             for times in event["times_ms"]:
                 for one, time_ms in zip(self.measured[i], times, strict=True):
                     one["times_ms"].append(time_ms)
@@ -255,13 +263,16 @@ class _Process:
     def rows(self) -> list:
         """What there is; networks that were not reached say so."""
         rows, noise = [], self._noise()
-        for (group, batch), measured in zip(self.jobs, self.measured, strict=True):
+        every = [probe for probes in self.probes_ms for probe in probes]
+        if every:
+            self.environment.update(machine_rates(every))
+        for (group, batch), measured, probes in zip(self.jobs, self.measured, self.probes_ms, strict=True):
             for one, subject in zip(measured, group.subjects, strict=True):
                 if subject.model is not None and not one["times_ms"] and not one["reason"]:
                     one["reason"] = "not measured: stopped before"
             rows += make_rows(
                 group, measured, batch_size=batch, backend=self.backend, threads=self.threads, noise=noise,
-                device=self.environment.get("device", "cpu"),
+                device=self.environment.get("device", "cpu"), probes_ms=probes,
             )  # fmt: skip
         return rows
 

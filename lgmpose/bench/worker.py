@@ -8,12 +8,14 @@ out by stdout, one JSON object per line.
 from __future__ import annotations
 
 import gc
+import hashlib
 import json
 import os
 import random
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 __all__ = ["main", "measure_rounds", "run", "warm_up"]
 
@@ -87,6 +89,7 @@ def run(job: dict, emit: Callable[..., None]) -> None:
     import torch
 
     from lgmpose.bench.backends import BACKENDS
+    from lgmpose.bench.limits import Probes
     from lgmpose.runtime import choose_device, tune_allocator
 
     kept = tune_allocator() if job["keep_memory"] else False
@@ -99,6 +102,7 @@ def run(job: dict, emit: Callable[..., None]) -> None:
         if device.type != "cpu":  # an accelerator's calls return before the work is done
             torch.accelerator.synchronize(device)
 
+    probes = Probes(backend.precision, device) if job["scope"] == "network" else None
     for group in job["groups"]:
         calls = []
         with torch.inference_mode():
@@ -117,26 +121,32 @@ def run(job: dict, emit: Callable[..., None]) -> None:
                     emit(event="failed", group=group["index"], subject=index, reason=one_line(error))
                     call = None
                 calls.append(call)
-            _measure(calls, group["index"], job, synchronize, emit)
+            _measure(calls, group["index"], job, synchronize, emit, probes)
         del calls, call  # the networks of one group at a time
         gc.collect()
         emit(event="done", group=group["index"])
     emit(event="end", load=load())
 
 
-def _measure(calls: list, group: int, job: dict, synchronize: Callable, emit: Callable[..., None]) -> None:
-    """The rounds of one group, reported now and then."""
+def _measure(
+    calls: list, group: int, job: dict, synchronize: Callable, emit: Callable[..., None], probes=None
+) -> None:
+    """The rounds of one group, each followed by a look at the machine's limit, reported now and then."""
     waiting: list[list[float | None]] = []
+    limits: list[list[float]] = []
     last = time.perf_counter()
 
     def report(share: float) -> None:
         nonlocal last
-        emit(event="rounds", group=group, times_ms=list(waiting), share=share)
+        emit(event="rounds", group=group, times_ms=list(waiting), probes_ms=list(limits), share=share)
         waiting.clear()
+        limits.clear()
         last = time.perf_counter()
 
     def on_round(times: list[float | None], share: float) -> None:
         waiting.append([None if t is None else round(t, 3) for t in times])
+        if probes is not None:
+            limits.append(probes.measure(synchronize))
         if time.perf_counter() - last > REPORT_SECONDS:
             report(share)
 
@@ -165,7 +175,7 @@ def _prepare(model: str, group: dict, backend, job: dict, device) -> Callable[[]
         net = create_model(model, image_hw=image_hw, num_keypoints=group["num_keypoints"])
         net = net.eval().requires_grad_(False).to(device)
     images = torch.rand(batch, 3, *image_hw, generator=torch.Generator().manual_seed(0)).to(device)
-    function = backend.prepare(net, images)
+    function = backend.prepare(_exported(net, images, backend, Path(job["scratch"])), images)
     if job["scope"] == "network":
         return lambda: function(images)
 
@@ -177,6 +187,17 @@ def _prepare(model: str, group: dict, backend, job: dict, device) -> Callable[[]
     if job["scope"] == "decode":
         return lambda: codec.decode(heatmaps(images))
     return _pipeline(heatmaps, codec, device, batch)
+
+
+def _exported(net, images, backend, scratch: Path):
+    """The network or, for a runtime that reads files, its file; a file is written once for all processes."""
+    if backend.export is None:
+        return net
+    network = hashlib.sha256(repr(net.config).encode()).hexdigest()[:12]  # a config is all that tells two apart
+    path = scratch / f"{network}-{backend.export.__name__.strip('_')}.onnx"
+    if not path.exists():
+        backend.export(net, images, path)
+    return path
 
 
 def _pipeline(heatmaps: Callable, codec, device, batch: int) -> Callable[[], object]:
@@ -200,7 +221,8 @@ def _pipeline(heatmaps: Callable, codec, device, batch: int) -> Callable[[], obj
     cv2.setNumThreads(torch.get_num_threads())
     predictor = Predictor(Runner(), flip_test=False, batch_size=batch)
     picture = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
-    boxes = np.tile([200.0, 60.0, 180.0, 360.0], (batch, 1))
+    draw = np.random.default_rng(1).uniform
+    boxes = np.stack([draw(0, 400, batch), draw(0, 100, batch), draw(80, 240, batch), draw(160, 380, batch)], axis=1)
     return lambda: predictor(picture, boxes)
 
 
