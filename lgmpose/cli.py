@@ -1,4 +1,4 @@
-"""The command line: ``lgmpose data|train|eval|predict|compare|profile|bench|ablate``.
+"""The command line: ``lgmpose data|train|eval|predict|compare|export|profile|bench|ablate``.
 
 Each command is one function; tyro turns its signature and docstring into options and help. Torch is imported inside the
 commands, so that help comes at once. What a user did wrong arrives as a UserError and is printed as one line.
@@ -81,6 +81,7 @@ def evaluate(
     batch_size: int = 32,
     workers: int | None = None,
     device: str = "auto",
+    threads: int | None = None,
     results: Path | None = None,
     json: Path | None = None,
     sheet: Path | None = None,
@@ -89,7 +90,7 @@ def evaluate(
 
     Args:
         data: KIND:PATH with KIND coco, mpii, lspet or synthetic.
-        weights: a weights file; by default the ones that come with the package.
+        weights: a weights file, or one of `lgmpose export`; by default the weights that come with the package.
         split: which part of the data.
         annotations: annotation file, where it is not in its usual place.
         detections: COCO detection file to take boxes from, instead of the ground truth's.
@@ -101,6 +102,7 @@ def evaluate(
         batch_size: persons at a time.
         workers: loader processes; None: chosen for this machine.
         device: auto, cpu, cuda, mps …
+        threads: how many the network may take; None: all cores for an exported one, PyTorch's own number otherwise.
         results: where to write the poses in COCO's results format (as the test-dev server takes it).
         json: where to write the figures.
         sheet: where to draw the persons with the worst and the best predictions (a PNG).
@@ -110,7 +112,7 @@ def evaluate(
     evaluate_weights(
         data, weights, split=split, annotations=annotations, detections=detections, codec_name=codec,
         image_hw=image_hw, flip_test=flip_test, limit=limit, bad_images=bad_images, batch_size=batch_size,
-        workers=workers, device=device, results_file=results, json_file=json, sheet_file=sheet,
+        workers=workers, device=device, threads=threads, results_file=results, json_file=json, sheet_file=sheet,
     )  # fmt: skip
 
 
@@ -124,6 +126,7 @@ def predict(
     flip_test: bool = True,
     score_threshold: float = 0.2,
     device: str = "auto",
+    threads: int | None = None,
 ) -> None:
     """Draw the skeletons of the people in pictures, folders of pictures or videos, and write them as JSON.
 
@@ -132,10 +135,11 @@ def predict(
         out: folder for one annotated picture and one JSON per input.
         box: x,y,w,h of a person in pixels; repeat it for more people. Without boxes the whole picture is one person's.
         detections: COCO detection file with the boxes.
-        weights: a weights file; by default the ones that come with the package.
+        weights: a weights file, or one of `lgmpose export`; by default the weights that come with the package.
         flip_test: average with the mirrored picture's heatmaps.
         score_threshold: joints below it are not drawn.
         device: auto, cpu, cuda, mps …
+        threads: how many the network may take; None: all cores for an exported one, PyTorch's own number otherwise.
     """
     from lgmpose.predict_files import predict_files
 
@@ -144,7 +148,7 @@ def predict(
         raise UserError("nothing to predict: name at least one picture, folder or video")
     done = predict_files(
         inputs, out, boxes=boxes, detections=detections, weights=weights, flip_test=flip_test, device=device,
-        score_threshold=score_threshold,
+        threads=threads, score_threshold=score_threshold,
     )  # fmt: skip
     print(f"{done} done; drawings and JSON files are in {out}")
 
@@ -164,7 +168,8 @@ def compare(
 
     Args:
         inputs: pictures, or folders of pictures.
-        weights: a weights file; repeat it for each network. By default the ones that come with the package.
+        weights: a weights file, or one of `lgmpose export`; repeat it for each network. By default the weights
+            that come with the package.
         out: the figure (.png, .jpg, .svg or .pdf).
         box: x,y,w,h of a person in pixels; repeat it for more people. Without boxes the whole picture is one person's.
         detections: COCO detection file with the boxes.
@@ -172,8 +177,8 @@ def compare(
         score_threshold: joints below it are not drawn.
         device: auto, cpu, cuda, mps …
     """
+    from lgmpose.cards import DEFAULT_WEIGHTS
     from lgmpose.compare import compare_networks
-    from lgmpose.zoo import DEFAULT_WEIGHTS
 
     if not inputs:
         raise UserError("nothing to compare: name at least one picture or folder")
@@ -182,6 +187,42 @@ def compare(
         detections=detections, flip_test=flip_test, score_threshold=score_threshold, device=device,
     )  # fmt: skip
     print(f"the comparison is in {out}")
+
+
+@app.command
+def export(
+    out: Path,
+    weights: Path | None = None,
+    model: str | None = None,
+    image_hw: tuple[int, int] | None = None,
+    num_keypoints: int | None = None,
+    format: Literal["onnx", "openvino", "int8"] = "onnx",
+    data: str | None = None,
+    verify: bool = False,
+    json: Path | None = None,
+) -> None:
+    """Write a network as one file that runs without PyTorch: ONNX, OpenVINO, or ONNX with its convolutions in 8 bits.
+
+    predict, eval, compare and lgmpose.Predictor take the file as --weights.
+
+    Args:
+        out: the file: .onnx, or .xml for openvino (a .bin is written beside it).
+        weights: a weights file; by default the ones that come with the package.
+        model: a name of `lgmpose profile --list` instead, with fresh random weights, to measure its speed.
+        image_hw: input height and width, if not the network's own.
+        num_keypoints: K of --model, if not its own.
+        format: onnx and openvino compute what PyTorch does; int8 is smaller and faster, and slightly off.
+        data: KIND:PATH as in `lgmpose eval`; int8 is calibrated on its training split, --verify takes its validation
+            split.
+        verify: compare the file with the network: heatmaps, accuracy (with --data), speed.
+        json: where to keep what --verify finds.
+    """
+    from lgmpose.export import export as export_network
+
+    export_network(
+        out, weights=weights, model=model, image_hw=image_hw, num_keypoints=num_keypoints, format=format, data=data,
+        verify=verify, json_file=json,
+    )  # fmt: skip
 
 
 @app.command

@@ -1,16 +1,21 @@
-"""How good is a network on a record set: predictions for every person, then the metrics its labels allow."""
+"""How good is a network on a record set: predictions for every person, then the metrics its labels allow.
+
+The network is a PyTorch module or any ``runtimes.Backend``; PyTorch is imported for a module only.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 from tqdm import tqdm
 
+from lgmpose.batches import choose_workers, count_errors, load_batches
+from lgmpose.cards import DEFAULT_WEIGHTS
 from lgmpose.codecs import StandardCodec, make_codec, merge_flipped
 from lgmpose.datasets import load_records
 from lgmpose.datasets.crops import CropDataset
@@ -18,33 +23,31 @@ from lgmpose.datasets.records import RecordSet
 from lgmpose.errors import UserError
 from lgmpose.extremes import save_extremes
 from lgmpose.files import write_atomically
-from lgmpose.geometry import fit_aspect, invert_matrix, transform_points
-from lgmpose.loader import choose_workers, count_errors, make_loader, to_input
+from lgmpose.geometry import invert_matrix, transform_points
 from lgmpose.metrics import (
     PCKResult,
+    ap_engine,
     coco_ap,
-    coco_results,
+    coco_persons,
     head_size_from_joints,
-    oks_nms,
     pck,
     pck_joints,
     pckh,
-    rescore,
+    results_json,
     torso_size,
 )
-from lgmpose.runtime import choose_device, tune_allocator
+from lgmpose.runtime import tune_allocator
+from lgmpose.runtimes import Backend, TorchBackend, is_exported, merged_heatmaps, open_backend
 from lgmpose.skeletons import Skeleton
-from lgmpose.zoo import DEFAULT_WEIGHTS, at_size, codec_of, load_weights, skeleton_of, weights_hash
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 __all__ = [
     "Evaluation", "Predictions", "evaluate", "evaluate_weights", "heatmaps_of", "joint_results", "predict_records",
 ]  # fmt: skip
 
-OKS_NMS_THRESHOLD = 0.9  # HRNet's, on detector boxes
-JOINT_SCORE_THRESHOLD = 0.2  # joints below it do not count in a person's score
 
-
-@torch.inference_mode()
 def heatmaps_of(net: nn.Module, inputs: Tensor, skeleton: Skeleton, *, flip_test: bool, flip_shift: bool) -> Tensor:
     """Heatmaps of a batch, averaged with those of the mirrored batch where ``flip_test``.
 
@@ -56,10 +59,13 @@ def heatmaps_of(net: nn.Module, inputs: Tensor, skeleton: Skeleton, *, flip_test
     Returns:
         (B, K, h, w) float32.
     """
-    heatmaps = net(inputs).float()
-    if not flip_test:
-        return heatmaps
-    return merge_flipped(heatmaps, net(inputs.flip(-1)).float(), skeleton, shift=flip_shift)
+    import torch
+
+    with torch.inference_mode():
+        heatmaps = net(inputs).float()
+        if not flip_test:
+            return heatmaps
+        return merge_flipped(heatmaps, net(inputs.flip(-1)).float(), skeleton, shift=flip_shift)
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ class Predictions:
 
 
 def predict_records(
-    net: nn.Module,
+    net: nn.Module | Backend,
     record_set: RecordSet,
     codec: StandardCodec,
     *,
@@ -96,24 +102,46 @@ def predict_records(
     """
     dataset = CropDataset(record_set, codec.image_hw, aligned=codec.aligned)
     keys = list(range(len(dataset)))
-    batches = [keys[i : i + batch_size] for i in range(0, len(keys), batch_size)]
-    loader = make_loader(dataset, codec, batches, workers=choose_workers(workers), with_heatmaps=False)
+    keys = [keys[i : i + batch_size] for i in range(0, len(keys), batch_size)]
+    flip = {"skeleton": skeleton, "flip_test": flip_test, "flip_shift": codec.flip_shift}
+    run = _run_backend if callable(getattr(net, "heatmaps", None)) else _run_module
+    batches = run(net, dataset, codec, keys, choose_workers(workers), flip)
     keypoints_xy = np.full((len(dataset), skeleton.num_keypoints, 2), np.nan)
     scores = np.zeros((len(dataset), skeleton.num_keypoints))
-    device, skipped, was_training = next(net.parameters()).device, 0, net.training
-    net.eval()
-    for batch in tqdm(loader, desc="evaluate", unit="batch", disable=not progress, leave=False):
+    skipped = 0
+    for batch in tqdm(batches, desc="evaluate", total=len(keys), unit="batch", disable=not progress, leave=False):
         skipped += count_errors(batch, bad_images)
-        if "image" not in batch:
-            continue
-        inputs = to_input(batch["image"].to(device, non_blocking=True))
-        heatmaps = heatmaps_of(net, inputs, skeleton, flip_test=flip_test, flip_shift=codec.flip_shift)
-        crop_xy, joint_scores = codec.decode(heatmaps.cpu().numpy())
-        index = batch["index"].numpy()
-        keypoints_xy[index] = transform_points(invert_matrix(batch["matrix"].numpy()), crop_xy)
-        scores[index] = joint_scores
-    net.train(was_training)
+        if "heatmaps" in batch:
+            crop_xy, joint_scores = codec.decode(batch["heatmaps"])
+            keypoints_xy[batch["index"]] = transform_points(invert_matrix(batch["matrix"]), crop_xy)
+            scores[batch["index"]] = joint_scores
     return Predictions(keypoints_xy, scores, skipped)
+
+
+def _run_backend(
+    backend: Backend, dataset: CropDataset, codec: StandardCodec, keys: list, workers: int, flip: dict
+) -> Iterator[dict]:
+    """Batches of ``load_batches`` with their ``heatmaps`` (b, K, h, w)."""
+    for batch in load_batches(dataset, keys, workers=workers):
+        yield batch | ({"heatmaps": merged_heatmaps(backend, batch["image"], **flip)} if "image" in batch else {})
+
+
+def _run_module(
+    net: nn.Module, dataset: CropDataset, codec: StandardCodec, keys: list, workers: int, flip: dict
+) -> Iterator[dict]:
+    """The same by PyTorch, on the network's device, in eval mode; crops come from loader processes."""
+    from lgmpose.loader import make_loader, to_input
+
+    device, was_training = next(net.parameters()).device, net.training
+    net.eval()
+    for batch in make_loader(dataset, codec, keys, workers=workers, with_heatmaps=False):
+        found = {"errors": batch["errors"]}
+        if "image" in batch:
+            heatmaps = heatmaps_of(net, to_input(batch["image"].to(device, non_blocking=True)), **flip)
+            found |= {name: batch[name].numpy() for name in ("index", "matrix")}
+            found["heatmaps"] = heatmaps.cpu().numpy()
+        yield found
+    net.train(was_training)
 
 
 @dataclass(frozen=True)
@@ -170,7 +198,7 @@ class Evaluation:
 
 
 def evaluate(
-    net: nn.Module,
+    net: nn.Module | Backend,
     record_set: RecordSet,
     codec: StandardCodec,
     *,
@@ -210,10 +238,13 @@ def evaluate(
     if record_set.has_keypoints:
         figures, per_joint, intervals = _joint_accuracy(predictions, record_set, skeleton)
     if record_set.annotation_file is not None or results_file is not None:
-        results = _coco_persons(predictions, record_set, skeleton, codec.image_hw)
+        results = coco_persons(
+            predictions.keypoints_xy, predictions.scores, record_set, skeleton.oks_sigmas, codec.image_hw
+        )
         if results_file is not None:
-            write_atomically(results_file, json.dumps(results).encode())
+            write_atomically(results_file, results_json(results))
         if record_set.annotation_file is not None:
+            conditions["AP by"] = ap_engine()
             figures.update(coco_ap(results, record_set.annotation_file, sigmas=skeleton.oks_sigmas))
     return Evaluation(figures, conditions, per_joint, intervals, predictions)
 
@@ -244,30 +275,6 @@ def _joint_accuracy(predictions: Predictions, record_set: RecordSet, skeleton: S
     return figures, per_joint, {name: result.interval() for name, result in results.items()}
 
 
-def _coco_persons(
-    predictions: Predictions, record_set: RecordSet, skeleton: Skeleton, image_hw: tuple[int, int]
-) -> list[dict]:
-    """Results in COCO's format; detector boxes go through rescoring and OKS-NMS picture by picture."""
-    records = record_set.records
-    readable = np.isfinite(predictions.keypoints_xy).all(axis=(1, 2))
-    scores = rescore(predictions.scores, np.array([r.score for r in records]), JOINT_SCORE_THRESHOLD)
-    keep = np.flatnonzero(readable)
-    if not record_set.has_keypoints:
-        # The area is that of the padded box in the network's aspect ratio, as HRNet has it.
-        sizes = np.stack([fit_aspect(record.size_wh, image_hw) for record in records])
-        image_ids = np.array([record.image_id for record in records])
-        keep = []
-        for image_id in np.unique(image_ids[readable]):
-            of_image = np.flatnonzero((image_ids == image_id) & readable)
-            kept = oks_nms(
-                predictions.keypoints_xy[of_image], scores[of_image], sizes[of_image].prod(axis=1),
-                skeleton.oks_sigmas, OKS_NMS_THRESHOLD,
-            )  # fmt: skip
-            keep.extend(of_image[kept])
-    image_ids = [records[i].image_id for i in keep]
-    return coco_results(image_ids, predictions.keypoints_xy[keep], predictions.scores[keep], scores[keep])
-
-
 def evaluate_weights(
     data: str,
     weights: str | Path | None,
@@ -283,6 +290,7 @@ def evaluate_weights(
     batch_size: int = 32,
     workers: int | None = None,
     device: str = "auto",
+    threads: int | None = None,
     results_file: str | Path | None = None,
     json_file: str | Path | None = None,
     sheet_file: str | Path | None = None,
@@ -292,33 +300,34 @@ def evaluate_weights(
     Raises:
         UserError: bad weights or data, or data of another skeleton than the weights'.
     """
-    tune_allocator()
     record_set = load_records(data, split, detections=detections, annotations=annotations)
     path = Path(weights or DEFAULT_WEIGHTS)
-    net, card = load_weights(path)
-    skeleton = skeleton_of(card)
-    if skeleton != record_set.skeleton:
+    if not is_exported(path):
+        tune_allocator()
+    backend = open_backend(path, device=device, threads=threads)
+    if backend.skeleton != record_set.skeleton:
         raise UserError(
-            f"{path}: weights for skeleton {skeleton.name}, but {record_set.name} has {record_set.skeleton.name}: "
-            "their joints cannot be compared"
+            f"{path}: weights for skeleton {backend.skeleton.name}, but {record_set.name} has "
+            f"{record_set.skeleton.name}: their joints cannot be compared"
         )
-    if image_hw is not None:
-        net = at_size(net, image_hw)
     if batch_size < 1 or (limit is not None and limit < 1):
         raise UserError(f"batch_size {batch_size} and limit {limit} must be at least 1")
     if limit is not None:
         record_set = record_set.subset(range(min(limit, len(record_set))))
-    codec = codec_of(card, net.config.image_hw)
-    if codec_name is not None:
-        codec = make_codec(codec_name, net.config.image_hw, codec.sigma)
-    net = net.to(choose_device(device), memory_format=torch.channels_last)
+    image_hw, net = image_hw or backend.image_hw, backend
+    if isinstance(backend, TorchBackend):  # its network itself: read by loader processes, any size
+        net = backend.network_at(image_hw)
+    elif tuple(image_hw) != backend.image_hw:
+        raise UserError(f"{path}: exported for {'×'.join(map(str, backend.image_hw))}; export it for another size anew")
+    codec = make_codec(codec_name or backend.codec.name, image_hw, backend.codec.sigma)
     evaluation = evaluate(
         net, record_set, codec, flip_test=flip_test, batch_size=batch_size, workers=workers, bad_images=bad_images,
         results_file=results_file,
     )  # fmt: skip
-    print(f"weights: {path.name} (sha256 {weights_hash(path)})  {evaluation.as_text()}")
+    source = backend.source
+    print(f"weights: {source['file']} (sha256 {source['sha256']})  {evaluation.as_text()}")
     if json_file is not None:
-        content = {"weights": path.name, "sha256": weights_hash(path), **evaluation.as_json()}
+        content = {"weights": source["file"], "sha256": source["sha256"], **evaluation.as_json()}
         write_atomically(json_file, json.dumps(content, indent=1).encode())
     if sheet_file is not None:
         save_extremes(record_set, evaluation.predictions.keypoints_xy, sheet_file)

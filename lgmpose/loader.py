@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -12,14 +11,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lgmpose.batches import IMAGE_MEAN, IMAGE_STD, choose_workers, count_errors
 from lgmpose.codecs import StandardCodec
 from lgmpose.datasets.crops import CropDataset
-from lgmpose.errors import UserError
 
 __all__ = ["IMAGE_MEAN", "IMAGE_STD", "EpochSampler", "choose_workers", "count_errors", "make_loader", "to_input"]
-
-IMAGE_MEAN = (0.485, 0.456, 0.406)  # ImageNet's, RGB in 0..1, as in every pipeline of the field
-IMAGE_STD = (0.229, 0.224, 0.225)
 
 
 def to_input(images: Tensor) -> Tensor:
@@ -27,20 +23,6 @@ def to_input(images: Tensor) -> Tensor:
     scale = 1 / (255 * torch.tensor(IMAGE_STD, device=images.device))
     shift = torch.tensor(IMAGE_MEAN, device=images.device) / torch.tensor(IMAGE_STD, device=images.device)
     return (images * scale - shift).permute(0, 3, 1, 2)
-
-
-def choose_workers(requested: int | None) -> int:
-    """Loader processes: as asked, else 0 where starting them is slow or fragile, else what the cores can spare.
-
-    macOS and Windows spawn (and hang in notebooks, where the main module cannot be imported again): 0.
-    """
-    if requested is not None:
-        if requested < 0:
-            raise UserError(f"workers {requested}: not below 0")
-        return requested
-    if sys.platform != "linux" or "ipykernel" in sys.modules:
-        return 0
-    return min(8, max(1, (os.cpu_count() or 1) // 2))
 
 
 class EpochSampler:
@@ -94,13 +76,6 @@ class _Collate:
             )
             batch["heatmaps"], batch["weights"] = torch.from_numpy(heatmaps), torch.from_numpy(weights)
         return batch
-
-
-def count_errors(batch: dict, bad_images: str) -> int:
-    """How many pictures of a batch could not be read. Raises UserError for the first where they are to be refused."""
-    if batch["errors"] and bad_images == "refuse":
-        raise UserError(f"{batch['errors'][0]}; --bad-images skip leaves such pictures out")
-    return len(batch["errors"])
 
 
 def _start_worker(worker_id: int) -> None:

@@ -1,20 +1,17 @@
-"""From a picture to poses: boxes, crops, network, joints, back into the picture. Torch is imported only where it runs.
+"""From a picture to poses: boxes, crops, network, joints, back into the picture.
 
 What stands between a picture and its poses besides the network lives in ``Predictor``; the network itself sits behind a
-``Backend``, four attributes and one method on arrays, so that another runtime can take its place.
+``runtimes.Backend``, four attributes and one method on arrays, so that any runtime can take its place.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import cv2
 import numpy as np
 
-from lgmpose.codecs import StandardCodec, merge_flipped
-from lgmpose.errors import UserError
 from lgmpose.geometry import (
     PADDING,
     box_around_points,
@@ -25,12 +22,13 @@ from lgmpose.geometry import (
     warp_image,
 )
 from lgmpose.inputs import check_boxes, load_picture, overlaps
-from lgmpose.metrics import rescore
+from lgmpose.metrics import JOINT_SCORE_THRESHOLD, rescore
+from lgmpose.runtimes import Backend, merged_heatmaps, open_backend
 from lgmpose.skeletons import Skeleton
 
-__all__ = ["Backend", "Pose", "Predictor", "TorchBackend", "crop_person"]
+__all__ = ["Backend", "Pose", "Predictor", "crop_person"]
 
-SCORE_THRESHOLD = 0.2  # joints below it are neither drawn nor counted in a person's score, as in COCO's rescoring
+SCORE_THRESHOLD = JOINT_SCORE_THRESHOLD  # what does not count in a person's score is not drawn either
 # A second look is taken where this share of the joints has at least a faint peak, and these joints spread over this
 # share of the first look. Faint is enough: a person small in the first look is seen faintly, and gains most.
 SECOND_LOOK_SCORE = 0.1
@@ -57,61 +55,9 @@ class Pose:
     skeleton: Skeleton
 
 
-class Backend(Protocol):
-    """What runs a network: PyTorch here, another runtime elsewhere.
-
-    Attributes:
-        image_hw: size of the crops it takes.
-        skeleton: the joints it finds.
-        codec: how its heatmaps are read.
-        source: ``{"file": name, "sha256": first 12 digits}`` of its weights, as written beside results.
-    """
-
-    image_hw: tuple[int, int]
-    skeleton: Skeleton
-    codec: StandardCodec
-    source: dict[str, str]
-
-    def heatmaps(self, crops: np.ndarray) -> np.ndarray:
-        """(B, H, W, 3) uint8 RGB → (B, K, h, w) float32."""
-        ...
-
-
-class TorchBackend:
-    """A weights file run by PyTorch; see ``Backend``.
-
-    Raises:
-        UserError: weights that cannot be read, or a device that is not there.
-    """
-
-    def __init__(self, weights: str | Path | None = None, *, device: str = "auto"):
-        from lgmpose import zoo
-        from lgmpose.runtime import choose_device
-
-        path = Path(weights if weights is not None else zoo.DEFAULT_WEIGHTS)
-        self.net, card = zoo.load_weights(path)
-        try:
-            self.device = choose_device(device)
-            self.net.to(self.device)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"device {device!r} cannot be used here ({reason}); try auto or cpu") from error
-        self.image_hw = self.net.config.image_hw
-        self.skeleton = zoo.skeleton_of(card)
-        self.codec = zoo.codec_of(card, self.image_hw)
-        self.source = {"file": path.name, "sha256": zoo.weights_hash(path)}
-
-    def heatmaps(self, crops: np.ndarray) -> np.ndarray:
-        """(B, H, W, 3) uint8 RGB → (B, K, h, w) float32."""
-        import torch
-
-        from lgmpose.loader import to_input
-
-        with torch.inference_mode():
-            return self.net(to_input(torch.from_numpy(crops).to(self.device))).float().cpu().numpy()
-
-
-def crop_person(picture: np.ndarray, matrix: np.ndarray, image_hw: tuple[int, int]) -> np.ndarray:
+def crop_person(
+    picture: np.ndarray, matrix: np.ndarray, image_hw: tuple[int, int], out: np.ndarray | None = None
+) -> np.ndarray:
     """``warp_image`` for photographs: where the crop is much smaller than the person, pixels are averaged first.
 
     A person 2,000 pixels tall, read at every fifteenth pixel, has jagged edges that no training picture has.
@@ -119,13 +65,14 @@ def crop_person(picture: np.ndarray, matrix: np.ndarray, image_hw: tuple[int, in
     Args:
         picture: (H, W, 3) uint8.
         matrix: (2, 3), picture → crop.
+        out: where to write the crop.
 
     Returns:
         (h, w, 3) uint8, black outside the picture.
     """
     factor = int(1 / np.linalg.norm(matrix[:, 0]))
     if factor < 2:
-        return warp_image(picture, matrix, image_hw)
+        return warp_image(picture, matrix, image_hw, out)
     corners = np.array([[0, 0], [image_hw[1], 0], [0, image_hw[0]], [image_hw[1], image_hw[0]]], float)
     corners = transform_points(invert_matrix(matrix), corners)
     low = np.clip(np.floor(corners.min(axis=0)) - factor, 0, None)
@@ -136,17 +83,20 @@ def crop_person(picture: np.ndarray, matrix: np.ndarray, image_hw: tuple[int, in
     small = cv2.resize(region, [int(n) for n in small_wh], interpolation=cv2.INTER_AREA)
     step = (high - low) / small_wh  # picture pixels per small pixel; pixel i's centre lies at i in both
     to_picture = np.column_stack([np.diag(step), low + (step - 1) / 2])
-    return warp_image(small, matrix @ np.vstack([to_picture, [0, 0, 1]]), image_hw)
+    return warp_image(small, matrix @ np.vstack([to_picture, [0, 0, 1]]), image_hw, out)
 
 
 class Predictor:
     """Finds the joints of people in a picture.
 
     Args:
-        weights: a weights file, the one shipped with the package where None, or a ``Backend``.
+        weights: a weights file, the one shipped with the package where None, a file of ``lgmpose export`` (``.onnx``,
+            ``.xml``), which needs no PyTorch, or a ``Backend``.
         device: ``auto``, ``cpu``, ``cuda``, ``mps`` …
         flip_test: average with the mirrored crop: twice the work, a little more accurate.
-        batch_size: how many persons go through the network at once.
+        batch_size: how many persons go through the network at once. On a CPU more than four gain nothing, and ten or
+            more take longer per person, as the C library asks the kernel anew for every large tensor.
+        threads: how many the runtime may take; see ``runtimes.open_backend``.
         passes: how often to look where no box is given. The first look takes the whole picture, each further one the
             box around the joints found before.
 
@@ -160,10 +110,12 @@ class Predictor:
         *,
         device: str = "auto",
         flip_test: bool = True,
-        batch_size: int = 16,
+        batch_size: int = 4,
+        threads: int | None = None,
         passes: int = 3,
     ):
-        self.backend = weights if hasattr(weights, "heatmaps") else TorchBackend(weights, device=device)
+        is_backend = hasattr(weights, "heatmaps")
+        self.backend = weights if is_backend else open_backend(weights, device=device, threads=threads)
         self.flip_test, self.batch_size, self.passes = flip_test, batch_size, passes
 
     def __call__(self, image, boxes=None) -> list[Pose]:
@@ -209,17 +161,18 @@ class Predictor:
     def _crops(self, picture: np.ndarray, boxes: np.ndarray, padding: float) -> tuple[np.ndarray, np.ndarray]:
         """Crops (n, H, W, 3) uint8 and their matrices (n, 2, 3), picture → crop."""
         codec = self.backend.codec
-        matrices = [
-            crop_matrix(*box_to_center_size(box, padding), codec.image_hw, aligned=codec.aligned) for box in boxes
-        ]
-        return np.stack([crop_person(picture, m, codec.image_hw) for m in matrices]), np.stack(matrices)
+        matrices = np.empty((len(boxes), 2, 3))
+        crops = np.empty((len(boxes), *codec.image_hw, 3), np.uint8)
+        for box, matrix, crop in zip(boxes, matrices, crops, strict=True):
+            matrix[:] = crop_matrix(*box_to_center_size(box, padding), codec.image_hw, aligned=codec.aligned)
+            crop_person(picture, matrix, codec.image_hw, crop)
+        return crops, matrices
 
     def _heatmaps(self, crops: np.ndarray) -> np.ndarray:
-        heatmaps = self.backend.heatmaps(crops)
-        if not self.flip_test:
-            return heatmaps
-        mirrored = self.backend.heatmaps(np.ascontiguousarray(crops[:, :, ::-1]))
-        return merge_flipped(heatmaps, mirrored, self.backend.skeleton, shift=self.backend.codec.flip_shift)
+        return merged_heatmaps(
+            self.backend, crops, skeleton=self.backend.skeleton, flip_test=self.flip_test,
+            flip_shift=self.backend.codec.flip_shift,
+        )  # fmt: skip
 
     def _poses(self, picture: np.ndarray, boxes: np.ndarray, padding: float) -> list[Pose]:
         poses = []
@@ -228,7 +181,7 @@ class Predictor:
             crops, matrices = self._crops(picture, batch, padding)
             crop_xy, scores = self.backend.codec.decode(self._heatmaps(crops))
             keypoints_xy = transform_points(invert_matrix(matrices), crop_xy)
-            person_scores = rescore(scores, np.ones(len(batch)), SCORE_THRESHOLD)
+            person_scores = rescore(scores, np.ones(len(batch)))
             poses += [
                 Pose(*values, skeleton=self.backend.skeleton)
                 for values in zip(keypoints_xy, scores, batch, person_scores.tolist(), strict=True)

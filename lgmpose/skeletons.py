@@ -7,9 +7,12 @@ Joint orders are those of the data sets themselves, so an array of joints needs 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
-__all__ = ["COCO", "LSP", "MPII", "SKELETONS", "Skeleton", "skeleton_from_category"]
+__all__ = [
+    "COCO", "LSP", "MPII", "SKELETONS", "Skeleton", "skeleton_from_category", "skeleton_from_dict", "skeleton_to_dict",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -174,4 +177,23 @@ def skeleton_from_category(category: dict, name: str | None = None) -> Skeleton:
         flip_pairs=_pairs_by_name(names),
         oks_sigmas=sigmas,
         upper_body=tuple(i for i, joint in enumerate(names) if not lower.search(joint)),
+    )
+
+
+def skeleton_to_dict(skeleton: Skeleton) -> dict[str, Any]:
+    """All of a skeleton, for JSON."""
+    return asdict(skeleton)
+
+
+def skeleton_from_dict(values: dict[str, Any]) -> Skeleton:
+    """The skeleton of a card; one of the package's own is returned as the very object."""
+    if values["name"] in SKELETONS:
+        return SKELETONS[values["name"]]
+    return Skeleton(
+        name=values["name"],
+        joint_names=tuple(values["joint_names"]),
+        edges=tuple(tuple(edge) for edge in values["edges"]),
+        flip_pairs=tuple(tuple(pair) for pair in values["flip_pairs"]),
+        oks_sigmas=tuple(values["oks_sigmas"]),
+        upper_body=tuple(values["upper_body"]),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,8 @@ from torch import Tensor, nn
 from lgmpose.config import LGMPoseConfig, Stage
 from lgmpose.errors import UserError
 from lgmpose.files import write_atomically
-from lgmpose.skeletons import SKELETONS, Skeleton
 
-__all__ = [
-    "config_from_dict", "load_into", "read_tensors", "skeleton_from_dict", "skeleton_to_dict", "write_tensors",
-]  # fmt: skip
+__all__ = ["config_from_dict", "load_into", "read_tensors", "write_tensors"]
 
 _KEY = "lgmpose"  # safetensors metadata holds strings only: one key, one JSON text
 
@@ -64,24 +60,6 @@ def config_from_dict(values: dict[str, Any]) -> LGMPoseConfig:
     values["decoder_channels"] = tuple(values["decoder_channels"])
     values["stages"] = tuple(Stage(**{**stage, "patch_hw": tuple(stage["patch_hw"])}) for stage in values["stages"])
     return LGMPoseConfig(**values)
-
-
-def skeleton_to_dict(skeleton: Skeleton) -> dict[str, Any]:
-    return asdict(skeleton)
-
-
-def skeleton_from_dict(values: dict[str, Any]) -> Skeleton:
-    """The skeleton of a card; one of the package's own is returned as the very object."""
-    if values["name"] in SKELETONS:
-        return SKELETONS[values["name"]]
-    return Skeleton(
-        name=values["name"],
-        joint_names=tuple(values["joint_names"]),
-        edges=tuple(tuple(edge) for edge in values["edges"]),
-        flip_pairs=tuple(tuple(pair) for pair in values["flip_pairs"]),
-        oks_sigmas=tuple(values["oks_sigmas"]),
-        upper_body=tuple(values["upper_body"]),
-    )
 
 
 def load_into(net: nn.Module, tensors: dict[str, Tensor], source: str | Path) -> None:

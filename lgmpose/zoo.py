@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -11,31 +10,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from lgmpose.codecs import StandardCodec, make_codec
+from lgmpose.cards import DEFAULT_WEIGHTS, SHIPPED, WEIGHTS_FOLDER, codec_of, skeleton_of, weights_hash
+from lgmpose.codecs import StandardCodec
 from lgmpose.config import VARIANTS, LGMPoseConfig
 from lgmpose.errors import UserError
 from lgmpose.model import LGMPose
 from lgmpose.peers import PEERS, PeerConfig, build_peer
-from lgmpose.skeletons import Skeleton
-from lgmpose.weights_io import (
-    config_from_dict,
-    load_into,
-    read_tensors,
-    skeleton_from_dict,
-    skeleton_to_dict,
-    write_tensors,
-)
+from lgmpose.skeletons import Skeleton, skeleton_to_dict
+from lgmpose.weights_io import config_from_dict, load_into, read_tensors, write_tensors
 
 __all__ = [
-    "DEFAULT_WEIGHTS", "at_size", "build", "codec_of", "create_model", "list_models", "load_weights", "save_weights",
-    "skeleton_of", "weights_hash",
+    "DEFAULT_WEIGHTS", "SHIPPED", "WEIGHTS_FOLDER", "at_size", "build", "codec_of", "create_model", "list_models",
+    "load_weights", "save_weights", "skeleton_of", "weights_hash",
 ]  # fmt: skip
-
-# The weights that come with the package, by model name; `predict` and notebook 00 use the first.
-SHIPPED = ("lgm-pose-lspet-128x128",)
-WEIGHTS_FOLDER = Path(__file__).parent / "weights"
-DEFAULT_WEIGHTS = WEIGHTS_FOLDER / f"{SHIPPED[0]}.safetensors"
-
 
 Config = LGMPoseConfig | PeerConfig  # what ``net.config`` is
 
@@ -164,18 +151,3 @@ def load_weights(path: str | Path, *, num_keypoints: int | None = None) -> tuple
         net = build(config)
     load_into(net, tensors, path)
     return net.eval(), card
-
-
-def skeleton_of(card: dict[str, Any]) -> Skeleton:
-    """The skeleton a card's network was trained on."""
-    return skeleton_from_dict(card["skeleton"])
-
-
-def codec_of(card: dict[str, Any], image_hw: tuple[int, int]) -> StandardCodec:
-    """The codec a card's network was trained with, for crops of ``image_hw``."""
-    return make_codec(card["codec"]["name"], image_hw, card["codec"]["sigma"])
-
-
-def weights_hash(path: str | Path) -> str:
-    """First 12 hexadecimal digits of the file's SHA-256: names the weights in results."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]

@@ -20,6 +20,7 @@ from lgmpose.errors import UserError
 from lgmpose.evaluate import evaluate
 from lgmpose.extremes import mean_errors, save_extremes
 from lgmpose.geometry import transform_points
+from lgmpose.metrics import ap_engine
 from lgmpose.skeletons import COCO
 from lgmpose.zoo import create_model, save_weights
 
@@ -64,6 +65,7 @@ def test_the_true_joints_through_heatmaps_have_ap_1_on_coco(coco_sample, codec_n
     assert evaluation.figures["AP50"] == pytest.approx(1)
     assert evaluation.figures["PCK@0.2"] == 100
     assert evaluation.conditions["boxes"] == "ground-truth boxes" and evaluation.conditions["flip test"] == "off"
+    assert evaluation.conditions["AP by"] == ap_engine()
     written = json.loads(results.read_text())
     assert len(written) == 12 and all(len(person["keypoints"]) == 51 for person in written)
     text = evaluation.as_text()

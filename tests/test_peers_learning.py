@@ -6,12 +6,11 @@ Overfitting all sixteen takes about half an hour of a CPU, so a plain run overfi
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 
 import pytest
 import torch
-from peer_tools import randomise
+from peer_tools import randomise, slow
 from torch import nn
 
 from lgmpose.codecs import make_codec
@@ -33,16 +32,9 @@ from lgmpose.zoo import create_model
 pytest.importorskip("torchvision")
 
 HW = (96, 64)
-SLOW = "LGMPOSE_SLOW_TESTS"
 LIGHT = ("small-hrnet", "mobilevit-xxs")
-TOKENPOSE = ((64, 64), 1e-3, 260, 160)  # input, learning rate, steps, of which so many at that rate
+TOKENPOSE = ((64, 64), 1e-3, 360, 300)  # input, learning rate, steps, of which so many at that rate
 LARGE = ("simplebaseline-r50", "hrnet-w32", "cpn-r50", "hourglass-8", "tokenpose-b", "tokenpose-l-d6")
-
-
-def slow(names, always) -> list:
-    """Parameters of a test, of which only some run without ``LGMPOSE_SLOW_TESTS=1``."""
-    skip = pytest.mark.skipif(not os.environ.get(SLOW), reason=f"takes long; {SLOW}=1 runs it")
-    return [name if name in always else pytest.param(name, marks=skip) for name in names]
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+import time
 from types import SimpleNamespace
 
 import cv2
@@ -13,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from lgmpose import predict_files as predict_files_module
 from lgmpose import zoo
 from lgmpose.codecs import make_codec, merge_flipped
 from lgmpose.config import LGMPoseConfig
@@ -435,6 +438,58 @@ def test_bad_videos(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="good_pose.mp4: this OpenCV cannot write MP4"):
         predict_files([file], tmp_path / "out", weights=DotBackend(), progress=False)
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("out of memory")], ids=["Ctrl-C", "an error"])
+@pytest.mark.parametrize("stage", ["network", "drawing"])
+def test_a_video_stopped_in_the_middle_leaves_nothing(tmp_path, monkeypatch, error, stage):
+    file = write_video(tmp_path / "walk.avi", [noise(32, 32)] * 20)
+    frames, before = [], threading.active_count()
+
+    def stop(frame):
+        frames.append(frame)
+        if len(frames) == 4:
+            raise error
+
+    class Stopping(DotBackend):
+        def heatmaps(self, crops):
+            stop(crops)
+            return super().heatmaps(crops)
+
+    if stage == "drawing":
+        real = predict_files_module.draw_poses
+        monkeypatch.setattr(predict_files_module, "draw_poses", lambda *a, **k: (stop(a), real(*a, **k))[1])
+    network = Stopping() if stage == "network" else DotBackend()
+    with pytest.raises(type(error)):
+        predict_files(file, tmp_path / "out", boxes=[[1, 1, 30, 30]], weights=network, flip_test=False, progress=False)
+    assert not list((tmp_path / "out").iterdir())
+    assert len(frames) == 4 and threading.active_count() == before
+
+
+def test_reading_a_video_runs_only_a_few_frames_ahead(tmp_path, monkeypatch):
+    file = write_video(tmp_path / "walk.avi", [noise(32, 32)] * 20)
+    read, drawn, real = [], [], predict_files_module.draw_poses
+
+    class Counting:
+        def __init__(self, name):
+            self.capture = cv2_capture(name)
+
+        def __getattr__(self, name):
+            if name == "read":
+                read.append(name)
+            return getattr(self.capture, name)
+
+    def slow_drawing(*arguments, **options):
+        drawn.append(None)
+        time.sleep(0.005)
+        assert len(read) <= len(drawn) + 2  # one in the network, one read
+        return real(*arguments, **options)
+
+    cv2_capture = cv2.VideoCapture
+    monkeypatch.setattr(cv2, "VideoCapture", Counting)
+    monkeypatch.setattr(predict_files_module, "draw_poses", slow_drawing)
+    assert predict_files([file], tmp_path / "out", weights=DotBackend(), progress=False) == 1
+    assert len(drawn) == 20 and len(read) == 21
 
 
 def test_what_cannot_work_is_refused_before_any_work(tiny_weights, tmp_path):

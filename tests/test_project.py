@@ -114,7 +114,7 @@ print(*sorted(heavy))
 """
 
 
-COMMANDS = ("data", "train", "eval", "predict", "compare", "profile", "bench", "ablate")
+COMMANDS = ("data", "train", "eval", "predict", "compare", "export", "profile", "bench", "ablate")
 
 HELP = """
 from lgmpose.cli import main
@@ -138,7 +138,7 @@ def test_help_is_quick_because_nothing_heavy_is_imported():
         assert heavy_imports(ask) == "", command
 
 
-@pytest.mark.parametrize("module", ["", ".codecs", ".datasets", ".geometry", ".metrics", ".skeletons"])
+@pytest.mark.parametrize("module", ["", ".codecs", ".compare", ".datasets", ".evaluate", ".geometry", ".metrics", ".predict", ".skeletons"])
 def test_modules_that_need_no_torch_import_none(module):
     assert heavy_imports(f"import lgmpose{module}") == ""
 

@@ -1,0 +1,161 @@
+"""The exported file against the network it came from: the same heatmaps? how accurate? how fast?
+
+Everything is measured on the very file that was written, opened as ``Predictor`` opens it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from lgmpose.batches import load_batches, normalise
+from lgmpose.bench.worker import measure_rounds, warm_up
+from lgmpose.codecs import StandardCodec
+from lgmpose.datasets import load_records
+from lgmpose.datasets.crops import CropDataset
+from lgmpose.datasets.records import RecordSet
+from lgmpose.datasets.synthetic import make_synthetic
+from lgmpose.errors import UserError
+from lgmpose.evaluate import evaluate
+from lgmpose.runtime import tune_allocator
+from lgmpose.runtimes import OnnxBackend, open_backend
+
+if TYPE_CHECKING:
+    import onnx
+
+    from lgmpose.export.command import Source
+
+__all__ = ["verify_export"]
+
+FP32_TOLERANCE = 1e-4  # largest difference of a heatmap's value, whose peaks are about 1
+CROPS = 200
+RANDOM_INPUTS = 16
+ROUNDS, SECONDS = 100, 5.0  # of timing, whichever is over first
+
+
+def verify_export(
+    source: Source,
+    out: Path,
+    card: dict[str, Any],
+    fp32: onnx.ModelProto | None,
+    val_set: RecordSet | None,
+    *,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Compares, prints, and returns the figures.
+
+    Args:
+        out: the exported file.
+        card: its card.
+        fp32: the graph before it went to 8 bits, whose speed is shown beside.
+        val_set: for accuracy and real crops; without it crops are of synthetic people, and accuracy is not measured.
+
+    Raises:
+        UserError: an fp32 file off by more than 1e-4.
+    """
+    backend = open_backend(out, threads=1)
+    crops = _crops(val_set, source.codec)
+    noise = np.random.default_rng(0).standard_normal((RANDOM_INPUTS, 3, *source.codec.image_hw), np.float32)
+    found = {
+        "largest_difference": {"random": _difference(source, backend, noise)[0]},
+        "crops": len(crops),
+        "data": val_set.name if val_set is not None else "synthetic people",
+    }
+    largest, relative = _difference(source, backend, normalise(crops))
+    found["largest_difference"]["crops"], found["relative_error"] = largest, relative
+    print(
+        f"heatmaps: largest difference {found['largest_difference']['random']:.1e} on {RANDOM_INPUTS} random inputs, "
+        f"{largest:.1e} on {len(crops)} crops of {found['data']}; {100 * relative:.2g} % of their size"
+    )
+    off = max(found["largest_difference"].values())
+    if card["precision"] == "fp32" and not off <= FP32_TOLERANCE:  # NaN too
+        raise UserError(f"{out}: its heatmaps differ from the network's by more than {FP32_TOLERANCE:g}; do not use it")
+    found["speed"] = _speed(source, backend, card, fp32, out)  # of the plain network, before the next line's settings
+    if val_set is not None:
+        found["accuracy"] = _accuracy(source, backend, val_set, progress)
+    return found
+
+
+def _crops(record_set: RecordSet | None, codec: StandardCodec) -> np.ndarray:
+    """(n, H, W, 3) uint8, of the first persons of the set or of synthetic ones."""
+    with tempfile.TemporaryDirectory() as folder:
+        if record_set is None:
+            make_synthetic(Path(folder), CROPS // 2, seed=1, image_hw=(256, 256), progress=False)
+            record_set = load_records(f"synthetic:{folder}")
+        chosen = list(range(min(CROPS, len(record_set))))
+        (batch,) = load_batches(CropDataset(record_set, codec.image_hw, aligned=codec.aligned), [chosen], workers=1)
+    if "image" not in batch:
+        raise UserError(f"{batch['errors'][0]}; no picture of {record_set.name} to verify on")
+    return batch["image"]
+
+
+def _eager(source: Source, inputs: np.ndarray) -> np.ndarray:
+    with torch.inference_mode():
+        return source.net(torch.from_numpy(inputs)).numpy()
+
+
+def _difference(source: Source, backend, inputs: np.ndarray) -> tuple[float, float]:
+    """The heatmaps' largest difference, and the root mean square of it relative to the heatmaps' own."""
+    squares, size, largest = 0.0, 0.0, 0.0
+    for start in range(0, len(inputs), 8):
+        wanted = _eager(source, inputs[start : start + 8])
+        off = backend.run(inputs[start : start + 8]) - wanted
+        largest = max(largest, float(np.abs(off).max()))
+        squares, size = squares + float(np.square(off).sum()), size + float(np.square(wanted).sum())
+    return largest, (squares / size) ** 0.5
+
+
+def _accuracy(source: Source, backend, val_set: RecordSet, progress: bool) -> dict[str, Any]:
+    tune_allocator()
+    figures, eager = {}, source.net.to(memory_format=torch.channels_last)
+    for name, net in (("eager", eager), ("exported", backend)):
+        evaluation = evaluate(net, val_set, source.codec, progress=progress)
+        figures[name] = {key: round(value, 4) for key, value in evaluation.figures.items()}
+    print("  ".join(f"{name}: {value}" for name, value in evaluation.conditions.items()))
+    pairs = {name: (value, figures["exported"][name]) for name, value in figures["eager"].items()}
+    print("  ".join(f"{name}: eager {eager:.4g}, exported {exported:.4g}" for name, (eager, exported) in pairs.items()))
+    return {"conditions": evaluation.conditions, **figures}
+
+
+def _speed(source: Source, backend, card: dict, fp32: onnx.ModelProto | None, out: Path) -> dict[str, Any]:
+    """Milliseconds per picture, batch 1, one thread, and ratios of paired rounds."""
+    inputs = np.random.default_rng(0).standard_normal((1, 3, *source.codec.image_hw), np.float32)
+    calls = {"eager": lambda: _eager(source, inputs), "exported": lambda: backend.run(inputs)}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        if fp32 is not None:
+            from lgmpose.export.command import write_onnx
+
+            write_onnx(Path(folder) / "fp32.onnx", fp32, card)
+            same = OnnxBackend(Path(folder) / "fp32.onnx", threads=1)
+            calls["fp32 in the same runtime"] = lambda: same.run(inputs)
+        rounds: list[list[float]] = []
+        for call in calls.values():
+            warm_up(call, 10)
+        measure_rounds(
+            list(calls.values()), runs=ROUNDS, seconds=SECONDS, min_rounds=10, synchronize=lambda: None,
+            on_round=lambda times, share: rounds.append(times), on_failure=_fail,
+        )  # fmt: skip
+    torch.set_num_threads(threads)
+    times = np.array(rounds)  # (rounds, calls)
+    exported = list(calls).index("exported")
+    found: dict[str, Any] = {"threads": 1, "batch": 1, "rounds": len(times), "median_ms": {}, "times_faster_than": {}}
+    for i, name in enumerate(calls):
+        found["median_ms"][name] = round(float(np.median(times[:, i])), 3)
+        if i != exported:
+            found["times_faster_than"][name] = round(float(np.median(times[:, i] / times[:, exported])), 3)
+    shown = ", ".join(f"{ratio:.2f} × {name}" for name, ratio in found["times_faster_than"].items())
+    print(
+        f"speed of {out.name}, one thread, batch 1: {found['median_ms']['exported']:.1f} ms; as fast as {shown} "
+        f"(medians of {len(times)} paired rounds)"
+    )
+    return found
+
+
+def _fail(index: int, error: Exception) -> None:
+    raise error
