@@ -196,7 +196,7 @@ def export(
     model: str | None = None,
     image_hw: tuple[int, int] | None = None,
     num_keypoints: int | None = None,
-    format: Literal["onnx", "openvino", "int8"] = "onnx",
+    format: Literal["onnx", "int8", "openvino", "openvino-bf16", "openvino-int8"] = "onnx",
     data: str | None = None,
     verify: bool = False,
     json: Path | None = None,
@@ -206,12 +206,13 @@ def export(
     predict, eval, compare and lgmpose.Predictor take the file as --weights.
 
     Args:
-        out: the file: .onnx, or .xml for openvino (a .bin is written beside it).
+        out: the file: .onnx, or .xml for OpenVINO (a .bin is written beside it).
         weights: a weights file; by default the ones that come with the package.
         model: a name of `lgmpose profile --list` instead, with fresh random weights, to measure its speed.
         image_hw: input height and width, if not the network's own.
         num_keypoints: K of --model, if not its own.
-        format: onnx and openvino compute what PyTorch does; int8 is smaller and faster, and slightly off.
+        format: onnx and openvino compute what PyTorch does; in 8 bits a network is smaller and faster, and slightly
+            off; in bfloat16 it is faster on processors that have it, and hardly off.
         data: KIND:PATH as in `lgmpose eval`; int8 is calibrated on its training split, --verify takes its validation
             split.
         verify: compare the file with the network: heatmaps, accuracy (with --data), speed.

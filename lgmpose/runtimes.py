@@ -97,12 +97,19 @@ def merged_heatmaps(
 class TorchBackend:
     """A weights file run by PyTorch; see ``Backend``.
 
+    Attributes:
+        net: the network as it is read.
+        fast: the same function, made for running (``lgmpose.fast``).
+
     Raises:
         UserError: weights that cannot be read, or a device that is not there.
     """
 
     def __init__(self, weights: str | Path, *, device: str = "auto", threads: int | None = None):
+        import torch
+
         from lgmpose import zoo
+        from lgmpose.fast import fast_form
 
         path = Path(weights)
         self.net, card = zoo.load_weights(path)
@@ -113,10 +120,9 @@ class TorchBackend:
             reason = str(error).splitlines()[0]
             raise UserError(f"device {device!r} cannot be used here ({reason}); try auto or cpu") from error
         if threads is not None:
-            import torch
-
             torch.set_num_threads(threads)
         self.image_hw = self.net.config.image_hw
+        self.fast = fast_form(self.net, torch.zeros(1, 3, *self.image_hw, device=self.device))
         self.skeleton = skeleton_of(card)
         self.codec = codec_of(card, self.image_hw)
         self.source = {"file": path.name, "sha256": weights_hash(path)}
@@ -128,7 +134,7 @@ class TorchBackend:
         from lgmpose.loader import to_input
 
         with torch.inference_mode():
-            return self.net(to_input(torch.from_numpy(crops).to(self.device))).float().cpu().numpy()
+            return self.fast(to_input(torch.from_numpy(crops).to(self.device))).float().cpu().numpy()
 
     def network_at(self, image_hw: tuple[int, int]) -> nn.Module:
         """The network for an input size, laid out for speed; see ``zoo.at_size``."""
@@ -195,7 +201,7 @@ class OnnxBackend(_Exported):
 
 
 class OpenVINOBackend(_Exported):
-    """A file of ``lgmpose export --format openvino`` (``.xml`` with its ``.bin`` beside), run by OpenVINO.
+    """A file of ``lgmpose export --format openvino`` or ``openvino-…`` (``.xml``, its ``.bin`` beside), by OpenVINO.
 
     Raises:
         UserError: as ``OnnxBackend``.
@@ -206,18 +212,19 @@ class OpenVINOBackend(_Exported):
         require("openvino", "openvino", f"{path}: an OpenVINO file, which")
         import openvino
 
-        # Without the hint it would round to bfloat16 where the CPU has it.
-        options = {
-            "INFERENCE_NUM_THREADS": threads or num_cores(), "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f32",
-        }  # fmt: skip
         core = openvino.Core()
         try:
             model = core.read_model(path)
+            text = model.get_rt_info("lgmpose").astype(str) if model.has_rt_info("lgmpose") else None
+            bf16 = text is not None and read_card(path, text)["precision"] == "bf16"
+            # Without the hint it would round to bfloat16 unasked, where the CPU has it; where not, "bf16" is fp32.
+            options = {
+                "INFERENCE_NUM_THREADS": threads or num_cores(), "PERFORMANCE_HINT": "LATENCY",
+                "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
+            }  # fmt: skip
             self.request = core.compile_model(model, "CPU", options).create_infer_request()
         except RuntimeError as error:
             raise UserError(f"{path}: not a whole OpenVINO file with its .bin ({_first_line(error)})") from error
-        text = model.get_rt_info("lgmpose").astype(str) if model.has_rt_info("lgmpose") else None
         shapes = [end.partial_shape for end in (*model.inputs, *model.outputs)]
         self._use_card(path, text, tuple([d.get_length() if d.is_static else None for d in s] for s in shapes))
 

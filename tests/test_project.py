@@ -138,7 +138,10 @@ def test_help_is_quick_because_nothing_heavy_is_imported():
         assert heavy_imports(ask) == "", command
 
 
-@pytest.mark.parametrize("module", ["", ".codecs", ".compare", ".datasets", ".evaluate", ".geometry", ".metrics", ".predict", ".skeletons"])
+@pytest.mark.parametrize(
+    "module",
+    ["", ".codecs", ".compare", ".datasets", ".evaluate", ".geometry", ".metrics", ".predict", ".skeletons"],
+)
 def test_modules_that_need_no_torch_import_none(module):
     assert heavy_imports(f"import lgmpose{module}") == ""
 

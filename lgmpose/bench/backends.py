@@ -84,23 +84,20 @@ def _eager(net: nn.Module, example: Tensor) -> Callable:
 
 
 def _eager_folded(net: nn.Module, example: Tensor) -> Callable:
-    from lgmpose.fast import fold_batchnorm
+    from lgmpose.fast import channels_last, fold_batchnorm
 
-    return _channels_last(fold_batchnorm(net, example))
+    return _on_channels_last(channels_last(fold_batchnorm(net, example)))
 
 
 def _eager_fast(net: nn.Module, example: Tensor) -> Callable:
     from lgmpose.fast import fast_form
 
-    return _channels_last(fast_form(net, example))
+    return _on_channels_last(fast_form(net, example))
 
 
-def _channels_last(net: nn.Module) -> Callable:
+def _on_channels_last(net: nn.Module) -> Callable:
     import torch
 
-    for parameter in net.parameters():
-        if parameter.ndim == 4:  # convolutions; Dite-HRNet's dynamic kernels have five axes, which .to() refuses
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     # A crop comes from OpenCV as H × W × 3, which is channels_last already: then this costs nothing.
     return lambda images: net(images.contiguous(memory_format=torch.channels_last))
 

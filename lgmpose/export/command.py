@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "Source", "export"]
 
-FORMATS = {"onnx": ".onnx", "openvino": ".xml", "int8": ".onnx"}
+FORMATS = {"onnx": ".onnx", "int8": ".onnx", "openvino": ".xml", "openvino-bf16": ".xml", "openvino-int8": ".xml"}
 CALIBRATION_CROPS = 150  # of the training split, drawn with a fixed seed
 
 
@@ -73,16 +73,18 @@ def export(
     out = Path(out)
     _check_options(out, weights, model, num_keypoints, format, data, verify, json_file)
     source = _load_source(weights, model, image_hw, num_keypoints)
-    train_set = _records(data, "train", source) if format == "int8" else None
+    precision = _precision(format)
+    train_set = _records(data, "train", source) if precision == "int8" else None
     val_set = _records(data, "val", source) if verify and data is not None else None
 
     from lgmpose.export.graph import export_graph
 
-    graph, fp32, quantised = export_graph(source.net, source.codec.image_hw), None, {}
-    if format == "int8":
+    graph = fp32 = export_graph(source.net, source.codec.image_hw)
+    quantised: dict[str, Any] = {}
+    if precision == "int8":
         from lgmpose.export.int8 import quantise
 
-        fp32, done = graph, quantise(graph, _calibration_inputs(train_set, source.codec), progress=progress)
+        done = quantise(fp32, _calibration_inputs(train_set, source.codec), progress=progress)
         graph = done.model
         quantised = {
             "int8_layers": done.layers,
@@ -92,8 +94,8 @@ def export(
         print(f"{done.layers} convolutions in 8 bits; heatmaps are off by {100 * done.error:.1f} % of their size")
         print(f"left in fp32 for accuracy: {', '.join(done.left_for_accuracy) or 'none'}")
         print(f"left in fp32 for speed: {', '.join(done.left_for_speed) or 'none'}")
-    card = _card(source, "int8" if format == "int8" else "fp32") | quantised
-    (_write_openvino if format == "openvino" else write_onnx)(out, graph, card)
+    card = _card(source, precision) | quantised
+    write_graph(out, graph, card)
     print(f"written: {out} ({out.stat().st_size / 1e6:.1f} MB), from {source.weights['file']}")
     if verify:
         from lgmpose.export.verify import verify_export
@@ -104,6 +106,10 @@ def export(
     return card
 
 
+def _precision(format: str) -> str:
+    return format.rpartition("-")[2] if format not in ("onnx", "openvino") else "fp32"
+
+
 def _check_options(out, weights, model, num_keypoints, format, data, verify, json_file) -> None:
     if out.suffix.lower() != FORMATS[format]:
         raise UserError(f"{out}: --format {format} is written as {FORMATS[format]}")
@@ -111,18 +117,19 @@ def _check_options(out, weights, model, num_keypoints, format, data, verify, jso
         raise UserError("--weights has a network of its own: leave out --model, or --weights for fresh ones")
     if num_keypoints is not None and model is None:
         raise UserError("--num-keypoints belongs to --model; weights have their own number of joints")
-    if format == "int8" and data is None:
-        raise UserError("--format int8 is calibrated on training crops: name them by --data KIND:PATH")
-    if data is not None and format != "int8" and not verify:
-        raise UserError("--data is for --format int8 and --verify; leave it out")
+    int8 = _precision(format) == "int8"
+    if int8 and data is None:
+        raise UserError(f"--format {format} is calibrated on training crops: name them by --data KIND:PATH")
+    if data is not None and not int8 and not verify:
+        raise UserError("--data is for 8 bits and --verify; leave it out")
     if json_file is not None and not verify:
         raise UserError("--json keeps what --verify finds; add --verify")
     require("onnx", "onnx", "exporting")
     require("onnxscript", "onnx", "exporting")
-    if format == "openvino":
-        require("openvino", "openvino", "--format openvino")
-    elif format == "int8" or verify:
-        require("onnxruntime", "onnx", f"--{'format int8' if format == 'int8' else 'verify'}")
+    if format.startswith("openvino"):
+        require("openvino", "openvino", f"--format {format}")
+    if int8 or (verify and format == "onnx"):
+        require("onnxruntime", "onnx", f"--format {format}" if int8 else "--verify")
     for path in (out, json_file):
         if path is not None:
             check_writable(path)
@@ -189,8 +196,12 @@ def _card(source: Source, precision: str) -> dict[str, Any]:
     }
 
 
-def write_onnx(out: Path, graph: onnx.ModelProto, card: dict[str, Any]) -> None:
-    """Writes a graph with its card, sealed. Raises UserError where it cannot be written."""
+def write_graph(out: Path, graph: onnx.ModelProto, card: dict[str, Any]) -> None:
+    """Writes a graph with its card, sealed, in the suffix's format. Raises UserError where it cannot be written."""
+    (_write_onnx if out.suffix.lower() == ".onnx" else _write_openvino)(out, graph, card)
+
+
+def _write_onnx(out: Path, graph: onnx.ModelProto, card: dict[str, Any]) -> None:
     graph.producer_name = "lgmpose"
     entry = graph.metadata_props.add()
     entry.key, entry.value = "lgmpose", json.dumps(card)
@@ -198,7 +209,7 @@ def write_onnx(out: Path, graph: onnx.ModelProto, card: dict[str, Any]) -> None:
 
 
 def _write_openvino(out: Path, graph: onnx.ModelProto, card: dict[str, Any]) -> None:
-    """The same as OpenVINO's ``.xml`` and ``.bin``, in fp32."""
+    """OpenVINO's ``.xml`` and ``.bin``; for bfloat16 the numbers stay fp32, and the runtime rounds them."""
     import onnx
     import openvino
 

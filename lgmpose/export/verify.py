@@ -22,7 +22,7 @@ from lgmpose.datasets.synthetic import make_synthetic
 from lgmpose.errors import UserError
 from lgmpose.evaluate import evaluate
 from lgmpose.runtime import tune_allocator
-from lgmpose.runtimes import OnnxBackend, open_backend
+from lgmpose.runtimes import open_backend
 
 if TYPE_CHECKING:
     import onnx
@@ -41,7 +41,7 @@ def verify_export(
     source: Source,
     out: Path,
     card: dict[str, Any],
-    fp32: onnx.ModelProto | None,
+    fp32: onnx.ModelProto,
     val_set: RecordSet | None,
     *,
     progress: bool = True,
@@ -51,7 +51,7 @@ def verify_export(
     Args:
         out: the exported file.
         card: its card.
-        fp32: the graph before it went to 8 bits, whose speed is shown beside.
+        fp32: the graph in full precision, whose speed in the same runtime is shown beside the others'.
         val_set: for accuracy and real crops; without it crops are of synthetic people, and accuracy is not measured.
 
     Raises:
@@ -121,18 +121,19 @@ def _accuracy(source: Source, backend, val_set: RecordSet, progress: bool) -> di
     return {"conditions": evaluation.conditions, **figures}
 
 
-def _speed(source: Source, backend, card: dict, fp32: onnx.ModelProto | None, out: Path) -> dict[str, Any]:
+def _speed(source: Source, backend, card: dict, fp32: onnx.ModelProto, out: Path) -> dict[str, Any]:
     """Milliseconds per picture, batch 1, one thread, and ratios of paired rounds."""
     inputs = np.random.default_rng(0).standard_normal((1, 3, *source.codec.image_hw), np.float32)
     calls = {"eager": lambda: _eager(source, inputs), "exported": lambda: backend.run(inputs)}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        if fp32 is not None:
-            from lgmpose.export.command import write_onnx
+        if card["precision"] != "fp32":
+            from lgmpose.export.command import write_graph
 
-            write_onnx(Path(folder) / "fp32.onnx", fp32, card)
-            same = OnnxBackend(Path(folder) / "fp32.onnx", threads=1)
+            path = Path(folder) / f"fp32{out.suffix}"
+            write_graph(path, fp32, card | {"precision": "fp32"})
+            same = open_backend(path, threads=1)
             calls["fp32 in the same runtime"] = lambda: same.run(inputs)
         rounds: list[list[float]] = []
         for call in calls.values():
