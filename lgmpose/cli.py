@@ -333,7 +333,8 @@ def bench(
 
     Args:
         models: names of `lgmpose profile --list`; by default LGM-Pose and the small networks.
-        backends: eager, eager-folded, compile.
+        backends: eager, eager-folded, eager-fast, compile, onnxruntime, onnxruntime-int8, openvino, openvino-bf16,
+            openvino-int8.
         threads: numbers of threads; by default 1, and 1 2 with --tables.
         image_hw: input height and width; repeat it for more sizes. By default the reference's own.
         num_keypoints: K; by default the reference's own.

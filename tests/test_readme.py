@@ -85,3 +85,56 @@ def test_speeds_are_those_of_the_result_file():
             assert 0.45 < row.ratio < 0.75
         elif row.ratio is not None and name != "LGM-Pose":
             assert row.ratio > 1, name
+
+
+def fast_section() -> str:
+    return (ROOT / "README.md").read_text(encoding="utf-8").split("\n## Fast\n")[1].split("\n## ")[0]
+
+
+@pytest.mark.parametrize("size", ["256x192", "384x288"])
+def test_speeds_of_runtimes_are_those_of_the_result_file(size):
+    from lgmpose.bench import load_results
+
+    (file,) = set(re.findall(rf"results/(runtimes-{size}_[\d-]+)\.md", fast_section()))
+    rows = load_results(ROOT / "lgmpose" / "results" / f"{file}.json").rows
+    tables = re.split(r"^\| times LGM-Pose's time \|", fast_section(), flags=re.MULTILINE)[1:]
+    head, _, *lines = tables[["256x192", "384x288"].index(size)].strip().split("\n")
+    columns = [tuple(cell.split(", ")) for cell in head.strip(" |").split(" | ")[:-1]]
+    measured = {(row.label, row.backend, str(row.threads)): row for row in rows}
+    assert set(measured) == {(label, *column) for label in {row.label for row in rows} for column in columns}
+    shown = lines[: lines.index("")] if "" in lines else lines
+    assert len(shown) == len({row.label for row in rows})
+    for line in shown:
+        label, *cells, fastest = line.strip(" |").split(" | ")
+        own = [measured[label, *column] for column in columns]
+        assert cells == ["–" if r.ratio is None else f"{'~' if r.noise else ''}{r.ratio:.2f}" for r in own], label
+        best = min((r for r in own if r.threads == 1 and r.median_ms), key=lambda r: r.median_ms)
+        assert fastest == f"{best.median_ms:.1f} ms, `{best.backend}`", label
+
+
+def test_exported_files_figures_are_those_of_the_result_file():
+    (file,) = set(re.findall(r"results/(export_[\d-]+)\.json", fast_section()))
+    for name, found in json.loads((ROOT / "lgmpose" / "results" / f"{file}.json").read_text()).items():
+        faster, accuracy = found["speed"]["times_faster_than"], found["accuracy"]["exported"]["PCK@0.2"]
+        same = faster.get("fp32 in the same runtime")
+        line = f"| {name} | {found['largest_difference']['crops']:.1e} | {accuracy:.2f} | {faster['eager']:.2f} | "
+        assert line + ("–" if same is None else f"{same:.2f}") + " |" in fast_section(), name
+
+
+def test_the_training_steps_figures_are_those_of_the_result_file():
+    from lgmpose.bench.training import SETTINGS
+
+    (file,) = set(re.findall(r"results/(training_[\d-]+)\.md", fast_section()))
+    summary = json.loads((ROOT / "lgmpose" / "results" / f"{file}.json").read_text())["summary"]
+    for name in next(iter(summary.values())):
+        cells = [f"{side[name]['times_plain'][0]:.2f}" for side in summary.values()]
+        assert f"| `{name}`: {SETTINGS[name].what} | {' | '.join(cells)} |" in fast_section(), name
+
+
+def test_the_evaluation_jobs_figures_are_those_of_the_result_file():
+    (file,) = set(re.findall(r"results/(evaluation_[\d-]+)\.md", fast_section()))
+    result = json.loads((ROOT / "lgmpose" / "results" / f"{file}.json").read_text())
+    assert result["by_boxes"]["same_persons"] and result["by_boxes"]["same_ap"]
+    text = " ".join(fast_section().split())
+    assert f"{result['total_s']:.1f} s and {result['peak_mb']:.0f} MB" in text
+    assert f"{result['by_boxes']['ratio'][0]:.1f} times as long" in text

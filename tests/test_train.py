@@ -55,11 +55,12 @@ def losses(run_dir):
         return [(int(row["step"]), row["loss"]) for row in csv.DictReader(file)]
 
 
-def test_overfits_eight_pictures(people):
+@pytest.mark.parametrize("name", ["lgm-pose-coco-256x192", "lgm-pose-fast-coco-256x192"])
+def test_overfits_eight_pictures(people, name):
     record_set = load_records(f"synthetic:{people}").subset(range(8))
     codec = make_codec("standard", (128, 96))
     torch.manual_seed(0)
-    net = create_model("lgm-pose-coco-256x192", image_hw=(128, 96))
+    net = create_model(name, image_hw=(128, 96))
     run = Run(TrainConfig(learning_rate=2e-3), net, torch.device("cpu"))
     batch = next(iter(make_loader(CropDataset(record_set, (128, 96)), codec, [list(range(8))], workers=0)))
     inputs = to_input(batch["image"])

@@ -133,12 +133,13 @@ def _int8_file(net: nn.Module, example: Tensor, path: Path) -> None:
     import onnx
     import torch
 
-    from lgmpose.export.graph import export_graph
     from lgmpose.export.int8 import quantise
 
+    exact = path.with_name(path.name.replace("int8", "fp32"))  # there already where another backend runs it
+    if not exact.exists():
+        _fp32_file(net, example, exact)
     inputs = torch.rand(2, *example.shape[1:], generator=torch.Generator().manual_seed(0)).numpy()
-    graph = export_graph(net.cpu(), tuple(example.shape[2:]))
-    onnx.save(quantise(graph, inputs, tolerance=math.inf, progress=False).model, path)
+    onnx.save(quantise(onnx.load(exact), inputs, tolerance=math.inf, progress=False).model, path)
 
 
 def _onnxruntime(path: Path, example: Tensor) -> Callable:
