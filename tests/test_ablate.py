@@ -17,10 +17,20 @@ import tyro
 from torch.testing import assert_close
 
 import lgmpose.ablate.run as ablate_run
-from lgmpose.ablate import ABLATIONS, BASELINE, AblateConfig, Difference, compare, paired_bootstrap, seed_margin
+from lgmpose.ablate import (
+    ABLATIONS,
+    BASELINE,
+    NETWORKS,
+    PEERS,
+    AblateConfig,
+    Difference,
+    compare,
+    paired_bootstrap,
+    seed_margin,
+)  # fmt: skip
 from lgmpose.ablate.compare import counts, verdict
 from lgmpose.ablate.config import RECIPE
-from lgmpose.ablate.report import draw_bars, markdown
+from lgmpose.ablate.report import draw_bars, draw_peers, markdown
 from lgmpose.ablate.results import add_run, load_results
 from lgmpose.checks import randomised
 from lgmpose.cli import main
@@ -110,10 +120,23 @@ def test_every_row_of_tables_4_and_5_has_its_network():
     }  # fmt: skip
 
 
+def test_peers_have_table_3s_figures_and_the_recipe_can_train_them():
+    differences = {name: variant.paper_difference for name, variant in PEERS.items()}
+    assert differences == {
+        "lgm-pose-fast": None, "mobilenetv2": -3.0, "shufflenetv2": -5.6, "small-hrnet": -8.2, "lite-hrnet-18": -2.3,
+    }  # fmt: skip
+    assert not PEERS.keys() & ABLATIONS.keys()
+    for name in PEERS:
+        recipe = AblateConfig().run_config(name, 0)
+        with torch.device("meta"):
+            net = create_model(recipe.model, num_keypoints=14, **recipe.network_options())
+        assert net(torch.zeros(1, 3, 96, 96, device="meta")).shape == (1, 14, 24, 24)
+
+
 def test_runs_differ_in_seed_and_in_what_the_variant_changes_alone():
     config = AblateConfig()
     base = asdict(config.run_config(BASELINE, 0))
-    for name, variant in ABLATIONS.items():
+    for name, variant in NETWORKS.items():
         run = asdict(config.run_config(name, 5))
         assert {key for key in run if run[key] != base[key]} == {"seed", *variant.changes}
         assert run["eval_every"] == run["epochs"]
@@ -221,7 +244,7 @@ def test_table_and_figure_come_from_the_file_alone(config, results, tmp_path):
     other = AblateConfig(out=tmp_path / "none", json=moved)  # another recipe, no runs: neither is looked at
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # of Matplotlib, say
-        assert not ablate_run.ablate(other, tabulate=True, progress=False)  # ten networks are asked for
+        assert not ablate_run.ablate(other, tabulate=True, progress=False)  # all networks are asked for
     assert moved.with_suffix(".md").read_text() == config.json_file.with_suffix(".md").read_text()
     assert moved.with_suffix(".png").read_bytes()[:4] == b"\x89PNG"
     assert moved.read_bytes() == config.json_file.read_bytes()
@@ -476,3 +499,26 @@ def test_table_and_bars_show_what_was_found():
     assert ours.patches[0].get_width() == pytest.approx(row.differences["PCKh@0.5"].points)
     assert len(ours.patches) == 2
     draw_bars(Figure(), None)
+
+
+def test_peers_have_a_table_and_a_figure_of_their_own():
+    from matplotlib.figure import Figure
+
+    results = made_up_results({"fusion-none": -0.9, "mobilenetv2": 0.9})
+    own, peers = markdown(results).split("## Other networks")
+    assert "| no fusion" in own and "| MobileNetV2" not in own and "| no fusion" not in peers
+    (line,) = (line for line in peers.splitlines() if line.startswith("| MobileNetV2"))
+    assert "85.4 (−3.0)" in line and "does not hold" in line and "| LGM-Pose |" in peers
+    assert "## Other networks" not in markdown(made_up_results({"fusion-none": -0.9}))
+    where = {"image_hw": [96, 96], "device": "cpu", "threads": 1, "cpu": "made-up", "rounds": 3}
+    times = {BASELINE: 5.0, "mobilenetv2": 8.0, "fusion-none": 4.0}
+    variants = {name: {"fps": 1e3 / ms, "median_ms": ms, "ratio": [5 / ms] * 3} for name, ms in times.items()}
+    results |= {"speed": {"conditions": where, "noisy": False, "variants": variants}}
+    results |= {"costs": {name: {"params": 1_000_000, "macs": 10_000_000} for name in times}}
+    figure = Figure()
+    draw_peers(figure, results)
+    (axes,) = figure.axes
+    assert sorted(text.get_text() for text in axes.texts) == ["LGM-Pose, 1.0 M", "MobileNetV2, 1.0 M"]
+    rows = {row.name: row.figures["PCKh@0.5"] for row in compare(results)}
+    assert {tuple(text.xy) for text in axes.texts} == {(5.0, rows[BASELINE]), (8.0, rows["mobilenetv2"])}
+    assert "96×96" in axes.get_xlabel() and axes.get_ylabel() == "PCKh@0.5 (%)"

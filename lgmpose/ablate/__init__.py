@@ -1,13 +1,13 @@
-"""The ablations of Tables 4 and 5, and of LARM, trained by one recipe: run, resume, compare, tabulate.
+"""The ablations of Tables 4 and 5, and of LARM, and peers, trained by one recipe: run, resume, compare, tabulate.
 
 ``config`` says what is trained, ``run`` trains and measures it, ``results`` keeps it in one JSON file, ``compare``
 turns that into differences with intervals and plain statements, ``report`` writes the table and draws the figure.
 """
 
 from lgmpose.ablate.compare import Comparison, Difference, compare, paired_bootstrap, seed_margin, verdict
-from lgmpose.ablate.config import ABLATIONS, BASELINE, STORED, AblateConfig, Variant
+from lgmpose.ablate.config import ABLATIONS, BASELINE, NETWORKS, PEERS, STORED, AblateConfig, Variant
 
 __all__ = [
-    "ABLATIONS", "BASELINE", "STORED", "AblateConfig", "Comparison", "Difference", "Variant", "compare",
-    "paired_bootstrap", "seed_margin", "verdict",
+    "ABLATIONS", "BASELINE", "NETWORKS", "PEERS", "STORED", "AblateConfig", "Comparison", "Difference", "Variant",
+    "compare", "paired_bootstrap", "seed_margin", "verdict",
 ]  # fmt: skip

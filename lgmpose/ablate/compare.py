@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-from lgmpose.ablate.config import ABLATIONS, BASELINE
+from lgmpose.ablate.config import BASELINE, NETWORKS
 from lgmpose.paper import published
 
 __all__ = ["METRICS", "Comparison", "Difference", "compare", "counts", "paired_bootstrap", "seed_margin", "verdict"]
@@ -142,13 +142,13 @@ def counts(text: str) -> np.ndarray:
 
 
 def compare(results: dict[str, Any]) -> list[Comparison]:
-    """Rows for all networks with a finished run, in the order of ``ABLATIONS``.
+    """Rows for all networks with a finished run, in the order of ``NETWORKS``.
 
     Args:
         results: content of a results file.
     """
     counted = {metric: counts(text) for metric, text in results["counted"].items()}
-    runs = {name: {r["seed"]: r for r in results["runs"] if r["variant"] == name} for name in ABLATIONS}
+    runs = {name: {r["seed"]: r for r in results["runs"] if r["variant"] == name} for name in NETWORKS}
     rows = []
     for name, own in runs.items():
         if not own:
@@ -167,7 +167,7 @@ def compare(results: dict[str, Any]) -> list[Comparison]:
 
 def _judged(row: Comparison, runs: dict, num_shared: int) -> Comparison:
     """The row with its verdict and statement."""
-    metric, variant = next(iter(row.differences)), ABLATIONS[row.name]
+    metric, variant = next(iter(row.differences)), NETWORKS[row.name]
     difference, paper = row.differences[metric], variant.paper_difference
     spread = [[run["figures"][metric] for run in of.values()] for of in runs.values()]
     found, reason = verdict(paper, difference, seed_margin(spread, num_shared, num_shared))

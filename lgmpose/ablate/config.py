@@ -12,7 +12,7 @@ from lgmpose.errors import UserError
 from lgmpose.paper import published
 from lgmpose.recipe import MACHINE_FIELDS, TrainConfig
 
-__all__ = ["ABLATIONS", "BASELINE", "RECIPE", "STORED", "AblateConfig", "Variant"]
+__all__ = ["ABLATIONS", "BASELINE", "NETWORKS", "PEERS", "RECIPE", "STORED", "AblateConfig", "Variant"]
 
 PAPER_MODEL = "lgm-pose-mpii-256x256"  # what Tables 4 and 5 vary
 STORED = Path(__file__).parents[1] / "results" / "ablations.json"  # the set that comes with the package, if it does
@@ -20,7 +20,7 @@ STORED = Path(__file__).parents[1] / "results" / "ablations.json"  # the set tha
 
 @dataclass(frozen=True)
 class Variant:
-    """One network of the set: LGM-Pose with one thing changed.
+    """One network of the set: LGM-Pose with one thing changed, or another network altogether.
 
     Attributes:
         name: of its runs' folders and in the results.
@@ -34,7 +34,10 @@ class Variant:
 
     @property
     def paper_pckh(self) -> float | None:
-        """PCKh@0.5 on MPII in Table 4 or 5; None where the paper has no such row."""
+        """PCKh@0.5 on MPII at 256 × 256 in Tables 3 to 5; None where the paper has no such row."""
+        if "model" in self.changes:
+            row = published(self.changes["model"], image_hw=published(PAPER_MODEL).image_hw)
+            return row.pckh if row else None
         if self.changes.keys() - {"fusion", "global_block"}:
             return None
         return published(PAPER_MODEL, **self.changes).pckh
@@ -62,6 +65,19 @@ ABLATIONS = {
     )
 }
 
+# Other networks, by the same recipe on the same pictures: accuracy against speed, all from scratch.
+PEERS = {
+    variant.name: variant
+    for variant in (
+        Variant("lgm-pose-fast", "LGM-Pose fast", {"model": "lgm-pose-fast-coco-256x192"}),  # ours
+        Variant("mobilenetv2", "MobileNetV2", {"model": "mobilenetv2"}),  # Table 3, and the next three
+        Variant("shufflenetv2", "ShuffleNetV2", {"model": "shufflenetv2"}),
+        Variant("small-hrnet", "Small HRNet", {"model": "small-hrnet"}),
+        Variant("lite-hrnet-18", "Lite-HRNet-18", {"model": "lite-hrnet-18"}),
+    )
+}
+NETWORKS = ABLATIONS | PEERS  # all that can be trained together
+
 # Ours, for runs of a few epochs: the recipe of the shipped weights, with a running average of shorter memory.
 RECIPE = TrainConfig(
     model="lgm-pose-lspet-128x128",
@@ -84,14 +100,14 @@ VARIED = ("seed", "fusion", "global_block", "larm_residual", "larm", "eval_every
 
 @dataclass(frozen=True)
 class AblateConfig:
-    """A whole set of ablations: every variant with every seed, all by one recipe.
+    """A whole set of networks: every variant with every seed, all by one recipe.
 
     Raises:
         UserError: an unknown or missing variant, no seed, or a recipe that sets what the variants set.
     """
 
     recipe: TrainConfig = RECIPE  # for every run; the seed and what the variants change are not its own to set
-    variants: tuple[str, ...] = tuple(ABLATIONS)  # which networks; lgm-pose, the one compared with, must be there
+    variants: tuple[str, ...] = tuple(NETWORKS)  # which networks; lgm-pose, the one compared with, must be there
     seeds: tuple[int, ...] = (0, 1)  # all variants with the first seed come first, then all with the second …
     out: Path = Path("runs/ablations")  # one folder per run below it
     json: Path | None = None  # results; the table and the figure stand beside it. None: ablations.json below out
@@ -100,8 +116,8 @@ class AblateConfig:
 
     def __post_init__(self):
         for name in self.variants:
-            if name not in ABLATIONS:
-                raise UserError(f"variants {name!r}: choose from {', '.join(ABLATIONS)}")
+            if name not in NETWORKS:
+                raise UserError(f"variants {name!r}: choose from {', '.join(NETWORKS)}")
         if BASELINE not in self.variants:
             raise UserError(f"variants: {BASELINE} is missing, and all others are compared with it")
         if not self.seeds:
@@ -123,7 +139,7 @@ class AblateConfig:
 
     def run_config(self, variant: str, seed: int) -> TrainConfig:
         """The recipe of one run. It is evaluated once, at its end, so that no lucky epoch is picked."""
-        return replace(self.recipe, seed=seed, eval_every=self.recipe.epochs, **ABLATIONS[variant].changes)
+        return replace(self.recipe, seed=seed, eval_every=self.recipe.epochs, **NETWORKS[variant].changes)
 
     def recipe_dict(self) -> dict[str, Any]:
         """The recipe as the results hold it: without what varies, nor where files lie on this machine."""
@@ -145,7 +161,7 @@ class AblateConfig:
         if ":" in ours["data"]:
             ours["data"] = ours["data"].replace(":", ":PATH/")
         for name, value in (ours | {"variants": list(self.variants), "seeds": list(self.seeds)}).items():
-            if value == (theirs | {"variants": list(ABLATIONS), "seeds": None})[name]:
+            if value == (theirs | {"variants": list(NETWORKS), "seeds": None})[name]:
                 continue
             flag = name.replace("_", "-")
             if isinstance(value, bool):

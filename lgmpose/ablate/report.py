@@ -1,4 +1,4 @@
-"""The ablations for people: a Markdown table with statements, and the paper's bars beside ours."""
+"""The results for people: Markdown tables with statements, the paper's bars beside ours, accuracy against speed."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from lgmpose.ablate.compare import Comparison, compare, published_pckh
-from lgmpose.ablate.config import ABLATIONS, BASELINE
+from lgmpose.ablate.config import ABLATIONS, BASELINE, NETWORKS, PEERS
 from lgmpose.files import write_atomically
 
-__all__ = ["draw_bars", "markdown", "save_report"]
+__all__ = ["draw_bars", "draw_peers", "markdown", "save_report"]
 
 COLOURS = {
     "holds": "#0072b2",
@@ -23,40 +23,71 @@ COLOURS = {
 
 
 def save_report(json_file: Path, results: dict[str, Any]) -> None:
-    """Writes the table and, where Matplotlib is installed, the figure beside the results file."""
-    write_atomically(json_file.with_suffix(".md"), markdown(results).encode())
-    if importlib.util.find_spec("matplotlib"):
-        from matplotlib.figure import Figure
+    """Writes the tables and, where Matplotlib is installed, the figures beside the results file.
 
-        figure = Figure(figsize=(10, 4.8), layout="constrained", dpi=110)
-        draw_bars(figure, results)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png")
-        write_atomically(json_file.with_suffix(".png"), buffer.getvalue())
+    ``NAME.png`` has the ablations, ``NAME-peers.png`` the other networks, once their runs and speeds are there.
+    """
+    write_atomically(json_file.with_suffix(".md"), markdown(results).encode())
+    if not importlib.util.find_spec("matplotlib"):
+        return
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4.8), layout="constrained", dpi=110)
+    draw_bars(figure, results)
+    _save(figure, json_file.with_suffix(".png"))
+    if _peers_timed(results):
+        figure = Figure(figsize=(7.5, 4.6), layout="constrained", dpi=110)
+        draw_peers(figure, results)
+        _save(figure, json_file.with_name(f"{json_file.stem}-peers.png"))
+
+
+def _save(figure, path: Path) -> None:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    write_atomically(path, buffer.getvalue())
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """Conditions, the table, and one statement per row."""
+    """Conditions, the tables, and one statement per row."""
     rows = compare(results)
     metrics = list(results["counted"])
+    own = [row for row in rows if row.name in ABLATIONS]
+    peers = [row for row in rows if row.name in PEERS]
     heads = ["network", "paper's PCKh", *(f"{m}, difference" for m in metrics), "parameters", "MACs", "FPS", "× speed"]
     heads += ["seeds", "the paper's ordering"]
     lines = [
-        "# Ablations",
+        "# Ablations" + (" and other networks" if peers else ""),
         "",
         _conditions(results),
         "",
-        "| " + " | ".join(heads) + " |",
-        "| --- |" + " --: |" * (len(heads) - 3) + " --- | --- |",
-        *(_line(row, metrics, results) for row in rows),
-        "",
+        *_table(heads, own, metrics, results),
         "Differences are points to LGM-Pose over the seeds that both have, with paired bootstrap 95 % intervals "
         "(persons drawn again, seeds averaged). A row counts as told only if its interval leaves out 0 and the "
         "difference exceeds what other seeds may change (Fisher's least significant difference over all runs). A row "
         "without any true difference would still be told in up to one table of twenty.",
         "",
+        *_statements(own),
     ]
-    return "\n".join([*lines, *(f"* {row.statement}" for row in rows if row.statement)]) + "\n"
+    if peers:
+        base = [row for row in own if row.name == BASELINE]
+        lines += ["## Other networks, the same recipe", "", *_table(heads, [*base, *peers], metrics, results)]
+        lines += [
+            "Trained on the same pictures by the same recipe, from scratch: none had its rate or its epochs chosen for "
+            "it, though LGM-Pose's recipe was. A lead here is one of learning fast on few pictures, and says little "
+            "about the end of a long training.",
+            "",
+            *_statements(peers),
+        ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _table(heads: list[str], rows: list[Comparison], metrics: list[str], results: dict[str, Any]) -> list[str]:
+    dashes = "| --- |" + " --: |" * (len(heads) - 3) + " --- | --- |"
+    return ["| " + " | ".join(heads) + " |", dashes, *(_line(row, metrics, results) for row in rows), ""]
+
+
+def _statements(rows: list[Comparison]) -> list[str]:
+    return [*(f"* {row.statement}" for row in rows if row.statement), ""]
 
 
 def _conditions(results: dict[str, Any]) -> str:
@@ -78,7 +109,7 @@ def _conditions(results: dict[str, Any]) -> str:
 
 
 def _line(row: Comparison, metrics: list[str], results: dict[str, Any]) -> str:
-    variant, cost = ABLATIONS[row.name], results["costs"].get(row.name)
+    variant, cost = NETWORKS[row.name], results["costs"].get(row.name)
     paper = variant.paper_pckh
     if paper is not None and row.name != BASELINE:
         paper = f"{paper} ({variant.paper_difference:+.1f})".replace("-", "−")
@@ -152,3 +183,42 @@ def _draw_ours(axes, rows: dict[str, Comparison], names: list[str], results: dic
         title=f"ours: {conditions['data']}, {conditions['input']}, {epochs} epochs\n"
         f"(LGM-Pose: {base:.1f}; 95 % intervals)",
     )
+
+
+def _peers_timed(results: dict[str, Any]) -> list[Comparison]:
+    """LGM-Pose and the peers that have both runs and speed; [] without a peer."""
+    speeds = (results["speed"] or {"variants": {}})["variants"]
+    rows = [row for row in compare(results) if row.name in (BASELINE, *PEERS) and row.name in speeds]
+    return rows if any(row.name in PEERS for row in rows) else []
+
+
+def draw_peers(figure, results: dict[str, Any]) -> None:
+    """Accuracy against time of one picture: LGM-Pose and its peers, a small dot per seed, the mean as a large one.
+
+    Args:
+        figure: a Matplotlib figure to draw in.
+        results: content of a results file that holds speeds.
+    """
+    rows, axes = _peers_timed(results), figure.subplots()
+    metric, speed = next(iter(results["counted"])), results["speed"]
+    for row in rows:
+        ms = speed["variants"][row.name]["median_ms"]
+        found = [run["figures"][metric] for run in results["runs"] if run["variant"] == row.name]
+        colour = "#0072b2" if row.name not in PEERS or "lgm-pose" in row.name else "#d55e00"
+        axes.scatter([ms] * len(found), found, s=14, color=colour, alpha=0.5)
+        axes.scatter(ms, row.figures[metric], s=70, color=colour, edgecolor="white", zorder=3)
+        label = f"{NETWORKS[row.name].label}, {results['costs'][row.name]['params'] / 1e6:.1f} M"
+        axes.annotate(label, (ms, row.figures[metric]), (8, 5), textcoords="offset points", fontsize=9)
+    on, conditions = speed["conditions"], results["conditions"]
+    height, width = on["image_hw"]
+    axes.margins(x=0.22, y=0.15)
+    axes.set(
+        xlabel=f"ms for one picture of {height}×{width}, {on['device']}, {on['threads']} thread(s)"
+        + (" (busy machine)" if speed["noisy"] else ""),
+        ylabel=f"{metric} (%)",
+        title=f"the same recipe, {results['recipe']['epochs']} epochs, from scratch; {conditions['data']}, "
+        f"{conditions['input']}",
+    )
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.3)
+    axes.set_axisbelow(True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from lgmpose.ablate.config import ABLATIONS, BASELINE, AblateConfig
+from lgmpose.ablate.config import BASELINE, NETWORKS, AblateConfig
 from lgmpose.ablate.report import save_report
 from lgmpose.ablate.results import add_run, commit, finished, load_results, machine, save_results
 from lgmpose.datasets import load_records
@@ -59,7 +59,7 @@ def ablate(config: AblateConfig, *, tabulate: bool = False, progress: bool = Tru
             variant, seed = pending[0]
             if progress:
                 print(
-                    f"\n[{total - len(pending) + 1}/{total}] {ABLATIONS[variant].label}, seed {seed}; "
+                    f"\n[{total - len(pending) + 1}/{total}] {NETWORKS[variant].label}, seed {seed}; "
                     f"{_time_left(results, pending)}",
                     flush=True,
                 )

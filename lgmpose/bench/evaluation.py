@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from lgmpose.bench.command import run_command
 from lgmpose.bench.report import markdown_table
 from lgmpose.bench.result import paired_ratio
-from lgmpose.bench.run import check_output, machine_header
+from lgmpose.bench.run import machine_header
 from lgmpose.bench.simulated import Simulation, heatmap_batches, simulate
 from lgmpose.bench.worker import load
 from lgmpose.codecs import StandardCodec, make_codec
@@ -194,23 +195,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--pictures", type=int, default=5000, help="size of the job; val2017 has 5,000")
     parser.add_argument("--rounds", type=int, default=3, help="how often both ways to choose persons are timed")
     options = parser.parse_args(arguments)
-    try:
+
+    def checked() -> dict[str, Any]:
         if options.pictures < 1 or options.rounds < 1:
             raise UserError(f"--pictures {options.pictures} and --rounds {options.rounds} must be at least 1")
-        if options.json is not None:
-            check_output(options.json)
-        result = measure(options.pictures, options.rounds)
-        print(markdown(result), end="")
-        if options.json is not None:
-            write_atomically(options.json, json.dumps(result, indent=1).encode())
-            write_atomically(options.json.with_suffix(".md"), markdown(result).encode())
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
-    return 0
+        return measure(options.pictures, options.rounds)
+
+    return run_command(checked, markdown, options.json)
 
 
 if __name__ == "__main__":

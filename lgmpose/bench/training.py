@@ -20,12 +20,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from lgmpose.bench.command import run_command
 from lgmpose.bench.report import markdown_table
 from lgmpose.bench.result import paired_ratio
-from lgmpose.bench.run import check_output, machine_header
+from lgmpose.bench.run import machine_header
 from lgmpose.bench.worker import load, one_line
 from lgmpose.errors import UserError
-from lgmpose.files import write_atomically
 
 __all__ = ["SETTINGS", "Setting", "markdown", "measure", "train_steps"]
 
@@ -270,30 +270,20 @@ def main(arguments: list[str] | None = None) -> int:
             print(one_line(error), file=sys.stderr)
             return 1
         return 0
-    try:
+
+    def checked() -> dict[str, Any]:
         from lgmpose.datasets import load_records
         from lgmpose.runtime import num_cores
 
         if min(options.rounds, options.steps) < 1:
             raise UserError(f"rounds {options.rounds} and steps {options.steps}: at least 1")
-        if options.json is not None:
-            check_output(options.json)
         load_records(options.data, "train")  # makes the synthetic one; bad data is known before the work
-        result = measure(
+        return measure(
             options.data, names=tuple(options.settings), sides=tuple(options.sides), rounds=options.rounds,
             steps=options.steps, threads=options.threads or num_cores(),
         )  # fmt: skip
-        print(markdown(result))
-        if options.json is not None:
-            write_atomically(options.json, (json.dumps(result, indent=1) + "\n").encode())
-            write_atomically(options.json.with_suffix(".md"), markdown(result).encode())
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
-    return 0
+
+    return run_command(checked, markdown, options.json)
 
 
 if __name__ == "__main__":
