@@ -43,6 +43,7 @@ class TrainConfig:
     ema_decay: float = 0.0  # 0: none; else the weights' running average is evaluated and kept
     clip_grad_norm: float = 0.0  # 0: none
 
+    joint_weights: Literal["equal", "hrnet"] = "equal"  # hrnet: elbows and knees 1.2, wrists and ankles 1.5
     codec: Literal["standard", "dark", "udp"] = "standard"
     sigma: float | None = None  # of the heatmaps, in their pixels; None: 2, or 3 from 384 rows on
     augmentation: Augmentation = Augmentation()

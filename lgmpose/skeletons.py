@@ -47,6 +47,12 @@ class Skeleton:
             permutation[a], permutation[b] = b, a
         return tuple(permutation)
 
+    @property
+    def limb_weights(self) -> tuple[float, ...]:
+        """K weights in the loss, more for what is hard (HRNet's USE_DIFFERENT_JOINTS_WEIGHT): by the joints' names."""
+        weights = {"elbow": 1.2, "knee": 1.2, "wrist": 1.5, "ankle": 1.5}
+        return tuple(weights.get(name.rpartition("_")[2], 1.0) for name in self.joint_names)
+
     def index(self, joint_name: str) -> int:
         """Index of a joint. Raises ValueError when this skeleton has no joint of that name."""
         if joint_name not in self.joint_names:

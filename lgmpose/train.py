@@ -140,6 +140,10 @@ def _train(
             net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
         net = DistributedDataParallel(net, device_ids=[device.index] if device.type == "cuda" else None)
     loss_log = CsvLog(run_dir / "loss.csv", ("step", "epoch", "learning_rate", "loss"), "step", run.step, rank == 0)
+    joint_weights = torch.ones(train_set.skeleton.num_keypoints)
+    if config.joint_weights == "hrnet":
+        # There both heatmaps are multiplied by them, so it is their squares that weigh the squared error.
+        joint_weights = torch.tensor(train_set.skeleton.limb_weights).square()
     checkpoint, evaluation = run_dir / "last.safetensors", None
     if progress and run.epoch >= config.epochs:
         print(f"{run_dir}: finished already, all {config.epochs} epochs", flush=True)
@@ -167,6 +171,8 @@ def _train(
             for batch in loader:
                 skipped = count_errors(batch, config.bad_images)
                 rate = learning_rate(config, run.step, steps_per_epoch)
+                if "weights" in batch:
+                    batch["weights"] = batch["weights"] * joint_weights
                 loss, stopping = _step(run, net, batch, rate, world, stop.asked)
                 if not math.isfinite(loss):
                     if rank == 0:

@@ -20,6 +20,7 @@ import lgmpose.ablate.run as ablate_run
 from lgmpose.ablate import (
     ABLATIONS,
     BASELINE,
+    CHOICES,
     NETWORKS,
     PEERS,
     AblateConfig,
@@ -138,7 +139,10 @@ def test_runs_differ_in_seed_and_in_what_the_variant_changes_alone():
     base = asdict(config.run_config(BASELINE, 0))
     for name, variant in NETWORKS.items():
         run = asdict(config.run_config(name, 5))
-        assert {key for key in run if run[key] != base[key]} == {"seed", *variant.changes}
+        assert {key for key in run if run[key] != base[key]} == {"seed", *(c.split(".")[0] for c in variant.changes)}
+        for key, value in variant.changes.items():
+            outer, _, inner = key.partition(".")
+            assert (run[outer][inner] if inner else run[outer]) == value
         assert run["eval_every"] == run["epochs"]
 
 
@@ -265,6 +269,13 @@ def test_another_recipe_is_another_set(config, results):
     other = replace(config, recipe=replace(config.recipe, learning_rate=0.1))
     with pytest.raises(UserError, match=r"its runs have learning_rate = 0.002, not 0.1"):
         ablate_run.ablate(other, progress=False)
+    older = json.loads(config.json_file.read_text())  # written before there were these options
+    del older["recipe"]["joint_weights"], older["recipe"]["augmentation"]["occlusion_prob"]
+    file = config.json_file.with_name("older.json")
+    file.write_text(json.dumps(older))
+    assert len(load_results(file, config)["runs"]) == 6
+    with pytest.raises(UserError, match="its runs have joint_weights = 'equal', not 'hrnet'"):
+        load_results(file, replace(config, recipe=replace(config.recipe, joint_weights="hrnet")))
     more = replace(config, seeds=(0, 1, 2), recipe=replace(config.recipe, workers=1))
     assert len(load_results(config.json_file, more)["runs"]) == 6  # more seeds or workers belong to the same set
 
@@ -499,6 +510,18 @@ def test_table_and_bars_show_what_was_found():
     assert ours.patches[0].get_width() == pytest.approx(row.differences["PCKh@0.5"].points)
     assert len(ours.patches) == 2
     draw_bars(Figure(), None)
+
+
+def test_choices_of_the_recipe_have_a_table_and_no_speed_of_their_own(config, tmp_path):
+    results = made_up_results({"rotation-90": 0.9})
+    text = markdown(results).split("## LGM-Pose, other recipes")[1]
+    (line,) = (line for line in text.splitlines() if line.startswith("| rotation σ 90°"))
+    assert "| better |" in line and "| LGM-Pose |" in text
+    assert not CHOICES.keys() & (ABLATIONS | PEERS).keys()
+    results = {"costs": {}, "speed": None}
+    val_set = load_records(config.recipe.data, "val")
+    ablate_run._add_costs(replace(config, variants=(BASELINE, "silu")), results, val_set)
+    assert results["costs"].keys() == {BASELINE, "silu"} and results["speed"]["variants"].keys() == {BASELINE}
 
 
 def test_peers_have_a_table_and_a_figure_of_their_own():

@@ -211,3 +211,28 @@ def test_colour_changes_pixels_only(people):
             np.testing.assert_array_equal(plain[key], changed[key])
         differences.append(np.abs(plain["image"].astype(int) - changed["image"]).mean())
     assert 3 < np.mean(differences) < 60
+
+
+def test_occlusion_covers_one_rectangle_and_no_joint_moves(people):
+    areas = []
+    for index in range(6):
+        for epoch in range(4):
+            plain, covered = (
+                CropDataset(people, IMAGE_HW, augmentation=Augmentation(occlusion_prob=p), seed=3)[epoch, index]
+                for p in (0.0, 1.0)
+            )
+            for key in ("matrix", "keypoints_xy", "visibility"):
+                np.testing.assert_array_equal(plain[key], covered[key])
+            rows, columns = np.nonzero((plain["image"] != covered["image"]).any(axis=-1))
+            inside = covered["image"][rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+            assert len(np.unique(inside.reshape(-1, 3), axis=0)) == 1  # one colour, nothing outside has changed
+            share = np.array(inside.shape[:2]) / IMAGE_HW
+            assert (share > 0.05).all() and (share < 0.5).all()
+            areas.append(share.prod())
+    assert np.std(areas) > 0.01
+    halves = [
+        CropDataset(people, IMAGE_HW, augmentation=Augmentation(occlusion_prob=p), seed=3)[epoch, 1]["image"]
+        for epoch in range(60) for p in (0.0, 0.5)
+    ]  # fmt: skip
+    changed = sum((a != b).any() for a, b in zip(halves[::2], halves[1::2], strict=True))
+    assert 18 <= changed <= 42  # of 60, at one half

@@ -66,6 +66,11 @@ def test_oks_constants_are_pycocotools():
                 assert sigma == COCO.oks_sigmas[COCO.index(name)]
 
 
+def test_limb_weights_are_hrnets():
+    assert COCO.limb_weights == (1, 1, 1, 1, 1, 1, 1, 1.2, 1.2, 1.5, 1.5, 1, 1, 1.2, 1.2, 1.5, 1.5)
+    assert MPII.limb_weights == (1.5, 1.2, 1, 1, 1.2, 1.5, 1, 1, 1, 1, 1.5, 1.2, 1, 1, 1.2, 1.5)
+
+
 @pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=SKELETONS)
 def test_torso_joins_each_hip_with_the_opposite_shoulder(skeleton):
     for hip, shoulder in skeleton.torso_diagonals:

@@ -26,6 +26,7 @@ from lgmpose.evaluate import evaluate
 from lgmpose.loader import EpochSampler, make_loader, to_input
 from lgmpose.recipe import TrainConfig, learning_rate
 from lgmpose.run_files import exclusive
+from lgmpose.skeletons import COCO
 from lgmpose.train import heatmap_loss, train
 from lgmpose.weights_io import read_tensors, write_tensors
 from lgmpose.zoo import create_model, load_weights
@@ -88,6 +89,14 @@ def test_loss_is_half_the_mean_square_and_ignores_unlabelled_joints():
     torch.testing.assert_close(loss, expected)
     loss.backward()
     assert (predicted.grad[0, 1] == 0).all() and (predicted.grad[1, 1] != 0).all()
+
+
+def test_joints_may_weigh_differently(config, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("lgmpose.train.heatmap_loss", lambda *a: seen.append(a[2]) or heatmap_loss(*a))
+    train(replace(config, joint_weights="hrnet", epochs=1), tmp_path / "run", progress=False)
+    weights = torch.cat(seen).amax(dim=0)
+    torch.testing.assert_close(weights, torch.tensor(COCO.limb_weights).square())
 
 
 def test_schedules():

@@ -5,9 +5,9 @@ turns that into differences with intervals and plain statements, ``report`` writ
 """
 
 from lgmpose.ablate.compare import Comparison, Difference, compare, paired_bootstrap, seed_margin, verdict
-from lgmpose.ablate.config import ABLATIONS, BASELINE, NETWORKS, PEERS, STORED, AblateConfig, Variant
+from lgmpose.ablate.config import ABLATIONS, BASELINE, CHOICES, NETWORKS, PEERS, STORED, AblateConfig, Variant
 
 __all__ = [
-    "ABLATIONS", "BASELINE", "NETWORKS", "PEERS", "STORED", "AblateConfig", "Comparison", "Difference", "Variant",
-    "compare", "paired_bootstrap", "seed_margin", "verdict",
+    "ABLATIONS", "BASELINE", "CHOICES", "NETWORKS", "PEERS", "STORED", "AblateConfig", "Comparison", "Difference",
+    "Variant", "compare", "paired_bootstrap", "seed_margin", "verdict",
 ]  # fmt: skip

@@ -12,7 +12,9 @@ from lgmpose.errors import UserError
 from lgmpose.paper import published
 from lgmpose.recipe import MACHINE_FIELDS, TrainConfig
 
-__all__ = ["ABLATIONS", "BASELINE", "NETWORKS", "PEERS", "RECIPE", "STORED", "AblateConfig", "Variant"]
+__all__ = [
+    "ABLATIONS", "BASELINE", "CHOICES", "NETWORKS", "PEERS", "RECIPE", "STORED", "AblateConfig", "Variant",
+]  # fmt: skip
 
 PAPER_MODEL = "lgm-pose-mpii-256x256"  # what Tables 4 and 5 vary
 STORED = Path(__file__).parents[1] / "results" / "ablations.json"  # the set that comes with the package, if it does
@@ -25,7 +27,7 @@ class Variant:
     Attributes:
         name: of its runs' folders and in the results.
         label: in tables and figures.
-        changes: fields of ``TrainConfig``, and of ``LGMPoseConfig``, that differ from LGM-Pose's.
+        changes: fields of ``TrainConfig`` that differ from LGM-Pose's; "augmentation.colour" is the field of a field.
     """
 
     name: str
@@ -76,7 +78,28 @@ PEERS = {
         Variant("lite-hrnet-18", "Lite-HRNet-18", {"model": "lite-hrnet-18"}),
     )
 }
-NETWORKS = ABLATIONS | PEERS  # all that can be trained together
+# LGM-Pose by another recipe: how ours was chosen. Few epochs favour what learns quickly: mind that with augmentations.
+CHOICES = {
+    variant.name: variant
+    for variant in (
+        Variant("rate-1e-3", "learning rate 1e-3", {"learning_rate": 1e-3}),  # the paper's
+        Variant("rate-4e-3", "learning rate 4e-3", {"learning_rate": 4e-3}),
+        Variant("constant-rate", "constant rate", {"schedule": "steps"}),
+        Variant("no-ema", "no average of weights", {"ema_decay": 0.0}),
+        Variant("batch-16", "batch 16", {"batch_size": 16}),
+        Variant("rotation-20", "rotation σ 20°", {"augmentation.rotation_deg": 20.0}),
+        Variant("rotation-90", "rotation σ 90°", {"augmentation.rotation_deg": 90.0}),
+        Variant("scale-0.35", "scale ± 35 %", {"augmentation.scale_factor": 0.35}),
+        Variant("no-colour", "no change of colour", {"augmentation.colour": 0.0}),
+        Variant("occlusion", "occlusion, every second", {"augmentation.occlusion_prob": 0.5}),
+        Variant("sigma-1", "heatmap σ 1", {"sigma": 1.0}),
+        Variant("sigma-2", "heatmap σ 2", {"sigma": 2.0}),
+        Variant("standard", "centres rounded, quarter offset", {"codec": "standard"}),  # the paper's
+        Variant("limb-weights", "limbs' ends weigh more", {"joint_weights": "hrnet"}),
+        Variant("silu", "SiLU", {"activation": "silu"}),
+    )
+}
+NETWORKS = ABLATIONS | PEERS | CHOICES  # all that can be trained together
 
 # Ours, for runs of a few epochs: the recipe of the shipped weights, with a running average of shorter memory.
 RECIPE = TrainConfig(
@@ -107,7 +130,7 @@ class AblateConfig:
     """
 
     recipe: TrainConfig = RECIPE  # for every run; the seed and what the variants change are not its own to set
-    variants: tuple[str, ...] = tuple(NETWORKS)  # which networks; lgm-pose, the one compared with, must be there
+    variants: tuple[str, ...] = (*ABLATIONS, *PEERS)  # which; lgm-pose, the one compared with, must be there
     seeds: tuple[int, ...] = (0, 1)  # all variants with the first seed come first, then all with the second …
     out: Path = Path("runs/ablations")  # one folder per run below it
     json: Path | None = None  # results; the table and the figure stand beside it. None: ablations.json below out
@@ -139,7 +162,10 @@ class AblateConfig:
 
     def run_config(self, variant: str, seed: int) -> TrainConfig:
         """The recipe of one run. It is evaluated once, at its end, so that no lucky epoch is picked."""
-        return replace(self.recipe, seed=seed, eval_every=self.recipe.epochs, **NETWORKS[variant].changes)
+        changes = {name: v for name, v in NETWORKS[variant].changes.items() if "." not in name}
+        inner = {name.partition(".")[2]: v for name, v in NETWORKS[variant].changes.items() if "." in name}
+        recipe = replace(self.recipe, augmentation=replace(self.recipe.augmentation, **inner))
+        return replace(recipe, seed=seed, eval_every=recipe.epochs, **changes)
 
     def recipe_dict(self) -> dict[str, Any]:
         """The recipe as the results hold it: without what varies, nor where files lie on this machine."""
@@ -161,7 +187,7 @@ class AblateConfig:
         if ":" in ours["data"]:
             ours["data"] = ours["data"].replace(":", ":PATH/")
         for name, value in (ours | {"variants": list(self.variants), "seeds": list(self.seeds)}).items():
-            if value == (theirs | {"variants": list(NETWORKS), "seeds": None})[name]:
+            if value == (theirs | {"variants": [*ABLATIONS, *PEERS], "seeds": None})[name]:
                 continue
             flag = name.replace("_", "-")
             if isinstance(value, bool):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lgmpose.ablate.compare import Comparison, compare, published_pckh
-from lgmpose.ablate.config import ABLATIONS, BASELINE, NETWORKS, PEERS
+from lgmpose.ablate.config import ABLATIONS, BASELINE, CHOICES, NETWORKS, PEERS
 from lgmpose.files import write_atomically
 
 __all__ = ["draw_bars", "draw_peers", "markdown", "save_report"]
@@ -52,7 +52,8 @@ def markdown(results: dict[str, Any]) -> str:
     rows = compare(results)
     metrics = list(results["counted"])
     own = [row for row in rows if row.name in ABLATIONS]
-    peers = [row for row in rows if row.name in PEERS]
+    base = [row for row in rows if row.name == BASELINE]
+    peers, choices = ([row for row in rows if row.name in names] for names in (PEERS, CHOICES))
     heads = ["network", "paper's PCKh", *(f"{m}, difference" for m in metrics), "parameters", "MACs", "FPS", "× speed"]
     heads += ["seeds", "the paper's ordering"]
     lines = [
@@ -69,7 +70,6 @@ def markdown(results: dict[str, Any]) -> str:
         *_statements(own),
     ]
     if peers:
-        base = [row for row in own if row.name == BASELINE]
         lines += ["## Other networks, the same recipe", "", *_table(heads, [*base, *peers], metrics, results)]
         lines += [
             "Trained on the same pictures by the same recipe, from scratch: none had its rate or its epochs chosen for "
@@ -77,6 +77,14 @@ def markdown(results: dict[str, Any]) -> str:
             "about the end of a long training.",
             "",
             *_statements(peers),
+        ]
+    if choices:
+        lines += ["## LGM-Pose, other recipes", "", *_table(heads, [*base, *choices], metrics, results)]
+        lines += [
+            f"How the recipe was chosen. {results['recipe']['epochs']} epochs favour what learns quickly: an "
+            "augmentation that costs points here may earn them in a long training.",
+            "",
+            *_statements(choices),
         ]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -17,6 +17,7 @@ from lgmpose.ablate.config import AblateConfig
 from lgmpose.errors import UserError
 from lgmpose.files import write_atomically
 from lgmpose.metrics import PCKResult
+from lgmpose.recipe import TrainConfig
 
 __all__ = ["add_run", "commit", "finished", "load_results", "machine", "new_results", "save_results"]
 
@@ -63,7 +64,7 @@ def load_results(path: Path, config: AblateConfig | None = None) -> dict[str, An
         raise UserError(f"{path}: JSON, but not the results of `lgmpose ablate`")
     if config is not None:
         for name, value in config.recipe_dict().items():
-            stored = results["recipe"].get(name)
+            stored = _as_it_is_now(results["recipe"]).get(name)
             if stored != value:
                 raise UserError(
                     f"{path}: its runs have {name} = {stored!r}, not {value!r}: a set of ablations has one recipe; "
@@ -71,6 +72,12 @@ def load_results(path: Path, config: AblateConfig | None = None) -> dict[str, An
                 )
         results["command"] = config.command()
     return results
+
+
+def _as_it_is_now(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A stored recipe with the options that came later, at their defaults, which change nothing."""
+    new = TrainConfig().as_dict()
+    return new | recipe | {"augmentation": new["augmentation"] | recipe["augmentation"]}
 
 
 def finished(results: dict[str, Any], variant: str, seed: int) -> bool:
