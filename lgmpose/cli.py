@@ -338,7 +338,7 @@ def bench(
         threads: numbers of threads; by default 1, and 1 2 with --tables.
         image_hw: input height and width; repeat it for more sizes. By default the reference's own.
         num_keypoints: K; by default the reference's own.
-        batch_sizes: pictures at a time.
+        batch_sizes: persons at a time.
         reference: what the others are compared with; by default the first LGM-Pose among the models.
         tables: measure the systems of the paper's Tables 1 and 3 instead; or of one of them, --tables 1.
         scope: the network alone, with decoding, or from the picture to its keypoints.

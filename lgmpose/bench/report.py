@@ -19,7 +19,7 @@ __all__ = ["markdown", "markdown_table", "plot", "save_report"]
 
 NOTES = """\
 * **ms**: median over the rounds of one run; IQR: interquartile range; p95: 95 % of the runs took no longer; n: runs.
-  **FPS**: pictures per second by the median.
+  **FPS**: persons per second by the median.
 * **× LGM-Pose** (or another reference): how many times the reference's time a network takes: the median over the rounds
   of the ratio within one round, and its quartiles. The paper's: the ratio of its frames per second on one Xeon Silver
   4214 (for a run on a GPU here: on one Tesla M10).
@@ -134,7 +134,7 @@ def _overview(rows: Sequence[Row], settings: Sequence[tuple[str, int]]) -> list[
 
 def _details(rows: Sequence[Row]) -> list[str]:
     reference = _reference_name(rows)
-    speed = "FPS" if rows[0].batch_size == 1 else "pictures/s"
+    speed = "FPS" if rows[0].batch_size == 1 else "persons/s"
     head = [
         "system", "params M", "MACs G", "activations M", "reported", "ms", "IQR", "p95", "n", speed, f"× {reference}",
         "floor ms", "of floor", "paper FPS", "paper ×",
@@ -205,7 +205,7 @@ def _groups(rows: Sequence[Row]) -> list[list[Row]]:
 def _title(row: Row) -> str:
     title = f"{row.image_hw[0]}×{row.image_hw[1]}, {row.num_keypoints} keypoints"
     title = f"Table {row.table}: {title}" if row.table else title
-    return title if row.batch_size == 1 else f"{title}, {row.batch_size} pictures at a time"
+    return title if row.batch_size == 1 else f"{title}, {row.batch_size} persons at a time"
 
 
 def _settings_of(rows: Sequence[Row]) -> list[tuple[str, int]]:

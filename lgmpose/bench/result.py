@@ -34,7 +34,7 @@ class Row:
         params, macs, activations: for one picture; None where there is no model.
         times_ms: of one run (of ``batch_size`` pictures) per round; None where a round has none. Empty in large result
             files, which keep ``quantiles_ms`` (0, 5, … 100 %) instead.
-        fps: pictures per second: 1000 · batch_size / median.
+        fps: persons per second: 1000 · batch_size / median.
         ratio: median over the rounds of this network's time / the reference's in the same round: 4 is four times as
             slow.
         ratio_iqr: the quartiles of that.
