@@ -228,7 +228,7 @@ def export(
 
 @app.command
 def ablate(config: AblateConfig, tabulate: bool = False) -> None:
-    """Train LGM-Pose with one thing changed at a time (Tables 4 and 5, LARM taken apart) and compare the networks.
+    """Train LGM-Pose with one thing changed at a time (Tables 4 and 5, LARM taken apart), and peers, and compare them.
 
     Stop it with Ctrl-C at any time; the same command goes on. Finished runs are not done again.
 
