@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ import numpy as np
 
 from lgmpose.datasets.crops import CropDataset
 from lgmpose.errors import UserError
+from lgmpose.runtime import num_cores
 
 __all__ = ["IMAGE_MEAN", "IMAGE_STD", "choose_workers", "count_errors", "load_batches", "normalise"]
 
@@ -44,7 +44,7 @@ def choose_workers(requested: int | None) -> int:
         return requested
     if sys.platform != "linux" or "ipykernel" in sys.modules:
         return 0
-    return min(8, max(1, (os.cpu_count() or 1) // 2))
+    return min(8, max(1, num_cores() // 2))
 
 
 def count_errors(batch: dict, bad_images: str) -> int:

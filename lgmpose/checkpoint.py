@@ -39,6 +39,7 @@ class Run:
         self.skipped = 0  # unreadable pictures so far
         self.best = -math.inf
         self.seconds = 0.0  # spent in training so far, over all resumptions
+        self.start: dict | None = None  # the weights it started from, and how those were trained; None: from scratch
 
     # --- one step -----------------------------------------------------------------------------------------------
     @torch.no_grad()
@@ -75,7 +76,7 @@ class Run:
 
     def save(self, path: Path) -> None:
         """Writes the whole state atomically. Raises UserError when it cannot; what was there before stays."""
-        progress = ("epoch", "epoch_step", "step", "epoch_loss", "skipped", "seconds")
+        progress = ("epoch", "epoch_step", "step", "epoch_loss", "skipped", "seconds", "start")
         card = {
             "kind": "checkpoint",
             "config": self.config.as_dict(),

@@ -104,8 +104,11 @@ def predict_records(
     keys = list(range(len(dataset)))
     keys = [keys[i : i + batch_size] for i in range(0, len(keys), batch_size)]
     flip = {"skeleton": skeleton, "flip_test": flip_test, "flip_shift": codec.flip_shift}
-    run = _run_backend if callable(getattr(net, "heatmaps", None)) else _run_module
-    batches = run(net, dataset, codec, keys, choose_workers(workers), flip)
+    is_backend = callable(getattr(net, "heatmaps", None))
+    num_workers = choose_workers(workers)
+    if is_backend and workers is None:
+        num_workers = max(1, num_workers)  # threads, which are safe where processes are not
+    batches = (_run_backend if is_backend else _run_module)(net, dataset, codec, keys, num_workers, flip)
     keypoints_xy = np.full((len(dataset), skeleton.num_keypoints, 2), np.nan)
     scores = np.zeros((len(dataset), skeleton.num_keypoints))
     skipped = 0

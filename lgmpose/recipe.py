@@ -70,6 +70,8 @@ class TrainConfig:
             raise UserError(f"learning_rate {self.learning_rate} and sigma {self.sigma} must be positive")
         if not 0 <= self.ema_decay < 1:
             raise UserError(f"ema_decay {self.ema_decay}: from 0 up to, but not including, 1")
+        if self.seed < 0:
+            raise UserError(f"seed {self.seed}: not below 0")
         if self.workers is not None and self.workers < 0:
             raise UserError(f"workers {self.workers}: not below 0")
         for name in ("weight_decay", "clip_grad_norm", "warmup_steps", "checkpoint_minutes"):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import subprocess
 import sys
 from pathlib import Path
 
 from lgmpose.errors import UserError
 
-__all__ = ["choose_device", "cpu_name", "num_cores", "tune_allocator"]
+__all__ = ["choose_device", "commit", "cpu_name", "num_cores", "tune_allocator"]
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # glibc's malloc.h
 
@@ -66,3 +67,20 @@ def cpu_name() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def commit() -> str | None:
+    """The source's commit, "+" where code differs from it (results do not count); None for an installed package."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():  # or git would name the project that the environment happens to lie in
+        return None
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        found = git("rev-parse", "--short=10", "HEAD")
+        return found + ("+" if git("status", "--porcelain", "--", "lgmpose", ":!lgmpose/results") else "") or None
+    except (OSError, subprocess.TimeoutExpired):
+        return None

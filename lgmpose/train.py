@@ -34,7 +34,7 @@ from lgmpose.plots import save_curve
 from lgmpose.recipe import TrainConfig, learning_rate
 from lgmpose.run_files import CsvLog, StopRequest, append_epoch, duration, exclusive
 from lgmpose.runtime import choose_device, tune_allocator
-from lgmpose.zoo import at_size, create_model, load_weights, save_weights
+from lgmpose.zoo import at_size, create_model, load_weights, save_weights, weights_hash
 
 __all__ = ["heatmap_loss", "train"]
 
@@ -87,11 +87,14 @@ def train(
         if world > 1 and device.type == "cuda":
             device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
             torch.cuda.set_device(device)
-        run = Run(config, _make_network(config, train_set), device)
+        resuming = resume and checkpoint.exists()
+        net, start = _make_network(config, train_set, fresh=not resuming)
+        run = Run(config, net, device)
+        run.start = start
         with exclusive(run_dir) if rank == 0 else nullcontext():
             for leftover in run_dir.glob(".*.safetensors.*") if rank == 0 else ():  # of a write that a kill cut short
                 leftover.unlink(missing_ok=True)
-            if resume and checkpoint.exists():
+            if resuming:
                 check_same_run(config, checkpoint)
                 run.restore(checkpoint)
             elif rank == 0:
@@ -113,14 +116,18 @@ def _join_processes(config: TrainConfig) -> tuple[int, int]:
     return dist.get_rank(), world
 
 
-def _make_network(config: TrainConfig, train_set: RecordSet) -> nn.Module:
+def _make_network(config: TrainConfig, train_set: RecordSet, fresh: bool) -> tuple[nn.Module, dict | None]:
+    """The network, and what it starts from: None if that is scratch, or a checkpoint that is still to be read."""
     net = create_model(config.model, num_keypoints=train_set.skeleton.num_keypoints, **config.network_options())
-    if config.init_weights is not None:
-        start = at_size(load_weights(config.init_weights)[0], net.config.image_hw)
-        if start.config != net.config:
-            raise UserError(f"{config.init_weights}: weights of another network than {config.model} with these options")
-        net.load_state_dict(start.state_dict())
-    return net
+    if config.init_weights is None or not fresh:
+        return net, None
+    loaded, card = load_weights(config.init_weights)
+    loaded = at_size(loaded, net.config.image_hw)
+    if loaded.config != net.config:
+        raise UserError(f"{config.init_weights}: weights of another network than {config.model} with these options")
+    net.load_state_dict(loaded.state_dict())
+    path = Path(config.init_weights)
+    return net, {"weights": path.name, "sha256": weights_hash(path), "training": card.get("training")}
 
 
 def _train(
@@ -272,7 +279,7 @@ def _end_of_epoch(run: Run, val_set: RecordSet, codec, run_dir: Path, rate: floa
             run.best = headline
             training = {
                 "config": config.as_dict(), "epoch": epoch, "step": run.step, "hours": round(run.seconds / 3600, 2),
-                "persons": val_set.name.replace("-val", "-train"),
+                "persons": val_set.name.replace("-val", "-train"), "start": run.start,
             }  # fmt: skip
             save_weights(
                 run_dir / "best.safetensors", net, val_set.skeleton, codec, evaluation=evaluation, training=training

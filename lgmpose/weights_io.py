@@ -35,18 +35,19 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such weights file")
-    with path.open("rb") as file:
-        head = file.read(2)
-    if head[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-        raise UserError(
-            f"{path}: a PyTorch pickle, which can run code when opened and is never loaded here; "
-            "convert it to .safetensors where you trust it"
-        )
     try:
         with safe_open(path, framework="pt") as file:
             card = (file.metadata() or {}).get(_KEY)
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError, ValueError) as error:
+        with path.open("rb") as file:
+            head = file.read(2)
+        # Only now: a safetensors file begins with the length of its header, which may have these two bytes as well.
+        if head in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+            raise UserError(
+                f"{path}: a PyTorch pickle, which can run code when opened and is never loaded here; "
+                "convert it to .safetensors where you trust it"
+            ) from None
         raise UserError(f"{path}: not a whole safetensors file ({error})") from error
     if card is None:
         raise UserError(f"{path}: a safetensors file, but not one of lgmpose's: it carries no model card")

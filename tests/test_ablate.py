@@ -165,6 +165,7 @@ def test_the_stored_command_makes_the_same_set():
     (["--seeds", "1", "1"], "seeds 1 1: one of them stands there twice"),
     (["--fusion", "none"], "fusion: not to be set here"),
     (["--seed", "3"], "seed: not to be set here"),
+    (["--seeds", "0", "-1"], "seeds 0 -1: none below 0"),
     (["--model", "hrnet-w32"], "the ablations are LGM-Pose's"),
     (["--fps-rounds", "-1"], "fps_rounds -1"),
     (["--tabulate", "--json", "nowhere/a.json"], "no results yet"),
@@ -512,16 +513,35 @@ def test_table_and_bars_show_what_was_found():
     draw_bars(Figure(), None)
 
 
-def test_choices_of_the_recipe_have_a_table_and_no_speed_of_their_own(config, tmp_path):
-    results = made_up_results({"rotation-90": 0.9})
-    text = markdown(results).split("## LGM-Pose, other recipes")[1]
+def test_choices_of_the_recipe_have_a_table_and_no_speed_of_their_own(config):
+    text = markdown(made_up_results({"rotation-90": 0.9})).split("## LGM-Pose, other recipes")[1]
     (line,) = (line for line in text.splitlines() if line.startswith("| rotation σ 90°"))
     assert "| better |" in line and "| LGM-Pose |" in text
     assert not CHOICES.keys() & (ABLATIONS | PEERS).keys()
-    results = {"costs": {}, "speed": None}
     val_set = load_records(config.recipe.data, "val")
-    ablate_run._add_costs(replace(config, variants=(BASELINE, "silu")), results, val_set)
-    assert results["costs"].keys() == {BASELINE, "silu"} and results["speed"]["variants"].keys() == {BASELINE}
+    known = {"costs": {}, "speed": {"variants": {"fusion-none": {}}}}
+    costs, speed = ablate_run._costs(replace(config, variants=(BASELINE, "silu")), known, val_set)
+    assert costs.keys() == {BASELINE, "silu", "fusion-none"}
+    assert speed["variants"].keys() == {BASELINE, "fusion-none"}  # those known before, measured again beside the new
+
+
+def test_what_other_processes_add_meanwhile_is_kept(config, results, tmp_path, monkeypatch):
+    """One process times the networks while another finishes a run of its own."""
+    file = tmp_path / "both.json"
+    file.write_text(json.dumps({**results, "runs": results["runs"][:5], "speed": None}))
+    measure = ablate_run.measure_speeds
+
+    def meanwhile(*arguments, **options):
+        file.write_text(json.dumps({**results, "speed": None}))
+        return measure(*arguments, **options)
+
+    monkeypatch.setattr(ablate_run, "measure_speeds", meanwhile)
+    monkeypatch.setattr(ablate_run, "train", None)
+    monkeypatch.setattr(ablate_run, "save_report", lambda *_: None)
+    assert ablate_run.ablate(replace(config, json=file, seeds=(0,)), progress=False)
+    after = json.loads(file.read_text())
+    assert len(after["runs"]) == 6 and after["speed"]["variants"].keys() == set(NAMES)
+    assert "--seeds 0 1" in after["command"]  # of all its runs, not of the last call alone
 
 
 def test_peers_have_a_table_and_a_figure_of_their_own():

@@ -469,4 +469,8 @@ def test_verify_refuses_another_function(shipped, quick, tmp_path, monkeypatch, 
     bias.CopyFrom(onnx.numpy_helper.from_array(changed, bias.name))
     monkeypatch.setattr("lgmpose.export.graph.export_graph", lambda net, image_hw: model)
     assert main(["export", "--out", str(tmp_path / "net.onnx"), "--verify"]) == 2
-    assert "differ from the network's by more than 0.0001" in capsys.readouterr().err
+    assert "more than 0.0001" in capsys.readouterr().err and not (tmp_path / "net.onnx").exists()
+    changed = np.full_like(changed, np.nan)
+    bias.CopyFrom(onnx.numpy_helper.from_array(changed, bias.name))
+    assert main(["export", "--out", str(tmp_path / "net.onnx"), "--verify"]) == 2
+    assert "by nan" in capsys.readouterr().err and not (tmp_path / "net.onnx").exists()

@@ -12,7 +12,7 @@ from lgmpose.evaluate import evaluate_weights
 from lgmpose.recipe import TrainConfig
 from lgmpose.ship import ship
 from lgmpose.skeletons import COCO
-from lgmpose.zoo import create_model, save_weights
+from lgmpose.zoo import create_model, load_weights, save_weights, weights_hash
 
 LOG = """epoch,step,learning_rate,train_loss,seconds,skipped,PCK@0.2
 1,3,0.001,0.0041000,7,,
@@ -41,11 +41,41 @@ def test_the_result_file_holds_the_log_and_the_shipped_files_figures(run_dir, tm
     result = json.loads((tmp_path / "weights" / f"{name}.json").read_text())
     first = {"epoch": 1, "step": 3, "learning_rate": 1e-3, "train_loss": 0.0041, "seconds": 7}
     second = {"epoch": 2, "step": 6, "learning_rate": 8.21716e-06, "train_loss": 0.00395, "seconds": 15}
-    assert result["log"] == [first, second | {"PCK@0.2": 12.5}]
+    assert result["log"] == [{"phase": 1, **first}, {"phase": 1, **second, "PCK@0.2": 12.5}]
     assert all(type(row["epoch"]) is int for row in result["log"])
     again = evaluate_weights(data, tmp_path / "weights" / result["weights"]).as_json()
     assert result["figures"] == again["figures"]
     assert str(tmp_path) not in (tmp_path / "weights" / f"{name}.md").read_text() + json.dumps(result)
+
+
+def test_a_second_part_is_counted_on_from_the_first(run_dir, tmp_path):
+    name, data, folder = "lgm-pose-coco-256x192", f"synthetic:{tmp_path / 'people'}", tmp_path / "weights"
+    ship(run_dir, data, name=name, folder=folder)
+    first = folder / f"{name}.safetensors"
+    net, card = load_weights(first)
+    training = card["training"]
+    start = {"weights": first.name, "sha256": weights_hash(first), "training": training}
+    again = {**training, "epoch": 1, "step": 3, "hours": 0.5, "start": start}
+    codec = make_codec("standard", (256, 192))
+    save_weights(run_dir / "best.safetensors", net, COCO, codec, training=again)
+    ship(run_dir, data, name=name, folder=folder)
+    result = json.loads((folder / f"{name}.json").read_text())
+    assert [(row["phase"], row["epoch"], row["step"], row["seconds"]) for row in result["log"]] == [
+        (1, 1, 3, 7), (1, 2, 6, 15), (2, 3, 9, 22), (2, 4, 12, 30),
+    ]  # fmt: skip
+    page = (folder / f"{name}.md").read_text()
+    assert "| 1 | 256×192 | 2 |" in page and "| 2 | 256×192 | 1 |" in page and "0.51 h of training in all" in page
+    assert "Drawn people, by a seed." in page and "Leeds" not in page
+    save_weights(run_dir / "best.safetensors", net, COCO, codec, training={**again, "start": start | {"sha256": "0"}})
+    with pytest.raises(UserError, match="not the result file of"):
+        ship(run_dir, data, name=name, folder=folder)
+
+
+def test_a_run_without_its_log_is_refused_before_anything_is_written(run_dir, tmp_path):
+    (run_dir / "log.csv").unlink()
+    with pytest.raises(UserError, match="log.csv: not there"):
+        ship(run_dir, "synthetic", name="lgm-pose-coco-256x192", folder=tmp_path / "weights")
+    assert not (tmp_path / "weights").exists()
 
 
 def test_weights_of_another_network_are_refused(run_dir, tmp_path):

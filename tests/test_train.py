@@ -29,7 +29,7 @@ from lgmpose.run_files import exclusive
 from lgmpose.skeletons import COCO
 from lgmpose.train import heatmap_loss, train
 from lgmpose.weights_io import read_tensors, write_tensors
-from lgmpose.zoo import create_model, load_weights
+from lgmpose.zoo import create_model, load_weights, weights_hash
 
 PLAIN = Augmentation(half_body_prob=0, scale_factor=0, rotation_prob=0, flip_prob=0)
 
@@ -135,6 +135,21 @@ def test_a_run_leaves_its_files_and_weights_that_load(config, tmp_path):
     steps_per_epoch = len(load_records(config.data)) // config.batch_size
     assert [step for step, _ in losses(tmp_path / "run")] == list(range(2 * steps_per_epoch))
     assert evaluation.conditions["flip test"] == "off" and "AP" in evaluation.figures
+
+
+def test_a_run_knows_the_weights_it_started_from_even_when_they_are_gone(config, tmp_path, monkeypatch):
+    train(config, tmp_path / "first", progress=False)
+    weights = (tmp_path / "first" / "best.safetensors").rename(tmp_path / "start.safetensors")
+    before, card = load_weights(weights)
+    second = replace(config, init_weights=str(weights), epochs=1, learning_rate=1e-9)
+    train(second, tmp_path / "second", progress=False)
+    start = load_weights(tmp_path / "second" / "best.safetensors")[1]["training"]["start"]
+    assert start == {"weights": weights.name, "sha256": weights_hash(weights), "training": card["training"]}
+    after = load_weights(tmp_path / "second" / "best.safetensors")[0]
+    torch.testing.assert_close(after.head.weight, before.head.weight, atol=1e-6, rtol=0)
+    weights.unlink()  # a resumed run does not need them any more
+    train(second, tmp_path / "second", resume=True, progress=False)
+    assert read_tensors(tmp_path / "second" / "last.safetensors")[1]["progress"]["start"] == start
 
 
 # --- being killed -------------------------------------------------------------------------------------------------

@@ -76,6 +76,16 @@ def test_what_is_not_our_weights_is_refused_by_name(saved, tmp_path):
             load_weights(tmp_path / name)
 
 
+def test_a_header_whose_length_looks_like_a_pickle_is_none(tmp_path):
+    """The first two bytes are the length's lowest: 0x…0280 is as good a length as any."""
+    path, starts = tmp_path / "net.safetensors", set()
+    for filler in range(0, 2000, 8):  # lengths are multiples of 8
+        write_tensors(path, {"x": torch.ones(2)}, {"kind": "weights", "filler": filler * "x"})
+        starts.add(path.read_bytes()[:2])
+        assert read_tensors(path)[1]["filler"] == filler * "x"
+    assert b"\x80\x02" in starts and b"\x80\x03" in starts
+
+
 def test_a_pickle_is_never_opened(tmp_path):
     class Trap:
         def __reduce__(self):

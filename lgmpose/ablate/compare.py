@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
 
 from lgmpose.ablate.config import BASELINE, NETWORKS
 from lgmpose.paper import published
@@ -82,6 +81,8 @@ def seed_margin(figures: Sequence[Sequence[float]], runs_a: int, runs_b: int) ->
     Returns:
         Points; None where no network has a second run, so that nothing is known of the spread.
     """
+    from scipy.special import stdtrit  # here, for the command line imports this module for its help
+
     freedom = sum(len(values) - 1 for values in figures if len(values))
     if freedom < 1:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,12 @@ RECIPE = TrainConfig(
 VARIED = ("seed", "fusion", "global_block", "larm_residual", "larm", "eval_every")
 
 
+def installed() -> tuple[str, ...]:
+    """LGM-Pose with one thing changed, and those of its peers whose backbones are installed (torchvision's)."""
+    missing = () if importlib.util.find_spec("torchvision") else ("mobilenetv2", "shufflenetv2")
+    return tuple(name for name in (*ABLATIONS, *PEERS) if name not in missing)
+
+
 @dataclass(frozen=True)
 class AblateConfig:
     """A whole set of networks: every variant with every seed, all by one recipe.
@@ -130,7 +137,7 @@ class AblateConfig:
     """
 
     recipe: TrainConfig = RECIPE  # for every run; the seed and what the variants change are not its own to set
-    variants: tuple[str, ...] = (*ABLATIONS, *PEERS)  # which; lgm-pose, the one compared with, must be there
+    variants: tuple[str, ...] = field(default_factory=installed)  # lgm-pose, the one compared with, must be there
     seeds: tuple[int, ...] = (0, 1)  # all variants with the first seed come first, then all with the second …
     out: Path = Path("runs/ablations")  # one folder per run below it
     json: Path | None = None  # results; the table and the figure stand beside it. None: ablations.json below out
@@ -145,6 +152,8 @@ class AblateConfig:
             raise UserError(f"variants: {BASELINE} is missing, and all others are compared with it")
         if not self.seeds:
             raise UserError("seeds: give one at least; two are needed to tell anything")
+        if min(self.seeds) < 0:
+            raise UserError(f"seeds {' '.join(map(str, self.seeds))}: none below 0")
         for what, values in (("variants", self.variants), ("seeds", self.seeds)):
             if len(set(values)) != len(values):
                 raise UserError(f"{what} {' '.join(map(str, values))}: one of them stands there twice")
@@ -187,7 +196,7 @@ class AblateConfig:
         if ":" in ours["data"]:
             ours["data"] = ours["data"].replace(":", ":PATH/")
         for name, value in (ours | {"variants": list(self.variants), "seeds": list(self.seeds)}).items():
-            if value == (theirs | {"variants": [*ABLATIONS, *PEERS], "seeds": None})[name]:
+            if value == (theirs | {"variants": list(installed()), "seeds": None})[name]:
                 continue
             flag = name.replace("_", "-")
             if isinstance(value, bool):

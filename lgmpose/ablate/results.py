@@ -5,21 +5,20 @@ from __future__ import annotations
 import json
 import platform
 import re
-import subprocess
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lgmpose.ablate.compare import METRICS, compare
-from lgmpose.ablate.config import AblateConfig
+from lgmpose.ablate.config import NETWORKS, AblateConfig
 from lgmpose.errors import UserError
 from lgmpose.files import write_atomically
 from lgmpose.metrics import PCKResult
 from lgmpose.recipe import TrainConfig
 
-__all__ = ["add_run", "commit", "finished", "load_results", "machine", "new_results", "save_results"]
+__all__ = ["add_run", "finished", "load_results", "machine", "new_results", "save_results"]
 
 ABOUT = (
     "Ablations of LGM-Pose. counted and correct: labelled and correct joints of each validation person, in the order "
@@ -57,7 +56,7 @@ def load_results(path: Path, config: AblateConfig | None = None) -> dict[str, An
             raise UserError(f"{path}: no results yet; run `lgmpose ablate` without --tabulate first")
         return new_results(config)
     try:
-        results = json.loads(path.read_text())
+        results = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise UserError(f"{path}: cannot be read as JSON ({error})") from error
     if not isinstance(results, dict) or not {"runs", "counted", "recipe"} <= results.keys():
@@ -70,8 +69,15 @@ def load_results(path: Path, config: AblateConfig | None = None) -> dict[str, An
                     f"{path}: its runs have {name} = {stored!r}, not {value!r}: a set of ablations has one recipe; "
                     "another --out and --json start another set"
                 )
-        results["command"] = config.command()
+        results["command"] = _of_all_runs(config, results["runs"]).command()
     return results
+
+
+def _of_all_runs(config: AblateConfig, runs: list[dict]) -> AblateConfig:
+    """The set with those runs in it, too, that the file held before."""
+    variants = {*config.variants, *(run["variant"] for run in runs)}
+    seeds = {*config.seeds, *(run["seed"] for run in runs)}
+    return replace(config, variants=tuple(name for name in NETWORKS if name in variants), seeds=tuple(sorted(seeds)))
 
 
 def _as_it_is_now(recipe: dict[str, Any]) -> dict[str, Any]:
@@ -129,19 +135,6 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_rounded(v) for v in value]
     return round(value, 3) if isinstance(value, float) else value
-
-
-def commit() -> str:
-    """The checkout's commit, "+" where code differs from it; "unknown" for an installed package."""
-    folder = Path(__file__).parent
-    try:
-        done = [
-            subprocess.run(["git", *words], capture_output=True, text=True, cwd=folder, check=True).stdout.strip()
-            for words in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "--", "..", ":!../results"))
-        ]
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done[0] + ("+" if done[1] else "")
 
 
 def machine(device: str) -> dict[str, Any]:

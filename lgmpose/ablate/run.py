@@ -11,7 +11,8 @@ import torch
 
 from lgmpose.ablate.config import BASELINE, CHOICES, NETWORKS, AblateConfig
 from lgmpose.ablate.report import save_report
-from lgmpose.ablate.results import add_run, commit, finished, load_results, machine, save_results
+from lgmpose.ablate.results import add_run, finished, load_results, machine, save_results
+from lgmpose.bench.result import paired_ratio
 from lgmpose.datasets import load_records
 from lgmpose.datasets.records import RecordSet
 from lgmpose.errors import UserError
@@ -19,7 +20,7 @@ from lgmpose.evaluate import Evaluation, evaluate, joint_results
 from lgmpose.macs import count_macs
 from lgmpose.profiling import measure_fps
 from lgmpose.run_files import duration
-from lgmpose.runtime import choose_device
+from lgmpose.runtime import choose_device, commit
 from lgmpose.train import train
 from lgmpose.weights_io import read_tensors
 from lgmpose.zoo import codec_of, create_model, load_weights
@@ -46,11 +47,14 @@ def ablate(config: AblateConfig, *, tabulate: bool = False, progress: bool = Tru
     """
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UserError("ablations run in one process; start them without torchrun")
-    path, code = config.json_file, commit()  # at the start: files may change while this process runs on
+    path, code = config.json_file, commit() or "unknown"  # at the start: files may change while this process runs on
     results = load_results(path, None if tabulate else config)
     if not tabulate:
         val_set = load_records(config.recipe.data, "val", annotations=config.recipe.val_annotations)
-        _add_costs(config, results, val_set)
+        costs, speed = _costs(config, results, val_set)
+        results = load_results(path, config)  # other processes may have added runs while the networks were timed
+        results["costs"] |= costs
+        results["speed"] = speed or results["speed"]
         save_results(path, results)
         # Seeds are the outer loop: see above.
         pending = [(v, s) for s in config.seeds for v in config.variants if not finished(results, v, s)]
@@ -80,7 +84,7 @@ def ablate(config: AblateConfig, *, tabulate: bool = False, progress: bool = Tru
         save_report(path, results)  # without a new run, too: what draws it may have changed
         if progress:
             print("\n".join(["", *(row["statement"] for row in results["comparisons"] if row["statement"])]))
-            print(f"\nresults: {path}, table: {path.with_suffix('.md')}, figure: {path.with_suffix('.png')}")
+            print(f"\nresults: {path}, table and figures beside it")
     return all(finished(results, v, s) for s in config.seeds for v in config.variants)
 
 
@@ -126,10 +130,14 @@ def _time_left(results: dict[str, Any], pending: list[tuple[str, int]]) -> str:
     return f"about {duration(3600 * left)} left for the whole set"
 
 
-def _add_costs(config: AblateConfig, results: dict[str, Any], val_set: RecordSet) -> None:
-    """Parameters, MACs and speed of every variant, where the results do not have them yet."""
-    nets = {}
-    for name in config.variants:
+def _costs(config: AblateConfig, results: dict[str, Any], val_set: RecordSet) -> tuple[dict, dict | None]:
+    """Parameters and MACs of the variants, and the speed of all, where the results do not have them yet.
+
+    Speeds are compared in pairs, so those known before are measured again together with the new ones.
+    """
+    known = results["speed"]["variants"] if results["speed"] else {}
+    nets, costs = {}, {}
+    for name in (name for name in NETWORKS if name in {*config.variants, *known}):
         recipe = config.run_config(name, 0)
         nets[name] = create_model(
             recipe.model, num_keypoints=val_set.skeleton.num_keypoints, **recipe.network_options()
@@ -137,12 +145,12 @@ def _add_costs(config: AblateConfig, results: dict[str, Any], val_set: RecordSet
         if name not in results["costs"]:
             params = sum(p.numel() for p in nets[name].parameters())
             macs = count_macs(nets[name], nets[name].config.image_hw)[""].total()
-            results["costs"][name] = {"params": params, "macs": macs}
+            costs[name] = {"params": params, "macs": macs}
     nets = {name: net for name, net in nets.items() if name not in CHOICES}  # LGM-Pose all of them
-    known = results["speed"]["variants"] if results["speed"] else {}
-    if config.fps_rounds and (config.again_fps or nets.keys() - known.keys()):
-        device = choose_device(config.recipe.device)
-        results["speed"] = measure_speeds({name: net.to(device) for name, net in nets.items()}, config.fps_rounds)
+    if not config.fps_rounds or not (config.again_fps or nets.keys() - known.keys()):
+        return costs, None
+    device = choose_device(config.recipe.device)
+    return costs, measure_speeds({name: net.to(device) for name, net in nets.items()}, config.fps_rounds)
 
 
 def measure_speeds(nets: dict[str, torch.nn.Module], rounds: int, *, runs: int = 6) -> dict[str, Any]:
@@ -170,16 +178,15 @@ def measure_speeds(nets: dict[str, torch.nn.Module], rounds: int, *, runs: int =
             noise |= {reason for reason in measured["noise"] if reason.startswith("load")}
     variants = {}
     for name, values in times.items():
-        ratios = [base / value for base, value in zip(times[BASELINE], values, strict=True)]
-        quartiles = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else [ratios[0]] * 3
         variants[name] = {
             "fps": round(1e3 / statistics.median(values), 1),
             "median_ms": round(statistics.median(values), 2),
-            "ratio": [round(q, 3) for q in (quartiles[1], quartiles[0], quartiles[2])],
+            "ratio": [round(q, 3) for q in paired_ratio(times[BASELINE], values)],
         }
     kept = ("image_hw", "device", "dtype", "cpu", "cores", "threads", "torch")
+    source = {"rounds": rounds, "runs": runs, "commit": commit() or "unknown"}
     return {
-        "conditions": {key: measured[key] for key in kept} | {"rounds": rounds, "runs": runs, "commit": commit()},
+        "conditions": {key: measured[key] for key in kept} | source,
         "noisy": bool(noise),
         "variants": variants,
     }

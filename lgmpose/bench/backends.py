@@ -37,7 +37,7 @@ class Backend:
             backends with the same ``export``, and all numbers of threads.
         precision: what it computes in: a key of ``limits.BYTES``.
         requires: modules it imports.
-        extra: the package's extra that installs them.
+        extra: the package's extras that install them.
         check: what else can be missing: None where nothing is, or one sentence.
     """
 
@@ -118,6 +118,14 @@ def _no_compiler() -> str | None:
     return "torch.compile writes C++ and found no compiler for it; install g++ or clang++, or name one in CXX"
 
 
+def write_once(export: Callable, net: nn.Module, example: Tensor, path: Path) -> None:
+    """Exports where there is no file yet; a killed worker's half file never passes for a whole one."""
+    if not path.exists():
+        partial = path.with_suffix(".partial")
+        export(net, example, partial)
+        os.replace(partial, path)
+
+
 def _fp32_file(net: nn.Module, example: Tensor, path: Path) -> None:
     import onnx
 
@@ -135,9 +143,8 @@ def _int8_file(net: nn.Module, example: Tensor, path: Path) -> None:
 
     from lgmpose.export.int8 import quantise
 
-    exact = path.with_name(path.name.replace("int8", "fp32"))  # there already where another backend runs it
-    if not exact.exists():
-        _fp32_file(net, example, exact)
+    exact = path.with_name(path.name.replace("int8", "fp32")).with_suffix(".onnx")
+    write_once(_fp32_file, net, example, exact)  # there already where another backend runs it
     inputs = torch.rand(2, *example.shape[1:], generator=torch.Generator().manual_seed(0)).numpy()
     onnx.save(quantise(onnx.load(exact), inputs, tolerance=math.inf, progress=False).model, path)
 
@@ -194,11 +201,11 @@ BACKENDS = {
         Backend("onnxruntime-int8", "ONNX Runtime, convolutions in 8 bits", _onnxruntime, _int8_file, "int8",
                 requires=RUNTIMES, extra="onnx"),
         Backend("openvino", "OpenVINO on the exported fast form, fp32", _openvino, _fp32_file,
-                requires=("onnx", "onnxscript", "openvino"), extra="openvino"),
+                requires=("onnx", "onnxscript", "openvino"), extra="onnx,openvino"),
         Backend("openvino-bf16", "OpenVINO on the same file, computing in bfloat16", _openvino_bf16, _fp32_file, "bf16",
-                requires=("onnx", "onnxscript", "openvino"), extra="openvino", check=_no_bf16),
+                requires=("onnx", "onnxscript", "openvino"), extra="onnx,openvino", check=_no_bf16),
         Backend("openvino-int8", "OpenVINO on ONNX Runtime's 8-bit file", _openvino, _int8_file, "int8",
-                requires=(*RUNTIMES, "openvino"), extra="openvino"),
+                requires=(*RUNTIMES, "openvino"), extra="onnx,openvino"),
         # fmt: on
     )
 }

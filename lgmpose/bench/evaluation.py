@@ -8,6 +8,7 @@ field's code does; both must keep the same persons and reach the same AP.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import math
 import sys
@@ -68,7 +69,7 @@ def measure(num_pictures: int = 5000, rounds: int = 3) -> dict[str, Any]:
 
         other_engines = {}
         for name in AP_ENGINES:
-            if name != engine:
+            if name != engine and importlib.util.find_spec(name):
                 theirs, other = _timed(coco_ap, persons, truth_file, COCO.oks_sigmas, engine=name)
                 other_engines[name] = {"seconds": other, "same": _same(figures, theirs)}
         ours_s, boxes_s = [], []
@@ -136,8 +137,8 @@ def markdown(result: dict[str, Any]) -> str:
         "",
         f"* {header['cpu']}, {header['cores']} cores; {header['system']}; load {header['load']} before, "
         f"{header['load_after']} after",
-        f"* {header['date']}; lgmpose {header['lgmpose']}, commit {header['commit']}; Python {header['python']}; "
-        f"{versions}",
+        f"* {header['date']}; lgmpose {header['lgmpose']}, commit {header['commit'] or 'unknown'}; Python "
+        f"{header['python']}; {versions}",
         f"* {job['pictures']:,} simulated pictures with {job['persons']:,} persons; {job['boxes']:,} detector boxes, "
         f"{job['joints']} joints each; {job['input'][0]}×{job['input'][1]}, {job['decoder']}, batches of "
         f"{job['batch_size']}; the network itself is not in it",

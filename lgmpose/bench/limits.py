@@ -1,9 +1,10 @@
-"""The machine's limit, measured in the same rounds as the networks, and the time that no program can go below.
+"""The machine's limit, measured in the same rounds as the networks, as a yardstick for them.
 
-A network's arithmetic takes at least as long as a matrix product with as many multiply–accumulates takes on the same
-threads in the same precision; what must cross the memory bus at least once (weights, picture, heatmaps) takes at
-least as long as copying as many bytes. The larger of the two is the network's floor. Feature maps are left out of it:
-how many of them leave the caches is the program's doing.
+A network's arithmetic is held against a matrix product with as many multiply–accumulates on the same threads in the
+same precision; what must cross the memory bus at least once (weights, picture, heatmaps) against copying as many bytes.
+The larger of the two is the network's floor. It is PyTorch's matrix product, not a law: a runtime with a better one, or
+with convolutions that need fewer multiplications (Winograd), may pass it by some per cent. Feature maps are left out of
+it: how many of them leave the caches is the program's doing.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Probes:
 
 
 def floor_ms(probe_ms: Sequence[float], *, macs: int, moved: int, precision: str) -> float:
-    """The least time for a network, by one round's probes.
+    """The floor of a network, by one round's probes.
 
     Args:
         probe_ms: of ``Probes.measure``.

@@ -96,11 +96,6 @@ class Group:
     reference: str
     table: int | None = None
 
-    @property
-    def title(self) -> str:
-        size = f"{self.image_hw[0]}×{self.image_hw[1]}, {self.num_keypoints} keypoints"
-        return f"Table {self.table}, {size}" if self.table else size
-
 
 def quick_models() -> tuple[str, ...]:
     """What is measured when nothing is asked for: LGM-Pose and the small networks that are installed."""
@@ -170,7 +165,7 @@ def model_plan(
     own = VARIANTS[reference] if reference in VARIANTS else PeerConfig(reference)
     subjects = tuple(Subject(_label(name), name) for name in models)
     return [
-        Group(tuple(size), num_keypoints or own.num_keypoints, subjects, _label(reference))
+        Group(tuple(size), own.num_keypoints if num_keypoints is None else num_keypoints, subjects, _label(reference))
         for size in dict.fromkeys(map(tuple, image_sizes or [own.image_hw]))
     ]
 

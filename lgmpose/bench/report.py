@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from lgmpose.bench.plan import SCOPES
+from lgmpose.bench.plan import SCOPES, TABLE_NUMBERS
 from lgmpose.bench.result import BenchResult, Row
 from lgmpose.config import STAGES, VARIANTS
 from lgmpose.errors import UserError
@@ -23,9 +23,9 @@ NOTES = """\
 * **× LGM-Pose** (or another reference): how many times the reference's time a network takes: the median over the rounds
   of the ratio within one round, and its quartiles. The paper's: the ratio of its frames per second on one Xeon Silver
   4214 (for a run on a GPU here: on one Tesla M10).
-* **floor**: what the machine needs at least, measured in the same rounds: the time of a matrix product with as many
+* **floor**: a yardstick, measured in the same rounds: the time of PyTorch's matrix product with as many
   multiply–accumulates in the backend's precision, or of copying weights, pictures and heatmaps, whichever is longer;
-  **of floor**: that time over the measured one (median of the rounds).
+  **of floor**: that time over the measured one (median of the rounds). A better product than PyTorch's may pass 100 %.
 * MACs are true multiply–accumulates, activations the numbers written to memory (`lgmpose profile`). In brackets: as
   the paper prints it, for systems that cannot be built. AP (COCO val2017) and PCKh (MPII val) are **reported by the
   papers**, not measured: the networks timed here have random weights.
@@ -128,7 +128,7 @@ def _overview(rows: Sequence[Row], settings: Sequence[tuple[str, int]]) -> list[
         own = {(row.backend, row.threads): row for row in rows if row.label == label}
         row = next(iter(own.values()))
         cells = [_mark(own[s], _number(own[s].ratio, 2)) if s in own else "–" for s in settings]
-        table.append([label, _number(_paper_ratio(row), 2), *cells])
+        table.append([label, _number(_paper_ratio(row, rows), 2), *cells])
     return [f"Times {reference}'s time, by backend and threads:", "", *markdown_table(head, table)]
 
 
@@ -160,7 +160,7 @@ def _details(rows: Sequence[Row]) -> list[str]:
             _number(row.floor_ms, 1),
             "–" if row.of_floor is None else _mark(row, f"{row.of_floor:.0%}"),
             _number(_paper_fps(row), 1),
-            _number(_paper_ratio(row), 2),
+            _number(_paper_ratio(row, rows), 2),
         ])  # fmt: skip
     return markdown_table(head, table)
 
@@ -217,8 +217,7 @@ def _setting_name(setting: tuple[str, int]) -> str:
 
 
 def _reference_name(rows: Sequence[Row]) -> str:
-    label = next((row.label for row in rows if row.is_reference), "reference")
-    return "LGM-Pose" if label.lower().startswith("lgm-pose") else label
+    return next((row.label for row in rows if row.is_reference), "reference")
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -241,7 +240,8 @@ def _mark(row: Row, text: str) -> str:
 
 def _paper_row(row: Row) -> PaperRow | None:
     if row.table is None:
-        return published(row.model, image_hw=row.image_hw) or _own_row(row)
+        paper = _own_row(row) or published(row.model, image_hw=row.image_hw)
+        return paper if paper and paper.table in TABLE_NUMBERS else None  # Table 2 has test-dev's AP and no speeds
     rows = [r for r in TABLES[row.table] if (r.name, r.image_hw) == (row.label, row.image_hw)]
     return rows[0] if rows else None
 
@@ -250,7 +250,8 @@ def _own_row(row: Row) -> PaperRow | None:
     """LGM-Pose's row at this size: its variants are one network, whichever was named."""
     if row.model not in VARIANTS or VARIANTS[row.model].stages != STAGES:
         return None
-    return next((r for t in (1, 3) for r in TABLES[t] if r.name == "LGM-Pose" and r.image_hw == row.image_hw), None)
+    own = (r for table in TABLE_NUMBERS for r in TABLES[table] if r.name == "LGM-Pose")
+    return next((r for r in own if r.image_hw == row.image_hw), None)
 
 
 def _paper_fps(row: Row) -> float | None:
@@ -259,13 +260,14 @@ def _paper_fps(row: Row) -> float | None:
     return paper and _fps_of(paper, row.device)
 
 
-def _paper_ratio(row: Row) -> float | None:
-    """LGM-Pose's frames per second in the paper's table over this system's."""
+def _paper_ratio(row: Row, rows: Sequence[Row]) -> float | None:
+    """The reference's frames per second in the paper's table over this system's; None where one of them has none."""
+    reference = next((other for other in rows if other.is_reference), None)
     paper, own = _paper_row(row), _paper_fps(row)
-    if own is None:
+    base = reference and _paper_row(reference)
+    if own is None or base is None or base.table != paper.table or _paper_fps(reference) is None:
         return None
-    reference = [r for r in TABLES[paper.table] if r.name == "LGM-Pose" and r.image_hw == row.image_hw]
-    return _fps_of(reference[0], row.device) / own if reference else None
+    return _paper_fps(reference) / own
 
 
 def _fps_of(paper: PaperRow, device: str) -> float | None:
@@ -283,6 +285,8 @@ def _accuracy(paper: PaperRow | None) -> str:
 
 def plot(result: BenchResult, *, backend: str | None = None, threads: int | None = None):
     """Latency against MACs, a panel per input size and per (backend, threads); the colour is the published accuracy.
+
+    Sizes stand side by side; of a single size, the numbers of threads do.
 
     Args:
         backend: only this one.
@@ -306,9 +310,17 @@ def plot(result: BenchResult, *, backend: str | None = None, threads: int | None
     if not rows:
         raise UserError("nothing to draw: no network has a time")
     settings, columns = _settings_of(rows), _groups(rows)
-    figure = Figure(figsize=(1.2 + 5.4 * len(columns), 0.6 + 4.2 * len(settings)), layout="constrained", dpi=110)
+    counts = list(dict.fromkeys(count for _, count in settings))
+    across = len(columns) if len(columns) > 1 else len(counts)
+    down = len(settings) * len(columns) // across
+    if down * across < len(settings) * len(columns):  # not every backend has every number of threads
+        across, down = len(columns), len(settings)
+    figure = Figure(figsize=(1.2 + 5.4 * across, 0.6 + 4.2 * down), layout="constrained", dpi=110)
     FigureCanvasAgg(figure)  # knows how wide letters are
-    panels = figure.subplots(len(settings), len(columns), squeeze=False, sharex=True, sharey=True)
+    grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
+    panels = grid if len(columns) > 1 else grid.reshape(-1, 1)
+    if len(columns) == 1 and across > 1:  # row by row: a backend's numbers of threads
+        settings = sorted(settings, key=lambda s: (list(dict.fromkeys(b for b, _ in settings)).index(s[0]), s[1]))
     macs, times = [row.macs / 1e9 for row in rows], [row.median_ms for row in rows]
     limits = (min(macs) / 1.7, max(macs) * 2.5), (min(times) / 1.5, max(times) * 1.8)
     for j, group in enumerate(columns):
@@ -321,9 +333,9 @@ def plot(result: BenchResult, *, backend: str | None = None, threads: int | None
             metric = "AP on COCO val2017" if _paper_row(_with_accuracy(group)[0]).ap else "PCKh@0.5 on MPII val"
             bar = figure.colorbar(colours, ax=panels[:, j].tolist(), shrink=0.85, pad=0.02)
             bar.set_label(f"{metric}, reported by the papers", fontsize=9)
-    for i in range(len(settings)):
-        panels[i, 0].set_ylabel("measured latency (ms)")
-    for axes in panels[-1]:
+    for axes in grid[:, 0]:
+        axes.set_ylabel("measured latency (ms)")
+    for axes in grid[-1]:
         axes.set_xlabel("true MACs (G)")
     figure.canvas.draw()  # labels can be placed once everything has its size
     figure.set_layout_engine("none")

@@ -21,10 +21,11 @@ from tqdm import tqdm
 import lgmpose
 from lgmpose.bench.backends import find_backend
 from lgmpose.bench.limits import machine_rates
-from lgmpose.bench.plan import Group, Settings, counted, model_plan, quick_models, table_plan
+from lgmpose.bench.plan import TABLE_NUMBERS, Group, Settings, counted, model_plan, quick_models, table_plan
 from lgmpose.bench.result import BenchResult, make_rows
 from lgmpose.errors import UserError
-from lgmpose.runtime import choose_device, cpu_name, num_cores
+from lgmpose.files import check_writable
+from lgmpose.runtime import choose_device, commit, cpu_name, num_cores
 
 __all__ = ["bench", "check_output", "machine_header"]
 
@@ -75,7 +76,7 @@ def bench(
         check_output(json_file)
     chosen = [find_backend(name) for name in config.backends]
     if tables is not None:
-        groups = table_plan(tables or (1, 3))
+        groups = table_plan(tables or TABLE_NUMBERS)
     else:
         groups = model_plan(
             tuple(models) or quick_models(), image_sizes, num_keypoints=num_keypoints, reference=reference
@@ -124,14 +125,7 @@ def check_output(path: str | Path) -> None:
     path = Path(path)
     if path.suffix != ".json":
         raise UserError(f"{path}: the result's name must end in .json; table and plot are written beside it")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise IsADirectoryError(21, "it is a folder")
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+    check_writable(path)
 
 
 def _check_codec(name: str) -> None:
@@ -148,29 +142,12 @@ def machine_header() -> dict[str, Any]:
     return {
         "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "lgmpose": lgmpose.__version__,
-        "commit": _commit(),
+        "commit": commit(),
         "cpu": cpu_name(),
         "cores": num_cores(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
     }
-
-
-def _commit() -> str | None:
-    """The source's commit, with a + where files differ from it; None where the package is not a checkout."""
-    root = Path(__file__).parents[2]
-    if not (root / ".git").exists():
-        return None
-
-    def git(*arguments: str) -> str:
-        run = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20)
-        return run.stdout.strip() if run.returncode == 0 else ""
-
-    try:
-        commit = git("rev-parse", "--short=10", "HEAD")
-        return commit + ("+" if git("status", "--porcelain", "--", "lgmpose") else "") if commit else None
-    except (OSError, subprocess.TimeoutExpired):
-        return None
 
 
 class _Process:

@@ -221,8 +221,8 @@ def markdown(result: dict[str, Any]) -> str:
         "",
         f"* {header['cpu']}, {header['cores']} cores, {header['threads']} threads; {header['system']}; load "
         f"{header['load']} before, {header['load_after']} after",
-        f"* {header['date']}; lgmpose {header['lgmpose']}, commit {header['commit']}; Python {header['python']}; torch "
-        f"{header['torch']}",
+        f"* {header['date']}; lgmpose {header['lgmpose']}, commit {header['commit'] or 'unknown'}; Python "
+        f"{header['python']}; torch {header['torch']}",
         f"* LGM-Pose from scratch on {result['data']}; {result['rounds']} rounds of fresh processes, {result['steps']} "
         f"steps each after {WARM_UP} to warm up; medians; each round has its own seed",
         "",

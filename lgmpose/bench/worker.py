@@ -94,8 +94,9 @@ def run(job: dict, emit: Callable[..., None]) -> None:
 
     kept = tune_allocator() if job["keep_memory"] else False
     torch.set_num_threads(job["threads"])
-    device = choose_device(job["device"])
     backend = BACKENDS[job["backend"]]
+    # The runtimes that read files are asked for the CPU alone.
+    device = torch.device("cpu") if backend.export else choose_device(job["device"])
     emit(event="start", environment=_environment(torch, device, backend, kept))
 
     def synchronize() -> None:
@@ -104,7 +105,7 @@ def run(job: dict, emit: Callable[..., None]) -> None:
 
     probes = Probes(backend.precision, device) if job["scope"] == "network" else None
     for group in job["groups"]:
-        calls = []
+        calls, call = [], None
         with torch.inference_mode():
             for index, subject in enumerate(group["subjects"]):
                 if subject["model"] is None:
@@ -193,10 +194,11 @@ def _exported(net, images, backend, scratch: Path):
     """The network or, for a runtime that reads files, its file; a file is written once for all processes."""
     if backend.export is None:
         return net
+    from lgmpose.bench.backends import write_once
+
     network = hashlib.sha256(repr(net.config).encode()).hexdigest()[:12]  # a config is all that tells two apart
     path = scratch / f"{network}-{backend.export.__name__.strip('_')}.onnx"
-    if not path.exists():
-        backend.export(net, images, path)
+    write_once(backend.export, net, images, path)
     return path
 
 
@@ -228,10 +230,15 @@ def _pipeline(heatmaps: Callable, codec, device, batch: int) -> Callable[[], obj
 
 def _environment(torch, device, backend, kept: bool) -> dict:
     """What the process really runs with, for the report's header."""
-    from importlib.metadata import version
+    import importlib
+    from importlib.metadata import PackageNotFoundError, version
 
     versions = {"torch": torch.__version__.partition("+")[0]}
-    versions |= {module: version(module) for module in backend.requires}
+    for module in backend.requires:
+        try:
+            versions[module] = version(module)
+        except PackageNotFoundError:  # the distribution goes by another name, such as onnxruntime-openvino
+            versions[module] = getattr(importlib.import_module(module), "__version__", "unknown")
     device_name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
     return {
         "device": device.type,

@@ -130,7 +130,8 @@ def _check_options(out, weights, model, num_keypoints, format, data, verify, jso
         require("openvino", "openvino", f"--format {format}")
     if int8 or (verify and format == "onnx"):
         require("onnxruntime", "onnx", f"--format {format}" if int8 else "--verify")
-    for path in (out, json_file):
+    binary = out.with_suffix(".bin") if format.startswith("openvino") else None
+    for path in (out, binary, json_file):
         if path is not None:
             check_writable(path)
 

@@ -80,7 +80,7 @@ def quantise(
         layers = [node.name for node in work.graph.node if node.op_type in LAYERS]
         left: list[str] = []
         error = work.error(layers)
-        if error > tolerance:
+        if not error <= tolerance:  # NaN, too
             alone = {name: work.error([name]) for name in tqdm(layers, desc="layers", disable=not progress)}
             left = _fewest(sorted(layers, key=alone.get, reverse=True), lambda kept: work.error(kept) <= tolerance)
             layers = [name for name in layers if name not in left]
