@@ -138,3 +138,33 @@ def test_the_evaluation_jobs_figures_are_those_of_the_result_file():
     text = " ".join(fast_section().split())
     assert f"{result['total_s']:.1f} s and {result['peak_mb']:.0f} MB" in text
     assert f"{result['by_boxes']['ratio'][0]:.1f} times as long" in text
+
+
+def test_ablations_are_those_of_the_result_file():
+    from lgmpose.ablate import ABLATIONS, STORED, compare
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme.split("\n## What each part buys\n")[1].split("\n## ")[0]
+    results = json.loads(STORED.read_text(encoding="utf-8"))
+    rows = {row.name: row for row in compare(results) if row.name in ABLATIONS}
+    lines = [line.strip("| ").split(" | ") for line in section.splitlines() if re.match(r"\| (?!changed|---)", line)]
+    assert [line[0] for line in lines] == [variant.label for variant in ABLATIONS.values()]
+    for cells, (name, variant) in zip(lines, ABLATIONS.items(), strict=True):
+        row, params = rows[name], results["costs"][name]["params"]
+        ratio = results["speed"]["variants"][name]["ratio"]
+        difference = f", {row.differences['PCKh@0.5']}" if row.differences else ""
+        paper = variant.paper_pckh if name == "lgm-pose" else variant.paper_difference
+        if name != "lgm-pose" and paper is not None:
+            paper = f"{paper:+.1f}".replace("-", "−")
+        assert cells[1:] == [
+            "–" if paper is None else str(paper), f"{row.figures['PCKh@0.5']:.1f}{difference}", f"{params / 1e6:.2f} M",
+            f"{ratio[0]:.2f}", row.verdict or "–",
+        ], name  # fmt: skip
+    # What is said below the table.
+    verdicts = {name: row.verdict for name, row in rows.items()}
+    assert verdicts.pop("mobilevit") == "does not hold" and verdicts.pop("fusion-none") == "holds"
+    assert set(verdicts.values()) == {"", "cannot be told"}
+    larm = [rows[name].differences["PCKh@0.5"].points for name in ("larm-within", "larm-between", "larm-identity")]
+    params = {name: cost["params"] for name, cost in results["costs"].items()}
+    assert min(larm) > 0 and 2.4 < params["mobilevit"] / params["lgm-pose"] < 2.6
+    assert 0.6 < results["speed"]["variants"]["mobilevit"]["ratio"][0] < 0.7
