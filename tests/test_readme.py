@@ -112,6 +112,43 @@ def test_speeds_of_runtimes_are_those_of_the_result_file(size):
         assert fastest == f"{best.median_ms:.1f} ms, `{best.backend}`", label
 
 
+def test_what_is_said_of_the_runtimes_holds_in_the_result_files():
+    from lgmpose.bench import load_results
+
+    text = " ".join(fast_section().split())
+    at = {}
+    for file in re.findall(r"results/(runtimes-[\dx_-]+|pipeline_[\d-]+)\.md", fast_section()):
+        for row in load_results(ROOT / "lgmpose" / "results" / f"{file}.json").rows:
+            where = row.image_hw[0] if "runtimes" in file else "pipeline"
+            at[where, row.label, row.backend, row.threads, row.batch_size] = row
+    ratio = {key: row.ratio for key, row in at.items() if row.ratio is not None}
+    backends = ("eager", "onnxruntime", "openvino", "openvino-bf16", "openvino-int8")
+    assert all(ratio[h, "small-hrnet", b, t, 1] < 0.7 for h in (256, 384) for b in backends for t in (1, 2))
+    for name in ("mobilenetv2", "shufflenetv2", "mobilevit-xxs"):
+        assert max(ratio[384, name, "eager", 1, 1], ratio[384, name, "eager", 2, 1]) < 0.75
+    for name in ("lite-hrnet-18", "dite-hrnet-18"):
+        assert ratio[384, name, "eager", 1, 1] < 0.8 and ratio[384, name, "eager", 2, 1] > 1
+    for h in (256, 384):
+        best = {
+            name: min(at[h, name, b, 1, 1].median_ms for b in backends)
+            for name in ("LGM-Pose", "LGM-Pose fast", "small-hrnet", "lite-hrnet-18")
+        }
+        assert best["small-hrnet"] < best["LGM-Pose fast"] < best["LGM-Pose"] < best["lite-hrnet-18"]
+        lite = [ratio[h, "lite-hrnet-18", backend, 1, 1] for backend in ("openvino", "onnxruntime")]
+        assert lite[0] < 0.96 and lite[1] == pytest.approx(1, abs=0.02)
+    lead = {key: ratio[key] - ratio[key[0], "small-hrnet", *key[2:]] for key in ratio if key[1] == "LGM-Pose fast"}
+    assert [b for b in backends if lead[256, "LGM-Pose fast", b, 1, 1] < -0.045] == ["onnxruntime", "openvino"]
+    assert [b for b in backends if lead[384, "LGM-Pose fast", b, 1, 1] < 0] == ["openvino"]
+    persons = {
+        b: [f"{at['pipeline', 'LGM-Pose', b, 1, n].fps:.0f}" for n in (1, 5, 20)]
+        for b in ("openvino-bf16", "onnxruntime", "eager-fast")
+    }
+    one, five, twenty = persons["openvino-bf16"]
+    assert f"{one} persons a second one by one, {five} in pictures of 5 and {twenty} in pictures of 20 in Open" in text
+    assert "{}, {} and {} in ONNX".format(*persons["onnxruntime"]) in text
+    assert "{}, {} and {} in PyTorch".format(*persons["eager-fast"]) in text
+
+
 def test_exported_files_figures_are_those_of_the_result_file():
     (file,) = set(re.findall(r"results/(export_[\d-]+)\.json", fast_section()))
     for name, found in json.loads((ROOT / "lgmpose" / "results" / f"{file}.json").read_text()).items():
