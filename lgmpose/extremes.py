@@ -35,7 +35,7 @@ def mean_errors(record_set: RecordSet, keypoints_xy: np.ndarray) -> np.ndarray:
     return errors
 
 
-def save_extremes(record_set: RecordSet, keypoints_xy: np.ndarray, png: str | Path, count: int = 12) -> None:
+def save_extremes(record_set: RecordSet, keypoints_xy: np.ndarray, png: str | Path, count: int = 24) -> None:
     """Writes a sheet: the ``count`` worst persons, then the ``count`` best, each as truth (left) and prediction.
 
     Raises:
