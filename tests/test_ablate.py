@@ -483,6 +483,19 @@ def test_statements_say_what_the_runs_can_tell():
     assert {row.verdict for row in one_seed} == {"", "cannot be told"}
 
 
+def test_what_an_ablation_tells_does_not_hang_on_other_tables():
+    alone = made_up_results({"mobilevit": 0.9, "fusion-none": -0.2})
+    more = made_up_results({"mobilevit": 0.9, "fusion-none": -0.2, "mobilenetv2": 0.5, "silu": 0.3})
+    wild = [run for run in more["runs"] if run["variant"] in PEERS | CHOICES]
+    for run in wild:  # seeds far apart
+        run["figures"]["PCKh@0.5"] += 20 * run["seed"]
+    alone["runs"] += wild
+    rows = {row.name: row for row in compare(alone)}
+    before = {row.name: row for row in compare({**alone, "runs": [r for r in alone["runs"] if r not in wild]})}
+    assert all(rows[name].statement == before[name].statement for name in before)
+    assert rows["mobilenetv2"].verdict == rows["silu"].verdict == "cannot be told"
+
+
 def test_only_seeds_that_both_have_are_compared():
     results = made_up_results({"mobilevit": 0.9, "fusion-none": 0.5})
     results["runs"] = [run for run in results["runs"] if (run["variant"], run["seed"]) != ("mobilevit", 0)]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lgmpose.ablate.config import BASELINE, NETWORKS
+from lgmpose.ablate.config import ABLATIONS, BASELINE, CHOICES, NETWORKS, PEERS
 from lgmpose.paper import published
 
 __all__ = ["METRICS", "Comparison", "Difference", "compare", "counts", "paired_bootstrap", "seed_margin", "verdict"]
@@ -170,7 +170,10 @@ def _judged(row: Comparison, runs: dict, num_shared: int) -> Comparison:
     """The row with its verdict and statement."""
     metric, variant = next(iter(row.differences)), NETWORKS[row.name]
     difference, paper = row.differences[metric], variant.paper_difference
-    spread = [[run["figures"][metric] for run in of.values()] for of in runs.values()]
+    # Of its own table alone: other networks may scatter more, and rows added later must not change what was told.
+    (table,) = (group for group in (ABLATIONS, PEERS, CHOICES) if row.name in group)
+    kin = [of for name, of in runs.items() if name in table or name == BASELINE]
+    spread = [[run["figures"][metric] for run in of.values()] for of in kin]
     found, reason = verdict(paper, difference, seed_margin(spread, num_shared, num_shared))
     says = "the paper has no such row"
     if paper is not None:
