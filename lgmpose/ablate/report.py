@@ -64,8 +64,8 @@ def markdown(results: dict[str, Any]) -> str:
         *_table(heads, own, metrics, results),
         "Differences are points to LGM-Pose over the seeds that both have, with paired bootstrap 95 % intervals "
         "(persons drawn again, seeds averaged). A row counts as told only if its interval leaves out 0 and the "
-        "difference exceeds what other seeds may change (Fisher's least significant difference over its table's runs). A "
-        "row without any true difference would still be told in up to one table of twenty.",
+        "difference exceeds what other seeds may change (Fisher's least significant difference, by its table's runs). "
+        "A row without any true difference would still be told in up to one table of twenty.",
         "",
         *_statements(own),
     ]
