@@ -11,7 +11,7 @@ from typing import Any
 from lgmpose.errors import UserError
 from lgmpose.files import write_atomically
 
-__all__ = ["CsvLog", "StopRequest", "append_epoch", "duration", "exclusive"]
+__all__ = ["CsvLog", "StopRequest", "append_epoch", "duration", "exclusive", "one_at_a_time"]
 
 
 @contextlib.contextmanager
@@ -39,6 +39,20 @@ def exclusive(run_dir: Path):
             raise UserError(f"{run_dir}: another process is training there; choose another --out") from None
         yield
         path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def one_at_a_time(lock_file: Path):
+    """Waits until no other process is within the same block. (On Windows it does nothing.)"""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    lock_file.parent.mkdir(parents=True, exist_ok=True)
+    with lock_file.open("w") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        yield
 
 
 class StopRequest:

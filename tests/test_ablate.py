@@ -266,6 +266,27 @@ def test_runs_that_ended_before_they_were_noted_are_only_evaluated(config, resul
         assert {k: old[k] for k in ("variant", "seed", "figures", "correct", "hours")}.items() <= new.items()
 
 
+def test_two_processes_that_finish_together_keep_both_runs(config, results, tmp_path):
+    """Each of several processes adds the runs of one network, as fast as it can; none is lost."""
+    file = tmp_path / "ablations.json"
+    file.write_text(json.dumps({**results, "runs": [], "comparisons": []}))
+    code = """
+import json, sys
+from pathlib import Path
+from lgmpose.run_files import one_at_a_time
+lock, file, name = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+for seed in range(100):
+    with one_at_a_time(lock):
+        results = json.loads(file.read_text())
+        results["runs"].append({"variant": name, "seed": seed})
+        file.write_text(json.dumps(results))
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "set" / ".lock"), str(file)]
+    children = [subprocess.Popen([*command, name]) for name in ("a", "b", "c")]
+    assert [child.wait(60) for child in children] == [0, 0, 0]
+    assert len(json.loads(file.read_text())["runs"]) == 300
+
+
 def test_another_recipe_is_another_set(config, results):
     other = replace(config, recipe=replace(config.recipe, learning_rate=0.1))
     with pytest.raises(UserError, match=r"its runs have learning_rate = 0.002, not 0.1"):

@@ -177,31 +177,36 @@ def test_the_evaluation_jobs_figures_are_those_of_the_result_file():
     assert f"{result['by_boxes']['ratio'][0]:.1f} times as long" in text
 
 
-def test_ablations_are_those_of_the_result_file():
-    from lgmpose.ablate import ABLATIONS, STORED, compare
+def test_ablations_and_peers_are_those_of_the_result_file():
+    from lgmpose.ablate import ABLATIONS, NETWORKS, PEERS, STORED, compare
 
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     section = readme.split("\n## What each part buys\n")[1].split("\n## ")[0]
     results = json.loads(STORED.read_text(encoding="utf-8"))
-    rows = {row.name: row for row in compare(results) if row.name in ABLATIONS}
-    lines = [line.strip("| ").split(" | ") for line in section.splitlines() if re.match(r"\| (?!changed|---)", line)]
-    assert [line[0] for line in lines] == [variant.label for variant in ABLATIONS.values()]
-    for cells, (name, variant) in zip(lines, ABLATIONS.items(), strict=True):
-        row, params = rows[name], results["costs"][name]["params"]
-        ratio = results["speed"]["variants"][name]["ratio"]
+    rows = {row.name: row for row in compare(results)}
+    speeds = results["speed"]["variants"]
+    lines = [line for line in section.splitlines() if re.match(r"\| (?!changed|network|---)", line)]
+    lines = [line.strip("| ").split(" | ") for line in lines]
+    for cells, name in zip(lines, [*ABLATIONS, *PEERS], strict=True):
+        row, variant, params = rows[name], NETWORKS[name], results["costs"][name]["params"]
         difference = f", {row.differences['PCKh@0.5']}" if row.differences else ""
         paper = variant.paper_pckh if name == "lgm-pose" else variant.paper_difference
         if name != "lgm-pose" and paper is not None:
             paper = f"{paper:+.1f}".replace("-", "−")
-        assert cells[1:] == [
-            "–" if paper is None else str(paper), f"{row.figures['PCKh@0.5']:.1f}{difference}", f"{params / 1e6:.2f} M",
-            f"{ratio[0]:.2f}", row.verdict or "–",
+        assert cells == [
+            variant.label, "–" if paper is None else str(paper), f"{row.figures['PCKh@0.5']:.1f}{difference}",
+            f"{params / 1e6:.2f} M", f"{speeds[name]['ratio'][0]:.2f}", row.verdict or "–",
         ], name  # fmt: skip
-    # What is said below the table.
-    verdicts = {name: row.verdict for name, row in rows.items()}
+    # What is said below the tables.
+    verdicts = {name: row.verdict for name, row in rows.items() if name in ABLATIONS}
     assert verdicts.pop("mobilevit") == "does not hold" and verdicts.pop("fusion-none") == "holds"
     assert set(verdicts.values()) == {"", "cannot be told"}
-    larm = [rows[name].differences["PCKh@0.5"].points for name in ("larm-within", "larm-between", "larm-identity")]
+    points = {name: row.differences["PCKh@0.5"].points for name, row in rows.items() if row.differences}
     params = {name: cost["params"] for name, cost in results["costs"].items()}
-    assert min(larm) > 0 and 2.4 < params["mobilevit"] / params["lgm-pose"] < 2.6
-    assert 0.6 < results["speed"]["variants"]["mobilevit"]["ratio"][0] < 0.7
+    assert min(points[name] for name in ("larm-within", "larm-between", "larm-identity")) > 0
+    assert 2.4 < params["mobilevit"] / params["lgm-pose"] < 2.6 and 0.6 < speeds["mobilevit"]["ratio"][0] < 0.72
+    assert points["small-hrnet"] > 0 and speeds["small-hrnet"]["ratio"][0] > 1
+    assert points["lite-hrnet-18"] > 0 and 2.7 < 1 / speeds["lite-hrnet-18"]["ratio"][0] < 3.3
+    assert sorted(points, key=points.get)[:2] in (["mobilenetv2", "shufflenetv2"], ["shufflenetv2", "mobilenetv2"])
+    assert rows["lgm-pose-fast"].verdict == "worse"
+    assert f"it is {-points['lgm-pose-fast']:.1f} points of PCKh@0.5 behind" in readme

@@ -209,17 +209,22 @@ def draw_peers(figure, results: dict[str, Any]) -> None:
     """
     rows, axes = _peers_timed(results), figure.subplots()
     metric, speed = next(iter(results["counted"])), results["speed"]
-    for row in rows:
-        ms = speed["variants"][row.name]["median_ms"]
+    times = {row.name: speed["variants"][row.name]["median_ms"] for row in rows}
+    middle = (min(times.values()) + max(times.values())) / 2
+    for number, row in enumerate(sorted(rows, key=lambda row: times[row.name])):
+        ms = times[row.name]
         found = [run["figures"][metric] for run in results["runs"] if run["variant"] == row.name]
         colour = "#0072b2" if row.name not in PEERS or "lgm-pose" in row.name else "#d55e00"
         axes.scatter([ms] * len(found), found, s=14, color=colour, alpha=0.5)
         axes.scatter(ms, row.figures[metric], s=70, color=colour, edgecolor="white", zorder=3)
         label = f"{NETWORKS[row.name].label}, {results['costs'][row.name]['params'] / 1e6:.1f} M"
-        axes.annotate(label, (ms, row.figures[metric]), (8, 5), textcoords="offset points", fontsize=9)
+        # Towards the middle, neighbours by turns above and below.
+        place, side = (8, "left") if ms < middle else (-8, "right")
+        offset = place, 5 if number % 2 == 0 else -13
+        axes.annotate(label, (ms, row.figures[metric]), offset, textcoords="offset points", fontsize=9, ha=side)
     on, conditions = speed["conditions"], results["conditions"]
     height, width = on["image_hw"]
-    axes.margins(x=0.22, y=0.15)
+    axes.margins(x=0.1, y=0.15)
     axes.set(
         xlabel=f"ms for one picture of {height}×{width}, {on['device']}, {on['threads']} thread(s)"
         + (" (busy machine)" if speed["noisy"] else ""),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from lgmpose.errors import UserError
 from lgmpose.evaluate import Evaluation, evaluate, joint_results
 from lgmpose.macs import count_macs
 from lgmpose.profiling import measure_fps
-from lgmpose.run_files import duration
+from lgmpose.run_files import duration, one_at_a_time
 from lgmpose.runtime import choose_device, commit
 from lgmpose.train import train
 from lgmpose.weights_io import read_tensors
@@ -48,14 +49,16 @@ def ablate(config: AblateConfig, *, tabulate: bool = False, progress: bool = Tru
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UserError("ablations run in one process; start them without torchrun")
     path, code = config.json_file, commit() or "unknown"  # at the start: files may change while this process runs on
+    lock = config.out / ".results.lock"  # processes that share out, and so results, write in turns
     results = load_results(path, None if tabulate else config)
     if not tabulate:
         val_set = load_records(config.recipe.data, "val", annotations=config.recipe.val_annotations)
         costs, speed = _costs(config, results, val_set)
-        results = load_results(path, config)  # other processes may have added runs while the networks were timed
-        results["costs"] |= costs
-        results["speed"] = speed or results["speed"]
-        save_results(path, results)
+        with one_at_a_time(lock):
+            results = load_results(path, config)  # others may have added runs while the networks were timed
+            results["costs"] |= costs
+            results["speed"] = speed or results["speed"]
+            save_results(path, results)
         # Seeds are the outer loop: see above.
         pending = [(v, s) for s in config.seeds for v in config.variants if not finished(results, v, s)]
         total = len(config.seeds) * len(config.variants)
@@ -72,15 +75,18 @@ def ablate(config: AblateConfig, *, tabulate: bool = False, progress: bool = Tru
                 if progress:
                     print(f"stopped; the same command goes on. Finished runs are in {path}", flush=True)
                 return False
-            results = load_results(path, config)  # another process may have added a run of its own meanwhile
-            if not finished(results, variant, seed):
-                add_run(results, variant, seed, **run, commit=code)
-            save_results(path, results)
+            with one_at_a_time(lock):
+                results = load_results(path, config)  # another process may have added a run of its own meanwhile
+                if not finished(results, variant, seed):
+                    add_run(results, variant, seed, **run, commit=code)
+                save_results(path, results)
             pending = [(v, s) for v, s in pending if not finished(results, v, s)]
             if pending:
                 save_report(path, results)
     if results["runs"]:
-        save_results(path, results)
+        with nullcontext() if tabulate else one_at_a_time(lock):
+            results = load_results(path, None if tabulate else config)
+            save_results(path, results)
         save_report(path, results)  # without a new run, too: what draws it may have changed
         if progress:
             print("\n".join(["", *(row["statement"] for row in results["comparisons"] if row["statement"])]))
