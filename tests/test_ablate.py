@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import warnings
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -266,10 +267,32 @@ def test_runs_that_ended_before_they_were_noted_are_only_evaluated(config, resul
         assert {k: old[k] for k in ("variant", "seed", "figures", "correct", "hours")}.items() <= new.items()
 
 
-def test_two_processes_that_finish_together_keep_both_runs(config, results, tmp_path):
-    """Each of several processes adds the runs of one network, as fast as it can; none is lost."""
+def test_results_are_written_under_the_lock_alone(config, results, tmp_path, monkeypatch):
+    held, save = [], ablate_run.save_results
+
+    @contextmanager
+    def lock(path):
+        held.append(path)
+        yield
+        held.pop()
+
+    def checked(*arguments):
+        assert held == [config.out / ".results.lock"]
+        save(*arguments)
+
+    file = tmp_path / "some.json"
+    file.write_text(json.dumps({**results, "runs": results["runs"][:4]}))
+    monkeypatch.setattr(ablate_run, "one_at_a_time", lock)
+    monkeypatch.setattr(ablate_run, "save_results", checked)
+    monkeypatch.setattr(ablate_run, "save_report", lambda *_: None)
+    assert ablate_run.ablate(replace(config, json=file), progress=False)
+    assert len(json.loads(file.read_text())["runs"]) == 6
+
+
+def test_processes_take_turns_behind_the_lock(tmp_path):
+    """Each of several processes adds a hundred runs as fast as it can; none is lost."""
     file = tmp_path / "ablations.json"
-    file.write_text(json.dumps({**results, "runs": [], "comparisons": []}))
+    file.write_text(json.dumps({"runs": []}))
     code = """
 import json, sys
 from pathlib import Path

@@ -143,6 +143,10 @@ def test_what_is_said_of_the_runtimes_holds_in_the_result_files():
         b: [f"{at['pipeline', 'LGM-Pose', b, 1, n].fps:.0f}" for n in (1, 5, 20)]
         for b in ("openvino-bf16", "onnxruntime", "eager-fast")
     }
+    kept = load_results(ROOT / "lgmpose" / "results" / "keep-memory-384x288_2026-11-26.json").rows
+    kept = {row.label: row.ratio for row in kept}
+    assert f"they take {kept['mobilenetv2']:.2f} and {kept['lite-hrnet-18']:.2f} of its time again" in text
+    assert kept["mobilenetv2"] > ratio[384, "mobilenetv2", "eager", 1, 1] + 0.2
     one, five, twenty = persons["openvino-bf16"]
     assert f"{one} persons a second one by one, {five} in pictures of 5 and {twenty} in pictures of 20 in Open" in text
     assert "{}, {} and {} in ONNX".format(*persons["onnxruntime"]) in text

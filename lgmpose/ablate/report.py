@@ -21,6 +21,20 @@ COLOURS = {
     "worse": "#56b4e9",
 }
 
+SECTIONS = (  # below the ablations: heading and remark of the peers' table and of the choices'
+    (
+        "Other networks, the same recipe",
+        "Trained on the same pictures by the same recipe, from scratch: none had its rate or its epochs chosen for it, "
+        "though LGM-Pose's recipe was. A lead here is one of learning fast on few pictures, and says little about the "
+        "end of a long training.",
+    ),
+    (
+        "LGM-Pose, other recipes",
+        "How the recipe was chosen. A few epochs favour what learns quickly: an augmentation that costs points here "
+        "may earn them in a long training.",
+    ),
+)
+
 
 def save_report(json_file: Path, results: dict[str, Any]) -> None:
     """Writes the tables and, where Matplotlib is installed, the figures beside the results file.
@@ -53,11 +67,10 @@ def markdown(results: dict[str, Any]) -> str:
     metrics = list(results["counted"])
     own = [row for row in rows if row.name in ABLATIONS]
     base = [row for row in rows if row.name == BASELINE]
-    peers, choices = ([row for row in rows if row.name in names] for names in (PEERS, CHOICES))
     heads = ["network", "paper's PCKh", *(f"{m}, difference" for m in metrics), "parameters", "MACs", "FPS", "× speed"]
     heads += ["seeds", "the paper's ordering"]
     lines = [
-        "# Ablations" + (" and other networks" if peers else ""),
+        "# Ablations" + (" and other networks" if len(rows) > len(own) else ""),
         "",
         _conditions(results),
         "",
@@ -69,23 +82,11 @@ def markdown(results: dict[str, Any]) -> str:
         "",
         *_statements(own),
     ]
-    if peers:
-        lines += ["## Other networks, the same recipe", "", *_table(heads, [*base, *peers], metrics, results)]
-        lines += [
-            "Trained on the same pictures by the same recipe, from scratch: none had its rate or its epochs chosen for "
-            "it, though LGM-Pose's recipe was. A lead here is one of learning fast on few pictures, and says little "
-            "about the end of a long training.",
-            "",
-            *_statements(peers),
-        ]
-    if choices:
-        lines += ["## LGM-Pose, other recipes", "", *_table(heads, [*base, *choices], metrics, results)]
-        lines += [
-            f"How the recipe was chosen. {results['recipe']['epochs']} epochs favour what learns quickly: an "
-            "augmentation that costs points here may earn them in a long training.",
-            "",
-            *_statements(choices),
-        ]
+    for (heading, remark), group in zip(SECTIONS, (PEERS, CHOICES), strict=True):
+        found = [row for row in rows if row.name in group]
+        if found:
+            lines += [f"## {heading}", "", *_table(heads, [*base, *found], metrics, results), remark, ""]
+            lines += _statements(found)
     return "\n".join(lines).rstrip() + "\n"
 
 
