@@ -14,7 +14,7 @@ from lgmpose.skeletons import Skeleton, skeleton_from_dict
 
 __all__ = [
     "DEFAULT_WEIGHTS", "EXPORT_VERSION", "SEAL", "SHIPPED", "WEIGHTS_FOLDER", "check_seal", "codec_of",
-    "read_card", "seal", "skeleton_of", "weights_hash",
+    "find_weights", "read_card", "seal", "skeleton_of", "weights_hash",
 ]  # fmt: skip
 
 # The weights that come with the package, by model name; `predict` and notebook 00 use the first.
@@ -23,6 +23,14 @@ WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 DEFAULT_WEIGHTS = WEIGHTS_FOLDER / f"{SHIPPED[0]}.safetensors"
 
 EXPORT_VERSION = 1  # of an exported file's card
+
+
+def find_weights(weights: str | Path | None) -> Path:
+    """The file that is meant: None is the default, and the bare name of a shipped file, where no such file lies here,
+    the shipped one."""
+    path = Path(weights if weights is not None else DEFAULT_WEIGHTS)
+    shipped = WEIGHTS_FOLDER / path.name
+    return shipped if path == Path(path.name) and not path.exists() and shipped.is_file() else path
 
 
 def skeleton_of(card: dict[str, Any]) -> Skeleton:

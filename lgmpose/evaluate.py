@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lgmpose.batches import choose_workers, count_errors, load_batches
-from lgmpose.cards import DEFAULT_WEIGHTS
+from lgmpose.cards import find_weights
 from lgmpose.codecs import StandardCodec, make_codec, merge_flipped
 from lgmpose.datasets import load_records
 from lgmpose.datasets.crops import CropDataset
@@ -304,7 +304,7 @@ def evaluate_weights(
         UserError: bad weights or data, or data of another skeleton than the weights'.
     """
     record_set = load_records(data, split, detections=detections, annotations=annotations)
-    path = Path(weights or DEFAULT_WEIGHTS)
+    path = find_weights(weights)
     if not is_exported(path):
         tune_allocator()
     backend = open_backend(path, device=device, threads=threads)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from lgmpose.batches import normalise
-from lgmpose.cards import DEFAULT_WEIGHTS, check_seal, codec_of, read_card, skeleton_of, weights_hash
+from lgmpose.cards import check_seal, codec_of, find_weights, read_card, skeleton_of, weights_hash
 from lgmpose.codecs import StandardCodec, merge_flipped
 from lgmpose.errors import UserError
 from lgmpose.geometry import mirror_crops
@@ -55,14 +55,14 @@ def open_backend(
     """The backend for a file, by its suffix: ``.onnx``, ``.xml`` (OpenVINO's), else weights for PyTorch.
 
     Args:
-        weights: None: the weights that come with the package.
+        weights: see ``cards.find_weights``; None: the weights that come with the package.
         device: for PyTorch; an exported file runs on the CPU.
         threads: how many the runtime may take. None: all cores of the process; PyTorch: as it is set.
 
     Raises:
         UserError: a file that cannot be read or does not fit, a runtime or device that is not there.
     """
-    path = Path(weights if weights is not None else DEFAULT_WEIGHTS)
+    path = find_weights(weights)
     if threads is not None and threads < 1:
         raise UserError(f"threads {threads}: at least 1")
     if not is_exported(path):

@@ -1,7 +1,8 @@
-"""Turns a finished run into weights that ship with the package: fp16, with figures, curve and model card.
+"""Turns a finished run into weights that ship with the package: fp16 and 8-bit ONNX, figures, curve, model card.
 
-``python -m lgmpose.ship runs/NAME lspet:PATH``. Every figure in the card comes from evaluating the very file that
-is shipped; fp16 is used only where it leaves the figures as they are.
+``python -m lgmpose.ship lspet:PATH runs/NAME``; with several runs, each having started from the one before, the last is
+shipped and the log is that of all. Every figure in the card comes from evaluating the very file that is shipped; fp16
+is used only where it leaves the figures as they are.
 """
 
 from __future__ import annotations
@@ -18,15 +19,18 @@ import tyro
 from lgmpose.config import VARIANTS
 from lgmpose.errors import UserError
 from lgmpose.evaluate import Evaluation, evaluate_weights
+from lgmpose.export import export
 from lgmpose.files import write_atomically
 from lgmpose.plots import save_curve
 from lgmpose.runtime import commit
+from lgmpose.runtimes import require
 from lgmpose.zoo import SHIPPED, WEIGHTS_FOLDER, codec_of, load_weights, save_weights, skeleton_of, weights_hash
 
 __all__ = ["ship"]
 
 TOLERANCE = 0.1  # points of PCK or AP that fp16 may cost
 FIRST = 60  # persons whose figures are kept apart, for a test that has no time for all
+SEEN = 500  # training persons that the network is tried on, too: what it does better there, it knows by heart
 
 CARD = """# {name}
 
@@ -35,7 +39,8 @@ CARD = """# {name}
 
 ```bash
 lgmpose predict photo.jpg                                      # uses these weights
-lgmpose eval --data lspet:PATH/lspet_dataset.zip               # prints the figures below
+lgmpose predict photo.jpg --weights {name}.onnx    # the same, its convolutions in 8 bits, by ONNX Runtime
+{command}               # prints the figures below
 ```
 
 ## Figures
@@ -50,6 +55,9 @@ Per cent of labelled joints that lie within the threshold: PCK@0.2 measures by t
 hip-to-opposite-shoulder distances) and pools the twelve limb joints; PCKh@0.5 measures by the head (neck to head top)
 and pools all fourteen. Intervals are 95 %, bootstrapped over persons. The weights are those of the epoch that did best
 on these persons, which flatters the figures a little.
+
+{name}.onnx ({onnx_mb:.1f} MB): {onnx_figures}.
+On {seen_count} persons of the training split, not augmented: {seen_figures}.
 
 ![learning curve]({name}.png)
 
@@ -97,29 +105,41 @@ pictures remain their owners'.""",
 }
 
 
-def ship(run_dir: Path, data: str, *, name: str = SHIPPED[0], folder: Path = WEIGHTS_FOLDER) -> None:
-    """Writes NAME.safetensors, .json (figures), .png (curve) and .md (model card) into the package.
+def ship(
+    data: tyro.conf.Positional[str],
+    runs: tyro.conf.Positional[tuple[Path, ...]],
+    *,
+    name: str = SHIPPED[0],
+    folder: Path = WEIGHTS_FOLDER,
+) -> None:
+    """Writes NAME.safetensors, .onnx, .json (figures), .png (curve) and .md (model card) into the package.
 
     Args:
-        run_dir: a run's folder.
-        data: the data to take the validation figures from, KIND:PATH.
+        data: the data to take the figures from, KIND:PATH.
+        runs: the run's folder; or several, each having started from the weights of the one before.
         name: model name that the weights are for.
-        folder: where to write.
+        folder: where to write. The weights that are there may be those that the first run started from.
 
     Raises:
-        UserError: no such run, or data that cannot be read.
+        UserError: no such run, runs that do not follow each other, or data that cannot be read.
     """
-    best, commit_now = run_dir / "best.safetensors", commit() or "unknown"
+    if not runs:
+        raise UserError("nothing to ship: name a run's folder")
+    for module in ("onnx", "onnxscript", "onnxruntime"):
+        require(module, "onnx", "an 8-bit ONNX file, which ships with the weights,")
+    best, commit_now = runs[-1] / "best.safetensors", commit() or "unknown"
     net, card = load_weights(best)
     skeleton, codec = skeleton_of(card), codec_of(card, net.config.image_hw)
     if name not in VARIANTS or net.config != VARIANTS[name]:
         raise UserError(f"{best}: not a {name}: its settings are {net.config}")
-    log = _whole_log(_log_rows(run_dir / "log.csv"), card["training"].get("start"), folder / f"{name}.json")
+    log = _whole_log(runs, folder / f"{name}.json")
     full = evaluate_weights(data, best)
     training = card["training"]
-    kind, _, path = training["config"]["data"].partition(":")
-    training["config"]["data"] = f"{kind}:{Path(path).name}"  # where it lay on this machine helps nobody
-    target, dtype = folder / f"{name}.safetensors", "fp16"
+    for part in _phases(training):
+        kind, _, path = part["config"]["data"].partition(":")
+        part["config"]["data"] = f"{kind}:{Path(path).name}"  # where it lay on this machine helps nobody
+        part["config"]["init_weights"] = Path(part["config"]["init_weights"] or "").name or None
+    target, exported, dtype = folder / f"{name}.safetensors", folder / f"{name}.onnx", "fp16"
     with tempfile.TemporaryDirectory() as temporary:
         candidate = Path(temporary) / target.name
         save_weights(candidate, net, skeleton, codec, training=training, half=True)
@@ -128,12 +148,22 @@ def ship(run_dir: Path, data: str, *, name: str = SHIPPED[0], folder: Path = WEI
         if any(value * (1 if k.startswith("PCK") else 100) > TOLERANCE for k, value in lost.items()):  # AP is in 0..1
             shipped, dtype = full, "fp32"
     save_weights(target, net, skeleton, codec, evaluation=shipped, training=training, half=dtype == "fp16")
+    export(exported, weights=target, format="int8", data=data)
+    seen = evaluate_weights(data, target, split="train", limit=SEEN)
+    command = f"lgmpose eval --data {data.partition(':')[0]}:PATH"
+
+    def first_persons(path: Path) -> dict:
+        return {"count": FIRST, **evaluate_weights(data, path, limit=FIRST).as_json()["figures"]}
+
+    onnx = _figures_of(exported, f"{command} --weights {exported.name}", evaluate_weights(data, exported))
     result = {
-        "command": f"lgmpose eval --data {data.partition(':')[0]}:PATH --weights {target.name}",
+        "command": f"{command} --weights {target.name}",
         "weights": target.name,
         "sha256": weights_hash(target),
         "fp32": full.as_json()["figures"],
-        "first_persons": {"count": FIRST, **evaluate_weights(data, target, limit=FIRST).as_json()["figures"]},
+        "first_persons": first_persons(target),
+        "onnx": {**onnx, "first_persons": first_persons(exported)},
+        "training_persons": _figures_of(target, f"{command} --split train --limit {SEEN}", seen),
         **shipped.as_json(),
         "training": training,
         "log": log,
@@ -145,8 +175,11 @@ def ship(run_dir: Path, data: str, *, name: str = SHIPPED[0], folder: Path = WEI
     text = CARD.format(
         name=name, params=sum(p.numel() for p in net.parameters()), height=net.config.image_hw[0],
         width=net.config.image_hw[1], keypoints=net.config.num_keypoints, skeleton=skeleton.name, dtype=dtype,
-        digest=result["sha256"], conditions=", ".join(f"{k}: {v}" for k, v in shipped.conditions.items()),
+        digest=result["sha256"], command=command,
+        conditions=", ".join(f"{k}: {v}" for k, v in shipped.conditions.items()),
         figures=_figure_table(shipped), joints=_joint_table(shipped),
+        onnx_mb=exported.stat().st_size / 1e6, onnx_figures=_figure_list(result["onnx"]),
+        seen_count=result["training_persons"]["persons"], seen_figures=_figure_list(result["training_persons"]),
         source=ABOUT_DATA[kind][0], limits=ABOUT_DATA[kind][1],
         persons=f"Trained on {training['persons']}.", phases="\n".join(_phase_lines(training)),
         hours=round(sum(phase["hours"] for phase in _phases(training)), 2), commit=result["commit"],
@@ -154,7 +187,20 @@ def ship(run_dir: Path, data: str, *, name: str = SHIPPED[0], folder: Path = WEI
         config=json.dumps(training["config"], indent=1),
     )  # fmt: skip
     write_atomically(folder / f"{name}.md", text.encode())
-    print(f"wrote {target} and its .json, .png and .md")
+    print(f"wrote {target} and its .onnx, .json, .png and .md")
+
+
+def _figures_of(file: Path, command: str, evaluation: Evaluation) -> dict:
+    figures = evaluation.as_json()["figures"]
+    return {"command": command, "sha256": weights_hash(file), "persons": evaluation.conditions["persons"], **figures}
+
+
+def _figure_list(figures: dict) -> str:
+    """What of ``_figures_of`` is a figure, in words."""
+    return ", ".join(
+        f"{name} {value:.2f} %" if name.startswith("PCK") else f"{name} {value:.4f}"
+        for name, value in figures.items() if isinstance(value, float)
+    )  # fmt: skip
 
 
 def _log_rows(log_csv: Path) -> list[dict[str, int | float]]:
@@ -168,17 +214,40 @@ def _log_rows(log_csv: Path) -> list[dict[str, int | float]]:
         ]
 
 
-def _whole_log(rows: list[dict], start: dict | None, before: Path) -> list[dict]:
-    """The rows after those of the weights it started from, counted on; ``before`` is those weights' result file."""
-    known = json.loads(before.read_text(encoding="utf-8")) if start and before.is_file() else {}
-    if start and known.get("sha256") != start["sha256"]:
-        raise UserError(f"{before}: not the result file of {start['weights']}, which the run started from")
-    earlier = [{"phase": 1, **row} for row in known.get("log", ())]
-    last = earlier[-1] if earlier else {"phase": 0}
-    counted = ("epoch", "step", "seconds")
-    return earlier + [
-        {"phase": last["phase"] + 1, **row, **{name: row[name] + last.get(name, 0) for name in counted}} for row in rows
-    ]
+def _whole_log(runs: tuple[Path, ...], shipped: Path) -> list[dict]:
+    """The rows of all runs, each counted on from the weights it started from, which is where the rows before end.
+
+    Args:
+        shipped: the result file of the weights that the first run may have started from.
+    """
+    rows, before = [], None  # before: the hash of the weights that the next run must have started from
+    if shipped.is_file():
+        known = json.loads(shipped.read_text(encoding="utf-8"))
+        rows, before = [{"phase": 1, **row} for row in known["log"]], known["sha256"]
+    for number, run in enumerate(runs):
+        training = load_weights(run / "best.safetensors")[1]["training"]
+        start = training.get("start")
+        if start is None and number == 0:
+            rows = []  # from scratch
+        elif start is None or start["sha256"] != before:
+            wanted = runs[number - 1] if number else shipped
+            raise UserError(f"{run}: it did not start from the best weights of {wanted}, so their logs are not one")
+        else:
+            rows = _until_the_best(rows, start["training"])
+        last = rows[-1] if rows else {"phase": 0}
+        counted = ("epoch", "step", "seconds")
+        rows = rows + [
+            {"phase": last["phase"] + 1, **row, **{name: row[name] + last.get(name, 0) for name in counted}}
+            for row in _log_rows(run / "log.csv")
+        ]
+        before = weights_hash(run / "best.safetensors")
+    return rows
+
+
+def _until_the_best(rows: list[dict], training: dict) -> list[dict]:
+    """Without the epochs of the last part that came after those weights."""
+    last = [row for row in rows if row["phase"] == rows[-1]["phase"]]
+    return rows[: len(rows) - len(last) + training["epoch"]]
 
 
 def _phases(training: dict) -> list[dict]:
@@ -227,7 +296,7 @@ def _machine() -> str:
 
 if __name__ == "__main__":
     try:
-        tyro.cli(ship, config=(tyro.conf.PositionalRequiredArgs,))
+        tyro.cli(ship)
     except UserError as problem:
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(2)

@@ -37,48 +37,75 @@ def run_dir(tmp_path):
 
 def test_the_result_file_holds_the_log_and_the_shipped_files_figures(run_dir, tmp_path):
     name, data = "lgm-pose-coco-256x192", f"synthetic:{tmp_path / 'people'}"
-    ship(run_dir, data, name=name, folder=tmp_path / "weights")
-    result = json.loads((tmp_path / "weights" / f"{name}.json").read_text())
+    folder = tmp_path / "weights"
+    ship(data, (run_dir,), name=name, folder=folder)
+    result = json.loads((folder / f"{name}.json").read_text())
     first = {"epoch": 1, "step": 3, "learning_rate": 1e-3, "train_loss": 0.0041, "seconds": 7}
     second = {"epoch": 2, "step": 6, "learning_rate": 8.21716e-06, "train_loss": 0.00395, "seconds": 15}
     assert result["log"] == [{"phase": 1, **first}, {"phase": 1, **second, "PCK@0.2": 12.5}]
     assert all(type(row["epoch"]) is int for row in result["log"])
-    again = evaluate_weights(data, tmp_path / "weights" / result["weights"]).as_json()
-    assert result["figures"] == again["figures"]
-    assert str(tmp_path) not in (tmp_path / "weights" / f"{name}.md").read_text() + json.dumps(result)
-
-
-def test_a_second_part_is_counted_on_from_the_first(run_dir, tmp_path):
-    name, data, folder = "lgm-pose-coco-256x192", f"synthetic:{tmp_path / 'people'}", tmp_path / "weights"
-    ship(run_dir, data, name=name, folder=folder)
-    first = folder / f"{name}.safetensors"
-    net, card = load_weights(first)
-    training = card["training"]
-    start = {"weights": first.name, "sha256": weights_hash(first), "training": training}
-    again = {**training, "epoch": 1, "step": 3, "hours": 0.5, "start": start}
-    codec = make_codec("standard", (256, 192))
-    save_weights(run_dir / "best.safetensors", net, COCO, codec, training=again)
-    ship(run_dir, data, name=name, folder=folder)
-    result = json.loads((folder / f"{name}.json").read_text())
-    assert [(row["phase"], row["epoch"], row["step"], row["seconds"]) for row in result["log"]] == [
-        (1, 1, 3, 7), (1, 2, 6, 15), (2, 3, 9, 22), (2, 4, 12, 30),
-    ]  # fmt: skip
+    assert result["figures"] == evaluate_weights(data, folder / result["weights"]).as_json()["figures"]
     page = (folder / f"{name}.md").read_text()
-    assert "| 1 | 256×192 | 2 |" in page and "| 2 | 256×192 | 1 |" in page and "0.51 h of training in all" in page
+    assert str(tmp_path) not in page + json.dumps(result)
+    for part, options in (("onnx", {"weights": folder / f"{name}.onnx"}), ("training_persons", {"split": "train"})):
+        again = evaluate_weights(data, **{"weights": folder / result["weights"]} | options).as_json()["figures"]
+        assert {metric: result[part][metric] for metric in again} == again
+        assert f"AP {again['AP']:.4f}" in page
+    assert result["onnx"]["sha256"] == weights_hash(folder / f"{name}.onnx")
+
+
+def test_a_second_part_is_counted_on_from_the_first(run_dir, tmp_path, monkeypatch):
+    """Shipped in between, or together: the same log, hours and steps."""
+    monkeypatch.setattr("lgmpose.ship.export", lambda out, **options: out.write_bytes(b""))  # has a test above
+    monkeypatch.setattr("lgmpose.ship._figures_of", lambda file, command, evaluation: {"persons": "0"})
+    evaluated = ship.__globals__["evaluate_weights"]
+    monkeypatch.setattr("lgmpose.ship.evaluate_weights", lambda data, path, **options: evaluated(
+        data, path if path.suffix == ".safetensors" else path.with_suffix(".safetensors"), **options))  # fmt: skip
+    name, data, folder = "lgm-pose-coco-256x192", f"synthetic:{tmp_path / 'people'}", tmp_path / "weights"
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "log.csv").write_text(LOG)
+    net, card = load_weights(run_dir / "best.safetensors")
+    training = {**card["training"], "epoch": 1, "step": 3}  # the best came before the run's end
+    codec = make_codec("standard", (256, 192))
+    save_weights(run_dir / "best.safetensors", net, COCO, codec, training=training)
+
+    def second_part(first):
+        start = {"weights": first.name, "sha256": weights_hash(first), "training": training}
+        again = {**training, "epoch": 2, "step": 6, "hours": 0.5, "start": start}
+        save_weights(other / "best.safetensors", net, COCO, codec, training=again)
+
+    ship(data, (run_dir,), name=name, folder=folder)
+    second_part(folder / f"{name}.safetensors")
+    ship(data, (other,), name=name, folder=folder)
+    logs = [json.loads((folder / f"{name}.json").read_text())["log"]]
+    page = (folder / f"{name}.md").read_text()
+    assert "| 1 | 256×192 | 1 |" in page and "| 2 | 256×192 | 2 |" in page and "0.51 h of training in all" in page
     assert "Drawn people, by a seed." in page and "Leeds" not in page
-    save_weights(run_dir / "best.safetensors", net, COCO, codec, training={**again, "start": start | {"sha256": "0"}})
-    with pytest.raises(UserError, match="not the result file of"):
-        ship(run_dir, data, name=name, folder=folder)
+    second_part(run_dir / "best.safetensors")
+    ship(data, (run_dir, other), name=name, folder=tmp_path / "at once")
+    logs.append(json.loads((tmp_path / "at once" / f"{name}.json").read_text())["log"])
+    for log in logs:
+        assert [(row["phase"], row["epoch"], row["step"], row["seconds"]) for row in log] == [
+            (1, 1, 3, 7), (2, 2, 6, 14), (2, 3, 9, 22),
+        ]  # fmt: skip
+
+    for runs in ((other,), (other, run_dir), (run_dir, run_dir)):
+        with pytest.raises(UserError, match="did not start from the best weights of"):
+            ship(data, runs, name=name, folder=tmp_path / "nowhere")
+    with pytest.raises(UserError, match="name a run's folder"):
+        ship(data, (), name=name, folder=tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_a_run_without_its_log_is_refused_before_anything_is_written(run_dir, tmp_path):
     (run_dir / "log.csv").unlink()
     with pytest.raises(UserError, match="log.csv: not there"):
-        ship(run_dir, "synthetic", name="lgm-pose-coco-256x192", folder=tmp_path / "weights")
+        ship("synthetic", (run_dir,), name="lgm-pose-coco-256x192", folder=tmp_path / "weights")
     assert not (tmp_path / "weights").exists()
 
 
 def test_weights_of_another_network_are_refused(run_dir, tmp_path):
     with pytest.raises(UserError, match="not a lgm-pose-mpii-256x256"):
-        ship(run_dir, "synthetic", name="lgm-pose-mpii-256x256", folder=tmp_path / "weights")
+        ship("synthetic", (run_dir,), name="lgm-pose-mpii-256x256", folder=tmp_path / "weights")
     assert not (tmp_path / "weights").exists()

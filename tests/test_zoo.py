@@ -1,11 +1,13 @@
 """Weights on disk: they come back as they were, and everything that is not them is refused by name."""
 
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
 
 import lgmpose
+from lgmpose.cards import find_weights
 from lgmpose.cli import main
 from lgmpose.codecs import make_codec
 from lgmpose.errors import UserError
@@ -127,6 +129,16 @@ def test_shipped_weights_load_and_are_what_their_name_says():
     assert card["skeleton"]["name"] == "lsp-14" and card["training"]["persons"] == "lspet-train"
     with pytest.raises(UserError, match="no weights of lgm-pose-coco-256x192 ship"):
         lgmpose.create_model("lgm-pose-coco-256x192", pretrained=True)
+
+
+def test_a_shipped_file_is_found_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = DEFAULT_WEIGHTS.name
+    assert find_weights(None) == find_weights(name) == DEFAULT_WEIGHTS
+    assert find_weights(f"runs/{name}") == Path("runs", name), "another folder's file is never the shipped one"
+    assert find_weights("best.safetensors") == Path("best.safetensors")
+    (tmp_path / name).write_bytes(b"mine")
+    assert find_weights(name) == Path(name), "a file that lies here comes first"
 
 
 @pytest.mark.parametrize("name, near", [

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lgmpose.batches import IMAGE_MEAN, IMAGE_STD, load_batches, normalise
-from lgmpose.cards import DEFAULT_WEIGHTS, EXPORT_VERSION, SEAL, codec_of, seal, skeleton_of, weights_hash
+from lgmpose.cards import EXPORT_VERSION, SEAL, codec_of, find_weights, seal, skeleton_of, weights_hash
 from lgmpose.codecs import StandardCodec, make_codec
 from lgmpose.datasets import load_records
 from lgmpose.datasets.crops import CropDataset
@@ -142,7 +142,7 @@ def _load_source(weights, model, image_hw, num_keypoints) -> Source:
     from lgmpose import zoo
 
     if model is None:
-        path = Path(weights or DEFAULT_WEIGHTS)
+        path = find_weights(weights)
         net, card = zoo.load_weights(path)
         net = zoo.at_size(net, image_hw) if image_hw is not None else net
         codec = codec_of(card, net.config.image_hw)
