@@ -25,10 +25,12 @@ from lgmpose.extremes import save_extremes
 from lgmpose.files import write_atomically
 from lgmpose.geometry import invert_matrix, transform_points
 from lgmpose.metrics import (
+    ERROR_KINDS,
     PCKResult,
     ap_engine,
     coco_ap,
     coco_persons,
+    error_kinds,
     head_size_from_joints,
     pck,
     pck_joints,
@@ -156,6 +158,7 @@ class Evaluation:
         conditions: data, skeleton, boxes, flip test, codec, input size, persons … as printed beside the figures.
         per_joint: metric name → joint name → per cent.
         intervals: metric name → 95 % bootstrap interval over persons.
+        errors: metric name → kind (``metrics.ERROR_KINDS``) → per cent of all joints that are wrong in this way.
         predictions: what was predicted.
     """
 
@@ -163,6 +166,7 @@ class Evaluation:
     conditions: dict[str, str]
     per_joint: dict[str, dict[str, float]] = field(default_factory=dict)
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    errors: dict[str, dict[str, float]] = field(default_factory=dict)
     predictions: Predictions | None = None
 
     def as_text(self) -> str:
@@ -174,6 +178,9 @@ class Evaluation:
                 low_high = "  (95 % interval {:.2f} … {:.2f})".format(*self.intervals[name])
             shown = f"{value:.4f}" if name.startswith(("AP", "AR")) else f"{value:.2f} %"
             lines.append(f"{name:10} {'–' if value == -1 else shown}{low_high}")
+        for name, kinds in self.errors.items():
+            shares = ", ".join(f"{value:.2f} % {ERROR_KINDS[kind]}" for kind, value in kinds.items())
+            lines.append(f"wrong by {name}: {shares}")
         if self.per_joint:
             names = list(next(iter(self.per_joint.values())))
             lines.append(f"{'joint':16}" + "".join(f"{metric:>12}" for metric in self.per_joint))
@@ -196,6 +203,7 @@ class Evaluation:
             "figures": {name: round(value, 4) for name, value in self.figures.items()},
             "intervals_95": {name: [round(v, 2) for v in pair] for name, pair in self.intervals.items()},
             "per_joint": {m: {j: round(v, 2) for j, v in values.items()} for m, values in self.per_joint.items()},
+            "errors": {m: {kind: round(v, 2) for kind, v in values.items()} for m, values in self.errors.items()},
             "conditions": self.conditions,
         }
 
@@ -237,9 +245,9 @@ def evaluate(
     }
     if predictions.skipped:
         conditions["unreadable pictures skipped"] = str(predictions.skipped)
-    figures, per_joint, intervals = {}, {}, {}
+    figures, per_joint, intervals, errors = {}, {}, {}, {}
     if record_set.has_keypoints:
-        figures, per_joint, intervals = _joint_accuracy(predictions, record_set, skeleton)
+        figures, per_joint, intervals, errors = _joint_accuracy(predictions, record_set, skeleton)
     if record_set.annotation_file is not None or results_file is not None:
         results = coco_persons(
             predictions.keypoints_xy, predictions.scores, record_set, skeleton.oks_sigmas, codec.image_hw
@@ -249,7 +257,7 @@ def evaluate(
         if record_set.annotation_file is not None:
             conditions["AP by"] = ap_engine()
             figures.update(coco_ap(results, record_set.annotation_file, sigmas=skeleton.oks_sigmas))
-    return Evaluation(figures, conditions, per_joint, intervals, predictions)
+    return Evaluation(figures, conditions, per_joint, intervals, errors, predictions)
 
 
 def joint_results(predictions: Predictions, record_set: RecordSet, skeleton: Skeleton) -> dict[str, PCKResult]:
@@ -268,14 +276,18 @@ def joint_results(predictions: Predictions, record_set: RecordSet, skeleton: Ske
     return results
 
 
-def _joint_accuracy(predictions: Predictions, record_set: RecordSet, skeleton: Skeleton) -> tuple[dict, dict, dict]:
+def _joint_accuracy(predictions: Predictions, record_set: RecordSet, skeleton: Skeleton) -> tuple[dict, ...]:
     results = joint_results(predictions, record_set, skeleton)
     figures = {name: result.mean_percent for name, result in results.items()}
     per_joint = {
         name: {joint: float(v) for joint, v in zip(skeleton.joint_names, result.joint_percent, strict=True)}
         for name, result in results.items()
     }
-    return figures, per_joint, {name: result.interval() for name, result in results.items()}
+    truth = np.stack([record.keypoints_xy for record in record_set.records])
+    errors = {
+        name: error_kinds(result, predictions.keypoints_xy, truth, skeleton) for name, result in results.items()
+    }
+    return figures, per_joint, {name: result.interval() for name, result in results.items()}, errors
 
 
 def evaluate_weights(

@@ -21,6 +21,7 @@ from lgmpose.errors import UserError
 from lgmpose.evaluate import Evaluation, evaluate_weights
 from lgmpose.export import export
 from lgmpose.files import write_atomically
+from lgmpose.metrics import ERROR_KINDS
 from lgmpose.plots import save_curve
 from lgmpose.runtime import commit
 from lgmpose.runtimes import require
@@ -57,7 +58,13 @@ and pools all fourteen. Intervals are 95 %, bootstrapped over persons. The weigh
 on these persons, which flatters the figures a little.
 
 {name}.onnx ({onnx_mb:.1f} MB): {onnx_figures}.
-On {seen_count} persons of the training split, not augmented: {seen_figures}.
+
+## What goes wrong
+
+Per cent of the joints by PCK@0.2, on the validation persons and on {seen_count} of the training persons, not augmented
+(`{seen_command}`). A wrong joint counts in the first row that fits.
+
+{errors}
 
 ![learning curve]({name}.png)
 
@@ -163,7 +170,10 @@ def ship(
         "fp32": full.as_json()["figures"],
         "first_persons": first_persons(target),
         "onnx": {**onnx, "first_persons": first_persons(exported)},
-        "training_persons": _figures_of(target, f"{command} --split train --limit {SEEN}", seen),
+        "training_persons": {
+            **_figures_of(target, f"{command} --split train --limit {SEEN}", seen),
+            "errors": seen.as_json()["errors"],
+        },
         **shipped.as_json(),
         "training": training,
         "log": log,
@@ -179,7 +189,8 @@ def ship(
         conditions=", ".join(f"{k}: {v}" for k, v in shipped.conditions.items()),
         figures=_figure_table(shipped), joints=_joint_table(shipped),
         onnx_mb=exported.stat().st_size / 1e6, onnx_figures=_figure_list(result["onnx"]),
-        seen_count=result["training_persons"]["persons"], seen_figures=_figure_list(result["training_persons"]),
+        seen_count=seen.conditions["persons"],
+        seen_command=result["training_persons"]["command"], errors=_error_table(shipped, seen),
         source=ABOUT_DATA[kind][0], limits=ABOUT_DATA[kind][1],
         persons=f"Trained on {training['persons']}.", phases="\n".join(_phase_lines(training)),
         hours=round(sum(phase["hours"] for phase in _phases(training)), 2), commit=result["commit"],
@@ -284,6 +295,17 @@ def _joint_table(evaluation: Evaluation) -> str:
     lines = ["| joint | " + " | ".join(metrics) + " |", "| --- |" + " --- |" * len(metrics)]
     for joint in evaluation.per_joint[metrics[0]]:
         lines.append(f"| {joint} | " + " | ".join(f"{evaluation.per_joint[m][joint]:.2f}" for m in metrics) + " |")
+    return "\n".join(lines)
+
+
+def _error_table(validation: Evaluation, seen: Evaluation) -> str:
+    metric = "PCK@0.2"
+    if metric not in validation.errors:  # a skeleton without a torso
+        return "PCK@0.2 is not defined for these joints."
+    lines = ["| | validation | training |", "| --- | --- | --- |"]
+    lines.append(f"| within the threshold | {validation.figures[metric]:.2f} | {seen.figures[metric]:.2f} |")
+    for kind, meaning in ERROR_KINDS.items():
+        lines.append(f"| {meaning} | {validation.errors[metric][kind]:.2f} | {seen.errors[metric][kind]:.2f} |")
     return "\n".join(lines)
 
 

@@ -629,3 +629,47 @@ def test_ap_refuses_what_it_cannot_evaluate(sample, tmp_path):
 def test_metrics_import_neither_torch_nor_matplotlib():
     code = "import sys, lgmpose.metrics; print(*({'torch', 'matplotlib', 'scipy', 'pycocotools'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
+
+
+# ---------------------------------------------------------------- kinds of errors
+
+
+def test_error_kinds_by_hand():
+    """One person, torso 10, PCK@0.2: within 2 pixels is right, within 4 near."""
+    names = ("left_hip", "right_hip", "head_top", "left_knee", "right_knee")
+    true = np.array([[[0, 0], [100, 0], [50, 100], [0, 50], [100, 50]]], float)
+    skeleton = skeleton_from_category({"keypoints": list(names)})
+
+    def kinds(predicted, visibility=(1, 1, 1, 1, 1)):
+        result = metrics.pck(np.array([predicted], float), true, np.array([visibility]), [10.0], 0.2)
+        found = metrics.error_kinds(result, np.array([predicted], float), true, skeleton)
+        assert list(found) == list(metrics.ERROR_KINDS)
+        assert sum(found.values()) + result.mean_percent == pytest.approx(100)
+        return {kind: share for kind, share in found.items() if share}
+
+    assert kinds([[2, 0], [0, 1], [0, 50], [0, 47], [70, 70]]) == {"side": 20, "name": 20, "near": 20, "lost": 20}
+    assert kinds([[0, 0], [100, 0], [50, 98], [100, 50], [0, 50]]) == {"side": 40}
+    assert kinds([[0, 0], [100, 0], [np.nan, np.nan], [0, 50], [100, 50]]) == {"lost": 20}
+    assert kinds([[0, 0], [100, 0], [50, 104], [0, 54.1], [100, 50]]) == {"near": 20, "lost": 20}
+    # A place whose label is missing is nobody's; what is right by a hair's breadth stays right beside its twin.
+    assert kinds([[100, 0], [5, 5], [50, 100], [0, 50], [100, 50]], (1, 0, 1, 1, 1)) == {"lost": 25}
+    true[0, 1] = 0, 3
+    assert kinds([[0, 2], [0, 1], [50, 100], [0, 50], [100, 50]]) == {}
+
+
+def test_error_kinds_pool_persons_of_the_mean_only():
+    rng = np.random.default_rng(0)
+    true, visibility = rng.uniform(0, 100, (30, 14, 2)), rng.random((30, 14)) < 0.8
+    sizes = np.where(np.arange(30) % 5, 20.0, np.nan)
+    predicted = true + rng.normal(0, 8, true.shape)
+    predicted[::2] = predicted[::2][:, LSP.flip_permutation]
+    result = metrics.pck(predicted, true, visibility, sizes, 0.2, metrics.pck_joints(LSP))
+    kinds = metrics.error_kinds(result, predicted, true, LSP)
+    assert sum(kinds.values()) + result.mean_percent == pytest.approx(100) and min(kinds.values()) > 0
+    sides = metrics.pck(predicted[:, LSP.flip_permutation], true, visibility, sizes, 0.2, metrics.pck_joints(LSP))
+    twin_counted = result.counted[:, LSP.flip_permutation]
+    exchanged = sides.correct[:, LSP.flip_permutation] & twin_counted & result.counted & ~result.correct
+    pool = list(result.joints)
+    assert kinds["side"] == pytest.approx(100 * exchanged[:, pool].sum() / result.counted[:, pool].sum())
+    nobody = metrics.pck(predicted, true, np.zeros_like(visibility), sizes, 0.2)
+    assert all(np.isnan(share) for share in metrics.error_kinds(nobody, predicted, true, LSP).values())

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lgmpose.metrics import ERROR_KINDS
 from lgmpose.paper import slips_table
 from lgmpose.runtimes import OnnxBackend
 from lgmpose.zoo import SHIPPED, WEIGHTS_FOLDER, load_weights, weights_hash
@@ -42,9 +43,14 @@ def test_model_card_and_readme_print_the_result_files_figures(shipped):
     for joint, value in result["per_joint"]["PCK@0.2"].items():
         assert re.search(rf"\| {joint} \| {value:.2f} \|", card), joint
     assert result["sha256"] in card
-    for part in ("onnx", "training_persons"):
-        figures = ", ".join(f"{metric} {result[part][metric]:.2f} %" for metric in result["figures"])
-        assert re.search(rf"^.*: {re.escape(figures)}\.$", card, re.MULTILINE), part
+    figures = ", ".join(f"{metric} {result['onnx'][metric]:.2f} %" for metric in result["figures"])
+    assert f"MB): {figures}.\n" in card
+    parts, metric = (result, result["training_persons"]), "PCK@0.2"
+    shares = (result["figures"][metric], result["training_persons"][metric])
+    assert "| within the threshold | {:.2f} | {:.2f} |".format(*shares) in card
+    for kind, meaning in ERROR_KINDS.items():
+        shares = [part["errors"][metric][kind] for part in parts]
+        assert f"| {meaning} | {{:.2f}} | {{:.2f}} |".format(*shares) in card
     if name == SHIPPED[0]:
         figures = result["figures"]
         assert f"| {figures['PCK@0.2']:.1f} % | {figures['PCKh@0.5']:.1f} % |" in readme

@@ -50,14 +50,16 @@ def test_the_result_file_holds_the_log_and_the_shipped_files_figures(run_dir, tm
     for part, options in (("onnx", {"weights": folder / f"{name}.onnx"}), ("training_persons", {"split": "train"})):
         again = evaluate_weights(data, **{"weights": folder / result["weights"]} | options).as_json()["figures"]
         assert {metric: result[part][metric] for metric in again} == again
-        assert f"AP {again['AP']:.4f}" in page
+    assert f"AP {result['onnx']['AP']:.4f}" in page
+    lost = [part["errors"]["PCK@0.2"]["lost"] for part in (result, result["training_persons"])]
+    assert "| elsewhere | {:.2f} | {:.2f} |".format(*lost) in page
     assert result["onnx"]["sha256"] == weights_hash(folder / f"{name}.onnx")
 
 
 def test_a_second_part_is_counted_on_from_the_first(run_dir, tmp_path, monkeypatch):
     """Shipped in between, or together: the same log, hours and steps."""
     monkeypatch.setattr("lgmpose.ship.export", lambda out, **options: out.write_bytes(b""))  # has a test above
-    monkeypatch.setattr("lgmpose.ship._figures_of", lambda file, command, evaluation: {"persons": "0"})
+    monkeypatch.setattr("lgmpose.ship._figures_of", lambda file, command, evaluation: {"command": command})
     evaluated = ship.__globals__["evaluate_weights"]
     monkeypatch.setattr("lgmpose.ship.evaluate_weights", lambda data, path, **options: evaluated(
         data, path if path.suffix == ".safetensors" else path.with_suffix(".safetensors"), **options))  # fmt: skip

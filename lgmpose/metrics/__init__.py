@@ -1,6 +1,7 @@
 """How good is a pose? PCK and PCKh (distances), OKS (similarity, NMS, rescoring) and COCO's average precision."""
 
 from lgmpose.metrics.average_precision import AP_ENGINES, AP_NAMES, ap_engine, coco_ap, coco_results, results_json
+from lgmpose.metrics.diagnosis import ERROR_KINDS, error_kinds
 from lgmpose.metrics.joint_accuracy import (
     PCKResult,
     bootstrap_interval,
@@ -19,6 +20,7 @@ from lgmpose.metrics.top_down import coco_persons
 __all__ = [
     "AP_ENGINES",
     "AP_NAMES",
+    "ERROR_KINDS",
     "JOINT_SCORE_THRESHOLD",
     "PCKResult",
     "ap_engine",
@@ -26,6 +28,7 @@ __all__ = [
     "coco_ap",
     "coco_persons",
     "coco_results",
+    "error_kinds",
     "head_size_from_joints",
     "joint_groups",
     "mpii_pckh",

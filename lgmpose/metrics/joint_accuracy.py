@@ -55,6 +55,7 @@ class PCKResult:
         num_without_size: persons left out because their size is undefined (NaN) or not positive.
         correct: (n, K) bool; False wherever ``counted`` is.
         counted: (n, K) bool, labelled joints of persons with a usable size.
+        sizes: (n,) what errors were measured by, pixels.
     """
 
     threshold: float
@@ -66,6 +67,7 @@ class PCKResult:
     num_without_size: int
     correct: np.ndarray
     counted: np.ndarray
+    sizes: np.ndarray
 
     def interval(self, seed: int | np.random.Generator = 0, num: int = 1000) -> tuple[float, float]:
         """95 % interval of ``mean_percent``; see ``bootstrap_interval``."""
@@ -188,6 +190,7 @@ def pck(
         num_without_size=int((~usable).sum()),
         correct=correct,
         counted=counted,
+        sizes=sizes,
     )
 
 
