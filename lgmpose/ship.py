@@ -139,7 +139,7 @@ def ship(
     skeleton, codec = skeleton_of(card), codec_of(card, net.config.image_hw)
     if name not in VARIANTS or net.config != VARIANTS[name]:
         raise UserError(f"{best}: not a {name}: its settings are {net.config}")
-    log = _whole_log(runs, folder / f"{name}.json")
+    log, parts = _whole_log(runs, folder / f"{name}.json"), [_part(part) for part in _phases(card["training"])]
     full = evaluate_weights(data, best)
     training = card["training"]
     for part in _phases(training):
@@ -176,6 +176,7 @@ def ship(
         },
         **shipped.as_json(),
         "training": training,
+        "parts": parts,
         "log": log,
         "commit": commit_now,
         "machine": _machine(),
@@ -192,9 +193,8 @@ def ship(
         seen_count=seen.conditions["persons"],
         seen_command=result["training_persons"]["command"], errors=_error_table(shipped, seen),
         source=ABOUT_DATA[kind][0], limits=ABOUT_DATA[kind][1],
-        persons=f"Trained on {training['persons']}.", phases="\n".join(_phase_lines(training)),
-        hours=round(sum(phase["hours"] for phase in _phases(training)), 2), commit=result["commit"],
-        machine=result["machine"],
+        persons=f"Trained on {training['persons']}.", phases=_part_table(parts),
+        hours=round(sum(part["hours"] for part in parts), 2), commit=result["commit"], machine=result["machine"],
         config=json.dumps(training["config"], indent=1),
     )  # fmt: skip
     write_atomically(folder / f"{name}.md", text.encode())
@@ -267,16 +267,25 @@ def _phases(training: dict) -> list[dict]:
     return [*(_phases(start["training"]) if start else ()), training]
 
 
-def _phase_lines(training: dict) -> list[str]:
+def _part(training: dict) -> dict:
+    """What a reader wants to know of one part."""
+    config = training["config"]
+    return {
+        "image_hw": list(config["image_hw"] or VARIANTS[config["model"]].image_hw),
+        "epochs": training["epoch"], "planned": config["epochs"], "steps": training["step"],
+        "batch_size": config["batch_size"], "hours": training["hours"], "learning_rate": config["learning_rate"],
+        "schedule": config["schedule"],
+    }  # fmt: skip
+
+
+def _part_table(parts: list[dict]) -> str:
     lines = ["| part | input | epochs | of | steps | hours | learning rate |", "| --- " * 7 + "|"]
-    for number, phase in enumerate(_phases(training), 1):
-        config = phase["config"]
-        height, width = config["image_hw"] or VARIANTS[config["model"]].image_hw
+    for number, part in enumerate(parts, 1):
         lines.append(
-            f"| {number} | {height}×{width} | {phase['epoch']} | {config['epochs']} | {phase['step']:,} | "
-            f"{phase['hours']} | {config['learning_rate']:g}, {config['schedule']} |"
+            f"| {number} | {part['image_hw'][0]}×{part['image_hw'][1]} | {part['epochs']} | {part['planned']} | "
+            f"{part['steps']:,} | {part['hours']} | {part['learning_rate']:g}, {part['schedule']} |"
         )
-    return lines
+    return "\n".join(lines)
 
 
 def _figure_table(evaluation: Evaluation) -> str:
