@@ -190,7 +190,9 @@ def save_curve(log: str | Path | list[dict], png: str | Path) -> None:
     epochs = [int(row["epoch"]) for row in rows]
     figure = Figure(figsize=(9, 3.4), layout="constrained", dpi=110)
     left, right = figure.subplots(1, 2)
-    left.plot(epochs, [float(row["train_loss"]) for row in rows], color="C0", marker="." if len(rows) < 40 else None)
+    for phase in {row.get("phase"): None for row in rows}:  # not joined: at another input size the loss is another
+        part = [(int(row["epoch"]), float(row["train_loss"])) for row in rows if row.get("phase") == phase]
+        left.plot(*zip(*part, strict=True), color="C0", marker="." if len(rows) < 40 else None)
     left.set(xlabel="epoch", ylabel="training loss (mean over pixels)", yscale="log")
     names = [name for name in ("PCK@0.2", "PCKh@0.5", "AP") if any(name in row for row in rows)]
     for name in names:

@@ -39,9 +39,10 @@ CARD = """# {name}
 {dtype}, sha256 {digest}….
 
 ```bash
-lgmpose predict photo.jpg                                      # uses these weights
-lgmpose predict photo.jpg --weights {name}.onnx    # the same, its convolutions in 8 bits, by ONNX Runtime
-{command}               # prints the figures below
+# these weights; the same with convolutions in 8 bits, by ONNX Runtime; the figures below
+lgmpose predict photo.jpg
+lgmpose predict photo.jpg --weights {name}.onnx
+{command}
 ```
 
 ## Figures
@@ -157,7 +158,8 @@ def ship(
     save_weights(target, net, skeleton, codec, evaluation=shipped, training=training, half=dtype == "fp16")
     export(exported, weights=target, format="int8", data=data)
     seen = evaluate_weights(data, target, split="train", limit=SEEN)
-    command = f"lgmpose eval --data {data.partition(':')[0]}:PATH"
+    own_kind, _, own_path = data.partition(":")
+    command = f"lgmpose eval --data {own_kind}" + (f":PATH/{Path(own_path).name}" if own_path else "")
 
     def first_persons(path: Path) -> dict:
         return {"count": FIRST, **evaluate_weights(data, path, limit=FIRST).as_json()["figures"]}
