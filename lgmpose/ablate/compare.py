@@ -175,16 +175,16 @@ def _judged(row: Comparison, runs: dict, num_shared: int) -> Comparison:
     kin = [of for name, of in runs.items() if name in table or name == BASELINE]
     spread = [[run["figures"][metric] for run in of.values()] for of in kin]
     found, reason = verdict(paper, difference, seed_margin(spread, num_shared, num_shared))
-    says = "the paper has no such row"
+    says = "" if row.name in CHOICES else "the paper has no such row; "
     if paper is not None:
-        says = f"the paper's PCKh differs by {paper:+.1f} points ({variant.paper_pckh} against {published_pckh()})"
+        says = f"the paper's PCKh differs by {paper:+.1f} points ({variant.paper_pckh} against {published_pckh()}); "
     ours = f"ours differs by {difference} points of {metric} over {num_shared} {'seed' if num_shared == 1 else 'seeds'}"
     ending = {
         "cannot be told": f"Cannot be told at this size: {reason}.",
         "holds": f"The paper's ordering holds here: {reason}.",
         "does not hold": f"The paper's ordering does not hold here: {reason}.",
     }.get(found, f"{reason[0].upper()}{reason[1:]}.")
-    sentence = f"{says}; {ours}. {ending}".replace("-", "−")
+    sentence = f"{says}{ours}. {ending}".replace("-", "−")
     return Comparison(**{**vars(row), "verdict": found, "statement": f"{variant.label}: {sentence}"})
 
 

@@ -30,8 +30,8 @@ SECTIONS = (  # below the ablations: heading and remark of the peers' table and 
     ),
     (
         "LGM-Pose, other recipes",
-        "How the recipe was chosen. A few epochs favour what learns quickly: an augmentation that costs points here "
-        "may earn them in a long training.",
+        "One thing of the recipe changed at a time. A few epochs favour what learns quickly: an augmentation that "
+        "costs points here may earn them in a long training.",
     ),
 )
 
@@ -67,8 +67,9 @@ def markdown(results: dict[str, Any]) -> str:
     metrics = list(results["counted"])
     own = [row for row in rows if row.name in ABLATIONS]
     base = [row for row in rows if row.name == BASELINE]
-    heads = ["network", "paper's PCKh", *(f"{m}, difference" for m in metrics), "parameters", "MACs", "FPS", "× speed"]
-    heads += ["seeds", "the paper's ordering"]
+    figures = [f"{m}, difference" for m in metrics]
+    heads = ["network", "paper's PCKh", *figures, "parameters", "MACs", "FPS", "× speed", "seeds"]
+    heads += ["the paper's ordering"]
     lines = [
         "# Ablations" + (" and other networks" if len(rows) > len(own) else ""),
         "",
@@ -85,14 +86,22 @@ def markdown(results: dict[str, Any]) -> str:
     for (heading, remark), group in zip(SECTIONS, (PEERS, CHOICES), strict=True):
         found = [row for row in rows if row.name in group]
         if found:
-            lines += [f"## {heading}", "", *_table(heads, [*base, *found], metrics, results), remark, ""]
+            # Recipes change neither costs nor speed, and the paper has none of them.
+            shown = heads if group is PEERS else ["recipe", *figures, "seeds", "here"]
+            lines += [f"## {heading}", "", *_table(shown, [*base, *found], metrics, results), remark, ""]
             lines += _statements(found)
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _table(heads: list[str], rows: list[Comparison], metrics: list[str], results: dict[str, Any]) -> list[str]:
     dashes = "| --- |" + " --: |" * (len(heads) - 3) + " --- | --- |"
-    return ["| " + " | ".join(heads) + " |", dashes, *(_line(row, metrics, results) for row in rows), ""]
+    lines = []
+    for row in rows:
+        cells = _cells(row, metrics, results)
+        if len(heads) < len(cells):  # name and figures, seeds and verdict
+            cells = [cells[0], *cells[2 : 2 + len(metrics)], *cells[-2:]]
+        lines.append("| " + " | ".join(cells) + " |")
+    return ["| " + " | ".join(heads) + " |", dashes, *lines, ""]
 
 
 def _statements(rows: list[Comparison]) -> list[str]:
@@ -117,7 +126,7 @@ def _conditions(results: dict[str, Any]) -> str:
     return text
 
 
-def _line(row: Comparison, metrics: list[str], results: dict[str, Any]) -> str:
+def _cells(row: Comparison, metrics: list[str], results: dict[str, Any]) -> list[str]:
     variant, cost = NETWORKS[row.name], results["costs"].get(row.name)
     paper = variant.paper_pckh
     if paper is not None and row.name != BASELINE:
@@ -129,7 +138,7 @@ def _line(row: Comparison, metrics: list[str], results: dict[str, Any]) -> str:
     cells += [f"{cost['params']:,}", f"{cost['macs'] / 1e6:.1f} M"] if cost else ["–", "–"]
     speed = (results["speed"] or {"variants": {}})["variants"].get(row.name)
     cells += [f"{speed['fps']:.0f}", f"{speed['ratio'][0]:.2f}"] if speed else ["–", "–"]
-    return "| " + " | ".join([*cells, " ".join(map(str, row.seeds)), row.verdict or "–"]) + " |"
+    return [*cells, " ".join(map(str, row.seeds)), row.verdict or "–"]
 
 
 def draw_bars(figure, results: dict[str, Any] | None) -> None:
