@@ -246,7 +246,7 @@ def profile(
     image_hw: tuple[int, int] | None = None,
     num_keypoints: int | None = None,
     fusion: Literal["none", "conv3x3", "dw1", "dw2", "sfusion"] = "sfusion",
-    global_block: Literal["mobilevim", "mobilevit"] = "mobilevim",
+    global_block: Literal["mobilevim", "mobilevit", "mobilevit_relu6"] = "mobilevim",
     fps: bool = True,
     threads: int = 1,
     all: bool = False,

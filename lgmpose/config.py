@@ -14,7 +14,7 @@ __all__ = [
 ]  # fmt: skip
 
 FUSIONS = ("none", "conv3x3", "dw1", "dw2", "sfusion")  # paper, Table 5
-GLOBAL_BLOCKS = ("mobilevim", "mobilevit")  # paper, Table 4
+GLOBAL_BLOCKS = ("mobilevim", "mobilevit", "mobilevit_relu6")  # paper, Table 4; the last is ours
 LARM_PARTS = ("both", "between_patches", "within_patch", "identity")  # ours: the paper never takes LARM apart
 ACTIVATIONS = ("relu6", "relu", "silu")
 STRIDE = 32  # the deepest stage's; input sizes are multiples of it
@@ -77,7 +77,7 @@ class LGMPoseConfig:
         ):
             if value not in allowed:
                 raise ValueError(f"{name} {value!r}: choose one of {', '.join(allowed)}")
-        if self.global_block == "mobilevit" and self.larm != "both":
+        if self.global_block != "mobilevim" and self.larm != "both":
             raise ValueError(f"larm {self.larm!r} belongs to MobileViM; a MobileViT block has no LARM to take apart")
         if len(self.decoder_channels) != 3:
             raise ValueError(f"decoder_channels {self.decoder_channels}: three steps lead from stride 32 to stride 4")

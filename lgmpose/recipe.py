@@ -26,7 +26,7 @@ class TrainConfig:
     model: str = "lgm-pose-coco-256x192"  # a name of `lgmpose profile --list`; its K is taken from the data
     image_hw: tuple[int, int] | None = None  # input height and width; None: the model's own
     fusion: Literal["none", "conv3x3", "dw1", "dw2", "sfusion"] = "sfusion"  # paper, Table 5
-    global_block: Literal["mobilevim", "mobilevit"] = "mobilevim"  # paper, Table 4
+    global_block: Literal["mobilevim", "mobilevit", "mobilevit_relu6"] = "mobilevim"  # paper, Table 4
     larm_residual: bool = True  # equation 1 shows none
     larm: Literal["both", "between_patches", "within_patch", "identity"] = "both"  # which of its two MLPs; ours
     activation: Literal["relu6", "relu", "silu"] = "relu6"

@@ -242,6 +242,16 @@ def larms(net: LGMPose) -> list[LARM]:
     return [module for module in net.modules() if isinstance(module, LARM)]
 
 
+def test_mobilevit_with_our_activation_differs_in_its_convolutions_alone():
+    theirs, ours = (small(global_block=block) for block in ("mobilevit", "mobilevit_relu6"))
+    assert ours.load_state_dict(theirs.state_dict()).missing_keys == []
+    names = {name for name, module in theirs.named_modules() if isinstance(module, torch.nn.SiLU)}
+    kept = {name for name, module in ours.named_modules() if isinstance(module, torch.nn.SiLU)}
+    assert kept == {name for name in names if ".layers." in name} != names
+    relu6 = dict(ours.named_modules())
+    assert all(isinstance(relu6[name], torch.nn.ReLU6) for name in names - kept)
+
+
 @pytest.mark.parametrize("changes", [{}, {"global_block": "mobilevit"}])
 def test_resized_to_its_own_size_is_the_same_network(changes):
     net = randomise(small(**changes))

@@ -43,7 +43,8 @@ class Variant:
             return row.pckh if row else None
         if self.changes.keys() - {"fusion", "global_block"}:
             return None
-        return published(PAPER_MODEL, **self.changes).pckh
+        row = published(PAPER_MODEL, **self.changes)
+        return row.pckh if row else None
 
     @property
     def paper_difference(self) -> float | None:
@@ -79,7 +80,7 @@ PEERS = {
         Variant("lite-hrnet-18", "Lite-HRNet-18", {"model": "lite-hrnet-18"}),
     )
 }
-# LGM-Pose by another recipe: how ours was chosen. Few epochs favour what learns quickly: mind that with augmentations.
+# LGM-Pose by another recipe, or with another activation. Few epochs favour what learns quickly: mind augmentations.
 CHOICES = {
     variant.name: variant
     for variant in (
@@ -98,6 +99,7 @@ CHOICES = {
         Variant("standard", "centres rounded, quarter offset", {"codec": "standard"}),  # the paper's
         Variant("limb-weights", "limbs' ends weigh more", {"joint_weights": "hrnet"}),
         Variant("silu", "SiLU", {"activation": "silu"}),
+        Variant("mobilevit-relu6", "MobileViT block, but ReLU6", {"global_block": "mobilevit_relu6"}),  # it has SiLU
     )
 }
 NETWORKS = ABLATIONS | PEERS | CHOICES  # all that can be trained together

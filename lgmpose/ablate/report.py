@@ -29,7 +29,7 @@ SECTIONS = (  # below the ablations: heading and remark of the peers' table and 
         "end of a long training.",
     ),
     (
-        "LGM-Pose, other recipes",
+        "LGM-Pose, other recipes and activations",
         "One thing of the recipe changed at a time. A few epochs favour what learns quickly: an augmentation that "
         "costs points here may earn them in a long training.",
     ),
