@@ -340,10 +340,10 @@ def evaluate_weights(
         results_file=results_file,
     )  # fmt: skip
     source = backend.source
-    print(f"weights: {source['file']} (sha256 {source['sha256']})  {evaluation.as_text()}")
     if json_file is not None:
         content = {"weights": source["file"], "sha256": source["sha256"], **evaluation.as_json()}
         write_atomically(json_file, json.dumps(content, indent=1).encode())
     if sheet_file is not None:
         save_extremes(record_set, evaluation.predictions.keypoints_xy, sheet_file)
+    print(f"weights: {source['file']} (sha256 {source['sha256']})  {evaluation.as_text()}")
     return evaluation

@@ -54,6 +54,20 @@ def test_model_card_and_readme_print_the_result_files_figures(shipped):
     if name == SHIPPED[0]:
         figures = result["figures"]
         assert f"| {figures['PCK@0.2']:.1f} % | {figures['PCKh@0.5']:.1f} % |" in readme
+        words = " ".join(readme.split())
+        assert f"({result['onnx']['PCK@0.2']:.1f} % and {result['onnx']['PCKh@0.5']:.1f} %)" in words
+        assert f"Training took {sum(part['hours'] for part in result['parts']):.1f} hours in three parts" in words
+        assert f"trained on PCK@0.2 is {result['training_persons']['PCK@0.2']:.1f} %" in words
+        side = result["errors"]["PCK@0.2"]["side"]
+        assert f"{side:.1f} % of all joints, lies where" in words
+        limits = " ".join(card.split("## What limits it")[1].split())
+        assert f"were never exchanged, PCK@0.2 would be {figures['PCK@0.2'] + side:.1f} %" in limits
+        lead = result["training_persons"]["PCK@0.2"] - figures["PCK@0.2"]
+        assert f"persons that it was trained on are {lead:.1f} points easier" in limits
+        last = [f"{row['PCK@0.2']:.1f}" for row in result["log"] if "PCK@0.2" in row][-3:]
+        assert f"({', '.join(last)})" in limits
+        failures = card.split("## Failures, looked at")[1].split("\n## ")[0]
+        assert failures.count("\n| ") == 24 + 2 and result["sha256"] in failures
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".onnx"])
@@ -229,3 +243,28 @@ def test_ablations_and_peers_are_those_of_the_result_file():
     assert sorted(points, key=points.get)[:2] in (["mobilenetv2", "shufflenetv2"], ["shufflenetv2", "mobilenetv2"])
     assert rows["lgm-pose-fast"].verdict == "worse"
     assert f"it is {-points['lgm-pose-fast']:.1f} points of PCKh@0.5 behind" in readme
+
+
+def test_the_recipes_are_those_of_the_result_file():
+    from lgmpose.ablate import NETWORKS, PEERS, STORED, compare
+    from lgmpose.ablate.config import BASELINE, CHOICES
+
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## What the recipe buys\n")[1].split("\n## ")[0]
+    rows = [row for row in compare(json.loads(STORED.read_text(encoding="utf-8"))) if row.name in (BASELINE, *CHOICES)]
+    for row in rows:
+        difference = f", {row.differences['PCKh@0.5']}" if row.differences else ""
+        cells = [NETWORKS[row.name].label, f"{row.figures['PCKh@0.5']:.1f}{difference}", " ".join(map(str, row.seeds))]
+        assert f"\n| {' | '.join([*cells, row.verdict or '–'])} |\n" in section, row.name
+        assert row.name in section, "in the command"
+    assert section.count("\n| ") == len(rows) + 2
+    # What is said below the table.
+    rows = {row.name: row for row in compare(json.loads(STORED.read_text(encoding="utf-8")))}
+    points = {name: row.differences["PCKh@0.5"].points for name, row in rows.items() if row.differences}
+    assert points["silu"] == max(points[name] for name in points if name not in PEERS)
+    for name in ("constant-rate", "rate-4e-3", "batch-16"):
+        assert rows[name].verdict == "better" and 0.7 < points[name] / points["mobilevit"] < 1, name
+    assert rows["rate-1e-3"].verdict == "worse" and abs(points["rate-1e-3"] - points["fusion-none"]) < 1
+    assert rows["mobilevit-relu6"].verdict == "better" and points["mobilevit-relu6"] > 0.6 * points["mobilevit"]
+    for name in ("no-ema", "limb-weights", "occlusion", "rotation-20", "rotation-90"):
+        assert rows[name].verdict == "cannot be told", name
+    assert rows["scale-0.35"].verdict == rows["sigma-2"].verdict == "worse"
