@@ -340,10 +340,12 @@ def evaluate_weights(
         results_file=results_file,
     )  # fmt: skip
     source = backend.source
-    if json_file is not None:
-        content = {"weights": source["file"], "sha256": source["sha256"], **evaluation.as_json()}
-        write_atomically(json_file, json.dumps(content, indent=1).encode())
-    if sheet_file is not None:
-        save_extremes(record_set, evaluation.predictions.keypoints_xy, sheet_file)
-    print(f"weights: {source['file']} (sha256 {source['sha256']})  {evaluation.as_text()}")
+    try:
+        if json_file is not None:
+            content = {"weights": source["file"], "sha256": source["sha256"], **evaluation.as_json()}
+            write_atomically(json_file, json.dumps(content, indent=1).encode())
+        if sheet_file is not None:
+            save_extremes(record_set, evaluation.predictions.keypoints_xy, sheet_file)
+    finally:  # a file that fails does not cost the figures, nor a closed pipe the files
+        print(f"weights: {source['file']} (sha256 {source['sha256']})  {evaluation.as_text()}")
     return evaluation

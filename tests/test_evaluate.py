@@ -192,6 +192,14 @@ def test_worst_and_best_are_told_apart(people, tmp_path):
         save_extremes(replace(record_set, has_keypoints=False), truth, tmp_path / "other.png")
 
 
+def test_a_file_that_fails_does_not_cost_the_figures(people, weights, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    data = ["--data", f"synthetic:{people}", "--limit", "2", "--workers", "0", "--device", "cpu"]
+    assert main(["eval", "--weights", str(weights), *data, "--sheet", str(tmp_path / "file" / "sheet.png")]) == 2
+    printed = capsys.readouterr()
+    assert "PCK@0.2" in printed.out and "sheet.png" in printed.err
+
+
 def test_test_dev_has_boxes_but_no_truth(people, weights, tmp_path, capsys):
     """Pictures without annotations and a detector's boxes: the poses are written, AP is left to the server."""
     content = json.loads((people / "annotations.json").read_text())

@@ -46,7 +46,7 @@ def error_kinds(
     own = np.arange(counted.shape[1])
     twin = np.array(skeleton.flip_permutation)
     found = {
-        "side": hits[:, own, twin] & (twin != own),
+        "side": hits[:, own, twin],  # of a joint without a twin that is itself, where it is not wrong
         "name": hits.any(axis=2),
         "near": distance[:, own, own] <= 2 * result.threshold,
         "lost": np.ones_like(counted),
