@@ -4,11 +4,13 @@ import json
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from lgmpose.codecs import make_codec
 from lgmpose.datasets.synthetic import make_synthetic
 from lgmpose.errors import UserError
 from lgmpose.evaluate import evaluate_weights
+from lgmpose.plots import save_curve
 from lgmpose.recipe import TrainConfig
 from lgmpose.ship import ship
 from lgmpose.skeletons import COCO
@@ -98,6 +100,24 @@ def test_a_second_part_is_counted_on_from_the_first(run_dir, tmp_path, monkeypat
     with pytest.raises(UserError, match="name a run's folder"):
         ship(data, (), name=name, folder=tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_the_curve_does_not_join_losses_of_different_parts(tmp_path, monkeypatch):
+    """At another input size the loss is another; the figures of validation go on."""
+    drawn, write = [], Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (drawn.append(self), write(self, *a, **k)))
+    losses, figures = [0.004, 0.003, 0.002, 0.001], [10.0, 30.0, 20.0, 40.0]
+    log = [
+        {"phase": phase, "epoch": epoch, "train_loss": loss, "PCK@0.2": figure}
+        for phase, epoch, loss, figure in zip([1, 1, 2, 2], [1, 2, 3, 4], losses, figures, strict=True)
+    ]
+    save_curve(log, tmp_path / "curve.png")
+    left, right = drawn[0].axes
+    lines = [[line.get_xydata().tolist() for line in axes.lines] for axes in (left, right)]
+    boundary = [[2.5, 0.0], [2.5, 1.0]]
+    assert lines[0] == [[[1, 0.004], [2, 0.003]], [[3, 0.002], [4, 0.001]], boundary]
+    assert lines[1] == [[[1, 10], [2, 30], [3, 20], [4, 40]], boundary]
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_run_without_its_log_is_refused_before_anything_is_written(run_dir, tmp_path):

@@ -67,15 +67,18 @@ def markdown(results: dict[str, Any]) -> str:
     metrics = list(results["counted"])
     own = [row for row in rows if row.name in ABLATIONS]
     base = [row for row in rows if row.name == BASELINE]
-    figures = [f"{m}, difference" for m in metrics]
-    heads = ["network", "paper's PCKh", *figures, "parameters", "MACs", "FPS", "× speed", "seeds"]
-    heads += ["the paper's ordering"]
+    heads = {"name": "network", "paper": "paper's PCKh", **{metric: f"{metric}, difference" for metric in metrics}}
+    heads |= {"params": "parameters", "macs": "MACs", "fps": "FPS", "ratio": "× speed", "seeds": "seeds"}
+    heads |= {"verdict": "the paper's ordering"}
+    # Recipes change neither costs nor speed, and the paper has none of them.
+    recipe_heads = {key: heads[key] for key in ("name", *metrics, "seeds", "verdict")}
+    recipe_heads |= {"name": "recipe", "verdict": "here"}
     lines = [
         "# Ablations" + (" and other networks" if len(rows) > len(own) else ""),
         "",
         _conditions(results),
         "",
-        *_table(heads, own, metrics, results),
+        *_table(heads, own, results),
         "Differences are points to LGM-Pose over the seeds that both have, with paired bootstrap 95 % intervals "
         "(persons drawn again, seeds averaged). A row counts as told only if its interval leaves out 0 and the "
         "difference exceeds what other seeds may change (Fisher's least significant difference, by its table's runs). "
@@ -86,22 +89,18 @@ def markdown(results: dict[str, Any]) -> str:
     for (heading, remark), group in zip(SECTIONS, (PEERS, CHOICES), strict=True):
         found = [row for row in rows if row.name in group]
         if found:
-            # Recipes change neither costs nor speed, and the paper has none of them.
-            shown = heads if group is PEERS else ["recipe", *figures, "seeds", "here"]
-            lines += [f"## {heading}", "", *_table(shown, [*base, *found], metrics, results), remark, ""]
+            shown = recipe_heads if group is CHOICES else heads
+            lines += [f"## {heading}", "", *_table(shown, [*base, *found], results), remark, ""]
             lines += _statements(found)
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _table(heads: list[str], rows: list[Comparison], metrics: list[str], results: dict[str, Any]) -> list[str]:
-    dashes = "| --- |" + " --: |" * (len(heads) - 3) + " --- | --- |"
-    lines = []
-    for row in rows:
-        cells = _cells(row, metrics, results)
-        if len(heads) < len(cells):  # name and figures, seeds and verdict
-            cells = [cells[0], *cells[2 : 2 + len(metrics)], *cells[-2:]]
-        lines.append("| " + " | ".join(cells) + " |")
-    return ["| " + " | ".join(heads) + " |", dashes, *lines, ""]
+def _table(heads: dict[str, str], rows: list[Comparison], results: dict[str, Any]) -> list[str]:
+    """A row per comparison; ``heads`` chooses its cells by their keys and gives them titles."""
+    left = {"name", "seeds", "verdict"}  # words; numbers stand right
+    lines = [list(heads.values()), ["---" if key in left else "--:" for key in heads]]
+    lines += [[cells[key] for key in heads] for cells in (_cells(row, results) for row in rows)]
+    return [*("| " + " | ".join(line) + " |" for line in lines), ""]
 
 
 def _statements(rows: list[Comparison]) -> list[str]:
@@ -126,19 +125,20 @@ def _conditions(results: dict[str, Any]) -> str:
     return text
 
 
-def _cells(row: Comparison, metrics: list[str], results: dict[str, Any]) -> list[str]:
+def _cells(row: Comparison, results: dict[str, Any]) -> dict[str, str]:
+    """All that is known of a row, as text; "–" where nothing is."""
     variant, cost = NETWORKS[row.name], results["costs"].get(row.name)
     paper = variant.paper_pckh
     if paper is not None and row.name != BASELINE:
         paper = f"{paper} ({variant.paper_difference:+.1f})".replace("-", "−")
-    cells = [variant.label, "–" if paper is None else str(paper)]
-    for metric in metrics:
+    cells = {"name": variant.label, "paper": "–" if paper is None else str(paper)}
+    for metric in results["counted"]:
         difference = f", {row.differences[metric]}" if metric in row.differences else ""
-        cells.append(f"{row.figures[metric]:.2f}{difference}")
-    cells += [f"{cost['params']:,}", f"{cost['macs'] / 1e6:.1f} M"] if cost else ["–", "–"]
+        cells[metric] = f"{row.figures[metric]:.2f}{difference}"
+    cells["params"], cells["macs"] = (f"{cost['params']:,}", f"{cost['macs'] / 1e6:.1f} M") if cost else ("–", "–")
     speed = (results["speed"] or {"variants": {}})["variants"].get(row.name)
-    cells += [f"{speed['fps']:.0f}", f"{speed['ratio'][0]:.2f}"] if speed else ["–", "–"]
-    return [*cells, " ".join(map(str, row.seeds)), row.verdict or "–"]
+    cells["fps"], cells["ratio"] = (f"{speed['fps']:.0f}", f"{speed['ratio'][0]:.2f}") if speed else ("–", "–")
+    return cells | {"seeds": " ".join(map(str, row.seeds)), "verdict": row.verdict or "–"}
 
 
 def draw_bars(figure, results: dict[str, Any] | None) -> None:
