@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -124,6 +124,7 @@ class Comparison:
         figures: metric → mean over its runs, per cent.
         differences: metric → lead over LGM-Pose, over the seeds that both have; {} for LGM-Pose itself.
         per_seed: metric → lead with each of those seeds.
+        margin: points of the first metric that other seeds may change, see ``seed_margin``; None where nobody knows.
         verdict: see ``verdict``; "" for LGM-Pose itself, or where the two have no seed in common.
         statement: the verdict as plain sentences.
     """
@@ -133,6 +134,7 @@ class Comparison:
     figures: dict[str, float]
     differences: dict[str, Difference]
     per_seed: dict[str, list[float]]
+    margin: float | None = None
     verdict: str = ""
     statement: str = ""
 
@@ -174,7 +176,8 @@ def _judged(row: Comparison, runs: dict, num_shared: int) -> Comparison:
     (table,) = (group for group in (ABLATIONS, PEERS, CHOICES) if row.name in group)
     kin = [of for name, of in runs.items() if name in table or name == BASELINE]
     spread = [[run["figures"][metric] for run in of.values()] for of in kin]
-    found, reason = verdict(paper, difference, seed_margin(spread, num_shared, num_shared))
+    margin = seed_margin(spread, num_shared, num_shared)
+    found, reason = verdict(paper, difference, margin)
     says = "" if row.name in CHOICES else "the paper has no such row; "
     if paper is not None:
         says = f"the paper's PCKh differs by {paper:+.1f} points ({variant.paper_pckh} against {published_pckh()}); "
@@ -185,7 +188,7 @@ def _judged(row: Comparison, runs: dict, num_shared: int) -> Comparison:
         "does not hold": f"The paper's ordering does not hold here: {reason}.",
     }.get(found, f"{reason[0].upper()}{reason[1:]}.")
     sentence = f"{says}{ours}. {ending}".replace("-", "−")
-    return Comparison(**{**vars(row), "verdict": found, "statement": f"{variant.label}: {sentence}"})
+    return replace(row, margin=margin, verdict=found, statement=f"{variant.label}: {sentence}")
 
 
 def published_pckh() -> float:

@@ -144,6 +144,8 @@ def _cells(row: Comparison, results: dict[str, Any]) -> dict[str, str]:
 def draw_bars(figure, results: dict[str, Any] | None) -> None:
     """The paper's differences to LGM-Pose on the left, ours with intervals on the right, a network per row.
 
+    Behind ours lies the band of what other seeds may change: a row whose bar ends in it cannot be told.
+
     Args:
         figure: a Matplotlib figure to draw in.
         results: content of a results file; None draws the paper's alone.
@@ -183,6 +185,8 @@ def _draw_ours(axes, rows: dict[str, Comparison], names: list[str], results: dic
         if name not in found:
             axes.text(room, y, "no run yet", va="center", fontsize=9)
             continue
+        if (margin := rows[name].margin) is not None:
+            axes.barh(y, 2 * margin, left=-margin, color="#e8e8e8", height=1, zorder=0.5)
         for i, metric in enumerate(metrics):
             d = found[name][metric]
             error = [[d.points - d.low], [d.high - d.points]]
@@ -197,7 +201,9 @@ def _draw_ours(axes, rows: dict[str, Comparison], names: list[str], results: dic
     conditions, epochs = results["conditions"], results["recipe"]["epochs"]
     base = rows[BASELINE].figures[metrics[0]]
     axes.set(
-        xlabel=f"points of {metrics[0]} (bars)" + (f" and {metrics[1]} (diamonds)" if len(metrics) > 1 else ""),
+        xlabel=f"points of {metrics[0]} (bars)"
+        + (f" and {metrics[1]} (diamonds)" if len(metrics) > 1 else "")
+        + "\nlight grey: what other seeds may change",
         title=f"ours: {conditions['data']}, {conditions['input']}, {epochs} epochs\n"
         f"(LGM-Pose: {base:.1f}; 95 % intervals)",
     )
