@@ -201,6 +201,7 @@ def ship(
     )  # fmt: skip
     write_atomically(folder / f"{name}.md", text.encode())
     print(f"wrote {target} and its .onnx, .json, .png and .md")
+    print("now, by hand: what limits it and its worst pictures, into the card; and make notebooks, which show weights")
 
 
 def _figures_of(file: Path, command: str, evaluation: Evaluation) -> dict:
