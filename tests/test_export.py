@@ -462,15 +462,25 @@ def _val(shared_data):
     return load_records(f"lspet:{shared_data / 'lspet_dataset.zip'}", "val").subset(range(6))
 
 
-def test_verify_refuses_another_function(shipped, quick, tmp_path, monkeypatch, capsys):
+def _with_bias_off_by(change, shipped):
     model = _without_card(shipped)
     bias = next(t for t in model.graph.initializer if t.name == "head.bias")
-    changed = onnx.numpy_helper.to_array(bias) + np.float32(3e-4)
-    bias.CopyFrom(onnx.numpy_helper.from_array(changed, bias.name))
+    bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(change), bias.name))
+    return model
+
+
+@pytest.mark.parametrize(("change", "message"), [(3e-4, "more than 0.0001"), (np.nan, "by nan")])
+def test_verify_refuses_another_function(shipped, quick, tmp_path, monkeypatch, capsys, change, message):
+    model = _with_bias_off_by(change, shipped)
     monkeypatch.setattr("lgmpose.export.graph.export_graph", lambda net, image_hw: model)
+    (tmp_path / "net.bin").write_bytes(b"")  # as beside an OpenVINO file of that name, which has nothing to do with it
     assert main(["export", "--out", str(tmp_path / "net.onnx"), "--verify"]) == 2
-    assert "more than 0.0001" in capsys.readouterr().err and not (tmp_path / "net.onnx").exists()
-    changed = np.full_like(changed, np.nan)
-    bias.CopyFrom(onnx.numpy_helper.from_array(changed, bias.name))
-    assert main(["export", "--out", str(tmp_path / "net.onnx"), "--verify"]) == 2
-    assert "by nan" in capsys.readouterr().err and not (tmp_path / "net.onnx").exists()
+    assert message in capsys.readouterr().err and [file.name for file in tmp_path.iterdir()] == ["net.bin"]
+
+
+def test_a_refused_openvino_file_goes_with_its_bin(shipped, quick, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("openvino")
+    model = _with_bias_off_by(3e-4, shipped)
+    monkeypatch.setattr("lgmpose.export.graph.export_graph", lambda net, image_hw: model)
+    assert main(["export", "--out", str(tmp_path / "net.xml"), "--format", "openvino", "--verify"]) == 2
+    assert "net.xml: its heatmaps differ" in capsys.readouterr().err and not list(tmp_path.iterdir())

@@ -74,8 +74,9 @@ def verify_export(
     )
     off = float(np.max(list(found["largest_difference"].values())))
     if not math.isfinite(off) or card["precision"] == "fp32" and off > FP32_TOLERANCE:
-        for path in (out, out.with_suffix(".bin")):
-            path.unlink(missing_ok=True)
+        out.unlink(missing_ok=True)
+        if out.suffix.lower() == ".xml":  # beside a .onnx, a .bin of the same name belongs to somebody else
+            out.with_suffix(".bin").unlink(missing_ok=True)
         raise UserError(
             f"{out}: its heatmaps differ from the network's by {off:.1e}, more than {FP32_TOLERANCE:g}; it was removed"
         )
