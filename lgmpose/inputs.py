@@ -18,7 +18,9 @@ __all__ = ["as_boxes", "check_boxes", "is_video", "list_inputs", "load_picture",
 
 DETECTION_THRESHOLD = 0.5  # detector boxes below it are left out: a score for showing, not for AP
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
+VIDEO_SUFFIXES = (
+    ".mp4", ".m4v", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".mts", ".m2ts", ".3gp",
+)  # fmt: skip
 
 
 def load_picture(image) -> tuple[np.ndarray, str]:

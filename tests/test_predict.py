@@ -402,6 +402,14 @@ def test_a_video_becomes_a_video_and_a_json(tmp_path):
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["walk.json", "walk_pose.mp4"]
 
 
+@pytest.mark.parametrize("suffix", ["m4v", "MPG", "mpeg", "wmv", "MTS", "m2ts", "3gp"])
+def test_videos_are_known_by_these_names_too(tmp_path, suffix):
+    file = write_video(tmp_path / "walk.avi", [noise(32, 32)] * 2).rename(tmp_path / f"walk.{suffix}")
+    assert predict_files([tmp_path], tmp_path / "out", weights=DotBackend(), progress=False) == 1
+    content = json.loads((tmp_path / "out" / "walk.json").read_text())
+    assert content["video"] == file.name and len(content["frames"]) == 2
+
+
 def test_a_video_of_odd_size_and_unknown_length(tmp_path, monkeypatch):
     """OpenCV writes even sizes only, so the input is a stand-in."""
 
