@@ -136,7 +136,8 @@ def read_detections(source: str | Path, paths: list[Path]) -> dict[Path, tuple[n
             (box,) = as_boxes([box])
         except (UserError, ValueError):
             raise UserError(f"{where} has a 'bbox' that is not x, y, width, height of some area: {box!r}") from None
-        key = Path(detection["file_name"]).name if "file_name" in detection else str(detection.get("image_id"))
+        file_name = detection.get("file_name")
+        key = Path(file_name).name if isinstance(file_name, str) else str(detection.get("image_id"))
         by_key.setdefault(key, []).append((box, score))
     found = {}
     for path in paths:

@@ -523,7 +523,7 @@ def test_what_cannot_work_is_refused_before_any_work(tiny_weights, tmp_path):
 
 
 def test_detector_boxes_find_their_picture(tmp_path, tiny_weights):
-    for name in ("000007.png", "walker.png"):
+    for name in ("000007.png", "walker.png", "8.png"):
         write_png(tmp_path / name, noise(60, 60))
     rows = [
         {"image_id": 7, "category_id": 1, "bbox": [1, 2, 30, 40], "score": 0.9},
@@ -531,6 +531,7 @@ def test_detector_boxes_find_their_picture(tmp_path, tiny_weights):
         {"image_id": 7, "category_id": 1, "bbox": [5, 5, 30, 40], "score": 0.4},
         {"image_id": 7, "category_id": 2, "bbox": [5, 5, 30, 40], "score": 0.9},
         {"file_name": "some/where/walker.png", "bbox": [3, 3, 50, 50], "score": 0.5},
+        {"file_name": None, "image_id": 8, "bbox": [3, 3, 50, 50], "score": 0.5},
     ]
     source = tmp_path / "boxes.json"
 
@@ -542,6 +543,7 @@ def test_detector_boxes_find_their_picture(tmp_path, tiny_weights):
     (person,) = json.loads((tmp_path / "out" / "000007.json").read_text())["people"]
     assert person["box_xywh"] == [1, 2, 30, 40]
     assert len(json.loads((tmp_path / "out" / "walker.json").read_text())["people"]) == 1
+    assert run(rows, tmp_path / "8.png") == 1
     with pytest.raises(UserError, match=r"no box with a score of 0.5 or more for 1 of 2 inputs \(walker.png\)"):
         run(rows[:4], tmp_path / "000007.png", tmp_path / "walker.png")
     for bad, message in (
@@ -550,6 +552,7 @@ def test_detector_boxes_find_their_picture(tmp_path, tiny_weights):
         ([{"image_id": 7, "bbox": [1, 2, 3], "score": 1}], "detection number 0 has a 'bbox'"),
         ([{"image_id": 7, "score": 1}], "'bbox'"),
         ([{"image_id": 7, "bbox": [1, 2, 0, 3], "score": 1}], "'bbox'"),
+        ([{"file_name": None, "bbox": [1, 2, 3, 4], "score": 1}], "no box .*000007.png.*file_name its name"),
     ):
         with pytest.raises(UserError, match=message):
             run(bad, tmp_path / "000007.png")
