@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from lgmpose.datasets.files import read_json
 from lgmpose.datasets.images import read_image
 from lgmpose.errors import UserError
 from lgmpose.files import write_atomically
@@ -65,8 +66,8 @@ def predict_files(
         How many inputs were done, which is all of them.
 
     Raises:
-        UserError: before any work: inputs missing, an unusable folder, weights or detection file; at the end: inputs
-            that could not be done.
+        UserError: before any work: inputs missing, an unusable folder, weights or detection file, an input or a JSON of
+            another program that would be replaced; at the end: inputs that could not be done.
     """
     if boxes is not None and detections is not None:
         raise UserError("boxes come from --box or from a detection file, not from both")
@@ -117,7 +118,7 @@ def _output_files(path: Path, out: Path, name: str) -> tuple[Path, Path]:
 
 
 def _check_outputs(jobs: list[tuple[Path, str]], out: Path, detections: str | Path | None) -> None:
-    """Makes the folder, tries to write there, and refuses to write over an input."""
+    """Makes the folder, tries to write there, and refuses to write over an input or somebody else's JSON."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
@@ -126,9 +127,23 @@ def _check_outputs(jobs: list[tuple[Path, str]], out: Path, detections: str | Pa
         raise UserError(f"{out}: cannot write to this folder ({error.strerror or error}); choose another") from error
     sources = {path.resolve() for path, _ in jobs} | ({Path(detections).resolve()} if detections else set())
     for path, name in jobs:
-        for file in _output_files(path, out, name):
+        drawing, json_file = _output_files(path, out, name)
+        for file in (drawing, json_file):
             if file.resolve() in sources:
                 raise UserError(f"{file}: an input, which the result of {path} would replace; choose another folder")
+        if json_file.exists() and not _is_ours(json_file):  # labels that lie beside their picture, say
+            raise UserError(
+                f"{json_file}: no result of lgmpose predict, but that of {path} would replace it; choose another --out"
+            )
+
+
+def _is_ours(json_file: Path) -> bool:
+    """Whether a JSON has the keys that ``_predict_picture`` or ``_predict_video`` writes."""
+    try:
+        content = read_json(json_file)
+    except UserError:
+        return False
+    return isinstance(content, dict) and "weights" in content and ("people" in content or "frames" in content)
 
 
 def _as_json(pose: Pose) -> dict[str, Any]:

@@ -522,6 +522,28 @@ def test_what_cannot_work_is_refused_before_any_work(tiny_weights, tmp_path):
         predict_files([picture, drawn], tmp_path, weights=tiny_weights)
 
 
+@pytest.mark.parametrize(
+    "foreign", ['{"version": "5.4.1", "shapes": []}', '{"people": []}', "[]", "notes", ""],
+    ids=["LabelMe", "OpenPose", "list", "no JSON", "empty"],
+)  # fmt: skip
+def test_a_json_of_another_program_is_not_replaced(tmp_path, foreign):
+    for name in ("a.png", "b.png"):
+        write_png(tmp_path / name, noise(20, 20))
+    labels = tmp_path / "b.json"
+    labels.write_text(foreign)
+    with pytest.raises(UserError, match=r"b.json: no result of lgmpose predict, .*b.png .* another --out"):
+        predict_files([tmp_path], tmp_path, weights=DotBackend(), progress=False)
+    assert labels.read_text() == foreign and sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "b.json", "b.png"]
+    assert predict_files([tmp_path], tmp_path / "out", weights=DotBackend(), progress=False) == 2
+
+
+def test_own_results_are_replaced(tmp_path):
+    write_png(tmp_path / "photo.png", noise(20, 20))
+    write_video(tmp_path / "walk.avi", [noise(32, 32)] * 2)
+    for _ in range(2):
+        assert predict_files([tmp_path], tmp_path, weights=DotBackend(), progress=False) == 2
+
+
 def test_detector_boxes_find_their_picture(tmp_path, tiny_weights):
     for name in ("000007.png", "walker.png", "8.png"):
         write_png(tmp_path / name, noise(60, 60))
