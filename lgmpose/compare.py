@@ -42,7 +42,7 @@ def compare_networks(
     ``lgmpose predict`` does.
 
     Args:
-        inputs: pictures and folders of them.
+        inputs: pictures and folders of them; ``out`` is left out of a folder that holds it.
         weights: weights files, or backends; of any networks and skeletons.
         out: the figure, PNG, JPEG, SVG or PDF by its suffix.
         boxes: (n, 4) x, y, w, h in pixels, for every picture.
@@ -51,7 +51,8 @@ def compare_networks(
         progress: show a bar.
 
     Raises:
-        UserError: before any network runs: no weights, an unreadable input, an ``out`` that cannot be written.
+        UserError: before any network runs: no weights, an unreadable input, an ``out`` that cannot be written or is
+            named as an input.
     """
     if not weights:
         raise UserError("nothing to compare: name at least one weights file (--weights FILE, once per network)")
@@ -59,8 +60,10 @@ def compare_networks(
         raise UserError("boxes come from --box or from a detection file, not from both")
     out = Path(out)
     _check_out(out)
-    paths = list_inputs(inputs, out.parent)
+    paths = list_inputs(inputs, out.parent, figure=out)
     for path in paths:
+        if path.resolve() == out.resolve():
+            raise UserError(f"{out}: an input, which the comparison would replace; choose another --out")
         if is_video(path):
             raise UserError(f"{path}: a video; networks are compared on pictures")
     detected = {} if detections is None else read_detections(detections, paths)

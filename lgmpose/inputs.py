@@ -95,14 +95,20 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
-def list_inputs(inputs: Iterable[str | Path], out: Path) -> list[Path]:
-    """Every file once, in the order given, folders by name."""
+def list_inputs(inputs: Iterable[str | Path], out: Path, figure: Path | None = None) -> list[Path]:
+    """Every file once, in the order given, folders by name.
+
+    A second call must not take for an input what the first one drew: a listed folder gives neither annotated copies,
+    where it is ``out``, nor ``figure``.
+    """
     paths = []
     for given in map(Path, [inputs] if isinstance(inputs, (str, Path)) else inputs):
         if given.is_dir():
             found = sorted(p for p in given.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES + VIDEO_SUFFIXES)
-            if out.exists() and given.samefile(out):  # a second call must not predict what the first one drew
+            if out.exists() and given.samefile(out):
                 found = [path for path in found if not path.name.endswith(("_pose.jpg", "_pose.mp4"))]
+            if figure is not None:
+                found = [path for path in found if path.resolve() != figure.resolve()]
             if not found:
                 known = " ".join(PICTURE_SUFFIXES + VIDEO_SUFFIXES)
                 raise UserError(f"{given}: no picture or video in this folder (looked for {known})")

@@ -1,6 +1,7 @@
 """``lgmpose compare``: every network's own skeletons, on the same pictures and boxes; errors before any work."""
 
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -62,6 +63,25 @@ def test_boxes_of_a_detection_file_belong_to_their_pictures(folder):
     pictures = [str(folder / "1.png"), str(folder / "2.png")]
     arguments = ["compare", *pictures, "--detections", str(detections), "--out", str(folder / "boxes.svg")]
     assert main(arguments) == 0 and (folder / "boxes.svg").read_text().lstrip().startswith("<?xml")
+
+
+def test_the_figure_is_no_input_of_the_next_call(folder, tmp_path, monkeypatch):
+    shown = []
+    draw = compare.comparison_figure
+    monkeypatch.setattr(compare, "comparison_figure", lambda *args: shown.append(args[2]) or draw(*args))
+    shutil.copy(folder / "1.png", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert [main(["compare", "."]) for _ in range(2)] == [0, 0]
+    assert shown == [["1.png"]] * 2 and (tmp_path / "comparison.png").exists()
+
+
+def test_an_input_is_not_replaced_by_the_figure(folder, tmp_path, capsys):
+    picture = shutil.copy(folder / "1.png", tmp_path / "1.png")
+    (tmp_path / "link").symlink_to(tmp_path)
+    for out in (picture, tmp_path / "link" / "1.png"):
+        assert main(["compare", str(folder / "2.png"), str(picture), "--out", str(out)]) == 2
+        assert f"{out}: an input, which the comparison would replace; choose another --out" in capsys.readouterr().err
+    assert picture.read_bytes() == (folder / "1.png").read_bytes()
 
 
 def test_labels_tell_runs_and_files_of_one_name_apart(folder):
