@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from lgmpose import predict_files as predict_files_module
 from lgmpose import zoo
 from lgmpose.codecs import make_codec, merge_flipped
 from lgmpose.config import LGMPoseConfig
+from lgmpose.datasets.images import read_image
 from lgmpose.datasets.records import PersonRecord, RecordSet
 from lgmpose.errors import UserError
 from lgmpose.evaluate import predict_records
@@ -307,6 +309,29 @@ def test_unreadable_pictures_are_named(tiny, tmp_path):
         tiny(Image.open(tmp_path / "cut.jpg"))
     with pytest.raises(UserError, match="Pillow image of floats"):
         tiny(Image.fromarray(noise(9, 9)[..., 0].astype(np.float32)))
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_ends_at_its_own_end_marker(tmp_path, progressive):
+    """Not at its thumbnail's, nor at the end of the file: phones append films, depth maps and more to a photograph."""
+
+    def jpeg(size, **options):
+        buffer = io.BytesIO()
+        Image.fromarray(noise(*size)).save(buffer, "JPEG", **options)
+        return buffer.getvalue()
+
+    exif = b"Exif\0\0" + jpeg((20, 30)) + bytes(9)  # what matters here is the end marker in it
+    photo, file = jpeg((64, 96), progressive=progressive, exif=exif), tmp_path / "photo.jpg"
+    assert photo.count(b"\xff\xd9") == 2 and photo.index(b"\xff\xd9") < len(photo) / 2
+    file.write_bytes(photo)
+    expected = read_image(file)
+    for behind in (bytes(9000), b"\0\0\0\x18ftypmp42" + noise(50, 70).tobytes(), b"\xff" * 5000):
+        file.write_bytes(photo + behind)
+        np.testing.assert_array_equal(read_image(file), expected)
+    for length in range(3, len(photo) - 1, 23):
+        file.write_bytes(photo[:length])
+        with pytest.raises(UserError, match="photo.jpg: the JPEG is cut short"):
+            read_image(file)
 
 
 def test_bad_weights_and_devices(tiny_weights, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import zipfile
 import zlib
 from pathlib import Path
@@ -16,6 +17,8 @@ from lgmpose.errors import UserError
 __all__ = ["ZIP_SEPARATOR", "decode_image", "read_image"]
 
 ZIP_SEPARATOR = ".zip!"  # "…/lspet_dataset.zip!images/im00001.jpg"
+_JPEG_SEGMENT = re.compile(rb"\xff[^\x00\xff]")  # two bytes that start it; the next two are its length with themselves
+_JPEG_END = b"\xff\xd9"
 
 
 @functools.lru_cache(maxsize=8)
@@ -65,8 +68,20 @@ def read_image(path: str | Path, *, apply_exif: bool = True) -> np.ndarray:
         raise UserError(f"{path}: no such file") from None
     except (OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
-    if data.startswith(b"\xff\xd8") and not data.rstrip(b"\0").endswith(b"\xff\xd9"):  # a JPEG, whatever its name
+    if data.startswith(b"\xff\xd8") and not _is_whole_jpeg(data):  # a JPEG, whatever its name
         # OpenCV would fill the missing part with grey and say nothing.
-        if b"\xff\xd9" not in data[-4096:]:
-            raise UserError(f"{path}: the JPEG is cut short")
+        raise UserError(f"{path}: the JPEG is cut short")
     return decode_image(data, path, apply_exif=apply_exif)
+
+
+def _is_whole_jpeg(data: bytes) -> bool:
+    """Whether a JPEG's own end marker is there: behind a scan, as thumbnails in the header have one, too.
+
+    What comes after it does not matter: the film of a motion photo, a depth map.
+    """
+    position = 2
+    while segment := _JPEG_SEGMENT.search(data, position):
+        if segment[0] in (b"\xff\xda", _JPEG_END):  # a scan, whose data hold no other FF D9
+            return data.find(_JPEG_END, segment.start()) >= 0
+        position = segment.end() + int.from_bytes(data[segment.end() : segment.end() + 2], "big")
+    return False
