@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lgmpose.datasets.images import read_image
+from lgmpose.datasets.images import read_annotated
 from lgmpose.datasets.records import PersonRecord, RecordSet
 from lgmpose.errors import UserError
 from lgmpose.files import write_atomically
@@ -58,7 +58,7 @@ def save_extremes(record_set: RecordSet, keypoints_xy: np.ndarray, png: str | Pa
 
 def _pair(record: PersonRecord, predicted_xy: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     matrix = crop_matrix(record.center_xy, record.size_wh, TILE_HW)
-    crop = warp_image(read_image(record.image, apply_exif=False), matrix, TILE_HW)
+    crop = warp_image(read_annotated(record.image, record.stated_hw), matrix, TILE_HW)
     halves = []
     for points, scores in ((record.keypoints_xy, record.visibility > 0), (predicted_xy, np.ones(len(predicted_xy)))):
         pose = Pose(transform_points(matrix, points), scores.astype(float), np.zeros(4), 1.0, skeleton)

@@ -8,9 +8,11 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.stats import norm
 
 from lgmpose.datasets.crops import Augmentation, CropDataset, augment_record
+from lgmpose.datasets.images import read_image
 from lgmpose.datasets.records import PersonRecord, RecordSet
 from lgmpose.geometry import box_to_center_size, crop_matrix, fit_aspect, transform_points, warp_image
 from lgmpose.skeletons import LSP
@@ -127,6 +129,34 @@ def test_unreadable_pictures_give_their_reason(people, tmp_path):
         sample = dataset[0, index]
         assert sample["image"] is None and sample["index"] == index
         assert name in sample["error"] and reason in sample["error"]
+
+
+def photograph(file, orientation):
+    """A JPEG stored with H 40 and W 60 that is to be shown turned. Returns both arrays."""
+    exif, noise = Image.Exif(), np.random.default_rng(0).integers(0, 255, (4, 6, 3), np.uint8)
+    exif[0x0112] = orientation
+    Image.fromarray(cv2.resize(noise, (60, 40))).save(file, exif=exif)
+    return read_image(file, apply_exif=False), read_image(file)
+
+
+@pytest.mark.parametrize("orientation", [3, 5, 6, 7, 8])
+def test_a_photograph_is_seen_as_its_annotators_saw_it(people, tmp_path, orientation):
+    stored, upright = photograph(tmp_path / "photo.jpg", orientation)
+    record = replace(people.records[0], image=str(tmp_path / "photo.jpg"), center_xy=np.array([20.0, 30.0]))
+    expected = {None: stored, (60, 40): upright, (40, 60): stored}  # 3 is upside down and fits both: as stored
+    for stated_hw in (None, upright.shape[:2], (40, 60)):
+        records = replace(people, records=(replace(record, size_wh=np.array([60.0, 80.0]), stated_hw=stated_hw),))
+        sample = CropDataset(records, IMAGE_HW)[0]
+        np.testing.assert_array_equal(
+            sample["image"], warp_image(expected[stated_hw], sample["matrix"], IMAGE_HW), err_msg=f"stated {stated_hw}"
+        )
+
+
+def test_a_picture_of_another_size_than_stated_is_a_bad_one(people):
+    record = replace(people.records[0], stated_hw=(320, 260))
+    sample = CropDataset(replace(people, records=(record,)), IMAGE_HW)[0]
+    reason = f"{record.image}: 260 high and 320 wide, but its annotations state height 320 and width 260; "
+    assert sample["image"] is None and sample["error"].startswith(reason)
 
 
 # --- what is drawn ------------------------------------------------------------------------------------------------

@@ -64,6 +64,7 @@ def test_real_annotations_equal_pycocotools(shared_data, capsys):
         assert record.image_id == annotation["image_id"]
         picture_hw = read_image(record.image).shape[:2]
         assert picture_hw == tuple(reference.imgs[record.image_id][key] for key in ("height", "width"))
+        assert record.stated_hw == picture_hw
         # Real boxes enclose the joints up to the annotators' few pixels; padded ones always do here.
         offset = np.abs(record.keypoints_xy - record.center_xy)[record.visibility > 0]
         assert (offset <= record.size_wh / 2).all()
@@ -93,6 +94,7 @@ def test_any_skeleton(load, content):
     assert records.skeleton.edges == ((0, 2), (1, 2))
     (record,) = records.records
     np.testing.assert_array_equal(record.visibility, [2, 1, 0])
+    assert record.stated_hw == (40, 60)
     # HRNet's clipping leaves width - 1 and height - 1 of a box within the picture.
     np.testing.assert_allclose(record.size_wh, [19 * 1.25, 29 * 1.25])
     np.testing.assert_allclose(record.center_xy, [10 + 19 / 2, 5 + 29 / 2])
@@ -165,6 +167,7 @@ def test_detections(load, content):
     records = load(content, detections, score_threshold=0.2)
     (record,) = records.records
     np.testing.assert_allclose(record.center_xy, [10, 5])  # not clipped
+    assert record.stated_hw == (40, 60)
     assert records.notes == {
         "box of no area or outside the picture": 1, "another category": 1, "score below 0.2": 1,
     }  # fmt: skip

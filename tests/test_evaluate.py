@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from lgmpose.cli import main
@@ -190,6 +191,21 @@ def test_worst_and_best_are_told_apart(people, tmp_path):
     assert cv2.imread(str(tmp_path / "sheet.png")) is not None
     with pytest.raises(UserError, match="no true joints"):
         save_extremes(replace(record_set, has_keypoints=False), truth, tmp_path / "other.png")
+
+
+def test_the_sheet_shows_a_photograph_as_it_was_labelled(people, tmp_path):
+    record_set = load_records(f"synthetic:{people}").subset([0])
+    (record,) = record_set.records
+    picture, exif = Image.open(record.image), Image.Exif()
+    exif[0x0112] = 6
+    picture.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "photo.jpg", quality=100, exif=exif)
+    cv2.imwrite(str(tmp_path / "upright.png"), cv2.imread(str(tmp_path / "photo.jpg")))  # turned by OpenCV
+    sheets = []
+    for name in ("photo.jpg", "upright.png"):
+        records = (replace(record, image=str(tmp_path / name)),)
+        save_extremes(replace(record_set, records=records), record.keypoints_xy[None], tmp_path / "sheet.png")
+        sheets.append(cv2.imread(str(tmp_path / "sheet.png")))
+    np.testing.assert_array_equal(*sheets)
 
 
 def test_a_file_that_fails_does_not_cost_the_figures(people, weights, tmp_path, capsys):

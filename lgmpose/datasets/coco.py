@@ -31,6 +31,10 @@ def load_coco(
     What is left out is counted in the result's ``notes``: crowds, other categories, persons without a labelled joint,
     boxes of no area or outside the picture.
 
+    Coordinates are pixels of the picture that has the JSON's ``height`` and ``width``: as stored, or, where only that
+    fits, turned as its EXIF orientation says (tools that show photographs upright write such files). A picture of
+    another size is treated as one that cannot be read, when it is read.
+
     Args:
         annotations: ``person_keypoints_*.json``, or any JSON of that format. With ``detections`` the picture list alone
             (``image_info_test-dev2017.json``) is enough.
@@ -193,6 +197,7 @@ def _ground_truth(
                 visibility=visibility,
                 id=annotation["id"],
                 image_id=picture["id"],
+                stated_hw=(picture["height"], picture["width"]),
                 area=float(annotation.get("area") or box_xywh[2] * box_xywh[3]),
             )
         )
@@ -238,6 +243,7 @@ def _detected(
                 visibility=np.zeros(num_keypoints, np.int64),
                 id=number,
                 image_id=picture["id"],
+                stated_hw=(picture["height"], picture["width"]),
                 area=float(box_xywh[2] * box_xywh[3]),
                 score=float(score),
             )

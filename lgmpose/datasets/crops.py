@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lgmpose.datasets.images import read_image
+from lgmpose.datasets.images import read_annotated
 from lgmpose.datasets.records import PersonRecord, RecordSet
 from lgmpose.errors import UserError
 from lgmpose.geometry import crop_matrix, transform_points, warp_image
@@ -124,7 +124,7 @@ class CropDataset:
         epoch, index = key if isinstance(key, tuple) else (0, int(key))
         record, skeleton = self.record_set.records[index], self.record_set.skeleton
         try:
-            image = read_image(record.image, apply_exif=False)
+            image = read_annotated(record.image, record.stated_hw)
         except UserError as error:
             return {"image": None, "error": str(error), "index": index}
         center_xy, size_wh, rotation, flip = record.center_xy, record.size_wh, 0.0, False

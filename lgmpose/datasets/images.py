@@ -14,7 +14,7 @@ import numpy as np
 
 from lgmpose.errors import UserError
 
-__all__ = ["ZIP_SEPARATOR", "decode_image", "read_image"]
+__all__ = ["ZIP_SEPARATOR", "decode_image", "read_annotated", "read_image"]
 
 ZIP_SEPARATOR = ".zip!"  # "…/lspet_dataset.zip!images/im00001.jpg"
 _JPEG_SEGMENT = re.compile(rb"\xff[^\x00\xff]")  # two bytes that start it; the next two are its length with themselves
@@ -36,7 +36,7 @@ def decode_image(data: bytes, name: str, *, apply_exif: bool = True) -> np.ndarr
         data: the encoded bytes.
         name: what to call the picture in an error.
         apply_exif: turn the picture as its EXIF orientation says. The data sets' annotations were made on the pixels
-            as stored, so their readers pass False; a user's photograph is turned upright.
+            as stored, so their readers pass False (but see ``read_annotated``); a user's photograph is turned upright.
 
     Returns:
         (H, W, 3) uint8, RGB.
@@ -72,6 +72,29 @@ def read_image(path: str | Path, *, apply_exif: bool = True) -> np.ndarray:
         # OpenCV would fill the missing part with grey and say nothing.
         raise UserError(f"{path}: the JPEG is cut short")
     return decode_image(data, path, apply_exif=apply_exif)
+
+
+def read_annotated(path: str | Path, stated_hw: tuple[int, int] | None) -> np.ndarray:
+    """Reads a picture as those saw it who annotated it: as stored, or turned by EXIF where only that has their size.
+
+    Args:
+        path: as for ``read_image``.
+        stated_hw: the (H, W) that the annotations state; None where they state none: as stored.
+
+    Raises:
+        UserError: as ``read_image``; or the picture has another size either way.
+    """
+    stored = read_image(path, apply_exif=False)
+    if stated_hw is None or stored.shape[:2] == stated_hw:
+        return stored
+    turned = read_image(path)
+    if turned.shape[:2] == stated_hw:
+        return turned
+    (height, width), (stated_height, stated_width) = stored.shape[:2], stated_hw
+    raise UserError(
+        f"{path}: {height} high and {width} wide, but its annotations state height {stated_height} and width "
+        f"{stated_width}; take the picture that they were made on, or correct them"
+    )
 
 
 def _is_whole_jpeg(data: bytes) -> bool:

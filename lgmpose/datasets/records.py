@@ -30,6 +30,7 @@ class PersonRecord:
         area: the person's segment area in square pixels (COCO), else the box area; OKS divides by it.
         head_size: PCKh's normaliser in pixels, or NaN where the data set has none.
         score: confidence of the box: 1 for ground truth, the detector's otherwise.
+        stated_hw: (H, W) of the picture as the annotations state it, or None; see ``images.read_annotated``.
     """
 
     image: str
@@ -42,6 +43,7 @@ class PersonRecord:
     area: float = float("nan")
     head_size: float = float("nan")
     score: float = 1.0
+    stated_hw: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
