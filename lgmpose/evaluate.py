@@ -40,7 +40,7 @@ from lgmpose.metrics import (
 )
 from lgmpose.runtime import tune_allocator
 from lgmpose.runtimes import Backend, TorchBackend, is_exported, merged_heatmaps, open_backend
-from lgmpose.skeletons import Skeleton
+from lgmpose.skeletons import Skeleton, notice_unpaired
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -102,6 +102,8 @@ def predict_records(
     Raises:
         UserError: a picture cannot be read and ``bad_images`` is ``refuse``.
     """
+    if flip_test:
+        notice_unpaired(skeleton)
     dataset = CropDataset(record_set, codec.image_hw, aligned=codec.aligned)
     keys = list(range(len(dataset)))
     keys = [keys[i : i + batch_size] for i in range(0, len(keys), batch_size)]

@@ -24,7 +24,7 @@ from lgmpose.geometry import (
 from lgmpose.inputs import check_boxes, load_picture, overlaps
 from lgmpose.metrics import JOINT_SCORE_THRESHOLD, rescore
 from lgmpose.runtimes import Backend, merged_heatmaps, open_backend
-from lgmpose.skeletons import Skeleton
+from lgmpose.skeletons import Skeleton, notice_unpaired
 
 __all__ = ["Backend", "Pose", "Predictor", "crop_person"]
 
@@ -117,6 +117,8 @@ class Predictor:
         is_backend = hasattr(weights, "heatmaps")
         self.backend = weights if is_backend else open_backend(weights, device=device, threads=threads)
         self.flip_test, self.batch_size, self.passes = flip_test, batch_size, passes
+        if flip_test:
+            notice_unpaired(self.backend.skeleton)
 
     def __call__(self, image, boxes=None) -> list[Pose]:
         """One pose per box, in the boxes' order; without boxes, one pose from the whole picture.

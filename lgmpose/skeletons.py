@@ -6,12 +6,15 @@ Joint orders are those of the data sets themselves, so an array of joints needs 
 
 from __future__ import annotations
 
+import functools
 import re
+import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
 __all__ = [
-    "COCO", "LSP", "MPII", "SKELETONS", "Skeleton", "skeleton_from_category", "skeleton_from_dict", "skeleton_to_dict",
+    "COCO", "LSP", "MPII", "SKELETONS", "Skeleton", "notice_unpaired", "skeleton_from_category", "skeleton_from_dict",
+    "skeleton_to_dict",
 ]  # fmt: skip
 
 
@@ -77,11 +80,19 @@ class Skeleton:
         return None
 
 
+# A lone letter is a side only at an end of the name, and set off from it: "lip" is not the left one of "rip".
+_SIDE = re.compile(
+    r"(?i:left|right|^[lr](?=[\W_])|(?<=[\W_])[lr]$)"  # … l_hip, hip.R
+    r"|^[lr](?=[A-Z])|^[LR](?=[A-Z][a-z])|(?<=[a-z0-9])[LR]$"  # lHip, LHip, hipL
+)
+_OTHER_SIDE = {"left": "right", "right": "left", "l": "r", "r": "l"}
+
+
 def _pairs_by_name(names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
     """Left/right pairs found by swapping the side in the name, whichever comes first in the joint order first."""
     pairs = []
     for i, name in enumerate(names):
-        swapped = re.sub(r"left|right", lambda m: "right" if m[0] == "left" else "left", name.lower())
+        swapped = _SIDE.sub(lambda m: _OTHER_SIDE[m[0].lower()], name).lower()
         lowered = [other.lower() for other in names]
         if swapped != name.lower() and swapped in lowered and lowered.index(swapped) > i:
             pairs.append((i, lowered.index(swapped)))
@@ -156,8 +167,8 @@ def skeleton_from_category(category: dict, name: str | None = None) -> Skeleton:
     """Reads a skeleton from one entry of a COCO JSON's ``categories``.
 
     ``keypoints`` gives the names and ``skeleton`` the edges (1-based, as COCO writes them). Left/right pairs are found
-    by name. ``sigmas`` may give the OKS constants; without it each joint gets 0.079, the mean over COCO's body joints
-    being of that size.
+    by name: ``left`` and ``right`` anywhere in it, or a lone letter as in ``l_hip``, ``hip.R``, ``LHip``. ``sigmas``
+    may give the OKS constants; without it each joint gets 0.079, the mean over COCO's body joints being of that size.
 
     Raises:
         ValueError: no joint names or not one for each joint, an edge outside the joints, or a wrong number of sigmas.
@@ -184,6 +195,25 @@ def skeleton_from_category(category: dict, name: str | None = None) -> Skeleton:
         oks_sigmas=sigmas,
         upper_body=tuple(i for i, joint in enumerate(names) if not lower.search(joint)),
     )
+
+
+def notice_unpaired(skeleton: Skeleton) -> None:
+    """Says on stderr, once a process, that mirroring swaps no joints of this skeleton; to be called where it mirrors.
+
+    Not an error: an object without sides has no pairs. But where the names of a body's sides are not recognised, half
+    of the training pictures get wrong labels, and the flip test averages left with right.
+    """
+    if skeleton.num_keypoints > 1 and not skeleton.flip_pairs:
+        _say_once(
+            f"notice: {skeleton.name} has no left/right pairs, so a mirrored picture swaps no joints. Where its joints "
+            "do have sides, name them left_… and right_… (or l_…, r_…) in the data's category, or do not mirror "
+            "(--flip-prob 0, --no-flip-test)"
+        )
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def skeleton_to_dict(skeleton: Skeleton) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from lgmpose.plots import save_curve
 from lgmpose.recipe import TrainConfig, learning_rate
 from lgmpose.run_files import CsvLog, StopRequest, append_epoch, duration, exclusive
 from lgmpose.runtime import choose_device, tune_allocator
+from lgmpose.skeletons import notice_unpaired
 from lgmpose.zoo import at_size, create_model, load_weights, save_weights, weights_hash
 
 __all__ = ["heatmap_loss", "train"]
@@ -83,6 +84,8 @@ def train(
                 f"{train_set.name}: {len(train_set)} persons do not fill one batch of {config.batch_size}; choose a "
                 "smaller --batch-size"
             )
+        if rank == 0 and config.augmentation.flip_prob > 0:
+            notice_unpaired(train_set.skeleton)
         device = choose_device(config.device)
         if world > 1 and device.type == "cuda":
             device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))

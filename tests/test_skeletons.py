@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from pycocotools.cocoeval import Params
 
-from lgmpose.skeletons import COCO, LSP, MPII, SKELETONS, skeleton_from_category
+from lgmpose.cli import main
+from lgmpose.datasets.synthetic import make_synthetic
+from lgmpose.skeletons import COCO, LSP, MPII, SKELETONS, _say_once, notice_unpaired, skeleton_from_category
 
 ANIMAL = {
     "name": "cat",
@@ -102,6 +104,57 @@ def test_category_of_another_animal():
     assert skeleton.torso_diagonals is None and skeleton.head_segment is None
     assert skeleton_from_category(ANIMAL, "mine").name == "mine"
     assert skeleton_from_category({"keypoints": ["dot"]}).edges == ()
+
+
+@pytest.mark.parametrize(
+    "left, right",
+    [
+        ("l_shoulder", "r_shoulder"), ("L_Shoulder", "R_Shoulder"), ("shoulder_l", "shoulder_r"),
+        ("shoulder.L", "shoulder.R"), ("l-eye", "r-eye"), ("Eye L", "Eye R"), ("LShoulder", "RShoulder"),
+        ("lShoulder", "rShoulder"), ("shoulderL", "shoulderR"), ("toe1L", "toe1R"), ("LeftEye", "RightEye"),
+        ("eye left", "eye right"),
+    ],
+)  # fmt: skip
+def test_sides_are_recognised(left, right):
+    skeleton = skeleton_from_category({"keypoints": [right, "nose", left]})
+    assert skeleton.flip_pairs == ((0, 2),) and skeleton.flip_permutation == (2, 1, 0)
+    assert skeleton_from_category({"keypoints": ["nose", left]}).flip_pairs == ()  # one side alone is no pair
+
+
+@pytest.mark.parametrize(
+    "names", [("rib", "lib"), ("lip", "rip"), ("LIP", "RIP"), ("Lip", "Rip"), ("tail", "tair"), ("L1", "R1")]
+)
+def test_letters_that_are_no_sides(names):
+    assert skeleton_from_category({"keypoints": names}).flip_pairs == ()
+
+
+def test_mirroring_without_pairs_is_said_once_where_a_run_mirrors(tmp_path, capsys):
+    file = make_synthetic(tmp_path / "data", 6, image_hw=(64, 96), progress=False)
+    content = json.loads(file.read_text())
+    content["categories"][0] |= {"name": "star", "keypoints": [f"tip {i}" for i in range(17)]}
+    file.write_text(json.dumps(content))
+    data = ["--data", f"synthetic:{tmp_path / 'data'}", "--device", "cpu", "--workers", "0"]
+    options = ["--batch-size", "2", "--epochs", "2", "--image-hw", "64", "32"]
+
+    def notices(*arguments):
+        _say_once.cache_clear()
+        assert main(list(map(str, arguments))) == 0
+        return capsys.readouterr().err.count("notice: star-17 has no left/right pairs")
+
+    assert notices("train", *data, *options, "--out", tmp_path / "run") == 1
+    assert notices("train", *data, *options, "--out", tmp_path / "a", "--no-flip-test") == 1
+    assert notices("train", *data, *options, "--out", tmp_path / "b", "--flip-prob", 0) == 1
+    assert notices("train", *data, *options, "--out", tmp_path / "c", "--flip-prob", 0, "--no-flip-test") == 0
+    weights = ["--weights", tmp_path / "run" / "best.safetensors"]
+    predict = ["predict", tmp_path / "data" / "images" / "000000.jpg", "--out", tmp_path / "out"]
+    for command in (["eval", *data, *weights], [*predict, *weights]):
+        assert notices(*command) == 1 and notices(*command, "--no-flip-test") == 0
+    assert notices(*predict) == 0
+
+
+def test_a_single_joint_needs_no_pair(capsys):
+    notice_unpaired(skeleton_from_category({"keypoints": ["dot"]}))
+    assert not capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
