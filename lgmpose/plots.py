@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lgmpose.skeletons import Skeleton
+from lgmpose.skeletons import Skeleton, side_of
 
 __all__ = ["contact_sheet", "draw_poses", "heatmap_overlay", "save_curve"]
 
@@ -77,15 +77,15 @@ def _limb_radius(points: np.ndarray, picture_hw: tuple[int, int]) -> float:
 
 def _colour(skeleton: Skeleton, edge: tuple[int, int]) -> tuple[int, int, int]:
     """A limb's colour from its two joints' names; a joint's own where both are the same."""
-    names = [skeleton.joint_names[joint].lower() for joint in edge]
-    for side in ("right", "left"):
-        if all(side in name for name in names):
-            if any(_LEG.search(name) for name in names) or (edge[0] == edge[1] and "hip" in names[0]):
-                return COLOURS[f"{side} leg"]
-            if edge[0] != edge[1] and all(_TRUNK.search(name) for name in names):
-                return COLOURS["middle"]
-            return COLOURS[f"{side} arm"]
-    return COLOURS["middle"]
+    names = [skeleton.joint_names[joint] for joint in edge]
+    side, other = (side_of(name) for name in names)
+    if side is None or side != other:
+        return COLOURS["middle"]
+    if any(_LEG.search(name.lower()) for name in names) or (edge[0] == edge[1] and "hip" in names[0].lower()):
+        return COLOURS[f"{side} leg"]
+    if edge[0] != edge[1] and all(_TRUNK.search(name.lower()) for name in names):
+        return COLOURS["middle"]
+    return COLOURS[f"{side} arm"]
 
 
 def _limb(start_xy: np.ndarray, end_xy: np.ndarray, radius: float, outline: float = 0.0) -> np.ndarray:

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 __all__ = [
-    "COCO", "LSP", "MPII", "SKELETONS", "Skeleton", "notice_unpaired", "skeleton_from_category", "skeleton_from_dict",
-    "skeleton_to_dict",
+    "COCO", "LSP", "MPII", "SKELETONS", "Skeleton", "notice_unpaired", "side_of", "skeleton_from_category",
+    "skeleton_from_dict", "skeleton_to_dict",
 ]  # fmt: skip
 
 
@@ -86,6 +86,12 @@ _SIDE = re.compile(
     r"|^[lr](?=[A-Z])|^[LR](?=[A-Z][a-z])|(?<=[a-z0-9])[LR]$"  # lHip, LHip, hipL
 )
 _OTHER_SIDE = {"left": "right", "right": "left", "l": "r", "r": "l"}
+
+
+def side_of(name: str) -> str | None:
+    """``left`` or ``right`` by a joint's name; None where it has no side."""
+    found = _SIDE.search(name)
+    return {"l": "left", "r": "right"}[found[0][0].lower()] if found else None
 
 
 def _pairs_by_name(names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:

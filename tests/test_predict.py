@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2
@@ -623,8 +624,12 @@ def lsp_pose(scores=1.0, scale=1.0):
     return SimpleNamespace(keypoints_xy=xy, scores=np.broadcast_to(scores, 14), score=1.0, skeleton=LSP)
 
 
-def test_sides_have_their_colours():
-    drawn = draw_poses(np.full((400, 400, 3), 128, np.uint8), [lsp_pose(scale=4)])
+@pytest.mark.parametrize("left, right", [("left_", "right_"), ("l_", "r_"), ("L.", "R.")])
+def test_sides_have_their_colours(left, right):
+    pose = lsp_pose(scale=4)
+    names = [name.replace("left_", left).replace("right_", right) for name in LSP.joint_names]
+    pose.skeleton = replace(LSP, joint_names=tuple(names))
+    drawn = draw_poses(np.full((400, 400, 3), 128, np.uint8), [pose])
     assert drawn.shape == (400, 400, 3) and drawn.dtype == np.uint8
     for (x, y), colour in (
         ((35, 85), "right leg"), ((60, 85), "left leg"), ((30, 32.5), "right arm"), ((65, 32.5), "left arm"),

@@ -10,7 +10,16 @@ from pycocotools.cocoeval import Params
 
 from lgmpose.cli import main
 from lgmpose.datasets.synthetic import make_synthetic
-from lgmpose.skeletons import COCO, LSP, MPII, SKELETONS, _say_once, notice_unpaired, skeleton_from_category
+from lgmpose.skeletons import (
+    COCO,
+    LSP,
+    MPII,
+    SKELETONS,
+    _say_once,
+    notice_unpaired,
+    side_of,
+    skeleton_from_category,
+)  # fmt: skip
 
 ANIMAL = {
     "name": "cat",
@@ -119,6 +128,7 @@ def test_sides_are_recognised(left, right):
     skeleton = skeleton_from_category({"keypoints": [right, "nose", left]})
     assert skeleton.flip_pairs == ((0, 2),) and skeleton.flip_permutation == (2, 1, 0)
     assert skeleton_from_category({"keypoints": ["nose", left]}).flip_pairs == ()  # one side alone is no pair
+    assert [side_of(name) for name in (left, "nose", right)] == ["left", None, "right"]
 
 
 @pytest.mark.parametrize(
@@ -126,6 +136,7 @@ def test_sides_are_recognised(left, right):
 )
 def test_letters_that_are_no_sides(names):
     assert skeleton_from_category({"keypoints": names}).flip_pairs == ()
+    assert [side_of(name) for name in names] == [None, None]
 
 
 def test_mirroring_without_pairs_is_said_once_where_a_run_mirrors(tmp_path, capsys):
