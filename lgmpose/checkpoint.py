@@ -98,14 +98,18 @@ class Run:
         self.net.load_state_dict(parts["net"])
         for name, value in parts["ema"].items():
             self.ema[name].copy_(value)
+        group = self.optimizer.param_groups[0]  # the only one
+        # Steps are counted where the optimiser reads the count, as in its own load_state_dict.
+        on_device = group["fused"] or group["capturable"]
         for name, parameter in self.net.named_parameters():
             state = {}
             for full_name, value in parts["optimizer"].items():
                 owner, _, key = full_name.rpartition(".")
-                if owner == name:
+                if owner == name and key == "step":
+                    state[key] = value.to(parameter.device if on_device else "cpu")
+                elif owner == name:
                     # The fused step walks memory: moments must lie as their parameter does.
-                    same_layout = value.shape == parameter.shape
-                    state[key] = torch.empty_like(parameter).copy_(value) if same_layout else value
+                    state[key] = torch.empty_like(parameter).copy_(value)
             if state:
                 self.optimizer.state[parameter] = state
         torch.set_rng_state(tensors["rng"])

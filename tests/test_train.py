@@ -220,6 +220,25 @@ def test_killed_ten_times_it_ends_bit_for_bit_where_an_undisturbed_run_does(conf
     assert not list((tmp_path / "killed").glob(".*"))
 
 
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
+@pytest.mark.parametrize("kind, device", [("fused", "meta"), ("capturable", "meta"), ("plain", "cpu")])
+def test_a_restored_optimiser_counts_its_steps_where_it_reads_them(config, tmp_path, kind, device):
+    """As on a GPU, whose fused step refuses a count that lies elsewhere; the meta device stands in for one."""
+    path, name = tmp_path / "last.safetensors", "lgm-pose-lspet-128x128"
+    before = Run(config, create_model(name, image_hw=(32, 64)), torch.device("cpu"))
+    before.net(torch.randn(2, 3, 32, 64)).sum().backward()
+    before.optimizer.step()
+    before.save(path)
+    with torch.device("meta"):
+        after = Run(config, create_model(name, image_hw=(32, 64)), torch.device("meta"))
+    after.optimizer.param_groups[0].update({"fused": kind == "fused", "capturable": kind == "capturable"})
+    after.restore(path)
+    assert len(after.optimizer.state) == len(before.optimizer.state) > 0
+    for state in after.optimizer.state.values():
+        places = {key: value.device.type for key, value in state.items()}
+        assert places == {"step": device, "exp_avg": "meta", "exp_avg_sq": "meta"}
+
+
 def test_ctrl_c_saves_and_says_how_to_go_on(config, tmp_path):
     run_dir = tmp_path / "run"
     arguments = ["--data", config.data, "--image-hw", "64", "96", "--batch-size", "8", "--workers", "1"]
