@@ -113,7 +113,7 @@ class Run:
             if state:
                 self.optimizer.state[parameter] = state
         torch.set_rng_state(tensors["rng"])
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and "rng_cuda" in tensors:  # not where the run began on another device
             torch.cuda.set_rng_state(tensors["rng_cuda"])
         for name, value in card["progress"].items():
             setattr(self, name, value)

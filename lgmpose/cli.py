@@ -6,6 +6,7 @@ commands, so that help comes at once. What a user did wrong arrives as a UserErr
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from dataclasses import replace
@@ -17,7 +18,7 @@ import tyro
 from lgmpose.ablate.config import AblateConfig
 from lgmpose.datasets.prepare import Coco, Lspet, Mpii, Synthetic
 from lgmpose.errors import UserError
-from lgmpose.recipe import TrainConfig
+from lgmpose.recipe import MACHINE_FIELDS, TrainConfig
 
 __all__ = ["main"]
 
@@ -47,8 +48,8 @@ def train(
 
     Args:
         out: the run's folder; by default runs/MODEL-DATA.
-        resume: folder of a run to go on with; it keeps its own settings, all other options but workers, device and
-            checkpoint-minutes are ignored.
+        resume: folder of a run to go on with; it keeps its own settings: workers, device and checkpoint-minutes change
+            where they are given, all other options are ignored.
     """
     from lgmpose.train import train as train_network
     from lgmpose.weights_io import read_tensors
@@ -58,9 +59,8 @@ def train(
         if not checkpoint.is_file():
             raise UserError(f"{resume}: no last.safetensors in it, so there is no run to resume")
         stored = TrainConfig.from_dict(read_tensors(checkpoint)[1]["config"])
-        config = replace(
-            stored, workers=config.workers, device=config.device, checkpoint_minutes=config.checkpoint_minutes
-        )
+        # Where these were not given, they are the run's own: see _with_own_settings.
+        config = replace(stored, **{name: getattr(config, name) for name in MACHINE_FIELDS})
         train_network(config, resume, resume=True)
     else:
         train_network(config, out or Path("runs") / f"{config.model}-{config.data.partition(':')[0]}")
@@ -376,10 +376,28 @@ def _parse_box(text: str) -> tuple[float, float, float, float]:
     return x, y, w, h
 
 
+def _with_own_settings(words: list[str]) -> list[str]:
+    """The words of ``train --resume RUN`` with that run's ``MACHINE_FIELDS`` first, so that those typed later win.
+
+    What tyro hands over does not tell an option that was not given from one that was given its default.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--resume", nargs="?", type=Path)
+    resume = parser.parse_known_args(words)[0].resume
+    if words[:1] != ["train"] or resume is None or not (resume / "last.safetensors").is_file():
+        return words
+    from lgmpose.weights_io import read_tensors
+
+    stored = read_tensors(resume / "last.safetensors")[1].get("config", {})
+    own = [f"--{name.replace('_', '-')}={stored[name]}" for name in MACHINE_FIELDS if name in stored]
+    return ["train", *own, *words[1:]]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command. Returns the exit status: 0, 2 for bad input (one line on stderr), 130 for Ctrl-C."""
     try:
-        app.cli(prog="lgmpose", args=arguments, config=(tyro.conf.OmitArgPrefixes,), description=DESCRIPTION)
+        words = _with_own_settings(sys.argv[1:] if arguments is None else arguments)
+        app.cli(prog="lgmpose", args=words, config=(tyro.conf.OmitArgPrefixes,), description=DESCRIPTION)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -148,13 +148,27 @@ def test_resume_without_a_run(tmp_path, capsys):
     assert "no run to resume" in refused(capsys, "train", "--resume", tmp_path)
 
 
-def test_resume_goes_on_with_its_own_settings(people, tmp_path, capsys):
+def test_resume_goes_on_with_its_own_settings(people, tmp_path, capsys, monkeypatch):
     run = tmp_path / "run"
     arguments = ["--image-hw", "64", "64", "--batch-size", "4", "--epochs", "1", "--workers", "0", "--device", "cpu"]
+    arguments += ["--checkpoint-minutes", "7"]
     assert main(["train", "--data", f"synthetic:{people}", *arguments, "--out", str(run)]) == 0
     assert "holds a run already" in refused(capsys, "train", "--data", f"synthetic:{people}", "--out", run)
-    assert main(["train", "--resume", str(run), "--workers", "0", "--device", "cpu"]) == 0
-    assert read_tensors(run / "last.safetensors")[1]["progress"]["epoch"] == 1
+    assert main(["train", "--resume", str(run)]) == 0
+    progress, config = (read_tensors(run / "last.safetensors")[1][part] for part in ("progress", "config"))
+    assert progress["epoch"] == 1
+
+    resumed = []
+    monkeypatch.setattr("lgmpose.train.train", lambda config, *_, **__: resumed.append(config.as_dict()))
+    for given, changes in (
+        (["--epochs", "9"], {}),  # not to be changed
+        (["--device", "auto", "--workers=None", "--checkpoint_minutes", "2"],  # the defaults, but given
+         {"device": "auto", "workers": None, "checkpoint_minutes": 2.0}),
+        (["--workers", "3"], {"workers": 3}),
+    ):  # fmt: skip
+        for words in (["--resume", str(run), *given], [*given, f"--resume={run}"]):
+            assert main(["train", *words]) == 0
+            assert resumed.pop() == config | changes
 
 
 def test_a_run_folder_that_cannot_be_written(people, tmp_path, capsys):

@@ -239,6 +239,13 @@ def test_a_restored_optimiser_counts_its_steps_where_it_reads_them(config, tmp_p
         assert places == {"step": device, "exp_avg": "meta", "exp_avg_sq": "meta"}
 
 
+def test_a_run_begun_without_a_gpu_can_go_on_with_one(config, tmp_path):
+    run = Run(config, create_model("lgm-pose-lspet-128x128", image_hw=(32, 64)), torch.device("cpu"))
+    run.save(tmp_path / "last.safetensors")
+    run.device = torch.device("cuda")  # of whose random state the checkpoint knows nothing
+    run.restore(tmp_path / "last.safetensors")
+
+
 def test_ctrl_c_saves_and_says_how_to_go_on(config, tmp_path):
     run_dir = tmp_path / "run"
     arguments = ["--data", config.data, "--image-hw", "64", "96", "--batch-size", "8", "--workers", "1"]
