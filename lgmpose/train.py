@@ -72,8 +72,8 @@ def train(
     """
     tune_allocator()
     run_dir, checkpoint = Path(run_dir), Path(run_dir) / "last.safetensors"
-    if checkpoint.exists() and not resume:
-        raise UserError(f"{run_dir}: holds a run already; --resume goes on with it, another --out starts a new one")
+    if not resume:
+        _refuse_other_run(run_dir, checkpoint)
     rank, world = _join_processes(config)
     try:
         torch.manual_seed(config.seed)
@@ -106,6 +106,18 @@ def train(
     finally:
         if world > 1:
             dist.destroy_process_group()
+
+
+def _refuse_other_run(run_dir: Path, checkpoint: Path) -> None:
+    """Raises UserError where a new run would overwrite what another has left."""
+    if checkpoint.exists():
+        raise UserError(f"{run_dir}: holds a run already; --resume goes on with it, another --out starts a new one")
+    for name in ("best.safetensors", "log.csv"):
+        if (run_dir / name).exists():
+            raise UserError(
+                f"{run_dir}: holds {name} of another run, which a new one would overwrite; choose another --out, or "
+                f"move the folder away ({checkpoint.name} is gone, so the old run cannot go on)"
+            )
 
 
 def _join_processes(config: TrainConfig) -> tuple[int, int]:

@@ -367,6 +367,18 @@ def test_other_runs_are_not_overwritten_and_other_settings_not_resumed(config, t
         run.restore(tmp_path / "run" / "best.safetensors")
 
 
+def test_what_a_finished_run_left_is_not_overwritten_though_its_checkpoint_is_gone(config, tmp_path):
+    run_dir, config = tmp_path / "run", replace(config, epochs=1)
+    train(config, run_dir, progress=False)
+    (run_dir / "last.safetensors").unlink()
+    for name in ("best.safetensors", "log.csv"):
+        before = {path: path.read_bytes() for path in run_dir.iterdir()}
+        with pytest.raises(UserError, match=rf"holds {name} of another run.* choose another --out"):
+            train(config, run_dir, progress=False)
+        assert {path: path.read_bytes() for path in run_dir.iterdir()} == before
+        (run_dir / name).unlink()
+
+
 def test_two_runs_never_share_a_folder(config, tmp_path, processes):
     with exclusive(tmp_path / "run"):
         child = processes.Process(target=_train_in_child, args=(config, tmp_path / "run"))
