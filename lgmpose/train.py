@@ -35,6 +35,7 @@ from lgmpose.recipe import TrainConfig, learning_rate
 from lgmpose.run_files import CsvLog, StopRequest, append_epoch, duration, exclusive
 from lgmpose.runtime import choose_device, tune_allocator
 from lgmpose.skeletons import notice_unpaired
+from lgmpose.weights_io import read_tensors
 from lgmpose.zoo import at_size, create_model, load_weights, save_weights, weights_hash
 
 __all__ = ["heatmap_loss", "train"]
@@ -197,13 +198,7 @@ def _train(
                     batch["weights"] = batch["weights"] * joint_weights
                 loss, stopping = _step(run, net, batch, rate, world, stop.asked)
                 if not math.isfinite(loss):
-                    if rank == 0:
-                        run.save(checkpoint)
-                    raise UserError(
-                        f"{run_dir}: the loss became {loss} at step {run.step} (epoch {run.epoch + 1}); the state "
-                        f"before that step is saved in {checkpoint.name}. A lower --learning-rate or "
-                        "--clip-grad-norm 1 may help, in a new run with another --out"
-                    )
+                    raise _diverged(run, checkpoint, f"the loss became {loss} at step {run.step}")
                 loss_log.write(run.step, run.epoch, f"{rate:.6g}", repr(loss))
                 run.step, run.epoch_step, run.epoch_loss = run.step + 1, run.epoch_step + 1, run.epoch_loss + loss
                 run.skipped += skipped
@@ -217,6 +212,7 @@ def _train(
                 stopping = stopping and run.epoch_step < steps_per_epoch
                 if rank == 0 and (stopping or due and run.epoch_step < steps_per_epoch):
                     loss_log.flush()
+                    _check_finite(run, checkpoint)
                     run.save(checkpoint)
                     saved_at = now
                 if stopping:
@@ -229,6 +225,7 @@ def _train(
                 return None
             if rank == 0:
                 loss_log.flush()
+                _check_finite(run, checkpoint)
                 evaluation = _end_of_epoch(run, val_set, codec, run_dir, rate, progress)
             run.epoch, run.epoch_step, run.epoch_loss = run.epoch + 1, 0, 0.0
             if rank == 0:
@@ -238,12 +235,30 @@ def _train(
     return evaluation
 
 
+def _check_finite(run: Run, checkpoint: Path) -> None:
+    """Raises UserError where the last step has spoilt the weights, though its own loss was still a number."""
+    if not all(value.isfinite().all() for value in run.net.state_dict().values()):
+        raise _diverged(run, checkpoint, f"weights are no numbers any more after step {run.step - 1}")
+
+
+def _diverged(run: Run, checkpoint: Path, what: str) -> UserError:
+    """The error that ends a run whose state is spoilt; what is on disk stays the last good one."""
+    kept = "there is no checkpoint of it yet"
+    if checkpoint.exists():
+        kept = f"{checkpoint.name} still holds the state before step {read_tensors(checkpoint)[1]['progress']['step']}"
+    return UserError(
+        f"{checkpoint.parent}: {what} (epoch {run.epoch + 1}); {kept}. A lower --learning-rate or --clip-grad-norm 1 "
+        "may help, in a new run with another --out"
+    )
+
+
 def _step(
     run: Run, net: nn.Module, batch: dict, rate: float, world: int = 1, stop: bool = False
 ) -> tuple[float, bool]:
     """One optimiser step: its loss over all processes, and whether any of them was asked to stop.
 
-    A loss that is no number leaves the weights as they were.
+    A loss that is no number leaves the weights as they were, but not BatchNorm's statistics nor the random state, which
+    the forward pass has changed: that state is not one to go on from.
     """
     config, device = run.config, run.device
     for group in run.optimizer.param_groups:

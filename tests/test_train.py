@@ -1,6 +1,7 @@
 """Training: learns, logs, survives being killed, runs on several processes, refuses what would spoil a run."""
 
 import csv
+import itertools
 import math
 import multiprocessing
 import os
@@ -325,19 +326,36 @@ def test_torchrun_trains_on_two_processes(config, tmp_path):
 # --- what goes wrong ----------------------------------------------------------------------------------------------
 
 
-def test_a_loss_that_is_no_number_stops_the_run_with_the_last_good_state(config, tmp_path, monkeypatch):
-    calls = []
+def _infinite_input(number, images):
+    """The fourth batch overflows, and with it every BatchNorm on its way."""
+    return to_input(images) * (math.inf if number == 4 else 1)
 
-    def loss_with_nan(*args):
-        calls.append(1)
-        return heatmap_loss(*args) * (math.nan if len(calls) == 4 else 1)
 
-    monkeypatch.setattr("lgmpose.train.heatmap_loss", loss_with_nan)
-    with pytest.raises(UserError, match=r"became nan at step 3"):
-        train(config, tmp_path / "run", progress=False)
-    tensors, card = read_tensors(tmp_path / "run" / "last.safetensors")
-    assert card["progress"]["step"] == 3
-    assert all(value.isfinite().all() for value in tensors.values() if value.is_floating_point())
+def _infinite_slope(number, predicted, *others):
+    """The fourth loss is a number, its slope is none: the step spoils the weights."""
+    return heatmap_loss(predicted, *others) + ((0 * predicted).abs().sqrt().sum() if number == 4 else 0)
+
+
+@pytest.mark.parametrize("replaced, spoilt, message", [
+    ("to_input", _infinite_input, "the loss became nan at step 3"),
+    ("heatmap_loss", _infinite_slope, "weights are no numbers any more after step 3"),
+])  # fmt: skip
+def test_a_run_that_diverges_keeps_its_last_good_checkpoint(config, tmp_path, monkeypatch, replaced, spoilt, message):
+    train(config, tmp_path / "calm", progress=False)
+    for name, minutes, expected in (
+        ("early", 2.0, r"\(epoch 1\); there is no checkpoint of it yet"),
+        ("run", 0, rf"{message} \(epoch 1\); last.safetensors still holds the state before step 3"),
+    ):
+        with monkeypatch.context() as patch:
+            numbers = itertools.count(1)
+            patch.setattr(f"lgmpose.train.{replaced}", lambda *a, numbers=numbers: spoilt(next(numbers), *a))
+            with pytest.raises(UserError, match=expected):
+                train(replace(config, checkpoint_minutes=minutes), tmp_path / name, progress=False)
+    assert not (tmp_path / "early" / "last.safetensors").exists()
+    train(config, tmp_path / "run", resume=True, progress=False)
+    calm, resumed = (read_tensors(tmp_path / name / "last.safetensors")[0] for name in ("calm", "run"))
+    assert all(torch.equal(calm[name], resumed[name]) for name in calm)
+    assert losses(tmp_path / "calm") == losses(tmp_path / "run")
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(tmp_path):
