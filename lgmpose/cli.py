@@ -394,7 +394,7 @@ def _with_own_settings(words: list[str]) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command. Returns the exit status: 0, 2 for bad input (one line on stderr), 130 for Ctrl-C."""
+    """Runs one command. Returns the exit status: 0, 2 for bad input (one line on stderr), 130 if it was stopped."""
     try:
         words = _with_own_settings(sys.argv[1:] if arguments is None else arguments)
         app.cli(prog="lgmpose", args=words, config=(tyro.conf.OmitArgPrefixes,), description=DESCRIPTION)

@@ -37,8 +37,10 @@ def exclusive(run_dir: Path):
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, not kept alive by loader processes
         except OSError:
             raise UserError(f"{run_dir}: another process is training there; choose another --out") from None
-        yield
-        path.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -66,10 +66,11 @@ def train(
         resume: go on from ``last.safetensors`` if there is one.
 
     Returns:
-        The last evaluation (None in processes other than 0, and when stopped before one).
+        The last evaluation (None in processes other than 0, and where the run had ended before).
 
     Raises:
         UserError: bad data or options, a folder that holds another run, a loss that is no number.
+        KeyboardInterrupt: stopped by Ctrl-C or SIGTERM before its end, in every process; its state is saved.
     """
     tune_allocator()
     run_dir, checkpoint = Path(run_dir), Path(run_dir) / "last.safetensors"
@@ -222,7 +223,9 @@ def _train(
                 if progress:
                     print(f"stopped at epoch {run.epoch + 1}, step {run.epoch_step}; go on with: "
                           f"lgmpose train --resume {run_dir}", flush=True)  # fmt: skip
-                return None
+                if world > 1:  # torchrun ends the others as soon as one has left: not before the state is saved
+                    dist.barrier()
+                raise KeyboardInterrupt
             if rank == 0:
                 loss_log.flush()
                 _check_finite(run, checkpoint)

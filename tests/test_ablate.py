@@ -7,8 +7,9 @@ import subprocess
 import sys
 import time
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -333,12 +334,9 @@ def test_other_persons_cannot_be_paired(results):
 
 
 def test_asked_to_stop_it_stops_and_says_so(config, tmp_path, monkeypatch, capsys):
-    class Asked:
-        asked = True
-        __enter__ = __exit__ = lambda self, *_: self
-
-    monkeypatch.setattr("lgmpose.train.StopRequest", Asked)
-    assert not ablate_run.ablate(replace(config, out=tmp_path, fps_rounds=0))
+    monkeypatch.setattr("lgmpose.train.StopRequest", lambda: nullcontext(SimpleNamespace(asked=True)))
+    with pytest.raises(KeyboardInterrupt):  # which the command line makes exit status 130
+        ablate_run.ablate(replace(config, out=tmp_path, fps_rounds=0))
     assert "stopped; the same command goes on" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["lgm-pose-seed0"]
 

@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from lgmpose.checkpoint import Run
+from lgmpose.cli import main
 from lgmpose.codecs import make_codec
 from lgmpose.datasets import load_records
 from lgmpose.datasets.crops import Augmentation, CropDataset
@@ -258,7 +259,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(config, tmp_path):
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
+    assert process.returncode == 130, err  # `lgmpose train … && lgmpose eval …` must not go on
     assert f"lgmpose train --resume {run_dir}" in out
     assert read_tensors(run_dir / "last.safetensors")[1]["progress"]["step"] == len(losses(run_dir)) > 0
 
@@ -321,6 +322,30 @@ def test_torchrun_trains_on_two_processes(config, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     steps = len(load_records(config.data)) // 8
     assert len(losses(tmp_path / "run")) == steps and (tmp_path / "run" / "best.safetensors").exists()
+
+
+def _stopped_in_child(arguments, rank, port):
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    save = Run.save
+    Run.save = lambda *args: time.sleep(1) or save(*args)  # a slow disk
+    sys.exit(main(arguments))
+
+
+def test_a_stop_of_one_process_ends_both_when_the_state_is_saved(config, tmp_path, processes):
+    """Torchrun ends the others when one has left with a status other than 0."""
+    port, run_dir = _free_port(), tmp_path / "run"
+    arguments = ["train", "--data", config.data, "--image-hw", "64", "96", "--batch-size", "8", "--device", "cpu"]
+    arguments += ["--workers", "0", "--checkpoint-minutes", "0", "--out", str(run_dir)]
+    children = [processes.Process(target=_stopped_in_child, args=(arguments, rank, port)) for rank in (0, 1)]
+    for child in children:
+        child.start()
+    _wait_for_change(children[0], run_dir / "last.safetensors", None)
+    os.kill(children[1].pid, signal.SIGINT)
+    children[1].join()
+    assert read_tensors(run_dir / "last.safetensors")[1]["progress"]["step"] == len(losses(run_dir)) > 1
+    children[0].join()
+    assert [child.exitcode for child in children] == [130, 130]
 
 
 # --- what goes wrong ----------------------------------------------------------------------------------------------

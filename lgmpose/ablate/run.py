@@ -41,10 +41,11 @@ def ablate(config: AblateConfig, *, tabulate: bool = False, progress: bool = Tru
         progress: print what is going on.
 
     Returns:
-        Whether the set is complete.
+        Whether the set is complete; only ``tabulate`` may leave it otherwise.
 
     Raises:
         UserError: bad data or options, results of another recipe, or nothing to tabulate.
+        KeyboardInterrupt: stopped by Ctrl-C or SIGTERM before the set was complete.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UserError("ablations run in one process; start them without torchrun")
@@ -70,11 +71,12 @@ def ablate(config: AblateConfig, *, tabulate: bool = False, progress: bool = Tru
                     f"{_time_left(results, pending)}",
                     flush=True,
                 )
-            run = _one_run(config, variant, seed, val_set, progress)
-            if run is None:
+            try:
+                run = _one_run(config, variant, seed, val_set, progress)
+            except KeyboardInterrupt:
                 if progress:
                     print(f"stopped; the same command goes on. Finished runs are in {path}", flush=True)
-                return False
+                raise
             with one_at_a_time(lock):
                 results = load_results(path, config)  # another process may have added a run of its own meanwhile
                 if not finished(results, variant, seed):
@@ -94,14 +96,12 @@ def ablate(config: AblateConfig, *, tabulate: bool = False, progress: bool = Tru
     return all(finished(results, v, s) for s in config.seeds for v in config.variants)
 
 
-def _one_run(config: AblateConfig, variant: str, seed: int, val_set: RecordSet, progress: bool) -> dict | None:
-    """Trains one network to its end and evaluates it: arguments of ``add_run``; None if it was asked to stop."""
+def _one_run(config: AblateConfig, variant: str, seed: int, val_set: RecordSet, progress: bool) -> dict:
+    """Trains one network to its end and evaluates it: arguments of ``add_run``."""
     run_dir = config.out / f"{variant}-seed{seed}"
     recipe = config.run_config(variant, seed)
     evaluation = train(recipe, run_dir, resume=True, progress=progress)
     done = read_tensors(run_dir / "last.safetensors")[1]["progress"]
-    if done["epoch"] < recipe.epochs:
-        return None
     if evaluation is None:  # it had ended before, but was killed before it stood in the results
         evaluation = _evaluate(run_dir / "best.safetensors", config, val_set, progress)
     device = choose_device(recipe.device)
