@@ -171,6 +171,12 @@ def test_resume_goes_on_with_its_own_settings(people, tmp_path, capsys, monkeypa
             assert resumed.pop() == config | changes
 
 
+def test_an_augmentation_that_leaves_no_crop(people, tmp_path, capsys):
+    options = ["--data", f"synthetic:{people}", "--out", tmp_path / "run"]
+    assert "scale_factor 1.0: " in refused(capsys, "train", *options, "--scale-factor", "1")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_folder_that_cannot_be_written(people, tmp_path, capsys):
     (tmp_path / "taken").write_text("a file where the folder should be")
     options = ["--batch-size", "4", "--image-hw", "64", "64"]

@@ -468,4 +468,12 @@ def test_impossible_wishes_are_refused_before_work_starts(config, tmp_path):
     for wrong in ({"codec": "x"}, {"learning_rate": -1.0}, {"sigma": 0.0}, {"ema_decay": 2.0}, {"workers": -1}):
         with pytest.raises(UserError, match=next(iter(wrong))):
             replace(config, **wrong)
+    for name, values in (
+        *((name, (-0.1, 1.1, math.nan)) for name in ("half_body_prob", "rotation_prob", "flip_prob", "occlusion_prob")),
+        ("colour", (-0.1, 1.1)), ("scale_factor", (-0.1, 1.0)), ("rotation_deg", (-1.0, math.inf)),
+        ("half_body_min_joints", (-1,)),
+    ):  # fmt: skip
+        for value in values:
+            with pytest.raises(UserError, match=f"^{name} {value}: "):
+                replace(config, augmentation=replace(config.augmentation, **{name: value}))
     assert not (tmp_path / "run").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,9 @@ class Augmentation:
     """Training-time changes, in the order in which they are drawn (SimpleBaseline's factors; HRNet's half body).
 
     The paper states none of them.
+
+    Raises:
+        UserError: a field out of its range, which would fail, or do nothing sensible, only within a loader process.
     """
 
     half_body_prob: float = 0.3  # HRNet on COCO; MPII trains without
@@ -29,6 +33,18 @@ class Augmentation:
     flip_prob: float = 0.5
     colour: float = 0.0  # ± this share of contrast, brightness and each channel; no published recipe has it
     occlusion_prob: float = 0.0  # so many of the samples have a rectangle of one colour over them; nor this
+
+    def __post_init__(self):
+        # A colour above 1 would turn contrast into that of a negative.
+        for name in ("half_body_prob", "rotation_prob", "flip_prob", "colour", "occlusion_prob"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"{name} {getattr(self, name)}: from 0 to 1")
+        if not 0 <= self.scale_factor < 1:  # at 1 a crop may have no extent
+            raise UserError(f"scale_factor {self.scale_factor}: from 0 up to, but not including, 1")
+        if not 0 <= self.rotation_deg < math.inf:
+            raise UserError(f"rotation_deg {self.rotation_deg}: a number of degrees, not below 0")
+        if self.half_body_min_joints < 0:
+            raise UserError(f"half_body_min_joints {self.half_body_min_joints}: not below 0")
 
 
 def _half_body(record: PersonRecord, upper_body, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray] | None:
