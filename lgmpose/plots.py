@@ -197,7 +197,8 @@ def save_curve(log: str | Path | list[dict], png: str | Path) -> None:
     names = [name for name in ("PCK@0.2", "PCKh@0.5", "AP") if any(name in row for row in rows)]
     for name in names:
         scale = 100 if name == "AP" else 1
-        points = [(e, float(row[name]) * scale) for e, row in zip(epochs, rows, strict=True) if row.get(name)]
+        measured = [(e, row[name]) for e, row in zip(epochs, rows, strict=True) if row.get(name) not in (None, "")]
+        points = [(epoch, float(value) * scale) for epoch, value in measured]
         right.plot(*zip(*points, strict=True), label=name, marker="." if len(rows) < 40 else None)
     right.set(xlabel="epoch", ylabel="per cent on the validation persons", ylim=(0, 100))
     starts = [row["epoch"] - 0.5 for a, row in zip(rows, rows[1:], strict=False) if a.get("phase") != row.get("phase")]

@@ -87,8 +87,8 @@ def append_epoch(path: Path, row: dict[str, Any]) -> None:
         with path.open(newline="") as file:
             rows = [old for old in csv.DictReader(file) if int(old["epoch"]) < row["epoch"]]
     columns = list(dict.fromkeys(name for r in [*rows, row] for name in r))
-    lines = [",".join(columns)] + [",".join(str(r.get(name) or "") for name in columns) for r in [*rows, row]]
-    write_atomically(path, ("\n".join(lines) + "\n").encode())
+    lines = [",".join("" if r.get(name) is None else str(r[name]) for name in columns) for r in [*rows, row]]
+    write_atomically(path, ("\n".join([",".join(columns), *lines]) + "\n").encode())
 
 
 class CsvLog:

@@ -12,14 +12,14 @@ from lgmpose.errors import UserError
 from lgmpose.evaluate import evaluate_weights
 from lgmpose.plots import save_curve
 from lgmpose.recipe import TrainConfig
-from lgmpose.ship import ship
+from lgmpose.ship import _log_rows, ship
 from lgmpose.skeletons import COCO
 from lgmpose.zoo import create_model, load_weights, save_weights, weights_hash
 
 LOG = """epoch,step,learning_rate,train_loss,seconds,skipped,PCK@0.2
 1,3,0.001,0.0041000,7,,
-2,6,8.21716e-06,0.0039500,15,,12.5000
-"""
+2,6,8.21716e-06,0.0039500,15,0,12.5000
+"""  # a cell is empty where nothing was measured, and in older logs where no picture was skipped
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_the_result_file_holds_the_log_and_the_shipped_files_figures(run_dir, tm
     ship(data, (run_dir,), name=name, folder=folder)
     result = json.loads((folder / f"{name}.json").read_text())
     first = {"epoch": 1, "step": 3, "learning_rate": 1e-3, "train_loss": 0.0041, "seconds": 7}
-    second = {"epoch": 2, "step": 6, "learning_rate": 8.21716e-06, "train_loss": 0.00395, "seconds": 15}
+    second = {"epoch": 2, "step": 6, "learning_rate": 8.21716e-06, "train_loss": 0.00395, "seconds": 15, "skipped": 0}
     assert result["log"] == [{"phase": 1, **first}, {"phase": 1, **second, "PCK@0.2": 12.5}]
     assert all(type(row["epoch"]) is int for row in result["log"])
     assert result["figures"] == evaluate_weights(data, folder / result["weights"]).as_json()["figures"]
@@ -118,6 +118,16 @@ def test_the_curve_does_not_join_losses_of_different_parts(tmp_path, monkeypatch
     assert lines[0] == [[[1, 0.004], [2, 0.003]], [[3, 0.002], [4, 0.001]], boundary]
     assert lines[1] == [[[1, 10], [2, 30], [3, 20], [4, 40]], boundary]
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_figure_of_zero_is_drawn_and_an_unmeasured_one_is_not(tmp_path, monkeypatch):
+    drawn, write = [], Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (drawn.append(self), write(self, *a, **k)))
+    head = "epoch,train_loss,skipped,PCK@0.2\n"
+    (tmp_path / "log.csv").write_text(head + "1,0.004,0,0.0000\n2,0.003,0,\n3,0.002,0,40.0000\n")
+    for log in (tmp_path / "log.csv", _log_rows(tmp_path / "log.csv")):
+        save_curve(log, tmp_path / "curve.png")
+        assert [line.get_xydata().tolist() for line in drawn.pop().axes[1].lines] == [[[1, 0], [3, 40]]]
 
 
 def test_a_run_without_its_log_is_refused_before_anything_is_written(run_dir, tmp_path):

@@ -27,7 +27,7 @@ from lgmpose.errors import UserError
 from lgmpose.evaluate import evaluate
 from lgmpose.loader import EpochSampler, make_loader, to_input
 from lgmpose.recipe import TrainConfig, learning_rate
-from lgmpose.run_files import exclusive
+from lgmpose.run_files import append_epoch, exclusive
 from lgmpose.skeletons import COCO
 from lgmpose.train import heatmap_loss, train
 from lgmpose.weights_io import read_tensors, write_tensors
@@ -137,6 +137,15 @@ def test_a_run_leaves_its_files_and_weights_that_load(config, tmp_path):
     steps_per_epoch = len(load_records(config.data)) // config.batch_size
     assert [step for step, _ in losses(tmp_path / "run")] == list(range(2 * steps_per_epoch))
     assert evaluation.conditions["flip test"] == "off" and "AP" in evaluation.figures
+
+
+def test_the_log_says_zero_and_leaves_empty_what_was_not_measured(tmp_path):
+    path = tmp_path / "log.csv"
+    for row in ({"epoch": 1, "skipped": 0}, {"epoch": 2, "skipped": 0, "AP": 0.0}, {"epoch": 3, "skipped": 2}):
+        append_epoch(path, row)
+    assert path.read_text() == "epoch,skipped,AP\n1,0,\n2,0,0.0\n3,2,\n"
+    append_epoch(path, {"epoch": 2, "skipped": 1})  # of a run that was killed and goes on
+    assert path.read_text() == "epoch,skipped,AP\n1,0,\n2,1,\n"
 
 
 def test_a_run_knows_the_weights_it_started_from_even_when_they_are_gone(config, tmp_path, monkeypatch):
