@@ -563,8 +563,10 @@ def test_table_and_bars_show_what_was_found():
     draw_bars(figure, results)
     paper, ours = figure.axes
     assert [round(bar.get_width(), 1) for bar in paper.patches] == [-0.5, -2.0, 0.2, -0.2, -0.1, 0, 0, 0, 0]
-    assert ours.patches[0].get_width() == pytest.approx(row.differences["PCKh@0.5"].points)
-    assert len(ours.patches) == 2
+    band, bar, *_ = ours.patches  # two rows, two patches each
+    assert len(ours.patches) == 4 and row.margin > 0
+    assert (band.get_x(), band.get_width()) == pytest.approx((-row.margin, 2 * row.margin))
+    assert bar.get_width() == pytest.approx(row.differences["PCKh@0.5"].points)
     draw_bars(Figure(), None)
 
 
