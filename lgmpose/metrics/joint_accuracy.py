@@ -21,7 +21,6 @@ __all__ = [
     "PCKResult",
     "bootstrap_interval",
     "head_size_from_joints",
-    "joint_groups",
     "pck",
     "pck_joints",
     "pckh",
@@ -29,16 +28,9 @@ __all__ = [
     "torso_size",
 ]
 
-_GROUPS = {
-    "Head": ("head_top",),
-    "Shoulder": ("left_shoulder", "right_shoulder"),
-    "Elbow": ("left_elbow", "right_elbow"),
-    "Wrist": ("left_wrist", "right_wrist"),
-    "Hip": ("left_hip", "right_hip"),
-    "Knee": ("left_knee", "right_knee"),
-    "Ankle": ("left_ankle", "right_ankle"),
+_LIMB_JOINTS = {
+    f"{side}_{joint}" for side in ("left", "right") for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 }
-_LIMB_JOINTS = {name for group, names in _GROUPS.items() if group != "Head" for name in names}
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,23 +204,6 @@ def pckh(
         threshold: in head sizes.
     """
     return pck(predicted_xy, true_xy, visibility, head_sizes, threshold, pckh_joints(skeleton))
-
-
-def joint_groups(result: PCKResult, skeleton: Skeleton) -> dict[str, float]:
-    """A result's figures under the names that papers print: Head, Shoulder, Elbow, Wrist, Hip, Knee, Ankle, Mean.
-
-    Head is the head top; the others are the plain average of left and right (of the one that has a figure, if only
-    one has). Groups the skeleton has no joint for are left out. Mean is ``result.mean_percent``, not the mean of the
-    groups.
-    """
-    groups = {}
-    for group, names in _GROUPS.items():
-        indices = [skeleton.index(name) for name in names if name in skeleton.joint_names]
-        if indices:
-            percent = result.joint_percent[indices]
-            known = np.isfinite(percent)
-            groups[group] = float(_ratio(percent[known].sum(), known.sum()))
-    return {**groups, "Mean": result.mean_percent}
 
 
 def bootstrap_interval(
