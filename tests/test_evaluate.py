@@ -74,6 +74,23 @@ def test_the_true_joints_through_heatmaps_have_ap_1_on_coco(coco_sample, codec_n
         assert word in text
 
 
+def test_persons_need_not_be_category_1(people, tmp_path):
+    """Own data numbers its categories as it likes; persons of category 1 would match nobody in it."""
+    content = json.loads((people / "annotations.json").read_text())
+    for item in content["categories"]:
+        item["id"] = 7
+    for item in content["annotations"]:
+        item["category_id"] = 7
+    (tmp_path / "sevens.json").write_text(json.dumps(content))
+    record_set, codec = load_coco(tmp_path / "sevens.json", people / "images"), make_codec("udp", (64, 96))
+    evaluation = evaluate(
+        Oracle(record_set, codec), record_set, codec, flip_test=False, workers=0, progress=False,
+        results_file=tmp_path / "results.json",
+    )  # fmt: skip
+    assert evaluation.figures["AP"] > 0.99
+    assert {person["category_id"] for person in json.loads((tmp_path / "results.json").read_text())} == {7}
+
+
 def _nearest_truth(record_set, truth):
     """For every detector box, the joints of the person in its picture whose box centre is nearest."""
     points, visibility = [], []

@@ -70,6 +70,7 @@ def load_coco(
         records=tuple(records),
         box_source=box_source,
         annotation_file=Path(annotations) if "annotations" in content else None,  # test-dev's truth is the server's
+        category_id=category_id,
         has_keypoints=detections is None,
         notes={reason: count for reason, count in notes.items() if count},
     )

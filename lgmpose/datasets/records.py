@@ -54,6 +54,7 @@ class RecordSet:
         name: data set and split, as printed beside figures: ``lspet-val``.
         box_source: ``ground-truth boxes``, ``detector boxes (FILE)`` …
         annotation_file: the COCO JSON that pycocotools evaluates against, if there is one.
+        category_id: the number that this JSON's categories give to persons; results in COCO's format carry it.
         has_keypoints: False for detector boxes, whose records carry no joints.
         notes: what was left out while reading and why, e.g. ``{"no labelled joint": 3}``.
     """
@@ -63,6 +64,7 @@ class RecordSet:
     records: tuple[PersonRecord, ...]
     box_source: str
     annotation_file: Path | None = None
+    category_id: int = 1
     has_keypoints: bool = True
     notes: dict[str, int] = field(default_factory=dict)
 

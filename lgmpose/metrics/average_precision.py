@@ -46,7 +46,7 @@ def coco_results(
         keypoints_xy: (n, K, 2) pixels, 0-based.
         joint_scores: (n, K) confidences.
         scores: (n,) persons' scores.
-        category_id: COCO's number of "person".
+        category_id: the annotations' number of "person"; COCO's is 1.
 
     Returns:
         n dicts of plain numbers: ``image_id``, ``category_id``, ``keypoints`` [x, y, score, x, …] and ``score``.

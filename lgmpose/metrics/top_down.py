@@ -32,14 +32,14 @@ def coco_persons(
     Args:
         keypoints_xy: (n, K, 2) predicted poses, picture pixels, one per record.
         joint_scores: (n, K) heatmap maxima.
-        record_set: where the boxes came from. Ground-truth boxes keep their order; a detector's go through OKS-NMS,
-            and come by picture, there the best first.
+        record_set: where the boxes came from, and the number of their category. Ground-truth boxes keep their order;
+            a detector's go through OKS-NMS, and come by picture, there the best first.
         sigmas: K per-joint constants.
         image_hw: the network's input, whose aspect ratio the boxes were given.
     """
     keep, scores = kept_persons(keypoints_xy, joint_scores, record_set, sigmas, image_hw)
     image_ids = np.array([record.image_id for record in record_set.records])
-    return coco_results(image_ids[keep], keypoints_xy[keep], joint_scores[keep], scores[keep])
+    return coco_results(image_ids[keep], keypoints_xy[keep], joint_scores[keep], scores[keep], record_set.category_id)
 
 
 def kept_persons(
