@@ -81,6 +81,7 @@ def train(
         torch.manual_seed(config.seed)
         train_set = load_records(config.data, "train", annotations=config.annotations)
         val_set = load_records(config.data, "val", annotations=config.val_annotations)
+        _check_same_joints(train_set, val_set)
         if len(train_set) < config.batch_size:
             raise UserError(
                 f"{train_set.name}: {len(train_set)} persons do not fill one batch of {config.batch_size}; choose a "
@@ -120,6 +121,17 @@ def _refuse_other_run(run_dir: Path, checkpoint: Path) -> None:
                 f"{run_dir}: holds {name} of another run, which a new one would overwrite; choose another --out, or "
                 f"move the folder away ({checkpoint.name} is gone, so the old run cannot go on)"
             )
+
+
+def _check_same_joints(train_set: RecordSet, val_set: RecordSet) -> None:
+    """What a network learns on one set can be measured on the other only if the same joints come in the same order."""
+    learned, measured = train_set.skeleton.joint_names, val_set.skeleton.joint_names
+    if learned != measured:
+        raise UserError(
+            f"{val_set.annotation_file or val_set.name}: its joints are {', '.join(measured)}, but those trained on "
+            f"({train_set.annotation_file or train_set.name}) are {', '.join(learned)}; both must list the same joints "
+            "in the same order"
+        )
 
 
 def _join_processes(config: TrainConfig) -> tuple[int, int]:

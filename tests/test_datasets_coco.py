@@ -149,8 +149,17 @@ def test_bad_files_are_refused(load, content, tmp_path):
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(UserError, match="not a COCO annotation file"):
         load_coco(tmp_path / "list.json", tmp_path)
+    with pytest.raises(UserError, match="not a COCO annotation file"):
+        load({**content, "annotations": {"11": content["annotations"][0]}})
     with pytest.raises(UserError, match="no category lists keypoints"):
         load({**content, "categories": [{"id": 7, "name": "cat"}]})
+    for number in ("7", None, -1, 1.5):
+        with pytest.raises(UserError, match=r"annotations.json: its category cat has the id .* whole numbers"):
+            load({**content, "categories": [{**content["categories"][0], "id": number}]})
+        with pytest.raises(UserError, match=r"annotations.json: picture a.png has the id .* whole numbers"):
+            load({**content, "images": [{**content["images"][0], "id": number}]})
+    with pytest.raises(UserError, match="picture 4, which the file does not list"):
+        load({**content, "annotations": [*content["annotations"], {"category_id": 7, "iscrowd": 1, "image_id": 4}]})
     with pytest.raises(UserError, match="used twice"):
         load({**content, "annotations": content["annotations"] * 2})
     with pytest.raises(UserError, match="no person left"):
@@ -179,6 +188,18 @@ def test_detections(load, content):
         load(content, [{key: value for key, value in box.items() if key != "score"}])
     with pytest.raises(UserError, match="not a list of detections"):
         load(content, {"annotations": []})
+
+
+def test_with_detections_too_the_truth_is_read(load, content):
+    """AP will be measured against it, after all boxes: a truth that it fails on is refused before."""
+    boxes = [{"image_id": 3, "category_id": 7, "bbox": [1, 2, 30, 20], "score": 0.5}]
+    assert load(content, boxes).annotation_file.name == "annotations.json"
+    for key, message in (("keypoints", "has no 'keypoints'; use the keypoint annotations"), ("bbox", "has no 'bbox'")):
+        lacking = {k: value for k, value in content["annotations"][0].items() if k != key}
+        with pytest.raises(UserError, match=f"annotations.json: annotation 11 {message}"):
+            load({**content, "annotations": [lacking]}, boxes)
+    for persons in ([], [{"category_id": 8}]):  # nobody to compare with
+        assert load({**content, "annotations": persons}, boxes).annotation_file is None
 
 
 def test_picture_list_without_annotations_serves_detections(load, content):

@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import json
 import math
 import multiprocessing
 import os
@@ -461,6 +462,23 @@ def test_unreadable_pictures_are_refused_or_skipped_as_asked(config, people, tmp
     train(replace(config, bad_images="skip"), tmp_path / "skipped", progress=False)
     with open(tmp_path / "skipped" / "log.csv", newline="") as file:
         assert int(next(csv.DictReader(file))["skipped"]) >= 1
+
+
+def test_validation_on_other_joints_is_refused_before_work_starts(config, people, tmp_path):
+    content = json.loads((people / "annotations.json").read_text())
+    (category,) = content["categories"]
+    names, val = category["keypoints"], tmp_path / "other.json"
+    config = replace(
+        config, data=f"coco:{people}", annotations=str(people / "annotations.json"), val_annotations=str(val)
+    )
+    for other in (names[1::-1] + names[2:], names[:-1]):
+        category["keypoints"], category["skeleton"] = other, []
+        for person in content["annotations"]:
+            person["keypoints"] = person["keypoints"][: 3 * len(other)]
+        val.write_text(json.dumps(content))
+        with pytest.raises(UserError, match=r"other.json: its joints .* the same joints in the same order"):
+            train(config, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
 
 
 def test_impossible_wishes_are_refused_before_work_starts(config, tmp_path):

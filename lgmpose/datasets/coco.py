@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lgmpose import geometry
-from lgmpose.datasets.files import read_json, require_pictures
+from lgmpose.datasets.files import read_coco, read_json, require_pictures
 from lgmpose.datasets.records import PersonRecord, RecordSet, check_records
 from lgmpose.errors import UserError
 from lgmpose.skeletons import COCO, Skeleton, skeleton_from_category
@@ -48,15 +48,16 @@ def load_coco(
 
     Raises:
         UserError: a file or picture is missing or damaged, a person has the wrong number of keypoints, a coordinate is
-            not finite, a person or detection refers to an unknown picture, or nobody is left.
+            not finite, a person or detection refers to an unknown picture, a picture or the category has no whole
+            number, or nobody is left. With detections, too, the annotations must be such that AP can be measured.
     """
-    content = read_json(annotations)
-    if not isinstance(content, dict) or not isinstance(content.get("images"), list):
-        raise UserError(f"{annotations}: not a COCO annotation file (no list of 'images')")
+    content = read_coco(annotations)
     category_id, skeleton = _person_category(content, annotations, keypoints_needed=detections is None)
     pictures = _pictures_by_id(content["images"], annotations)
-    if detections is None:
+    has_truth = any(item.get("category_id") == category_id for item in content.get("annotations") or ())
+    if has_truth or detections is None:  # where detections are read, to refuse now what AP would fail on later
         records, notes = _ground_truth(content, pictures, category_id, skeleton, annotations, Path(images))
+    if detections is None:
         box_source, source = "ground-truth boxes", annotations
     else:
         records, notes = _detected(
@@ -69,7 +70,7 @@ def load_coco(
         skeleton=skeleton,
         records=tuple(records),
         box_source=box_source,
-        annotation_file=Path(annotations) if "annotations" in content else None,  # test-dev's truth is the server's
+        annotation_file=Path(annotations) if has_truth else None,  # test-dev's truth is the server's
         category_id=category_id,
         has_keypoints=detections is None,
         notes={reason: count for reason, count in notes.items() if count},
@@ -86,20 +87,29 @@ def _person_category(content: dict, source: str | Path, *, keypoints_needed: boo
     with_keypoints = [category for category in categories if category.get("keypoints")]
     persons = [category for category in with_keypoints if category.get("name") == "person"] or with_keypoints
     if len(persons) == 1:
+        category_id = _id(persons[0], f"{source}: its category {persons[0].get('name')}")
         try:
-            return persons[0]["id"], skeleton_from_category(persons[0])
-        except (KeyError, TypeError, ValueError) as error:
+            return category_id, skeleton_from_category(persons[0])
+        except (TypeError, ValueError) as error:
             raise UserError(f"{source}: its category cannot be read as a skeleton ({error})") from error
     if len(persons) > 1:
         names = ", ".join(str(category.get("name")) for category in persons)
         raise UserError(f"{source}: several categories list keypoints ({names}) and not one alone is named 'person'")
     persons = [category for category in categories if category.get("name") == "person"]
     if not keypoints_needed and persons:  # image_info_test-dev2017.json lists COCO's 80 categories without joints
-        return persons[0]["id"], COCO
+        return _id(persons[0], f"{source}: its category person"), COCO
     raise UserError(
         f"{source}: no category lists keypoints; use the keypoint annotations (person_keypoints_*.json), "
         "not those of instances or captions"
     )
+
+
+def _id(item: dict, where: str) -> int:
+    """A picture's or a category's number, of the kind that COCO's results format and its evaluation take."""
+    value = item.get("id")
+    if not (isinstance(value, int | float) and value >= 0 and float(value).is_integer()):
+        raise UserError(f"{where} has the id {value!r}; number pictures and categories by whole numbers from 0")
+    return int(value)
 
 
 def _pictures_by_id(images: list[dict], source: str | Path) -> dict[int, dict]:
@@ -108,9 +118,10 @@ def _pictures_by_id(images: list[dict], source: str | Path) -> dict[int, dict]:
         lacking = [key for key in ("id", "file_name", "height", "width") if key not in picture]
         if lacking:
             raise UserError(f"{source}: picture number {number} of its list has no {lacking[0]!r}")
-        if picture["id"] in pictures:
-            raise UserError(f"{source}: two pictures have the id {picture['id']}")
-        pictures[picture["id"]] = picture
+        image_id = _id(picture, f"{source}: picture {picture['file_name']}")
+        if image_id in pictures:
+            raise UserError(f"{source}: two pictures have the id {image_id}")
+        pictures[image_id] = picture
     return pictures
 
 
@@ -140,7 +151,7 @@ def _keypoints(item: dict, skeleton: Skeleton, where: str) -> tuple[np.ndarray, 
     num_keypoints = skeleton.num_keypoints
     values = item.get("keypoints")
     if values is None:
-        raise UserError(f"{where} has no 'keypoints'")
+        raise UserError(f"{where} has no 'keypoints'; use the keypoint annotations (person_keypoints_*.json)")
     if len(values) != 3 * num_keypoints:
         raise UserError(
             f"{where} has {len(values)} keypoint values; its category's {num_keypoints} keypoints need "
@@ -169,12 +180,12 @@ def _ground_truth(
         if annotation.get("category_id") != category_id:
             notes["another category"] += 1
             continue
-        if annotation.get("iscrowd", 0):
-            notes["crowd"] += 1
-            continue
         picture = pictures.get(annotation.get("image_id"))
         if picture is None:
             raise UserError(f"{where} belongs to picture {annotation.get('image_id')}, which the file does not list")
+        if annotation.get("iscrowd", 0):
+            notes["crowd"] += 1
+            continue
         if annotation.get("id") is None or annotation["id"] in seen_ids:
             raise UserError(f"{where} has no id of its own (missing, or used twice)")
         seen_ids.add(annotation["id"])

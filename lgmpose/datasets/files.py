@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lgmpose.errors import UserError
 
-__all__ = ["load_mat", "read_json", "require_pictures"]
+__all__ = ["load_mat", "read_coco", "read_json", "require_pictures"]
 
 
 def read_json(path: str | Path):
@@ -26,6 +26,19 @@ def read_json(path: str | Path):
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:  # covers JSONDecodeError and UnicodeDecodeError
         raise UserError(f"{path}: not valid JSON ({error}); fetch or copy the file again") from error
+
+
+def read_coco(path: str | Path) -> dict:
+    """``read_json`` of a file in COCO's annotation format.
+
+    Raises:
+        UserError: as there, or the file has no list of pictures, or annotations that are no list.
+    """
+    content = read_json(path)
+    lists = (content.get("images"), content.get("annotations", [])) if isinstance(content, dict) else (None,)
+    if not all(isinstance(part, list) for part in lists):
+        raise UserError(f"{path}: not a COCO annotation file (its 'images' and 'annotations' are lists)")
+    return content
 
 
 def load_mat(path: str | Path, **options) -> dict:

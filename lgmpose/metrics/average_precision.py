@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lgmpose.datasets.files import read_coco
 from lgmpose.errors import UserError
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def coco_ap(
     image_ids: Sequence[int] | None = None,
     engine: str | None = None,
 ) -> dict[str, float]:
-    """AP and AR of predicted persons against a COCO keypoint annotation file.
+    """AP and AR of predicted persons against those of their category in a COCO keypoint annotation file.
 
     At most the 20 best-scored persons per picture count (COCO's rule for keypoints). M and L are persons of medium
     (32² to 96² square pixels) and large segment area.
@@ -99,21 +100,23 @@ def coco_ap(
         that area (pycocotools' sign for "not defined"). All are 0 for empty results.
 
     Raises:
-        UserError: a file that cannot be read, persons numbered 0, results for unknown pictures, or numbers of joints
-            that differ between results, annotations and sigmas.
+        UserError: a file that cannot be read, a person without joints or box, results for unknown pictures or
+            categories, or numbers of joints that differ between results, annotations and sigmas.
     """
-    truth = _read_annotations(annotations) if isinstance(annotations, str | Path) else annotations
+    from_file = isinstance(annotations, str | Path)
+    name, content = (annotations, read_coco(annotations)) if from_file else ("the annotations", annotations.dataset)
+    if not content.get("annotations"):
+        raise UserError(f"{name}: lists no persons to evaluate against (COCO keeps test-dev's truth: submit to it)")
     if not results:  # pycocotools fails on an empty list
         return dict.fromkeys(AP_NAMES, 0.0)
-    name = annotations if isinstance(annotations, str | Path) else "the annotations"
-    unknown = {result["image_id"] for result in results} - set(truth.getImgIds())
-    if unknown:
-        raise UserError(
-            f"{name}: results are for pictures that it does not list ({len(unknown)} of them, for one {min(unknown)}); "
-            "evaluate against the file that the pictures came from"
-        )
-    if 0 in truth.anns:
-        raise UserError(f"{name}: has a person with id 0, which COCO's evaluation takes for 'no match'; number from 1")
+    for key, what, part in (("image_id", "pictures", "images"), ("category_id", "categories", "categories")):
+        unknown = {result[key] for result in results} - {item.get("id") for item in content.get(part) or ()}
+        if unknown:
+            raise UserError(
+                f"{name}: results are for {what} that it does not list ({len(unknown)} of them, for one "
+                f"{min(unknown)}); evaluate against the file that the pictures came from"
+            )
+    truth = _truth(content, {r["category_id"] for r in results}, len(results[0]["keypoints"]), name)
 
     evaluation = AP_ENGINES[engine or ap_engine()](truth, results)
     if sigmas is not None:
@@ -137,6 +140,54 @@ def coco_ap(
     return dict(zip(AP_NAMES, evaluation.stats.tolist(), strict=True))
 
 
+def _truth(content: dict, category_ids: set[int], num_values: int, name: str | Path) -> COCO:
+    """The persons of an annotation file as COCO's evaluation wants them; those of other categories are left out.
+
+    COCO's own files say everything. Others leave out what ``load_coco`` does without, and that is filled in: nobody is
+    a crowd, joints are counted, the area is the box's. Ids are given anew: 0 is the evaluation's sign for "no match".
+
+    Args:
+        content: of the annotation file.
+        category_ids: of the results.
+        num_values: 3 K, how many numbers make up a pose; a crowd without joints gets as many zeros, as COCO's have.
+        name: of the file, for errors.
+    """
+    from pycocotools.coco import COCO
+
+    persons = []
+    for person in content["annotations"]:
+        if person.get("category_id") not in category_ids:
+            continue
+        keypoints, box_xywh, crowd = person.get("keypoints"), person.get("bbox"), int(person.get("iscrowd") or 0)
+        if crowd:
+            if not box_xywh:  # where it is decides whom it excuses
+                continue
+            keypoints = keypoints if len(keypoints or ()) == num_values else [0] * num_values
+        for key, values in (("keypoints", keypoints), ("bbox", box_xywh)):
+            if not values:
+                raise UserError(f"{name}: person {person.get('id')} has no {key}, which AP needs")
+        keypoints, box_xywh = (np.asarray(values, float).tolist() for values in (keypoints, box_xywh))
+        persons.append({
+            "id": len(persons) + 1,
+            "image_id": person["image_id"],
+            "category_id": person["category_id"],
+            "iscrowd": crowd,
+            "keypoints": keypoints,
+            "num_keypoints": sum(flag > 0 for flag in keypoints[2::3]),
+            "bbox": box_xywh,
+            "area": float(person.get("area") or box_xywh[2] * box_xywh[3]),
+        })  # fmt: skip
+    truth = COCO()
+    truth.dataset = {
+        "images": [{"id": picture["id"]} for picture in content["images"]],
+        "categories": [{"id": category_id, "name": "person"} for category_id in sorted(category_ids)],
+        "annotations": persons,
+    }
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth.createIndex()
+    return truth
+
+
 def _pycocotools(truth: COCO, results: list[dict]):
     from pycocotools.cocoeval import COCOeval  # here, because it is slow to import and only AP needs it
 
@@ -153,22 +204,3 @@ def _hotcoco(truth: COCO, results: list[dict]):
 
 
 AP_ENGINES = {"hotcoco": _hotcoco, "pycocotools": _pycocotools}  # the first that is installed is taken
-
-
-def _read_annotations(path: str | Path) -> COCO:
-    from pycocotools.coco import COCO
-
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            truth = COCO(str(path))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, AssertionError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a COCO annotation JSON that can be read ({error})") from error
-    if not truth.anns:
-        raise UserError(f"{path}: lists no persons to evaluate against (COCO keeps test-dev's truth: submit to it)")
-    for person in truth.anns.values():
-        missing = {"keypoints", "num_keypoints", "area", "bbox", "iscrowd"} - set(person)
-        if missing:
-            raise UserError(f"{path}: person {person['id']} has no {', '.join(sorted(missing))}, which AP needs")
-    return truth
