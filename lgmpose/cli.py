@@ -97,7 +97,7 @@ def evaluate(
         codec: decoder; by default the one the weights were trained with.
         image_hw: input height and width, if not the weights' own.
         flip_test: average with the mirrored picture's heatmaps.
-        limit: only the first so many persons.
+        limit: at most so many persons, those of the first pictures; pictures stay whole, and AP is that of these.
         bad_images: what to do about unreadable pictures.
         batch_size: persons at a time.
         workers: loader processes; None: chosen for this machine.

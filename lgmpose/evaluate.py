@@ -225,6 +225,9 @@ def evaluate(
 ) -> Evaluation:
     """Predicts every person and computes what the labels allow: PCK@0.2, PCKh@0.5, and AP where there is a COCO JSON.
 
+    AP of a subset is that of its pictures; of a whole set, that of all the JSON's, so pictures where a detector found
+    nobody count as well.
+
     Args:
         results_file: where to write the poses in COCO's results format (what the test-dev server takes).
 
@@ -258,7 +261,9 @@ def evaluate(
             write_atomically(results_file, results_json(results))
         if record_set.annotation_file is not None:
             conditions["AP by"] = ap_engine()
-            figures.update(coco_ap(results, record_set.annotation_file, sigmas=skeleton.oks_sigmas))
+            figures.update(
+                coco_ap(results, record_set.annotation_file, skeleton.oks_sigmas, image_ids=record_set.image_ids)
+            )
     return Evaluation(figures, conditions, per_joint, intervals, errors, predictions)
 
 
@@ -330,7 +335,7 @@ def evaluate_weights(
     if batch_size < 1 or (limit is not None and limit < 1):
         raise UserError(f"batch_size {batch_size} and limit {limit} must be at least 1")
     if limit is not None:
-        record_set = record_set.subset(range(min(limit, len(record_set))))
+        record_set = record_set.first(limit)
     image_hw, net = image_hw or backend.image_hw, backend
     if isinstance(backend, TorchBackend):  # its network itself: read by loader processes, any size
         net = backend.network_at(image_hw)

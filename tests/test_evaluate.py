@@ -237,6 +237,54 @@ def test_a_file_that_fails_does_not_cost_the_figures(people, weights, tmp_path, 
     assert "PCK@0.2" in printed.out and "sheet.png" in printed.err
 
 
+def perfect_ap(record_set, **options):
+    codec = make_codec("udp", (64, 96))
+    net = Oracle(record_set, codec, **options)
+    return evaluate(net, record_set, codec, flip_test=False, workers=0, progress=False).figures["AP"]
+
+
+def test_ap_of_a_part_is_that_of_its_pictures(people):
+    """Whoever is not in the part was not looked for, and so was not missed."""
+    train, val = (load_records(f"synthetic:{people}", split) for split in ("train", "val"))
+    assert {record.image_id for record in train.records}.isdisjoint(record.image_id for record in val.records)
+    for part in (train, val, train.first(5), val.first(1)):
+        assert perfect_ap(part) > 0.99
+
+
+def test_the_first_persons_are_those_of_whole_pictures(people):
+    whole = load_records(f"synthetic:{people}", "train")
+    assert whole.first(len(whole)) is whole
+    whole = whole.subset(np.random.default_rng(0).permutation(len(whole)))  # COCO's persons of a picture lie apart, too
+    pictures = [record.image_id for record in whole.records]
+    order = list(dict.fromkeys(pictures))
+    for count in range(1, len(whole)):
+        kept = [record.image_id for record in whole.first(count).records]
+        chosen = order[: len(set(kept))]
+        assert kept == [picture for picture in pictures if picture in chosen]
+        assert len(kept) <= count or len(chosen) == 1
+        assert len(kept) + pictures.count(order[len(chosen)]) > count
+
+
+def test_pictures_without_a_box_count_in_the_whole_and_not_in_a_part(people, tmp_path):
+    content = json.loads((people / "annotations.json").read_text())
+    truth = load_coco(people / "annotations.json", people / "images")
+    last = truth.records[-1].image_id
+    boxes = [
+        {"image_id": person["image_id"], "category_id": 1, "bbox": person["bbox"], "score": 0.9}
+        for person in content["annotations"] if person["image_id"] != last
+    ]  # fmt: skip
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    detected = load_coco(people / "annotations.json", people / "images", detections=tmp_path / "boxes.json")
+
+    def ap(record_set):
+        points, visibility = _nearest_truth(record_set, truth)
+        dataset = CropDataset(record_set, (64, 96), aligned=True)
+        crop_xy = [transform_points(dataset[i]["matrix"], xy) for i, xy in enumerate(points)]
+        return perfect_ap(record_set, keypoints_xy=crop_xy, visibility=visibility)
+
+    assert ap(detected) < ap(detected.subset(range(len(detected)))) - 0.05
+
+
 def test_test_dev_has_boxes_but_no_truth(people, weights, tmp_path, capsys):
     """Pictures without annotations and a detector's boxes: the poses are written, AP is left to the server."""
     content = json.loads((people / "annotations.json").read_text())

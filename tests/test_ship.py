@@ -52,6 +52,10 @@ def test_the_result_file_holds_the_log_and_the_shipped_files_figures(run_dir, tm
     for part, options in (("onnx", {"weights": folder / f"{name}.onnx"}), ("training_persons", {"split": "train"})):
         again = evaluate_weights(data, **{"weights": folder / result["weights"]} | options).as_json()["figures"]
         assert {metric: result[part][metric] for metric in again} == again
+    first = dict(result["first_persons"])
+    again = evaluate_weights(data, folder / result["weights"], limit=first.pop("count"))
+    assert again.conditions["persons"] == str(result["first_persons"]["count"])
+    assert again.as_json()["figures"] == first
     assert f"AP {result['onnx']['AP']:.4f}" in page
     lost = [part["errors"]["PCK@0.2"]["lost"] for part in (result, result["training_persons"])]
     assert "| elsewhere | {:.2f} | {:.2f} |".format(*lost) in page

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +56,7 @@ class RecordSet:
         name: data set and split, as printed beside figures: ``lspet-val``.
         box_source: ``ground-truth boxes``, ``detector boxes (FILE)`` …
         annotation_file: the COCO JSON that pycocotools evaluates against, if there is one.
+        image_ids: the pictures that AP covers; None is all that the JSON lists, those without a box too.
         category_id: the number that this JSON's categories give to persons; results in COCO's format carry it.
         has_keypoints: False for detector boxes, whose records carry no joints.
         notes: what was left out while reading and why, e.g. ``{"no labelled joint": 3}``.
@@ -64,6 +67,7 @@ class RecordSet:
     records: tuple[PersonRecord, ...]
     box_source: str
     annotation_file: Path | None = None
+    image_ids: tuple[int, ...] | None = None
     category_id: int = 1
     has_keypoints: bool = True
     notes: dict[str, int] = field(default_factory=dict)
@@ -72,8 +76,23 @@ class RecordSet:
         return len(self.records)
 
     def subset(self, indices, name: str | None = None) -> RecordSet:
-        """The same set with only the given records, in the order given."""
-        return replace(self, records=tuple(self.records[i] for i in indices), name=name or self.name)
+        """The same set with only the given records, in the order given; AP covers their pictures."""
+        records = tuple(self.records[i] for i in indices)
+        image_ids = tuple(sorted({record.image_id for record in records}))
+        return replace(self, records=records, name=name or self.name, image_ids=image_ids)
+
+    def first(self, count: int) -> RecordSet:
+        """At most ``count`` persons, those of the first pictures; of one picture at least.
+
+        Pictures stay whole, as AP would count whoever is left out of one as missed.
+        """
+        if count >= len(self):
+            return self
+        persons_in = Counter(record.image_id for record in self.records)  # pictures in the order they come
+        totals = accumulate(persons_in.values())
+        chosen = {picture for picture, total in zip(persons_in, totals, strict=True) if total <= count}
+        chosen = chosen or {self.records[0].image_id}
+        return self.subset([i for i, record in enumerate(self.records) if record.image_id in chosen])
 
 
 def check_records(record_set: RecordSet, source: str | Path) -> RecordSet:
