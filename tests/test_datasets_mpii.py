@@ -14,7 +14,7 @@ import pytest
 from scipy.io import savemat
 
 from lgmpose.cli import main
-from lgmpose.datasets import prepare
+from lgmpose.datasets import load_records, prepare
 from lgmpose.datasets.mpii import (
     MATCH_PX,
     VAL_LIST,
@@ -158,6 +158,33 @@ def test_real_list_against_the_ground_truth(sample):
         np.testing.assert_allclose(ours.size_wh, 250 * entry["scale"])
     # First person: head box (914, 79) to (1031, 237).
     assert scored.records[0].head_size == pytest.approx(0.6 * np.hypot(117, 158), abs=1e-3)
+
+
+def test_the_truth_of_hrnets_list_is_found_where_hrnet_keeps_it(sample, tmp_path):
+    """``annot/valid.json`` beside ``annot/gt_valid.mat``; ``mpii_val.json`` above them; not other lists."""
+    annot, images = tmp_path / "annot", tmp_path / "images"
+    annot.mkdir()
+    images.symlink_to(sample.resolve(), target_is_directory=True)
+    text = (sample / "annotations_sample.json").read_text()
+    lists = [annot / "valid.json", tmp_path / "mpii_val.json", annot / "train.json"]
+    for path in lists:
+        path.write_text(text)
+        assert np.isnan([record.head_size for record in load_mpii(path, images).records]).all()
+    (annot / "gt_valid.mat").write_bytes((sample / "val_truth_2958.mat").read_bytes())
+    expected = load_mpii(sample / "annotations_sample.json", sample, truth=sample / "val_truth_2958.mat").records
+    for loaded in (
+        load_records(f"mpii:{tmp_path}", "val", annotations=str(lists[0])), load_records(f"mpii:{tmp_path}", "val"),
+    ):  # fmt: skip
+        for ours, theirs in zip(loaded.records, expected, strict=True):
+            assert ours.head_size == theirs.head_size > 0
+            np.testing.assert_array_equal(ours.keypoints_xy, theirs.keypoints_xy)
+    assert np.isnan([record.head_size for record in load_mpii(lists[2], images).records]).all()
+    boxed = [{**entry, "headbox": [0, 0, 30, 40]} for entry in json.loads(text)]
+    lists[0].write_text(json.dumps(boxed))  # a list with boxes of its own keeps them
+    assert {record.head_size for record in load_mpii(lists[0], images).records} == {0.6 * 50}
+    lists[0].write_text(json.dumps(json.loads(text)[::-1]))
+    with pytest.raises(UserError, match=r"valid.json: person number 0 .*gt_valid.mat .*take that file away"):
+        load_mpii(lists[0], images)
 
 
 def test_shuffled_list_is_refused(sample, tmp_path):

@@ -66,7 +66,7 @@ def test_the_true_joints_through_heatmaps_have_ap_1_on_coco(coco_sample, codec_n
     assert evaluation.figures["AP50"] == pytest.approx(1)
     assert evaluation.figures["PCK@0.2"] == 100
     assert evaluation.conditions["boxes"] == "ground-truth boxes" and evaluation.conditions["flip test"] == "off"
-    assert evaluation.conditions["AP by"] == ap_engine()
+    assert evaluation.conditions["AP by"] == ap_engine() and "head size" not in evaluation.conditions
     written = json.loads(results.read_text())
     assert len(written) == 12 and all(len(person["keypoints"]) == 51 for person in written)
     text = evaluation.as_text()
@@ -133,12 +133,14 @@ def test_detector_boxes_go_through_rescoring_and_nms(coco_sample, tmp_path):
 
 def test_mpii_sample_reports_pckh(shared_data):
     sample = shared_data / "mpii_sample"
-    record_set = load_mpii(sample / "annotations_sample.json", sample, truth=sample / "val_truth_2958.mat")
     codec = make_codec("dark", (256, 256))
-    evaluation = evaluate(
-        Oracle(record_set, codec), record_set, codec, flip_test=False, workers=0, progress=False
-    )
-    assert evaluation.headline == "PCKh@0.5" and evaluation.figures["PCKh@0.5"] == 100
+    for truth, head_size in ((sample / "val_truth_2958.mat", "0.6 × head box"), (None, "neck to head top")):
+        record_set = load_mpii(sample / "annotations_sample.json", sample, truth=truth)
+        oracle = Oracle(record_set, codec)
+        evaluation = evaluate(oracle, record_set, codec, flip_test=False, workers=0, progress=False)
+        assert evaluation.headline == "PCKh@0.5" and evaluation.figures["PCKh@0.5"] == 100
+        assert evaluation.as_json()["conditions"]["head size"] == head_size
+        assert f"head size: {head_size}" in evaluation.as_text()
 
 
 @pytest.fixture(scope="module")

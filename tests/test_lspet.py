@@ -16,6 +16,7 @@ from lgmpose.datasets import load_records
 from lgmpose.datasets.images import read_image
 from lgmpose.datasets.lspet import NUM_VALIDATION, VAL_LIST, load_lspet, split_lspet
 from lgmpose.errors import UserError
+from lgmpose.evaluate import Predictions, joint_results
 
 N = 24  # pictures of the small archive
 
@@ -121,8 +122,16 @@ def test_records_hold_zero_based_pixels_and_a_box_around_labelled_joints(tmp_pat
         low, high = record.keypoints_xy[labelled].min(0), record.keypoints_xy[labelled].max(0)
         np.testing.assert_allclose(record.center_xy, (low + high) / 2)
         np.testing.assert_allclose(record.size_wh, 1.25 * (high - low + 0.1 * (high - low).max()))
-        head = np.linalg.norm(source[12, :2] - source[13, :2]) if labelled[12:].all() else np.nan
-        np.testing.assert_allclose(record.head_size, head)
+
+
+def test_heads_are_measured_from_neck_to_head_top(tmp_path):
+    joints, record_set = small_joints(), load_lspet(small_archive(tmp_path), "all")
+    nothing = Predictions(np.full((len(record_set), 14, 2), np.nan), np.zeros((len(record_set), 14)), 0)
+    found = joint_results(nothing, record_set, record_set.skeleton)["PCKh@0.5"].sizes
+    sources = [joints[:, :, record.id - 1] for record in record_set.records]
+    expected = [np.linalg.norm(s[12, :2] - s[13, :2]) if s[12:, 2].all() else np.nan for s in sources]
+    np.testing.assert_allclose(found, expected)
+    assert 5 < np.isfinite(found).sum() < len(found)
 
 
 def test_pairs_may_lie_elsewhere_and_must_be_pairs(tmp_path):

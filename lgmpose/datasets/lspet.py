@@ -82,7 +82,6 @@ def load_lspet(path: str | Path, split: str = "train", *, near_duplicates: str |
             continue
         box = box_around_points(xy[flag])
         center_xy, size_wh = box_to_center_size(box, PADDING)
-        head = float(np.linalg.norm(xy[12] - xy[13])) if flag[12] and flag[13] else float("nan")
         records.append(
             PersonRecord(
                 image=prefix + names[i],
@@ -93,7 +92,6 @@ def load_lspet(path: str | Path, split: str = "train", *, near_duplicates: str |
                 id=i + 1,
                 image_id=i + 1,
                 area=float(box[2] * box[3]),
-                head_size=head,
             )
         )
     record_set = RecordSet(f"lspet-{split}", LSP, tuple(records), "ground-truth boxes (around the joints)", notes=notes)

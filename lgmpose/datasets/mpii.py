@@ -48,7 +48,8 @@ def load_mpii(
             ``joints_visible`` (0 for hidden joints) and ``headbox`` (x1, y1, x2, y2).
         images: folder of the pictures.
         truth: ``gt_valid.mat``. The persons must then be its first ones, in its order; they take its joints, its
-            missing joints and its head sizes, so that PCKh is measured as published.
+            missing joints and its head sizes, so that PCKh is measured as published. Where the list has no head boxes
+            (HRNet's has none), it is looked for beside the list and in ``annot`` beside ``images``.
         split: ``all`` of the list, or ``train``/``val`` by ``mpii_split``.
 
     Raises:
@@ -65,6 +66,8 @@ def load_mpii(
     if split != "all":
         train, val = mpii_split(entries, annotations)
         indices = train if split == "train" else val
+    if truth is None and not any(entry.get("headbox") for entry in entries):
+        truth = _find_truth(Path(annotations), Path(images))
     ground_truth = None if truth is None else load_mpii_truth(truth)
     if ground_truth is not None:
         _check_order(ground_truth, joints[list(indices)], labelled[list(indices)], annotations, truth)
@@ -109,6 +112,14 @@ def load_mpii(
     check_records(record_set, annotations)
     require_pictures(images, (entries[record.id]["image"] for record in records), annotations)
     return record_set
+
+
+def _find_truth(annotations: Path, images: Path) -> Path | None:
+    """The ``gt_valid.mat`` of HRNet's ``valid.json``, or of this project's ``mpii_val.json``; no other list has one."""
+    if annotations.name not in ("valid.json", "mpii_val.json"):
+        return None
+    candidates = (annotations.with_name("gt_valid.mat"), images.parent / "annot" / "gt_valid.mat")
+    return next((path for path in candidates if path.is_file()), None)
 
 
 def _joint_arrays(entries: list[dict], source: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -173,7 +184,8 @@ def _check_order(
     if wrong.size:
         raise UserError(
             f"{annotations}: person number {wrong[0]} is not person {wrong[0]} of {truth_path} ({wrong.size} differ); "
-            "use the standard validation list in its own order"
+            "use the standard validation list in its own order, or take that file away (heads are then measured from "
+            "neck to head top)"
         )
 
 

@@ -30,7 +30,7 @@ class PersonRecord:
         id: unique number of the person within its data set.
         image_id: number of the picture, shared by its persons.
         area: the person's segment area in square pixels (COCO), else the box area; OKS divides by it.
-        head_size: PCKh's normaliser in pixels, or NaN where the data set has none.
+        head_size: PCKh's normaliser by MPII's head box, pixels; NaN without one (neck to head top then measures it).
         score: confidence of the box: 1 for ground truth, the detector's otherwise.
         stated_hw: (H, W) of the picture as the annotations state it, or None; see ``images.read_annotated``.
     """
