@@ -23,7 +23,7 @@ from lgmpose.datasets.mpii_truth import HEAD_BOX_FACTOR
 from lgmpose.datasets.records import RecordSet
 from lgmpose.errors import UserError
 from lgmpose.extremes import save_extremes
-from lgmpose.files import write_atomically
+from lgmpose.files import check_writable, write_atomically
 from lgmpose.geometry import invert_matrix, transform_points
 from lgmpose.metrics import (
     ERROR_KINDS,
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Evaluation", "Predictions", "evaluate", "evaluate_weights", "heatmaps_of", "joint_results", "predict_records",
+    "predicted_persons",
 ]  # fmt: skip
 
 
@@ -222,18 +223,14 @@ def evaluate(
     workers: int | None = None,
     bad_images: str = "refuse",
     progress: bool = True,
-    results_file: str | Path | None = None,
 ) -> Evaluation:
     """Predicts every person and computes what the labels allow: PCK@0.2, PCKh@0.5, and AP where there is a COCO JSON.
 
     AP of a subset is that of its pictures; of a whole set, that of all the JSON's, so pictures where a detector found
     nobody count as well.
 
-    Args:
-        results_file: where to write the poses in COCO's results format (what the test-dev server takes).
-
     Raises:
-        UserError: unreadable pictures, or a results file that cannot be written.
+        UserError: unreadable pictures.
     """
     skeleton = skeleton or record_set.skeleton
     predictions = predict_records(
@@ -257,18 +254,21 @@ def evaluate(
     if "PCKh@0.5" in figures:  # the second is about a third longer, and so the milder
         by_box = _has_head_boxes(record_set)
         conditions["head size"] = f"{HEAD_BOX_FACTOR:g} × head box" if by_box else "neck to head top"
-    if record_set.annotation_file is not None or results_file is not None:
-        results = coco_persons(
-            predictions.keypoints_xy, predictions.scores, record_set, skeleton.oks_sigmas, codec.image_hw
+    if record_set.annotation_file is not None:
+        conditions["AP by"] = ap_engine()
+        persons = predicted_persons(predictions, record_set, codec, skeleton)
+        figures.update(
+            coco_ap(persons, record_set.annotation_file, skeleton.oks_sigmas, image_ids=record_set.image_ids)
         )
-        if results_file is not None:
-            write_atomically(results_file, results_json(results))
-        if record_set.annotation_file is not None:
-            conditions["AP by"] = ap_engine()
-            figures.update(
-                coco_ap(results, record_set.annotation_file, skeleton.oks_sigmas, image_ids=record_set.image_ids)
-            )
     return Evaluation(figures, conditions, per_joint, intervals, errors, predictions)
+
+
+def predicted_persons(
+    predictions: Predictions, record_set: RecordSet, codec: StandardCodec, skeleton: Skeleton | None = None
+) -> list[dict]:
+    """The predictions in COCO's results format, which the test-dev server takes, too; see ``metrics.coco_persons``."""
+    sigmas = (skeleton or record_set.skeleton).oks_sigmas
+    return coco_persons(predictions.keypoints_xy, predictions.scores, record_set, sigmas, codec.image_hw)
 
 
 def joint_results(predictions: Predictions, record_set: RecordSet, skeleton: Skeleton) -> dict[str, PCKResult]:
@@ -328,8 +328,11 @@ def evaluate_weights(
     """What ``lgmpose eval`` does; prints the figures with their conditions. See its help for the arguments.
 
     Raises:
-        UserError: bad weights or data, or data of another skeleton than the weights'.
+        UserError: bad weights or data, data of another skeleton than the weights', or a file that cannot be written.
     """
+    for file in (results_file, json_file, sheet_file):
+        if file is not None:
+            check_writable(file)
     record_set = load_records(data, split, detections=detections, annotations=annotations)
     path = find_weights(weights)
     if not is_exported(path):
@@ -352,10 +355,12 @@ def evaluate_weights(
     codec = make_codec(codec_name or backend.codec.name, image_hw, backend.codec.sigma)
     evaluation = evaluate(
         net, record_set, codec, flip_test=flip_test, batch_size=batch_size, workers=workers, bad_images=bad_images,
-        results_file=results_file,
     )  # fmt: skip
     source = backend.source
     try:
+        if results_file is not None:
+            persons = predicted_persons(evaluation.predictions, record_set, codec)
+            write_atomically(results_file, results_json(persons))
         if json_file is not None:
             content = {"weights": source["file"], "sha256": source["sha256"], **evaluation.as_json()}
             write_atomically(json_file, json.dumps(content, indent=1).encode())

@@ -18,7 +18,7 @@ from lgmpose.datasets.crops import CropDataset
 from lgmpose.datasets.mpii import load_mpii
 from lgmpose.datasets.synthetic import make_synthetic
 from lgmpose.errors import UserError
-from lgmpose.evaluate import evaluate
+from lgmpose.evaluate import evaluate, predicted_persons
 from lgmpose.extremes import mean_errors, save_extremes
 from lgmpose.geometry import transform_points
 from lgmpose.metrics import ap_engine
@@ -53,21 +53,19 @@ def coco_sample(shared_data):
 
 
 @pytest.mark.parametrize("codec_name", ["standard", "dark", "udp"])
-def test_the_true_joints_through_heatmaps_have_ap_1_on_coco(coco_sample, codec_name, tmp_path):
+def test_the_true_joints_through_heatmaps_have_ap_1_on_coco(coco_sample, codec_name):
     record_set = load_coco(coco_sample / "person_keypoints_sample.json", coco_sample)
     codec = make_codec(codec_name, IMAGE_HW)
-    results = tmp_path / "results.json"
     evaluation = evaluate(
-        Oracle(record_set, codec), record_set, codec, flip_test=False, batch_size=5, workers=0, progress=False,
-        results_file=results,
-    )  # fmt: skip
+        Oracle(record_set, codec), record_set, codec, flip_test=False, batch_size=5, workers=0, progress=False
+    )
     # The standard codec rounds to heatmap pixels, which costs the smallest persons some OKS.
     assert evaluation.figures["AP"] >= (0.9 if codec_name == "standard" else 0.999)
     assert evaluation.figures["AP50"] == pytest.approx(1)
     assert evaluation.figures["PCK@0.2"] == 100
     assert evaluation.conditions["boxes"] == "ground-truth boxes" and evaluation.conditions["flip test"] == "off"
     assert evaluation.conditions["AP by"] == ap_engine() and "head size" not in evaluation.conditions
-    written = json.loads(results.read_text())
+    written = predicted_persons(evaluation.predictions, record_set, codec)
     assert len(written) == 12 and all(len(person["keypoints"]) == 51 for person in written)
     text = evaluation.as_text()
     for word in ("coco-17", "ground-truth boxes", f"decoder: {codec_name}", "256×192", "flip test: off"):
@@ -87,12 +85,10 @@ def test_own_data_has_ap_too(people, tmp_path, kept):
     content["annotations"] = [*persons, {"id": 0, "category_id": 1, "image_id": content["images"][0]["id"]}]
     (tmp_path / "own.json").write_text(json.dumps(content))
     record_set, codec = load_coco(tmp_path / "own.json", people / "images"), make_codec("udp", (64, 96))
-    evaluation = evaluate(
-        Oracle(record_set, codec), record_set, codec, flip_test=False, workers=0, progress=False,
-        results_file=tmp_path / "results.json",
-    )  # fmt: skip
+    evaluation = evaluate(Oracle(record_set, codec), record_set, codec, flip_test=False, workers=0, progress=False)
     assert evaluation.figures["AP"] > 0.99
-    assert {person["category_id"] for person in json.loads((tmp_path / "results.json").read_text())} == {7}
+    persons = predicted_persons(evaluation.predictions, record_set, codec)
+    assert {person["category_id"] for person in persons} == {7}
 
 
 def _nearest_truth(record_set, truth):
@@ -106,7 +102,7 @@ def _nearest_truth(record_set, truth):
     return points, visibility
 
 
-def test_detector_boxes_go_through_rescoring_and_nms(coco_sample, tmp_path):
+def test_detector_boxes_go_through_rescoring_and_nms(coco_sample):
     """118 boxes, many on the same person: poses of the nearest true person must collapse to one each."""
     annotations = coco_sample / "person_keypoints_sample.json"
     truth = load_coco(annotations, coco_sample)
@@ -115,14 +111,12 @@ def test_detector_boxes_go_through_rescoring_and_nms(coco_sample, tmp_path):
     points, visibility = _nearest_truth(detected, truth)
     dataset = CropDataset(detected, IMAGE_HW, aligned=True)
     crop_xy = [transform_points(dataset[i]["matrix"], xy) for i, xy in enumerate(points)]
-    results = tmp_path / "results.json"
     evaluation = evaluate(
-        Oracle(detected, codec, crop_xy, visibility), detected, codec, flip_test=False, workers=0, progress=False,
-        results_file=results,
-    )  # fmt: skip
+        Oracle(detected, codec, crop_xy, visibility), detected, codec, flip_test=False, workers=0, progress=False
+    )
     assert evaluation.conditions["boxes"].startswith("detector boxes") and "PCK@0.2" not in evaluation.figures
     assert evaluation.figures["AP"] > 0.85
-    written = json.loads(results.read_text())
+    written = predicted_persons(evaluation.predictions, detected, codec)
     # Boxes whose crop misses the person whole give score 0; of the others hardly more than one a person may remain.
     found = [person for person in written if person["score"] > 0]
     assert 12 <= len(found) < 30 < len(detected), "OKS-NMS left doubles in"
@@ -231,12 +225,28 @@ def test_the_sheet_shows_a_photograph_as_it_was_labelled(people, tmp_path):
     np.testing.assert_array_equal(*sheets)
 
 
-def test_a_file_that_fails_does_not_cost_the_figures(people, weights, tmp_path, capsys):
+OUTPUTS = {"--results": "write_atomically", "--json": "write_atomically", "--sheet": "save_extremes"}
+
+
+@pytest.mark.parametrize("option", OUTPUTS)
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(people, weights, tmp_path, capsys, option):
     (tmp_path / "file").write_text("")
     data = ["--data", f"synthetic:{people}", "--limit", "2", "--workers", "0", "--device", "cpu"]
-    assert main(["eval", "--weights", str(weights), *data, "--sheet", str(tmp_path / "file" / "sheet.png")]) == 2
+    assert main(["eval", "--weights", str(weights), *data, option, str(tmp_path / "file" / "out.png")]) == 2
     printed = capsys.readouterr()
-    assert "PCK@0.2" in printed.out and "sheet.png" in printed.err
+    assert printed.out == "" and "out.png: cannot be written" in printed.err
+
+
+@pytest.mark.parametrize("option", OUTPUTS)
+def test_a_file_that_fails_does_not_cost_the_figures(people, weights, tmp_path, capsys, monkeypatch, option):
+    def disk_full(*_):
+        raise UserError("out.png: cannot be written (No space left on device)")
+
+    monkeypatch.setattr(f"lgmpose.evaluate.{OUTPUTS[option]}", disk_full)
+    data = ["--data", f"synthetic:{people}", "--limit", "2", "--workers", "0", "--device", "cpu"]
+    assert main(["eval", "--weights", str(weights), *data, option, str(tmp_path / "out.png")]) == 2
+    printed = capsys.readouterr()
+    assert "PCK@0.2" in printed.out and "No space left" in printed.err
 
 
 def perfect_ap(record_set, **options):
@@ -287,8 +297,8 @@ def test_pictures_without_a_box_count_in_the_whole_and_not_in_a_part(people, tmp
     assert ap(detected) < ap(detected.subset(range(len(detected)))) - 0.05
 
 
-def test_test_dev_has_boxes_but_no_truth(people, weights, tmp_path, capsys):
-    """Pictures without annotations and a detector's boxes: the poses are written, AP is left to the server."""
+def test_test_dev_has_boxes_but_no_truth(people, tmp_path):
+    """Pictures without annotations and a detector's boxes: there are poses to write, AP is left to the server."""
     content = json.loads((people / "annotations.json").read_text())
     boxes = [
         {"image_id": person["image_id"], "category_id": 1, "bbox": person["bbox"], "score": 0.9}
@@ -300,8 +310,7 @@ def test_test_dev_has_boxes_but_no_truth(people, weights, tmp_path, capsys):
         tmp_path / "image_info.json", people / "images", detections=tmp_path / "boxes.json"
     )
     net = create_model("lgm-pose-coco-256x192", image_hw=(64, 96)).eval()
-    evaluation = evaluate(
-        net, record_set, make_codec("standard", (64, 96)), workers=0, progress=False, results_file=tmp_path / "r.json"
-    )
+    codec = make_codec("standard", (64, 96))
+    evaluation = evaluate(net, record_set, codec, workers=0, progress=False)
     assert evaluation.figures == {} and "boxes: detector boxes" in evaluation.as_text()
-    assert 1 <= len(json.loads((tmp_path / "r.json").read_text())) <= 5
+    assert 1 <= len(predicted_persons(evaluation.predictions, record_set, codec)) <= 5
