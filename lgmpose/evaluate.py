@@ -22,7 +22,7 @@ from lgmpose.datasets.crops import CropDataset
 from lgmpose.datasets.mpii_truth import HEAD_BOX_FACTOR
 from lgmpose.datasets.records import RecordSet
 from lgmpose.errors import UserError
-from lgmpose.extremes import save_extremes
+from lgmpose.extremes import require_truth, save_extremes
 from lgmpose.files import check_writable, write_atomically
 from lgmpose.geometry import invert_matrix, transform_points
 from lgmpose.metrics import (
@@ -334,6 +334,8 @@ def evaluate_weights(
         if file is not None:
             check_writable(file)
     record_set = load_records(data, split, detections=detections, annotations=annotations)
+    if sheet_file is not None:
+        require_truth(record_set)
     path = find_weights(weights)
     if not is_exported(path):
         tune_allocator()

@@ -16,7 +16,7 @@ from lgmpose.plots import contact_sheet, draw_poses
 from lgmpose.predict import Pose
 from lgmpose.skeletons import Skeleton
 
-__all__ = ["mean_errors", "save_extremes"]
+__all__ = ["mean_errors", "require_truth", "save_extremes"]
 
 TILE_HW = (224, 224)
 
@@ -35,14 +35,19 @@ def mean_errors(record_set: RecordSet, keypoints_xy: np.ndarray) -> np.ndarray:
     return errors
 
 
+def require_truth(record_set: RecordSet) -> None:
+    """Raises UserError where there is no truth to compare with."""
+    if not record_set.has_keypoints:
+        raise UserError(f"{record_set.name}: detector boxes carry no true joints, so no worst and best can be told")
+
+
 def save_extremes(record_set: RecordSet, keypoints_xy: np.ndarray, png: str | Path, count: int = 24) -> None:
     """Writes a sheet: the ``count`` worst persons, then the ``count`` best, each as truth (left) and prediction.
 
     Raises:
         UserError: the set has no truth to compare with, or the file cannot be written.
     """
-    if not record_set.has_keypoints:
-        raise UserError(f"{record_set.name}: detector boxes carry no true joints, so no worst and best can be told")
+    require_truth(record_set)
     errors = mean_errors(record_set, keypoints_xy)
     order = [i for i in np.argsort(-errors, kind="stable") if np.isfinite(errors[i])]
     chosen = order[:count] + order[-count:][::-1] if len(order) > 2 * count else order

@@ -249,6 +249,15 @@ def test_a_file_that_fails_does_not_cost_the_figures(people, weights, tmp_path, 
     assert "PCK@0.2" in printed.out and "No space left" in printed.err
 
 
+def test_a_sheet_without_truth_is_refused_before_the_work(people, weights, tmp_path, capsys, monkeypatch):
+    boxes_alone = replace(load_records(f"synthetic:{people}"), has_keypoints=False)
+    monkeypatch.setattr("lgmpose.evaluate.load_records", lambda *_, **__: boxes_alone)
+    arguments = ["--weights", str(weights), "--data", f"synthetic:{people}", "--sheet", str(tmp_path / "sheet.png")]
+    assert main(["eval", *arguments]) == 2
+    printed = capsys.readouterr()
+    assert "no true joints" in printed.err and printed.out == ""
+
+
 def perfect_ap(record_set, **options):
     codec = make_codec("udp", (64, 96))
     net = Oracle(record_set, codec, **options)
