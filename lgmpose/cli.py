@@ -18,6 +18,7 @@ import tyro
 from lgmpose.ablate.config import AblateConfig
 from lgmpose.datasets.prepare import Coco, Lspet, Mpii, Synthetic
 from lgmpose.errors import UserError
+from lgmpose.files import print_anywhere
 from lgmpose.recipe import MACHINE_FIELDS, TrainConfig
 
 __all__ = ["main"]
@@ -395,6 +396,7 @@ def _with_own_settings(words: list[str]) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command. Returns the exit status: 0, 2 for bad input (one line on stderr), 130 if it was stopped."""
+    print_anywhere()
     try:
         words = _with_own_settings(sys.argv[1:] if arguments is None else arguments)
         app.cli(prog="lgmpose", args=words, config=(tyro.conf.OmitArgPrefixes,), description=DESCRIPTION)

@@ -206,8 +206,12 @@ def execute(notebook: NotebookNode, folder: Path, on_memory: Callable[[float], N
         reason = f"took longer than {CELL_TIMEOUT_S} s"
     except DeadKernelError:
         reason = "the kernel died (out of memory?)"
+    except (RuntimeError, AssertionError) as error:  # nbclient: a kernel that dies or dawdles at its start
+        reason = f"the kernel did not start, or not in time ({str(error).strip()})"
     else:
         return None
+    if not started:
+        return reason
     code_cells = [cell for cell in notebook.cells[: started[-1] + 1] if cell.cell_type == "code"]
     return f"code cell {len(code_cells)}: {reason}"
 

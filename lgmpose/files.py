@@ -1,15 +1,22 @@
-"""Writing files so that a kill, a full disk or a second process never leaves half of one."""
+"""Writing files so that a kill, a full disk or a second process never leaves half of one; and to any console."""
 
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from lgmpose.errors import UserError
 
-__all__ = ["check_writable", "write_atomically"]
+__all__ = ["check_writable", "print_anywhere", "write_atomically"]
+
+
+def print_anywhere() -> None:
+    """From here on prints "?" for what the output's encoding lacks ("σ" in a pipe on Windows), instead of failing."""
+    if hasattr(sys.stdout, "reconfigure"):  # not where something else stands in for it
+        sys.stdout.reconfigure(errors="replace")
 
 
 def write_atomically(path: str | Path, data: bytes | Iterable[bytes]) -> None:

@@ -366,4 +366,7 @@ def slips_table() -> str:
 
 
 if __name__ == "__main__":
+    from lgmpose.files import print_anywhere
+
+    print_anywhere()
     print(slips_table())

@@ -144,7 +144,10 @@ def load_weights(path: str | Path, *, num_keypoints: int | None = None) -> tuple
     values = card["network"]
     if "name" in values and values["name"] not in PEERS:
         raise UserError(f"{path}: weights of a network {values['name']!r}, which this version does not have")
-    config = PeerConfig(**values) if "name" in values else config_from_dict(values)
+    try:
+        config = PeerConfig(**values) if "name" in values else config_from_dict(values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: settings that this version does not have; is it of another one? ({error})") from error
     if num_keypoints is not None and config.num_keypoints != num_keypoints:
         raise UserError(f"{path}: weights for {config.num_keypoints} keypoints; {num_keypoints} are needed here")
     with torch.random.fork_rng():  # loading draws nobody's random numbers

@@ -96,6 +96,16 @@ def test_bad_input_is_one_line_before_the_work(arguments, message, capsys, monke
     assert message in error and error.startswith("error: ") and error.count("\n") == 1
 
 
+def test_what_the_others_are_compared_with_is_always_measured(monkeypatch, capsys):
+    def measure(data, *, names, **_):
+        raise training.UserError(" ".join(names))
+
+    monkeypatch.setattr(training, "measure", measure)
+    monkeypatch.setattr("lgmpose.datasets.load_records", lambda *_: None)
+    assert training.main(["--settings", DEFAULT, PLAIN, "bf16"]) == 2
+    assert capsys.readouterr().err == f"error: {PLAIN} {DEFAULT} bf16\n"
+
+
 def test_a_process_that_fails_says_why(monkeypatch):
     monkeypatch.setattr(training, "WORKER", [*training.WORKER[:1], "-c", "import sys; sys.exit('out of order')"])
     with pytest.raises(training.UserError, match="status 1: out of order"):

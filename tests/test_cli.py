@@ -1,5 +1,6 @@
 """The command line as a user meets it: one clear line and exit status 2 for whatever he or she did wrong."""
 
+import io
 import json
 import shutil
 import subprocess
@@ -44,6 +45,15 @@ def refused(capsys, *arguments) -> str:
     lines = captured.err.strip().splitlines()
     assert lines[-1].startswith("error: ") and "Traceback" not in captured.err
     return lines[-1]
+
+
+def test_a_pipe_without_the_characters_gets_question_marks(monkeypatch):
+    pipe = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")  # what Windows gives a program whose output is redirected
+    monkeypatch.setattr(sys, "stdout", pipe)
+    assert main(["profile", "--no-fps", "--model", "small-hrnet"]) == 0
+    pipe.flush()
+    shown = pipe.buffer.getvalue().decode("cp1252")
+    assert "?" in shown and "256 × 192" in shown
 
 
 def spoil(annotations, change):

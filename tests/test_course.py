@@ -11,6 +11,7 @@ import cv2
 import nbformat
 import numpy as np
 import pytest
+from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from lgmpose.course import build_course, execute, find_notebooks, main, read_lesson, refresh_notebooks, thumbnail
@@ -168,6 +169,25 @@ def test_refresh_stores_outputs_but_nothing_of_the_machine(tmp_path):
     once = (tmp_path / "00_a.ipynb").read_bytes()
     refresh_notebooks(tmp_path)
     assert (tmp_path / "00_a.ipynb").read_bytes() == once
+
+
+def test_a_kernel_that_does_not_start_fails_its_notebook_alone(tmp_path, capsys, monkeypatch):
+    """Short of memory, or a slow disk: nbclient then raises what it raises nowhere else."""
+    start, starts = NotebookClient.async_start_new_kernel, []
+
+    async def second_dies(self, **options):
+        starts.append(self)
+        if len(starts) == 2:
+            raise RuntimeError("Kernel died before replying to kernel_info")
+        return await start(self, **options)
+
+    monkeypatch.setattr(NotebookClient, "async_start_new_kernel", second_dies)
+    for name in ("00_a", "01_b", "02_c"):
+        write_notebook(tmp_path / f"{name}.ipynb", new_markdown_cell(f"# {name[:2]} · A"), new_code_cell("6 * 7"))
+    failures = build_course(tmp_path, tmp_path / "out")
+    assert list(failures) == [Path("01_b.ipynb")] and "did not start" in failures[Path("01_b.ipynb")]
+    assert "Kernel died before" in capsys.readouterr().out and (tmp_path / "out" / "index.html").is_file()
+    assert (tmp_path / "out" / "02_c.html").is_file()
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells a process's peak memory")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -87,6 +88,8 @@ def test_every_lessons_prediction_and_cost_is_listed():
 
 def test_the_handout_has_the_lessons_and_no_solutions(tmp_path):
     root, handout = FOLDER.parent, tmp_path / "handout"
+    if not shutil.which("git"):
+        pytest.skip("no git here, so there is no list of what is committed")
     committed = subprocess.run(["git", "ls-tree", "--name-only", "HEAD", "notebooks/"], cwd=root, capture_output=True)
     names = [Path(line).name for line in committed.stdout.decode().split()]
     if "README.md" not in names:

@@ -19,7 +19,7 @@ from lgmpose.paper import published
 from lgmpose.weights_io import read_tensors
 from lgmpose.zoo import load_weights
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 SECTION = README[README.index("### The paper's own runs") :].split("\n## ")[0]
 COMMANDS = [line.partition(" #")[0] for line in re.search(r"```bash\n(.*?)```", SECTION, re.S)[1].splitlines()]
 COMMANDS = [line.strip() for line in COMMANDS if line.strip() and not line.startswith("#")]
@@ -70,7 +70,7 @@ def check_run(run_dir: Path, name: str, keypoints: int) -> None:
     config = card["training"]["config"]  # the paper's recipe
     assert (config["optimizer"], config["schedule"], config["lr_steps"]) == ("adam", "steps", [200, 240])
     assert read_tensors(run_dir / "last.safetensors")[1]["progress"]["epoch"] == 2
-    assert len((run_dir / "log.csv").read_text().splitlines()) == 3  # the heads, two epochs
+    assert len((run_dir / "log.csv").read_text(encoding="utf-8").splitlines()) == 3  # the heads, two epochs
 
 
 def test_coco_is_trained_resumed_and_evaluated(folder, monkeypatch, capsys):
@@ -83,10 +83,10 @@ def test_coco_is_trained_resumed_and_evaluated(folder, monkeypatch, capsys):
     run(words_of("lgmpose train --resume"))
     check_run(Path("runs/coco"), "lgm-pose-coco-256x192", 17)
     run(words_of("lgmpose eval --data coco"))
-    figures = json.loads(Path("runs/coco/figures.json").read_text())
+    figures = json.loads(Path("runs/coco/figures.json").read_text(encoding="utf-8"))
     assert "AP" in figures["figures"] and "detect" in figures["conditions"]["boxes"]
     truth = COCO("data/coco/annotations/person_keypoints_val2017.json")
-    persons = json.loads(Path("runs/coco/val2017.json").read_text())
+    persons = json.loads(Path("runs/coco/val2017.json").read_text(encoding="utf-8"))
     assert persons and len(truth.loadRes("runs/coco/val2017.json").anns) == len(persons)
     assert all(len(person["keypoints"]) == 51 for person in persons)
 
@@ -96,7 +96,7 @@ def test_mpii_is_trained_and_evaluated(folder, monkeypatch):
     run(words_of("lgmpose train --data mpii"))
     check_run(Path("runs/mpii"), "lgm-pose-mpii-256x256", 16)
     run(words_of("lgmpose eval --data mpii"))
-    figures = json.loads(Path("runs/mpii/figures.json").read_text())
+    figures = json.loads(Path("runs/mpii/figures.json").read_text(encoding="utf-8"))
     assert 0 <= figures["figures"]["PCKh@0.5"] <= 100
 
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(params=SHIPPED)
 def shipped(request):
-    return request.param, json.loads((WEIGHTS_FOLDER / f"{request.param}.json").read_text())
+    return request.param, json.loads((WEIGHTS_FOLDER / f"{request.param}.json").read_text(encoding="utf-8"))
 
 
 def test_result_file_belongs_to_the_weights(shipped):
@@ -35,8 +35,8 @@ def test_result_file_belongs_to_the_weights(shipped):
 
 def test_model_card_and_readme_print_the_result_files_figures(shipped):
     name, result = shipped
-    card = (WEIGHTS_FOLDER / f"{name}.md").read_text()
-    readme = (ROOT / "README.md").read_text()
+    card = (WEIGHTS_FOLDER / f"{name}.md").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for metric, value in result["figures"].items():
         low, high = result["intervals_95"][metric]
         assert f"| {metric} | {value:.2f} % | {low:.2f} … {high:.2f} |" in card
@@ -184,7 +184,7 @@ def test_what_is_said_of_the_runtimes_holds_in_the_result_files():
 
 def test_exported_files_figures_are_those_of_the_result_file():
     (file,) = set(re.findall(r"results/(export_[\d-]+)\.json", fast_section()))
-    for name, found in json.loads((ROOT / "lgmpose" / "results" / f"{file}.json").read_text()).items():
+    for name, found in json.loads((ROOT / "lgmpose" / "results" / f"{file}.json").read_text(encoding="utf-8")).items():
         faster, accuracy = found["speed"]["times_faster_than"], found["accuracy"]["exported"]["PCK@0.2"]
         same = faster.get("fp32 in the same runtime")
         line = f"| {name} | {found['largest_difference']['crops']:.1e} | {accuracy:.2f} | {faster['eager']:.2f} | "
@@ -195,7 +195,7 @@ def test_the_training_steps_figures_are_those_of_the_result_file():
     from lgmpose.bench.training import SETTINGS
 
     (file,) = set(re.findall(r"results/(training_[\d-]+)\.md", fast_section()))
-    summary = json.loads((ROOT / "lgmpose" / "results" / f"{file}.json").read_text())["summary"]
+    summary = json.loads((ROOT / "lgmpose" / "results" / f"{file}.json").read_text(encoding="utf-8"))["summary"]
     for name in next(iter(summary.values())):
         cells = [f"{side[name]['times_plain'][0]:.2f}" for side in summary.values()]
         assert f"| `{name}`: {SETTINGS[name].what} | {' | '.join(cells)} |" in fast_section(), name
@@ -203,7 +203,7 @@ def test_the_training_steps_figures_are_those_of_the_result_file():
 
 def test_the_evaluation_jobs_figures_are_those_of_the_result_file():
     (file,) = set(re.findall(r"results/(evaluation_[\d-]+)\.md", fast_section()))
-    result = json.loads((ROOT / "lgmpose" / "results" / f"{file}.json").read_text())
+    result = json.loads((ROOT / "lgmpose" / "results" / f"{file}.json").read_text(encoding="utf-8"))
     assert result["by_boxes"]["same_persons"] and result["by_boxes"]["same_ap"]
     text = " ".join(fast_section().split())
     assert f"{result['total_s']:.1f} s and {result['peak_mb']:.0f} MB" in text

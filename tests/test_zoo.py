@@ -190,3 +190,11 @@ def test_weights_of_a_network_of_the_future_are_refused(saved, tmp_path):
     write_tensors(tmp_path / "x.safetensors", tensors, card | {"network": {"name": "hrnet-w99"}})
     with pytest.raises(UserError, match="x.safetensors: weights of a network 'hrnet-w99'"):
         load_weights(tmp_path / "x.safetensors")
+
+
+def test_weights_with_settings_of_the_future_are_refused(saved, tmp_path):
+    tensors, card = read_tensors(saved)
+    for network in ({**card["network"], "gates": 3}, {"num_keypoints": 14}, {"name": "hrnet-w32", "gates": 3}):
+        write_tensors(tmp_path / "x.safetensors", tensors, card | {"network": network})
+        with pytest.raises(UserError, match="x.safetensors: settings that this version does not have"):
+            load_weights(tmp_path / "x.safetensors")

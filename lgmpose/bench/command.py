@@ -10,7 +10,7 @@ from typing import Any
 
 from lgmpose.bench.run import check_output
 from lgmpose.errors import UserError
-from lgmpose.files import write_atomically
+from lgmpose.files import print_anywhere, write_atomically
 
 __all__ = ["run_command"]
 
@@ -28,6 +28,7 @@ def run_command(
     Returns:
         The exit status: 0, 2 for bad input (one line on stderr), 130 if stopped by Ctrl-C.
     """
+    print_anywhere()
     try:
         if json_file is not None:
             check_output(json_file)

@@ -188,7 +188,7 @@ def measure(
 
 
 def _summary(of_side: dict[str, list[dict]]) -> dict[str, dict]:
-    plain = of_side.get(PLAIN) or next(iter(of_side.values()))
+    plain = of_side[PLAIN]
     between_seeds = _distance([run["loss"] for run in plain], [run["loss"] for run in plain[1:] + plain[:1]])
     rows = {}
     for name, runs in of_side.items():
@@ -255,7 +255,8 @@ def main(arguments: list[str] | None = None) -> int:
     """The command. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m lgmpose.bench.training", description=__doc__)
     parser.add_argument("--data", default="synthetic", help="KIND:PATH; by default pictures of synthetic people")
-    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=[n for n in SETTINGS if n != "compile"])
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=[n for n in SETTINGS if n != "compile"],
+                        help=f"what to measure; {PLAIN}, which the others are compared with, always is")
     parser.add_argument("--sides", nargs="+", type=int, choices=SIZES, default=list(SIZES))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=8)
@@ -279,8 +280,8 @@ def main(arguments: list[str] | None = None) -> int:
             raise UserError(f"rounds {options.rounds} and steps {options.steps}: at least 1")
         load_records(options.data, "train")  # makes the synthetic one; bad data is known before the work
         return measure(
-            options.data, names=tuple(options.settings), sides=tuple(options.sides), rounds=options.rounds,
-            steps=options.steps, threads=options.threads or num_cores(),
+            options.data, names=tuple(dict.fromkeys([PLAIN, *options.settings])), sides=tuple(options.sides),
+            rounds=options.rounds, steps=options.steps, threads=options.threads or num_cores(),
         )  # fmt: skip
 
     return run_command(checked, markdown, options.json)
