@@ -309,6 +309,42 @@ def test_preparation(everybody, release, tmp_path, monkeypatch, capsys):
     assert [record.id for record in scored.records] == [entries.index(everybody[index]) for index in val]
 
 
+def test_preparation_does_without_the_pictures_that_the_archive_lacks(everybody, tmp_path, monkeypatch, capsys):
+    images, mat = tmp_path / "mpii" / "images", tmp_path / "mpii" / prepare.MPII_MAT
+    images.mkdir(parents=True)
+    mat.touch()
+    train, val = mpii_split(everybody)
+    person = everybody[train[0]]
+    lacking = [{**person, "image": name} for name in sorted(prepare.MPII_NOT_IN_ARCHIVE)]
+    entries = [lacking[0], *(everybody[index] for index in val), person, *lacking[1:]]
+    for entry in entries:
+        if entry not in lacking:
+            (images / entry["image"]).touch()
+    monkeypatch.setattr(prepare, "convert_mpii_mat", lambda path: (entries, {"test picture": 1}))
+    options = ["--out", str(tmp_path / "out"), "--from", str(tmp_path / "mpii")]
+
+    def listed(split: str) -> list[dict]:
+        return json.loads((tmp_path / "out" / f"mpii_{split}.json").read_text())
+
+    assert main(["data", "mpii", *options]) == 0
+    output = capsys.readouterr().out
+    assert "2,959 persons with joints" in output and "picture is not in MPII's archive\": 3" in output
+    assert listed("val") == [everybody[index] for index in val] and listed("train") == [person]
+    assert listed("all") == [*listed("val"), person]
+    # One that is there is used; any other that is missing, or that validation needs, is refused as ever.
+    (images / lacking[1]["image"]).touch()
+    assert main(["data", "mpii", *options]) == 0
+    assert listed("train") == [person, lacking[1]]
+    (images / person["image"]).unlink()
+    assert main(["data", "mpii", *options]) == 2
+    assert f"{person['image']}: no such picture (1 of the " in capsys.readouterr().err
+    (images / person["image"]).touch()
+    unnamed = next(index for index in val if everybody[index]["image"].startswith("unknown_"))
+    entries[1 + val.index(unnamed)] = {**everybody[unnamed], "image": lacking[0]["image"]}
+    assert main(["data", "mpii", *options]) == 2
+    assert f"{lacking[0]['image']}: no such picture (1 of the " in capsys.readouterr().err
+
+
 def test_list_is_derived_anew(shared_data, tmp_path):
     sample = shared_data / "mpii_sample"
     out = tmp_path / "list.csv"

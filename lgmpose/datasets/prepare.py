@@ -57,6 +57,8 @@ MPII_SITE = "https://datasets.d2.mpi-inf.mpg.de/andriluka14cvpr/"
 MPII_PICTURES = Archive("mpii_human_pose_v1.tar.gz", MPII_SITE + "mpii_human_pose_v1.tar.gz", MPII_PAGE)
 MPII_ANNOTATIONS = Archive("mpii_human_pose_v1_u12_2.zip", MPII_SITE + "mpii_human_pose_v1_u12_2.zip", MPII_PAGE)
 MPII_MAT = "mpii_human_pose_v1_u12_1.mat"
+# The annotations have persons with joints in these three, but the official archive does not hold them.
+MPII_NOT_IN_ARCHIVE = frozenset({"002878268.jpg", "013401523.jpg", "040348287.jpg"})
 
 LSPET = Archive(
     "lspet_dataset.zip",
@@ -223,16 +225,22 @@ def prepare_mpii(
             missing.append(("images/ (12.9 GB)", MPII_PICTURES))
         _refuse_missing("MPII", place, missing)
     entries, notes = convert_mpii_mat(mat)
-    pictures = place.pictures("images", MPII_PICTURES, (entry["image"] for entry in entries), mat)
+    train, val = mpii_split(entries, mat)
+    may_be_absent = MPII_NOT_IN_ARCHIVE - {entries[index]["image"] for index in val}
+    needed = {entry["image"] for entry in entries} - may_be_absent
+    pictures = place.pictures("images", MPII_PICTURES, needed, mat)
     if pictures is None:
         _refuse_missing("MPII", place, [("images/ (12.9 GB)", MPII_PICTURES)])
-    train, val = mpii_split(entries, mat)
+    absent = {name for name in may_be_absent if not (pictures / name).is_file()}
+    kept = [index for index, entry in enumerate(entries) if entry["image"] not in absent]
+    if len(kept) < len(entries):
+        notes = notes | {"person whose picture is not in MPII's archive": len(entries) - len(kept)}
     place.out.mkdir(parents=True, exist_ok=True)
-    for name, indices in (("all", range(len(entries))), ("train", train), ("val", val)):
+    for name, indices in (("all", kept), ("train", sorted(set(train) & set(kept))), ("val", val)):
         chosen = [entries[index] for index in indices]
         write_atomically(place.out / f"mpii_{name}.json", json.dumps(chosen).encode())
     _link(place, "images", pictures)
-    print(f"{mat}: {len(entries):,} persons with joints (left out: {notes})")
+    print(f"{mat}: {len(kept):,} persons with joints (left out: {notes})")
     return {split: load_mpii(place.out / f"mpii_{split}.json", pictures) for split in ("train", "val")}
 
 
