@@ -17,11 +17,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from scipy.io import savemat
 
 from lgmpose.cli import main
 from lgmpose.datasets import fetch as fetch_module
 from lgmpose.datasets import prepare
-from lgmpose.datasets.fetch import HASH_FILE, check_or_record_sha256, extract, fetch
+from lgmpose.datasets.fetch import HASH_FILE, check_sha256, extract, fetch, record_sha256
 from lgmpose.errors import UserError
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
@@ -92,7 +93,8 @@ def test_whole_file(server, tmp_path):
     target = tmp_path / "deep" / "file.bin"
     assert quick_fetch(server.url, target, size=len(CONTENT), sha256=SHA256.upper()) == target
     assert target.read_bytes() == CONTENT
-    assert sorted(path.name for path in target.parent.iterdir()) == sorted([HASH_FILE, "file.bin"])
+    assert os.listdir(target.parent) == ["file.bin"]  # a hash is recorded only when the file has been used
+    record_sha256(target, record_in=target.parent)
     assert (target.parent / HASH_FILE).read_text() == f"{SHA256}  file.bin\n"
     quick_fetch(server.url, target)  # there already
     assert len(server.requests) == 1
@@ -179,19 +181,25 @@ def test_wrong_hash(server, tmp_path):
 def test_recorded_hash_is_compared(server, tmp_path):
     target = tmp_path / "file.bin"
     quick_fetch(server.url, target)
+    record_sha256(target, record_in=tmp_path)
     target.write_bytes(CONTENT[:-1] + b"?")
-    with pytest.raises(UserError, match="SHA-256"):
+    message = f"instead of {SHA256}, which {tmp_path / HASH_FILE} has recorded .*delete that line to accept"
+    with pytest.raises(UserError, match=message):
         quick_fetch(server.url, target)
     target.unlink()
     server.content = CONTENT[::-1]
-    with pytest.raises(UserError, match=f"instead of {SHA256}"):
+    with pytest.raises(UserError, match=message):
         quick_fetch(server.url, target)
-    assert not target.exists()
+    # The record may be the wrong one of the two: the download is kept, and used once the line is gone.
+    assert target.read_bytes() == CONTENT[::-1]
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "file.bin").write_bytes(b"another")
-    with pytest.raises(UserError, match="SHA-256"):
-        check_or_record_sha256(elsewhere / "file.bin", record_in=tmp_path)
+    with pytest.raises(UserError, match=message):
+        check_sha256(elsewhere / "file.bin", record_in=tmp_path)
+    (tmp_path / HASH_FILE).unlink()
+    quick_fetch(server.url, target)
+    assert len(server.requests) == 2
 
 
 DiskUsage = namedtuple("DiskUsage", "total used free")
@@ -406,6 +414,44 @@ def test_prepare_coco_downloads(tiny_coco, server, tmp_path, monkeypatch):
     )
     assert len(records["val2017"]) == 2
     assert len(server.requests) == 2
+
+
+def test_archives_that_are_not_whole_are_not_recorded(tiny_coco, tmp_path, capsys):
+    """Half a zip, then an error page of a server, then the real one: nothing of the first two stands in its way."""
+    out, archive = tmp_path / "out", tiny_coco / "val2017.zip"
+    arguments = ["--out", str(out), "--from", str(tiny_coco), "--splits", "val2017"]
+    whole = archive.read_bytes()
+    for content in (whole[: len(whole) // 2], b"<html>moved</html>"):
+        archive.write_bytes(content)
+        assert main(["data", "coco", *arguments]) == 2
+        assert "val2017.zip: not a zip or tar archive, or cut short; delete it" in capsys.readouterr().err
+        assert "  val2017.zip" not in (out / HASH_FILE).read_text()
+    archive.write_bytes(whole)
+    assert main(["data", "coco", *arguments]) == 0
+    assert f"{hashlib.sha256(whole).hexdigest()}  val2017.zip" in (out / HASH_FILE).read_text().splitlines()
+
+
+def make_lspet(path, count: int):
+    """An archive like the official one, of ``count`` persons."""
+    joints = io.BytesIO()
+    savemat(joints, {"joints": np.arange(14 * 3 * count, dtype=float).reshape(14, 3, count) + 1})
+    pictures = {f"images/im{i + 1:05d}.jpg": bytes([i]) for i in range(count)}
+    return make_zip(path, {"joints.mat": joints.getvalue(), **pictures})
+
+
+def test_another_lspet_of_the_same_name_says_how_to_accept_it(tmp_path, capsys):
+    archive = tmp_path / "lspet_dataset.zip"
+    arguments = ["--out", str(tmp_path / "out"), "--from", str(archive)]
+    archive.write_bytes(make_lspet(tmp_path / "whole.zip", 9).read_bytes()[:-100])
+    assert main(["data", "lspet", *arguments]) == 2
+    assert not (tmp_path / "out").exists()
+    for count, code in ((9, 0), (10, 2)):
+        make_lspet(archive, count)
+        assert main(["data", "lspet", *arguments]) == code
+    hash_file = tmp_path / "out" / HASH_FILE
+    assert f"which {hash_file} has recorded" in capsys.readouterr().err
+    hash_file.write_text("")
+    assert main(["data", "lspet", *arguments]) == 0
 
 
 def test_prepare_lspet_takes_the_real_zip_in_place(shared_data, tmp_path):

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from lgmpose.errors import UserError
 
-__all__ = ["HASH_FILE", "check_disk_space", "check_or_record_sha256", "extract", "fetch", "file_sha256"]
+__all__ = ["HASH_FILE", "check_disk_space", "check_sha256", "extract", "fetch", "file_sha256", "record_sha256"]
 
 HASH_FILE = "SHA256SUMS"  # the format of the sha256sum tool, so `sha256sum -c SHA256SUMS` works too
 CHUNK_BYTES = 1 << 20
@@ -46,8 +46,8 @@ def fetch(
     """Downloads a file; called again after an interruption, it goes on where it stopped.
 
     The bytes go to ``<target>.part``, which becomes ``target`` only when size and hash are right. A ``target`` that is
-    there already is checked and not downloaded again. The hash seen at the first success is kept in ``SHA256SUMS``
-    beside the file and compared from then on.
+    there already is checked and not downloaded again. A hash that ``record_sha256`` has put in ``SHA256SUMS`` beside
+    the file is compared too.
 
     Args:
         url: what to download.
@@ -66,7 +66,7 @@ def fetch(
     if target.exists():
         if size is not None and target.stat().st_size != size:
             raise UserError(f"{target}: {target.stat().st_size} bytes instead of {size}; delete it and fetch it again")
-        check_or_record_sha256(target, sha256)
+        check_sha256(target, sha256)
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -96,13 +96,12 @@ def fetch(
                 f"{part.stat().st_size if part.exists() else 0} bytes"
             )
         time.sleep(wait_s * 2 ** max(failures - 1, 0))
-    digest = file_sha256(part, progress=progress)
-    known = sha256 or _recorded_hashes(target.parent).get(target.name)
-    if known is not None and digest != known.lower():
+    if sha256 is not None and (digest := file_sha256(part, progress=progress)) != sha256.lower():
         part.unlink()
-        raise UserError(f"{url}: SHA-256 {digest} instead of {known}; the download was removed, nothing is used")
+        raise UserError(f"{url}: SHA-256 {digest} instead of {sha256}; the download was removed, nothing is used")
     os.replace(part, target)
-    _record_hash(target.parent, target.name, digest)
+    if sha256 is None:
+        check_sha256(target)
     return target
 
 
@@ -179,8 +178,8 @@ def file_sha256(path: str | Path, *, progress: bool = False) -> str:
     return digest.hexdigest()
 
 
-def check_or_record_sha256(path: str | Path, sha256: str | None = None, *, record_in: str | Path | None = None) -> str:
-    """Compares a file's hash with the one given, else with the one recorded, else records it.
+def check_sha256(path: str | Path, sha256: str | None = None, *, record_in: str | Path | None = None) -> None:
+    """Compares a file's hash with the one given, else with the one recorded, if there is one.
 
     Args:
         path: the file.
@@ -191,29 +190,39 @@ def check_or_record_sha256(path: str | Path, sha256: str | None = None, *, recor
         UserError: another hash. The file is left as it is.
     """
     path = Path(path)
-    folder = path.parent if record_in is None else Path(record_in)
-    digest = file_sha256(path)
-    known = sha256 or _recorded_hashes(folder).get(path.name)
-    if known is not None and digest != known.lower():
+    hash_file = (path.parent if record_in is None else Path(record_in)) / HASH_FILE
+    known = sha256 or _recorded_hashes(hash_file).get(path.name)
+    if known is None or (digest := file_sha256(path)) == known.lower():
+        return
+    if sha256 is not None:
         raise UserError(f"{path}: SHA-256 {digest} instead of {known}; it is damaged or another file: fetch it again")
-    _record_hash(folder, path.name, digest)
-    return digest
+    # The record may be of an earlier copy that was not the better one, so the user decides.
+    raise UserError(
+        f"{path}: SHA-256 {digest} instead of {known}, which {hash_file} has recorded for an earlier file of this "
+        "name; delete that line to accept this file, or fetch the file again (it is kept as it is)"
+    )
 
 
-def _recorded_hashes(folder: Path) -> dict[str, str]:
-    hash_file = folder / HASH_FILE
+def record_sha256(path: str | Path, *, record_in: str | Path) -> None:
+    """Adds a file's hash to the ``SHA256SUMS`` in a folder, unless it has one for this name.
+
+    To be called when the file has proved good: what is recorded is what later files of this name are held against.
+    """
+    path, hash_file = Path(path), Path(record_in) / HASH_FILE
+    if path.name in _recorded_hashes(hash_file):
+        return
+    # A folder of downloads may be read-only; then there is simply no record.
+    with contextlib.suppress(PermissionError):
+        hash_file.parent.mkdir(parents=True, exist_ok=True)
+        with open(hash_file, "a", encoding="utf-8") as file:
+            file.write(f"{file_sha256(path)}  {path.name}\n")
+
+
+def _recorded_hashes(hash_file: Path) -> dict[str, str]:
     if not hash_file.exists():
         return {}
     lines = (line.split(maxsplit=1) for line in hash_file.read_text(encoding="utf-8").splitlines())
     return {line[1].strip().lstrip("*"): line[0].lower() for line in lines if len(line) == 2}
-
-
-def _record_hash(folder: Path, name: str, digest: str) -> None:
-    if name in _recorded_hashes(folder):
-        return
-    # A folder of downloads may be read-only; then there is simply no record.
-    with contextlib.suppress(PermissionError), open(folder / HASH_FILE, "a", encoding="utf-8") as file:
-        file.write(f"{digest}  {name}\n")
 
 
 def extract(archive: str | Path, folder: str | Path, *, progress: bool = True) -> list[Path]:
@@ -240,14 +249,14 @@ def extract(archive: str | Path, folder: str | Path, *, progress: bool = True) -
                 ]
                 return _extract_members(archive, folder, members, _zip_streams(opened), progress)
         if archive.name.endswith(".zip") or not tarfile.is_tarfile(archive):
-            raise UserError(f"{archive}: not a zip or tar archive, or cut short; fetch it again")
+            raise UserError(f"{archive}: not a zip or tar archive, or cut short; delete it and fetch it again")
         with tarfile.open(archive) as opened:
             members = [_Member(info.name, info.size, info.isdir(), _tar_kind(info)) for info in opened]
             while opened.fileobj.read(CHUNK_BYTES):  # gzip's checksum stands behind the last byte
                 pass
         return _extract_members(archive, folder, members, _tar_streams(archive), progress)
     except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, lzma.LZMAError, EOFError, zlib.error) as error:
-        raise UserError(f"{archive}: damaged or cut short ({error}); fetch it again") from error
+        raise UserError(f"{archive}: damaged or cut short ({error}); delete it and fetch it again") from error
     except OSError as error:
         raise UserError(f"{archive}: cannot be unpacked into {folder} ({error.strerror or error})") from error
 

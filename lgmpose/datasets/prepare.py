@@ -16,7 +16,7 @@ import tyro
 
 from lgmpose.datasets import load_records
 from lgmpose.datasets.coco import load_coco
-from lgmpose.datasets.fetch import check_or_record_sha256, extract, fetch
+from lgmpose.datasets.fetch import check_sha256, extract, fetch, record_sha256
 from lgmpose.datasets.files import read_json, require_pictures
 from lgmpose.datasets.mpii import convert_mpii_mat, load_mpii, mpii_split
 from lgmpose.datasets.records import RecordSet
@@ -92,14 +92,13 @@ class _Place:
         return None
 
     def archive(self, archive: Archive) -> Path | None:
-        """The archive, its hash checked: found, or downloaded if that is allowed, else None."""
+        """The archive, its hash checked if one is known: found, or downloaded if that is allowed, else None."""
         path = self.find(archive.name)
         expected = self.sha256.get(archive.name)
         if path is None and self.download:
             return fetch(archive.url, self.out / archive.name, sha256=expected, progress=self.progress)
         if path is not None:
-            self.out.mkdir(parents=True, exist_ok=True)
-            check_or_record_sha256(path, expected, record_in=self.out)
+            check_sha256(path, expected, record_in=self.out)
         return path
 
     def unpacked(self, name: str, archive: Archive) -> Path | None:
@@ -110,6 +109,7 @@ class _Place:
             path = self.find(name)
             if path is None:
                 raise UserError(f"{packed}: there is no {name} in it; it is not the official archive")
+            record_sha256(packed, record_in=self.out)
         return path
 
     def pictures(self, folder_name: str, archive: Archive, names: Iterable[str], annotations: Path) -> Path | None:
@@ -126,6 +126,7 @@ class _Place:
             extract(packed, self.out, progress=self.progress)
             folder = self.out / folder_name
             require_pictures(folder, names, annotations)
+            record_sha256(packed, record_in=self.out)
         return folder
 
 
@@ -266,13 +267,14 @@ def prepare_lspet(
     joints = place.find("joints.mat")
     if zips:  # under whatever name it was saved
         path = zips[0]
-        place.out.mkdir(parents=True, exist_ok=True)
-        check_or_record_sha256(path, place.sha256.get(LSPET.name), record_in=place.out)
+        check_sha256(path, place.sha256.get(LSPET.name), record_in=place.out)
     else:
         path = joints.parent if joints is not None else place.archive(LSPET)
     if path is None:
         _refuse_missing("LSPET", place, [("joints.mat and images/ (10,000 pictures)", LSPET)])
     found = {split: load_lspet(path, split=split) for split in ("train", "val")}
+    if path.is_file():
+        record_sha256(path, record_in=place.out)
     total = sum(len(records) for records in found.values())
     if total < LSPET_COUNT:
         print(f"{path}: {total:,} persons of the official {LSPET_COUNT:,}")
