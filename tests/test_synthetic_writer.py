@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -113,7 +114,44 @@ def test_an_interrupted_set_is_drawn_again(tmp_path, monkeypatch):
     monkeypatch.undo()
     annotations = make_synthetic(tmp_path, 2, image_hw=(64, 80), progress=False)
     assert cv2.imread(str(tmp_path / "images/000000.jpg")).shape == (64, 80, 3)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [annotations.name, "images"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".drawing.lock", annotations.name, "images"]
+
+
+SECOND_PROCESS = """
+import fcntl, sys
+from pathlib import Path
+from lgmpose.datasets.synthetic import make_synthetic
+
+folder, lockf = Path(sys.argv[1]), fcntl.lockf
+
+def waiting(*arguments):
+    (folder / "waiting").touch()
+    return lockf(*arguments)
+
+fcntl.lockf = waiting
+make_synthetic(folder, 3, image_hw=(64, 80), progress=False)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no lock there")
+def test_of_two_processes_one_draws_and_the_other_waits(tmp_path, monkeypatch):
+    started = []
+
+    def draw_beside_another(*arguments):
+        if not started:  # in the middle of the first process's work the second one is asked for the same set
+            command = [sys.executable, "-c", SECOND_PROCESS, str(tmp_path)]
+            started.append(subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}))
+            deadline = time.monotonic() + 120
+            while started[0].poll() is None and not (tmp_path / "waiting").exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+        return draw_scene(*arguments)
+
+    monkeypatch.setattr(writer, "draw_scene", draw_beside_another)
+    make_synthetic(tmp_path, 3, image_hw=(64, 80), progress=False)
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.jp*g")}
+    assert started[0].wait(timeout=120) == 0
+    assert len(times) == 3 and {path: path.stat().st_mtime_ns for path in times} == times
 
 
 @pytest.mark.parametrize("option, message", [

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from lgmpose.datasets.synthetic.scene import draw_scene
 from lgmpose.errors import UserError
 from lgmpose.files import write_atomically
+from lgmpose.run_files import one_at_a_time
 from lgmpose.skeletons import COCO
 
 __all__ = ["GENERATOR_VERSION", "make_synthetic"]
@@ -33,7 +34,7 @@ def make_synthetic(
 
     Writes ``images/000000.jpg`` … and, last and at once, ``annotations.json``. Picture i depends on ``seed`` and i
     alone, so a smaller set is the beginning of a larger one. A set already there is not drawn again, an interrupted
-    one is.
+    one is. Of several processes that ask for the same set, one draws and the others wait.
 
     Args:
         folder: where to; made if need be.
@@ -70,26 +71,36 @@ def make_synthetic(
         "max_people": int(max_people),
     }
     try:
-        if _is_complete(annotations, partial, images, info):
+        # A finished set needs no lock, so that it may lie on a read-only disk.
+        if annotations.is_file() and _is_complete(annotations, partial, images, info):
             return annotations
-        images.mkdir(parents=True, exist_ok=True)
-        annotations.unlink(missing_ok=True)
-        partial.write_text(json.dumps({"info": info}), encoding="utf-8")  # marks an interrupted set as ours
-        image_entries, person_entries = [], []
-        for i in tqdm(range(num_images), desc="drawing people", unit="picture", disable=not progress):
-            image, found = draw_scene(np.random.default_rng([seed, i]), (height, width), max_people)
-            encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
-            (images / _file_name(i)).write_bytes(encoded.tobytes())
-            image_entries.append({"id": i, "file_name": _file_name(i), "height": int(height), "width": int(width)})
-            for person in found:
-                # pycocotools takes 0 for "no person": numbers of persons start at 1.
-                person_entries.append(_coco_annotation(person, len(person_entries) + 1, i))
-        contents = {"info": info, "images": image_entries, "annotations": person_entries}
-        write_atomically(annotations, json.dumps(contents | {"categories": [_coco_category()]}).encode())
-        partial.unlink()
+        # The file stays: whoever removed it would let a third process in beside one that waits for it.
+        with one_at_a_time(Path(folder) / ".drawing.lock"):
+            if not _is_complete(annotations, partial, images, info):  # unless another process drew it meanwhile
+                _draw(annotations, partial, images, info, progress)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror or error}); choose another folder") from error
     return annotations
+
+
+def _draw(annotations: Path, partial: Path, images: Path, info: dict, progress: bool) -> None:
+    """Writes pictures and annotations of the set that ``info`` describes."""
+    height, width = info["image_hw"]
+    images.mkdir(parents=True, exist_ok=True)
+    annotations.unlink(missing_ok=True)
+    partial.write_text(json.dumps({"info": info}), encoding="utf-8")  # marks an interrupted set as ours
+    image_entries, person_entries = [], []
+    for i in tqdm(range(info["num_images"]), desc="drawing people", unit="picture", disable=not progress):
+        image, found = draw_scene(np.random.default_rng([info["seed"], i]), (height, width), info["max_people"])
+        encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
+        (images / _file_name(i)).write_bytes(encoded.tobytes())
+        image_entries.append({"id": i, "file_name": _file_name(i), "height": height, "width": width})
+        for person in found:
+            # pycocotools takes 0 for "no person": numbers of persons start at 1.
+            person_entries.append(_coco_annotation(person, len(person_entries) + 1, i))
+    contents = {"info": info, "images": image_entries, "annotations": person_entries}
+    write_atomically(annotations, json.dumps(contents | {"categories": [_coco_category()]}).encode())
+    partial.unlink(missing_ok=True)
 
 
 def _coco_annotation(person: dict, person_id: int, image_id: int) -> dict:
