@@ -292,7 +292,7 @@ def test_split_says_who_is_missing_or_double(everybody):
 
 def test_preparation(everybody, release, tmp_path, monkeypatch, capsys):
     """From the official file's name to lists in the standard order; the file's own content is stood in for."""
-    options = ["--out", str(tmp_path / "out"), "--from", str(release), "--from", str(tmp_path / "mpii")]
+    options = ["--out", str(tmp_path / "out"), "--from", str(release), "--from", str(tmp_path)]
     (tmp_path / "mpii" / "images").mkdir(parents=True)
     assert main(["data", "mpii", *options]) == 2
     assert "one.jpg" not in capsys.readouterr().out
@@ -302,6 +302,7 @@ def test_preparation(everybody, release, tmp_path, monkeypatch, capsys):
     for entry in entries:
         (tmp_path / "mpii" / "images" / entry["image"]).touch()
     monkeypatch.setattr(prepare, "convert_mpii_mat", lambda path: (entries, {"test picture": 1}))
+    (tmp_path / "coco" / "images").mkdir(parents=True)  # of the same name, but another data set's
     assert main(["data", "mpii", *options]) == 0
     assert "mpii val: 2,958 persons" in capsys.readouterr().out
     assert json.loads((tmp_path / "out" / "mpii_val.json").read_text()) == [everybody[index] for index in val]

@@ -431,6 +431,20 @@ def test_archives_that_are_not_whole_are_not_recorded(tiny_coco, tmp_path, capsy
     assert f"{hashlib.sha256(whole).hexdigest()}  val2017.zip" in (out / HASH_FILE).read_text().splitlines()
 
 
+def test_a_folder_that_may_not_be_read_is_passed_over(tiny_coco, tmp_path, monkeypatch):
+    """A disk's ``lost+found`` belongs to root, who runs some of these tests: its refusal is stood in for."""
+    (tiny_coco / "lost+found").mkdir()
+    real_stat = os.stat
+
+    def stat_as_a_user(path, *arguments, **options):
+        if "lost+found/" in os.fspath(path):
+            raise PermissionError(13, "Permission denied", path)
+        return real_stat(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", stat_as_a_user)
+    assert len(prepare.prepare_coco(tmp_path / "out", sources=[tiny_coco], splits=["val2017"])["val2017"]) == 2
+
+
 def make_lspet(path, count: int):
     """An archive like the official one, of ``count`` persons."""
     joints = io.BytesIO()
@@ -452,6 +466,18 @@ def test_another_lspet_of_the_same_name_says_how_to_accept_it(tmp_path, capsys):
     assert f"which {hash_file} has recorded" in capsys.readouterr().err
     hash_file.write_text("")
     assert main(["data", "lspet", *arguments]) == 0
+
+
+def test_plain_lsp_beside_it_is_not_taken_for_lspet(tmp_path):
+    archive = make_lspet(tmp_path / "lspet_dataset.zip", 9)
+    (tmp_path / "lsp_dataset").mkdir()
+    savemat(tmp_path / "lsp_dataset" / "joints.mat", {"joints": np.ones((3, 14, 20))})
+    for _ in ("the zip", "the folder that it was unpacked to"):
+        found = prepare.prepare_lspet(tmp_path / "out", sources=[tmp_path])
+        assert len(found["train"]) + len(found["val"]) == 9
+        if archive.exists():
+            extract(archive, tmp_path / "lspet_dataset", progress=False)
+            archive.unlink()
 
 
 def test_prepare_lspet_takes_the_real_zip_in_place(shared_data, tmp_path):

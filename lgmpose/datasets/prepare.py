@@ -7,6 +7,7 @@ Nothing is downloaded unless asked for; what is missing is listed with the place
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,17 +79,24 @@ class _Place:
     sha256: dict[str, str]
     progress: bool
 
-    def find(self, name: str) -> Path | None:
-        """A file or folder of this name in the output folder or a source, at most one folder deep; or the source."""
-        last = Path(name).name
+    def find(self, name: str, listed: Iterable[str] = ()) -> Path | None:
+        """A file or folder of this name in the output folder or a source, at most one folder deep; or the source.
+
+        Other data sets have folders of the same name; with ``listed``, only one that has such a file in it counts.
+        What may not be read (a disk's ``lost+found``, say) counts as not there.
+        """
+        # os.path's functions, since Path.exists and Path.is_dir raise PermissionError within a closed folder
+        last, listed = Path(name).name, tuple(listed)
         for root in (self.out, *self.sources):
-            if root.name == last and name == last and root.exists():
-                return root
-            if root.is_dir():
-                candidates = (root / name, *(folder / name for folder in sorted(root.iterdir()) if folder.is_dir()))
-                found = next((candidate for candidate in candidates if candidate.exists()), None)
-                if found is not None:
-                    return found
+            candidates = [root] if root.name == last and name == last else []
+            if os.path.isdir(root):
+                candidates += [root / name, *(folder / name for folder in _folders(root))]
+            for candidate in candidates:
+                if listed:
+                    if any(os.path.isfile(candidate / file) for file in listed):
+                        return candidate
+                elif os.path.exists(candidate):
+                    return candidate
         return None
 
     def archive(self, archive: Archive) -> Path | None:
@@ -101,12 +109,12 @@ class _Place:
             check_sha256(path, expected, record_in=self.out)
         return path
 
-    def unpacked(self, name: str, archive: Archive) -> Path | None:
+    def unpacked(self, name: str, archive: Archive, listed: Iterable[str] = ()) -> Path | None:
         """A file or folder that comes in an archive, unpacking it if need be; None if there is neither."""
-        path = self.find(name)
+        path = self.find(name, listed)
         if path is None and (packed := self.archive(archive)) is not None:
             extract(packed, self.out, progress=self.progress)
-            path = self.find(name)
+            path = self.find(name, listed)
             if path is None:
                 raise UserError(f"{packed}: there is no {name} in it; it is not the official archive")
             record_sha256(packed, record_in=self.out)
@@ -114,7 +122,8 @@ class _Place:
 
     def pictures(self, folder_name: str, archive: Archive, names: Iterable[str], annotations: Path) -> Path | None:
         """The folder of pictures, every one of ``names`` in it; a half-unpacked one is completed from its archive."""
-        folder, names = self.unpacked(folder_name, archive), sorted(set(names))
+        names = sorted(set(names))
+        folder = self.unpacked(folder_name, archive, names)
         if folder is None:
             return None
         try:
@@ -130,12 +139,19 @@ class _Place:
         return folder
 
 
+def _folders(root: Path) -> list[Path]:
+    try:
+        return sorted(folder for folder in root.iterdir() if os.path.isdir(folder))
+    except OSError:
+        return []
+
+
 def _place(
     out: str | Path, sources: Iterable[str | Path], download: bool, sha256: dict[str, str] | None, progress: bool
 ) -> _Place:
     sources = tuple(Path(source) for source in sources)
     for source in sources:
-        if not source.exists():
+        if not os.path.exists(source):
             raise UserError(f"{source}: no such file or folder (given with --from)")
     return _Place(Path(out), sources, download, sha256 or {}, progress)
 
@@ -264,12 +280,14 @@ def prepare_lspet(
 
     place = _place(out, sources, download, sha256, progress)
     zips = [source for source in place.sources if source.suffix == ".zip"]
-    joints = place.find("joints.mat")
+    joints = place.find("lspet_dataset/joints.mat") or place.find("joints.mat")
     if zips:  # under whatever name it was saved
         path = zips[0]
         check_sha256(path, place.sha256.get(LSPET.name), record_in=place.out)
+    elif joints is not None and place.find(LSPET.name) is None:  # a bare joints.mat may be plain LSP's
+        path = joints.parent
     else:
-        path = joints.parent if joints is not None else place.archive(LSPET)
+        path = place.archive(LSPET)
     if path is None:
         _refuse_missing("LSPET", place, [("joints.mat and images/ (10,000 pictures)", LSPET)])
     found = {split: load_lspet(path, split=split) for split in ("train", "val")}
