@@ -8,9 +8,12 @@ import io
 import json
 import os
 import shutil
+import ssl
 import stat
 import tarfile
 import threading
+import urllib.error
+import urllib.request
 import zipfile
 from collections import namedtuple
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -145,11 +148,24 @@ def test_gives_up_and_keeps_what_it_has(server, tmp_path):
     assert not (tmp_path / "file.bin").exists()
 
 
-def test_server_gone(tmp_path):
+def test_server_gone(tmp_path, capsys):
     server = Server()
     server.close()
-    with pytest.raises(UserError, match="broke off 2 times"):
-        quick_fetch(server.url, tmp_path / "file.bin", retries=1)
+    with pytest.raises(UserError, match=r"cannot be reached \(.*refused\), 3 times in a row: is there a network"):
+        quick_fetch(server.url, tmp_path / "file.bin", retries=2)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.rpartition("; ")[2] for line in lines] == ["next try in 0.001 s", "next try in 0.002 s"]
+    assert all(line.startswith(server.url) and "refused" in line for line in lines)
+
+
+def test_a_certificate_that_cannot_be_trusted_is_not_tried_again(tmp_path, monkeypatch, capsys):
+    def refuse(*arguments, **options):
+        raise urllib.error.URLError(ssl.SSLCertVerificationError(1, "certificate verify failed: it has expired"))
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    with pytest.raises(UserError, match="certificate cannot be trusted .*it has expired.*clock"):
+        quick_fetch("https://localhost/file.bin", tmp_path / "file.bin")
+    assert capsys.readouterr().err == ""
 
 
 def test_refusal_is_not_repeated(server, tmp_path):
@@ -158,7 +174,7 @@ def test_refusal_is_not_repeated(server, tmp_path):
         quick_fetch(server.url, tmp_path / "file.bin")
     assert len(server.requests) == 1
     server.status = 503
-    with pytest.raises(UserError, match="answers 503"):
+    with pytest.raises(UserError, match="answers 503.*try again later"):
         quick_fetch(server.url, tmp_path / "file.bin", retries=2)
     assert len(server.requests) == 4
 

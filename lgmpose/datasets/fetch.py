@@ -11,6 +11,7 @@ import os
 import shutil
 import ssl
 import stat
+import sys
 import tarfile
 import time
 import urllib.error
@@ -81,21 +82,32 @@ def fetch(
         except urllib.error.HTTPError as error:
             if error.code < 500 and error.code != 429:
                 raise UserError(f"{url}: the server answers {error.code} ({error.reason})") from error
-            reason = f"the server answers {error.code}"
+            reason, advice = f"the server answers {error.code}", "try again later"
         except (
             urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError,
         ) as error:  # fmt: skip
-            reason = str(getattr(error, "reason", error)) or type(error).__name__
+            cause = error.reason if isinstance(error, urllib.error.URLError) else error
+            if isinstance(cause, ssl.SSLCertVerificationError):  # the next try would end in the same way
+                raise UserError(
+                    f"{url}: the server's certificate cannot be trusted ({cause}); check this computer's clock and "
+                    "certificates, or fetch the file by other means"
+                ) from error
+            reason, advice = str(cause) or type(cause).__name__, "is there a network?"
         except OSError as error:
             raise UserError(f"{part}: cannot be written ({error.strerror or error}); what is there is kept") from error
         # A long download may be cut many times; only standing still counts against it.
-        failures = 0 if part.exists() and part.stat().st_size > before else failures + 1
+        received = part.stat().st_size if part.exists() else 0
+        failures = 0 if received > before else failures + 1
+        if failures > retries and not received:
+            raise UserError(f"{url}: cannot be reached ({reason}), {failures} times in a row: {advice}")
         if failures > retries:
             raise UserError(
                 f"{url}: the download broke off {failures} times in a row ({reason}); run it again to go on from "
-                f"{part.stat().st_size if part.exists() else 0} bytes"
+                f"{received} bytes"
             )
-        time.sleep(wait_s * 2 ** max(failures - 1, 0))
+        pause_s = wait_s * 2 ** max(failures - 1, 0)
+        print(f"{url}: {reason}; next try in {pause_s:g} s", file=sys.stderr, flush=True)
+        time.sleep(pause_s)
     if sha256 is not None and (digest := file_sha256(part, progress=progress)) != sha256.lower():
         part.unlink()
         raise UserError(f"{url}: SHA-256 {digest} instead of {sha256}; the download was removed, nothing is used")
