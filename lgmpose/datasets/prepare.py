@@ -228,8 +228,8 @@ def prepare_mpii(
 ) -> dict[str, RecordSet]:
     """Converts the official MATLAB file into ``mpii_all.json``, ``mpii_train.json`` and ``mpii_val.json`` in ``out``.
 
-    The validation list is the standard one of 2,958 persons in its own order (``mpii_split``). Arguments, errors: as in
-    ``prepare_coco``.
+    The validation list is the standard one of 2,958 persons in its own order (``mpii_split``). Persons in the three
+    pictures that the official archive lacks are left out and counted. Arguments, errors: as in ``prepare_coco``.
 
     Returns:
         The records of ``train`` and ``val``.
