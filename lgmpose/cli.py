@@ -344,8 +344,8 @@ def bench(
         tables: measure the systems of the paper's Tables 1 and 3 instead; or of one of them, --tables 1.
         scope: the network alone, with decoding, or from the picture to its keypoints.
         codec: how heatmaps are decoded.
-        runs: a group of networks is finished after so many rounds, or
-        seconds: after so many seconds per network, whichever comes first, but not before 10 rounds.
+        runs: rounds at most; a group of networks ends with these or with --seconds, but not before 10.
+        seconds: seconds per network at most, see --runs.
         keep_memory: tell the C library to keep freed memory, as training does and predict does not.
         device: auto, cpu, cuda, mps …
         json: where to keep the result; the table (.md) and the plot (.png) are written beside it.

@@ -77,7 +77,8 @@ Per cent of the joints by PCK@0.2, on the validation persons and on {seen_count}
 
 {phases}
 
-{hours} h of training in all. Figures taken at commit `{commit}` on {machine}. The settings of the last part:
+{hours} h of training up to the weights that ship; dotted lines of the curve part the parts, and losses at different
+sizes do not compare. Figures taken at commit `{commit}` on {machine}. The settings of the last part:
 
 ```json
 {config}
@@ -283,7 +284,7 @@ def _part(training: dict) -> dict:
 
 
 def _part_table(parts: list[dict]) -> str:
-    lines = ["| part | input | epochs | of | steps | hours | learning rate |", "| --- " * 7 + "|"]
+    lines = ["| part | input | epoch kept | planned | steps | hours until then | learning rate |", "| --- " * 7 + "|"]
     for number, part in enumerate(parts, 1):
         lines.append(
             f"| {number} | {part['image_hw'][0]}×{part['image_hw'][1]} | {part['epochs']} | {part['planned']} | "

@@ -88,7 +88,7 @@ def test_a_second_part_is_counted_on_from_the_first(run_dir, tmp_path, monkeypat
     ship(data, (other,), name=name, folder=folder)
     logs = [json.loads((folder / f"{name}.json").read_text())["log"]]
     page = (folder / f"{name}.md").read_text()
-    assert "| 1 | 256×192 | 1 |" in page and "| 2 | 256×192 | 2 |" in page and "0.51 h of training in all" in page
+    assert "| 1 | 256×192 | 1 |" in page and "| 2 | 256×192 | 2 |" in page and "0.51 h of training up to" in page
     assert "Drawn people, by a seed." in page and "Leeds" not in page
     second_part(run_dir / "best.safetensors")
     ship(data, (run_dir, other), name=name, folder=tmp_path / "at once")
