@@ -31,7 +31,7 @@ from lgmpose.model import LGMPose
 from lgmpose.plots import COLOURS, contact_sheet, draw_poses, heatmap_overlay
 from lgmpose.predict import Predictor, crop_person
 from lgmpose.predict_files import _output_names, predict_files
-from lgmpose.skeletons import LSP, Skeleton
+from lgmpose.skeletons import COCO, LSP, Skeleton
 
 PUPPET = Skeleton("puppet-3", ("nose", "left_hand", "right_hand"), ((0, 1), (0, 2)), ((1, 2),), (0.1,) * 3, (0, 1, 2))
 
@@ -622,6 +622,15 @@ def lsp_pose(scores=1.0, scale=1.0):
     arms = [[20, 50], [25, 40], [35, 25], [60, 25], [70, 40], [75, 50]]
     xy = np.array([*legs, *arms, [47, 20], [47, 5]], float) * scale
     return SimpleNamespace(keypoints_xy=xy, scores=np.broadcast_to(scores, 14), score=1.0, skeleton=LSP)
+
+
+def test_a_line_between_the_two_sides_has_neithers_colour():
+    eyes = np.full((17, 2), np.nan)
+    eyes[1], eyes[2] = (300, 200), (100, 200)
+    pose = SimpleNamespace(keypoints_xy=eyes, scores=np.isfinite(eyes[:, 0]).astype(float), score=1.0, skeleton=COCO)
+    assert (1, 2) in COCO.edges
+    drawn = draw_poses(np.full((400, 400, 3), 128, np.uint8), [pose])
+    assert tuple(drawn[200, 200]) == COLOURS["middle"]
 
 
 @pytest.mark.parametrize("left, right", [("left_", "right_"), ("l_", "r_"), ("L.", "R.")])
