@@ -1,17 +1,18 @@
-"""A run's small files and manners: CSV logs that survive a kill, a polite stop, durations."""
+"""A run's small files and manners: CSV logs that survive a kill, a polite stop, time worked and time left."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
 from lgmpose.errors import UserError
 from lgmpose.files import write_atomically
 
-__all__ = ["CsvLog", "StopRequest", "append_epoch", "duration", "exclusive", "one_at_a_time"]
+__all__ = ["CsvLog", "StopRequest", "Stopwatch", "append_epoch", "duration", "exclusive", "one_at_a_time"]
 
 
 @contextlib.contextmanager
@@ -78,6 +79,46 @@ class StopRequest:
     def __exit__(self, *_):
         for number, handler in self._old.items():
             signal.signal(number, handler)
+
+
+class Stopwatch:
+    """The seconds that a run has worked, over all resumptions, and the pace of this process, which says what is left.
+
+    Time that the process lay stopped (Ctrl-Z, SIGSTOP) is no work: the step that it fell into counts as an average one.
+    """
+
+    def __init__(self, seconds: float = 0.0):
+        self.seconds = seconds
+        self._laps, self._worked, self._paused, self._old = 0, 0.0, False, None
+
+    def __enter__(self):
+        # Not on Windows, where nothing stops a process; nor, like all signals, outside the main thread.
+        with contextlib.suppress(AttributeError, ValueError):
+            self._old = signal.signal(signal.SIGCONT, self._go_on)
+        return self
+
+    def _go_on(self, number, frame):
+        self._paused = True
+
+    def __exit__(self, *_):
+        if self._old is not None:
+            signal.signal(signal.SIGCONT, self._old)
+
+    def start(self) -> None:
+        """Starts the next lap now: what has passed since the last one (an evaluation) was no training."""
+        self._last, self._paused = time.monotonic(), False
+
+    def lap(self) -> None:
+        """Ends a lap, which is a step, and starts the next."""
+        now = time.monotonic()
+        elapsed = self.pace if self._paused else now - self._last
+        self.seconds, self._worked, self._laps = self.seconds + elapsed, self._worked + elapsed, self._laps + 1
+        self._last, self._paused = now, False
+
+    @property
+    def pace(self) -> float:
+        """Seconds per step since this process began; 0 before the first."""
+        return self._worked / max(self._laps, 1)
 
 
 def append_epoch(path: Path, row: dict[str, Any]) -> None:

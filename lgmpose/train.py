@@ -32,7 +32,7 @@ from lgmpose.files import write_atomically
 from lgmpose.loader import EpochSampler, choose_workers, count_errors, make_loader, to_input
 from lgmpose.plots import save_curve
 from lgmpose.recipe import TrainConfig, learning_rate
-from lgmpose.run_files import CsvLog, StopRequest, append_epoch, duration, exclusive
+from lgmpose.run_files import CsvLog, StopRequest, Stopwatch, append_epoch, duration, exclusive
 from lgmpose.runtime import choose_device, tune_allocator
 from lgmpose.skeletons import notice_unpaired
 from lgmpose.weights_io import read_tensors
@@ -190,7 +190,7 @@ def _train(
             f"epochs on {device}{done}; {run_dir}",
             flush=True,
         )
-    with StopRequest() as stop:
+    with StopRequest() as stop, Stopwatch(run.seconds) as watch:
         while run.epoch < config.epochs:
             net.train()
             sampler = EpochSampler(
@@ -202,8 +202,8 @@ def _train(
                 total=steps_per_epoch, initial=run.epoch_step, disable=not progress, unit="step", leave=False,
                 desc=f"epoch {run.epoch + 1}/{config.epochs}", mininterval=0.5 if os.isatty(2) else 30,
             )  # fmt: skip
-            saved_at = started_at = time.monotonic()
-            before = run.seconds
+            saved_at = time.monotonic()
+            watch.start()
             for batch in loader:
                 skipped = count_errors(batch, config.bad_images)
                 rate = learning_rate(config, run.step, steps_per_epoch)
@@ -216,10 +216,10 @@ def _train(
                 run.step, run.epoch_step, run.epoch_loss = run.step + 1, run.epoch_step + 1, run.epoch_loss + loss
                 run.skipped += skipped
                 run.update_ema()
-                now = time.monotonic()
-                run.seconds = before + now - started_at
+                watch.lap()
+                run.seconds, now = watch.seconds, time.monotonic()
                 bar.update()
-                left = run.seconds / run.step * (config.epochs * steps_per_epoch - run.step)
+                left = watch.pace * (config.epochs * steps_per_epoch - run.step)
                 bar.set_postfix_str(f"loss {loss:.5f}, run ends in {duration(left)}", refresh=False)
                 due = now - saved_at > 60 * config.checkpoint_minutes
                 stopping = stopping and run.epoch_step < steps_per_epoch
@@ -241,7 +241,7 @@ def _train(
             if rank == 0:
                 loss_log.flush()
                 _check_finite(run, checkpoint)
-                evaluation = _end_of_epoch(run, val_set, codec, run_dir, rate, progress)
+                evaluation = _end_of_epoch(run, val_set, codec, run_dir, rate, watch.pace, progress)
             run.epoch, run.epoch_step, run.epoch_loss = run.epoch + 1, 0, 0.0
             if rank == 0:
                 run.save(checkpoint)
@@ -301,7 +301,9 @@ def _step(
     return value, stopping
 
 
-def _end_of_epoch(run: Run, val_set: RecordSet, codec, run_dir: Path, rate: float, progress: bool) -> Evaluation | None:
+def _end_of_epoch(
+    run: Run, val_set: RecordSet, codec, run_dir: Path, rate: float, pace: float, progress: bool
+) -> Evaluation | None:
     """Evaluates where it is time to, logs the epoch, draws the curve, keeps the best weights."""
     config, epoch, evaluation = run.config, run.epoch + 1, None
     row: dict[str, Any] = {
@@ -335,10 +337,10 @@ def _end_of_epoch(run: Run, val_set: RecordSet, codec, run_dir: Path, rate: floa
     if progress:
         found = evaluation.figures if evaluation else {}
         figures = "".join(f"  {name} {found[name]:.2f}" for name in ("PCK@0.2", "PCKh@0.5", "AP") if name in found)
-        left = run.seconds / run.step * (config.epochs - epoch) * (run.step / epoch)
+        left = pace * (config.epochs - epoch) * (run.step / epoch)
         print(
             f"epoch {epoch}/{config.epochs}: loss {row['train_loss']}{figures}  "
-            f"({run.step * config.batch_size / max(run.seconds, 1e-9):.1f} pictures/s, {duration(left)} left)",
+            f"({config.batch_size / max(pace, 1e-9):.1f} pictures/s, {duration(left)} left)",
             flush=True,
         )
     return evaluation

@@ -7,6 +7,7 @@ import math
 import multiprocessing
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -272,6 +273,51 @@ def test_ctrl_c_saves_and_says_how_to_go_on(config, tmp_path):
     assert process.returncode == 130, err  # `lgmpose train … && lgmpose eval …` must not go on
     assert f"lgmpose train --resume {run_dir}" in out
     assert read_tensors(run_dir / "last.safetensors")[1]["progress"]["step"] == len(losses(run_dir)) > 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing stops a process there")
+def test_time_in_which_the_process_lay_stopped_is_no_training():
+    code = """
+import os, signal, time
+from lgmpose.run_files import Stopwatch
+with Stopwatch(100.0) as watch:
+    watch.start()
+    for step in range(4):
+        time.sleep(0.05)
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        watch.lap()
+print(watch.seconds, watch.pace)
+"""
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert os.WIFSTOPPED(os.waitpid(child.pid, os.WUNTRACED)[1])
+    time.sleep(3)
+    os.kill(child.pid, signal.SIGCONT)
+    seconds, pace = map(float, child.communicate()[0].split())
+    assert 100.2 <= seconds < 102
+    assert pace == pytest.approx((seconds - 100) / 4)
+
+
+def test_a_resumed_run_judges_by_its_own_pace_what_is_left(config, tmp_path, monkeypatch, capsys):
+    config, run_dir = replace(config, epochs=3, eval_every=3), tmp_path / "run"
+
+    def cut_off(path, row):
+        if row["epoch"] == 2:
+            raise InterruptedError
+        append_epoch(path, row)
+
+    monkeypatch.setattr("lgmpose.train.append_epoch", cut_off)
+    with pytest.raises(InterruptedError):
+        train(config, run_dir, progress=False)
+    monkeypatch.undo()
+    tensors, card = read_tensors(run_dir / "last.safetensors")
+    assert card["progress"]["epoch"] == 1
+    card["progress"]["seconds"] = 1e6  # the machine was busy then
+    write_tensors(run_dir / "last.safetensors", tensors, card)
+    train(config, run_dir, resume=True)
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch 2/3"))
+    assert re.search(r"[1-9]\d*\.\d pictures/s, 0m\d\ds left", line)
+    assert read_tensors(run_dir / "last.safetensors")[1]["progress"]["seconds"] > 1e6
 
 
 # --- several processes --------------------------------------------------------------------------------------------
