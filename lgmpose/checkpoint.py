@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lgmpose.errors import UserError
+from lgmpose.fast import channels_last
 from lgmpose.recipe import MACHINE_FIELDS, TrainConfig
 from lgmpose.weights_io import read_tensors, write_tensors
 from lgmpose.zoo import build
 
-__all__ = ["Run", "check_same_run"]
+__all__ = ["Run", "check_same_run", "stored_config"]
 
 
 class Run:
@@ -23,7 +24,7 @@ class Run:
 
     def __init__(self, config: TrainConfig, net: nn.Module, device: torch.device):
         self.config, self.device = config, device
-        self.net = net.to(device, memory_format=torch.channels_last)
+        self.net = channels_last(net.to(device))
         make = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
         self.optimizer: Optimizer = make(
             self.net.parameters(),
@@ -58,7 +59,8 @@ class Run:
         """The network to evaluate and ship: with averaged weights where there are any."""
         if self.ema is None:
             return self.net
-        net = build(self.net.config).to(self.device, memory_format=torch.channels_last)
+        with torch.random.fork_rng(devices=[]):  # one process alone does this: it must not draw what the others do not
+            net = channels_last(build(self.net.config).to(self.device))
         net.load_state_dict(self.ema)
         return net
 
@@ -70,8 +72,8 @@ class Run:
         for parameter, state in self.optimizer.state.items():
             tensors |= {f"optimizer.{names[parameter]}.{key}": value for key, value in state.items()}
         tensors["rng"] = torch.get_rng_state()
-        if self.device.type == "cuda":
-            tensors["rng_cuda"] = torch.cuda.get_rng_state()
+        if self.device.type != "cpu":
+            tensors[f"rng_{self.device.type}"] = torch.get_device_module(self.device).get_rng_state(*self._which())
         return tensors
 
     def save(self, path: Path) -> None:
@@ -106,22 +108,39 @@ class Run:
             for full_name, value in parts["optimizer"].items():
                 owner, _, key = full_name.rpartition(".")
                 if owner == name and key == "step":
-                    state[key] = value.to(parameter.device if on_device else "cpu")
+                    state[key] = value.to(parameter.device if on_device else "cpu", copy=True)
                 elif owner == name:
                     # The fused step walks memory: moments must lie as their parameter does.
                     state[key] = torch.empty_like(parameter).copy_(value)
             if state:
                 self.optimizer.state[parameter] = state
         torch.set_rng_state(tensors["rng"])
-        if self.device.type == "cuda" and "rng_cuda" in tensors:  # not where the run began on another device
-            torch.cuda.set_rng_state(tensors["rng_cuda"])
+        if (rng := tensors.get(f"rng_{self.device.type}")) is not None:  # not where the run began on another device
+            torch.get_device_module(self.device).set_rng_state(rng, *self._which())
         for name, value in card["progress"].items():
             setattr(self, name, value)
 
 
+    def _which(self) -> tuple[torch.device, ...]:
+        """The device, for a module that has several and would take its current one."""
+        return () if self.device.type == "mps" else (self.device,)
+
+
+def stored_config(checkpoint: Path) -> TrainConfig:
+    """The settings of a run. Raises UserError for a file that is no checkpoint, or one of another version."""
+    card = read_tensors(checkpoint)[1]
+    if card.get("kind") != "checkpoint":
+        raise UserError(f"{checkpoint}: weights, not a checkpoint: --init-weights starts a new run from them")
+    try:
+        return TrainConfig.from_dict(card["config"])
+    except (KeyError, TypeError) as error:
+        reason = f"settings that this version does not have; is it of another one? ({error})"
+        raise UserError(f"{checkpoint}: {reason}") from error
+
+
 def check_same_run(config: TrainConfig, checkpoint: Path) -> None:
     """Raises UserError when a checkpoint was made with other settings than ``config``."""
-    stored = asdict(TrainConfig.from_dict(read_tensors(checkpoint)[1]["config"]))
+    stored = asdict(stored_config(checkpoint))
     for name, value in asdict(config).items():
         if name not in MACHINE_FIELDS and value != stored[name]:
             raise UserError(

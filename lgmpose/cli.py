@@ -17,7 +17,7 @@ import tyro
 
 from lgmpose.ablate.config import AblateConfig
 from lgmpose.datasets.prepare import Coco, Lspet, Mpii, Synthetic
-from lgmpose.errors import UserError
+from lgmpose.errors import UserError, as_sentence
 from lgmpose.files import print_anywhere
 from lgmpose.recipe import MACHINE_FIELDS, TrainConfig
 
@@ -52,14 +52,14 @@ def train(
         resume: folder of a run to go on with; it keeps its own settings: workers, device and checkpoint-minutes change
             where they are given, all other options are ignored.
     """
+    from lgmpose.checkpoint import stored_config
     from lgmpose.train import train as train_network
-    from lgmpose.weights_io import read_tensors
 
     if resume is not None:
         checkpoint = resume / "last.safetensors"
         if not checkpoint.is_file():
             raise UserError(f"{resume}: no last.safetensors in it, so there is no run to resume")
-        stored = TrainConfig.from_dict(read_tensors(checkpoint)[1]["config"])
+        stored = stored_config(checkpoint)
         # Where these were not given, they are the run's own: see _with_own_settings.
         config = replace(stored, **{name: getattr(config, name) for name in MACHINE_FIELDS})
         train_network(config, resume, resume=True)
@@ -273,7 +273,7 @@ def profile(
     from json import dumps
 
     from lgmpose import cost_tables
-    from lgmpose.files import write_atomically
+    from lgmpose.files import check_writable, write_atomically
     from lgmpose.profiling import measure_fps, published
     from lgmpose.profiling import profile as profile_network
     from lgmpose.zoo import create_model, list_models
@@ -283,13 +283,21 @@ def profile(
     if list:
         print("\n".join(list_models()))
         return
+    if json is not None:
+        check_writable(json)
+    one = (model, fusion, global_block) != ("lgm-pose-coco-256x192", "sfusion", "mobilevim")  # a certain network
     if table is not None:
-        if all or image_hw is not None or num_keypoints is not None:
-            raise UserError("--table has models, sizes and keypoints: leave out --all, --image-hw and --num-keypoints")
+        if all or image_hw is not None or num_keypoints is not None or one:
+            raise UserError(
+                "--table has its own networks, sizes and keypoints: leave out --all, --model, --fusion, "
+                "--global-block, --image-hw and --num-keypoints"
+            )
         rows = cost_tables.paper_costs(table)
         text = cost_tables.as_text(rows, title=f"Table {table} of the paper, with our counts")
         data = cost_tables.as_json(rows)
     elif all:
+        if one:
+            raise UserError("--all is every network as it is: leave out --model, --fusion and --global-block")
         hw, K = image_hw or (256, 192), 17 if num_keypoints is None else num_keypoints
         rows = cost_tables.catalogue_costs(hw, K)
         text = cost_tables.as_text(rows, title=f"every network, input {hw[0]} × {hw[1]}, {K} keypoints")
@@ -406,6 +414,9 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a closed folder on the way, say, of which even asking for a file raises
+        print(f"error: {as_sentence(error)}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130

@@ -8,19 +8,21 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
 from lgmpose.datasets.images import read_image
 from lgmpose.errors import UserError
 from lgmpose.files import write_atomically
-from lgmpose.inputs import as_boxes, check_boxes, is_video, list_inputs, read_detections
+from lgmpose.inputs import check_boxes, is_video, list_inputs, read_detections
 from lgmpose.plots import draw_poses
 from lgmpose.predict import SCORE_THRESHOLD, Backend, Predictor
 
 __all__ = ["compare_networks", "comparison_figure"]
 
 ROW_INCHES = 2.4  # height of a row of pictures
+MAX_ROWS = 600  # of a drawn picture
 MAX_INCHES = 60.0  # width of the figure: pictures become smaller where there are more
 
 
@@ -67,29 +69,32 @@ def compare_networks(
         if is_video(path):
             raise UserError(f"{path}: a video; networks are compared on pictures")
     detected = {} if detections is None else read_detections(detections, paths)
-    boxes = None if boxes is None else as_boxes(boxes)
-    pictures = [read_image(path) for path in paths]
-    boxes_of = [
-        detected[path][0] if detections is not None
-        else None if boxes is None else check_boxes(boxes, picture.shape[:2], str(path))
-        for path, picture in zip(paths, pictures, strict=True)
-    ]  # fmt: skip
+    boxes_of = {path: boxes if detections is None else detected[path][0] for path in paths}
+    for path, its_boxes in boxes_of.items():
+        picture = read_image(path)  # and forgotten: many photographs at once fill a laptop's memory
+        boxes_of[path] = None if its_boxes is None else check_boxes(its_boxes, picture.shape[:2], str(path))
     predictors = [Predictor(source, device=device, flip_test=flip_test) for source in weights]
     labels = network_labels([predictor.backend for predictor in predictors], weights)
 
-    bar = tqdm(total=len(predictors) * len(pictures), desc="compare", unit="picture", disable=not progress)
-    rows = []
-    with bar:
-        for predictor in predictors:
-            row = []
-            for picture, its_boxes in zip(pictures, boxes_of, strict=True):
-                row.append(draw_poses(picture, predictor(picture, its_boxes), score_threshold=score_threshold))
-                bar.update()
-            rows.append(row)
+    rows: list[list[np.ndarray]] = [[] for _ in predictors]
+    for path in tqdm(paths, desc="compare", unit="picture", disable=not progress):
+        picture = read_image(path)
+        for row, predictor in zip(rows, predictors, strict=True):
+            drawn = draw_poses(picture, predictor(picture, boxes_of[path]), score_threshold=score_threshold)
+            row.append(_shrink(drawn))
     figure = comparison_figure(rows, labels, [path.name for path in paths])
     buffer = io.BytesIO()
     figure.savefig(buffer, format=out.suffix[1:].lower())
     write_atomically(out, buffer.getvalue())
+
+
+def _shrink(picture: np.ndarray) -> np.ndarray:
+    """At most MAX_ROWS rows of a picture, which is more than twice what the figure shows of it."""
+    height, width = picture.shape[:2]
+    if height <= MAX_ROWS:
+        return picture
+    size = max(1, round(width * MAX_ROWS / height)), MAX_ROWS
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
 def comparison_figure(rows: Sequence[Sequence[np.ndarray]], labels: Sequence[str], titles: Sequence[str]):
@@ -112,10 +117,10 @@ def comparison_figure(rows: Sequence[Sequence[np.ndarray]], labels: Sequence[str
             axis.imshow(picture)
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
-        row[0].set_ylabel(label, fontsize=9)
+        row[0].set_ylabel(label, fontsize=9, parse_math=False)  # a "$" in a file's name is one
     for axis, title, width in zip(axes[0], titles, widths, strict=True):
         letters = max(6, int(13 * width * height / ROW_INCHES))  # what fits above the picture
-        axis.set_title(title if len(title) <= letters else title[: letters - 1] + "…", fontsize=9)
+        axis.set_title(title if len(title) <= letters else title[: letters - 1] + "…", fontsize=9, parse_math=False)
     return figure
 
 

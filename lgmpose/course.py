@@ -33,6 +33,7 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 
 from lgmpose.errors import UserError
+from lgmpose.files import print_anywhere
 
 __all__ = ["Lesson", "build_course", "execute", "find_notebooks", "read_lesson", "refresh_notebooks", "render"]
 
@@ -433,6 +434,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("output", type=Path, nargs="?", default=Path("build/course"), help="where the pages go")
     parser.add_argument("--in-place", action="store_true", help="store outputs in the notebooks instead")
     options = parser.parse_args(arguments)
+    print_anywhere()
     try:
         if options.in_place:
             failures = refresh_notebooks(options.notebooks)

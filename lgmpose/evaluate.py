@@ -6,8 +6,9 @@ The network is a PyTorch module or any ``runtimes.Backend``; PyTorch is imported
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from lgmpose.cards import find_weights
 from lgmpose.codecs import StandardCodec, make_codec, merge_flipped
 from lgmpose.datasets import load_records
 from lgmpose.datasets.crops import CropDataset
+from lgmpose.datasets.files import read_coco
 from lgmpose.datasets.mpii_truth import HEAD_BOX_FACTOR
 from lgmpose.datasets.records import RecordSet
 from lgmpose.errors import UserError
@@ -79,12 +81,12 @@ class Predictions:
     Attributes:
         keypoints_xy: (n, K, 2) picture pixels.
         scores: (n, K) heatmap maxima.
-        skipped: how many pictures could not be read.
+        unread: (n,) bool, persons whose picture could not be read.
     """
 
     keypoints_xy: np.ndarray
     scores: np.ndarray
-    skipped: int
+    unread: np.ndarray
 
 
 def predict_records(
@@ -117,14 +119,15 @@ def predict_records(
     batches = (_run_backend if is_backend else _run_module)(net, dataset, codec, keys, num_workers, flip)
     keypoints_xy = np.full((len(dataset), skeleton.num_keypoints, 2), np.nan)
     scores = np.zeros((len(dataset), skeleton.num_keypoints))
-    skipped = 0
+    unread = np.ones(len(dataset), bool)
     for batch in tqdm(batches, desc="evaluate", total=len(keys), unit="batch", disable=not progress, leave=False):
-        skipped += count_errors(batch, bad_images)
+        count_errors(batch, bad_images)
         if "heatmaps" in batch:
+            unread[batch["index"]] = False
             crop_xy, joint_scores = codec.decode(batch["heatmaps"])
             keypoints_xy[batch["index"]] = transform_points(invert_matrix(batch["matrix"]), crop_xy)
             scores[batch["index"]] = joint_scores
-    return Predictions(keypoints_xy, scores, skipped)
+    return Predictions(keypoints_xy, scores, unread)
 
 
 def _run_backend(
@@ -206,7 +209,10 @@ class Evaluation:
         return {
             "figures": {name: round(value, 4) for name, value in self.figures.items()},
             "intervals_95": {name: [round(v, 2) for v in pair] for name, pair in self.intervals.items()},
-            "per_joint": {m: {j: round(v, 2) for j, v in values.items()} for m, values in self.per_joint.items()},
+            "per_joint": {  # NaN, of a joint that nobody has labelled, is no JSON
+                metric: {joint: None if math.isnan(v) else round(v, 2) for joint, v in values.items()}
+                for metric, values in self.per_joint.items()
+            },
             "errors": {m: {kind: round(v, 2) for kind, v in values.items()} for m, values in self.errors.items()},
             "conditions": self.conditions,
         }
@@ -227,16 +233,19 @@ def evaluate(
     """Predicts every person and computes what the labels allow: PCK@0.2, PCKh@0.5, and AP where there is a COCO JSON.
 
     AP of a subset is that of its pictures; of a whole set, that of all the JSON's, so pictures where a detector found
-    nobody count as well.
+    nobody count as well. Figures leave out unreadable pictures, where these are to be skipped.
 
     Raises:
-        UserError: unreadable pictures.
+        UserError: unreadable pictures, or not one that could be read.
     """
     skeleton = skeleton or record_set.skeleton
     predictions = predict_records(
         net, record_set, codec, skeleton=skeleton, flip_test=flip_test, batch_size=batch_size, workers=workers,
         bad_images=bad_images, progress=progress,
     )  # fmt: skip
+    every_prediction = predictions
+    if predictions.unread.any():
+        record_set, predictions, skipped = _readable(record_set, predictions)
     conditions = {
         "data": record_set.name,
         "skeleton": skeleton.name,
@@ -246,8 +255,8 @@ def evaluate(
         "input": f"{codec.image_hw[0]}×{codec.image_hw[1]}",
         "persons": str(len(record_set)),
     }
-    if predictions.skipped:
-        conditions["unreadable pictures skipped"] = str(predictions.skipped)
+    if every_prediction.unread.any():
+        conditions["unreadable pictures skipped"] = str(skipped)
     figures, per_joint, intervals, errors = {}, {}, {}, {}
     if record_set.has_keypoints:
         figures, per_joint, intervals, errors = _joint_accuracy(predictions, record_set, skeleton)
@@ -260,7 +269,23 @@ def evaluate(
         figures.update(
             coco_ap(persons, record_set.annotation_file, skeleton.oks_sigmas, image_ids=record_set.image_ids)
         )
-    return Evaluation(figures, conditions, per_joint, intervals, errors, predictions)
+    return Evaluation(figures, conditions, per_joint, intervals, errors, every_prediction)
+
+
+def _readable(record_set: RecordSet, predictions: Predictions) -> tuple[RecordSet, Predictions, int]:
+    """What is left without unreadable pictures, and how many these are."""
+    unreadable = {record_set.records[i].image_id for i in np.flatnonzero(predictions.unread)}
+    kept = np.flatnonzero(~predictions.unread)
+    if not len(kept):
+        raise UserError(f"{record_set.name}: not one picture could be read, so there is nothing to evaluate")
+    left = record_set.subset(kept)
+    if record_set.annotation_file is not None:  # pictures without a box, too
+        covered = record_set.image_ids
+        if covered is None:
+            covered = [image["id"] for image in read_coco(record_set.annotation_file)["images"]]
+        left = replace(left, image_ids=tuple(i for i in covered if i not in unreadable))
+    parts = (predictions.keypoints_xy, predictions.scores, predictions.unread)
+    return left, Predictions(*(part[kept] for part in parts)), len(unreadable)
 
 
 def predicted_persons(
@@ -340,10 +365,10 @@ def evaluate_weights(
     if not is_exported(path):
         tune_allocator()
     backend = open_backend(path, device=device, threads=threads)
-    if backend.skeleton != record_set.skeleton:
+    if backend.skeleton.joint_names != record_set.skeleton.joint_names:
         raise UserError(
             f"{path}: weights for skeleton {backend.skeleton.name}, but {record_set.name} has "
-            f"{record_set.skeleton.name}: their joints cannot be compared"
+            f"{record_set.skeleton.name}: their joints are not the same ones in the same order"
         )
     if batch_size < 1 or (limit is not None and limit < 1):
         raise UserError(f"batch_size {batch_size} and limit {limit} must be at least 1")

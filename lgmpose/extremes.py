@@ -55,7 +55,7 @@ def save_extremes(record_set: RecordSet, keypoints_xy: np.ndarray, png: str | Pa
     for position, i in enumerate(chosen):
         record = record_set.records[i]
         tiles.append(_pair(record, keypoints_xy[i], record_set.skeleton))
-        side = "worst" if position < count else "best"
+        side = "worst" if position < min(count, (len(chosen) + 1) // 2) else "best"
         titles.append(f"{side}: person {record.id}, mean error {100 * errors[i]:.1f} % of the crop")
     sheet = contact_sheet(tiles, 4, titles)
     write_atomically(png, cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())

@@ -41,7 +41,7 @@ def write_atomically(path: str | Path, data: bytes | Iterable[bytes]) -> None:
     except OSError as error:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
-        kept = "; the one written before is still there" if path.exists() else ""
+        kept = "; the one written before is still there" if os.path.exists(path) else ""  # not Path's: it may raise
         raise UserError(f"{path}: cannot be written ({error.strerror or error}){kept}") from error
 
 
@@ -52,7 +52,7 @@ def check_writable(path: str | Path) -> None:
         UserError: it could not.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UserError(f"{path}: a folder; name a file in it")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -99,12 +99,15 @@ def list_inputs(inputs: Iterable[str | Path], out: Path, figure: Path | None = N
     """Every file once, in the order given, folders by name.
 
     A second call must not take for an input what the first one drew: a listed folder gives neither annotated copies,
-    where it is ``out``, nor ``figure``.
+    where it is ``out``, nor ``figure``; nor hidden files, among them a Mac's ``._photo.jpg``, which is no picture.
     """
     paths = []
     for given in map(Path, [inputs] if isinstance(inputs, (str, Path)) else inputs):
         if given.is_dir():
-            found = sorted(p for p in given.iterdir() if p.suffix.lower() in PICTURE_SUFFIXES + VIDEO_SUFFIXES)
+            found = sorted(
+                path for path in given.iterdir()
+                if path.suffix.lower() in PICTURE_SUFFIXES + VIDEO_SUFFIXES and not path.name.startswith(".")
+            )  # fmt: skip
             if out.exists() and given.samefile(out):
                 found = [path for path in found if not path.name.endswith(("_pose.jpg", "_pose.mp4"))]
             if figure is not None:

@@ -182,13 +182,15 @@ def _predict_picture(
     if detected is not None:
         poses = _without_duplicates(poses, box_scores, predictor.backend.image_hw)
     drawn = draw_poses(picture, poses, score_threshold=score_threshold)
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
-    if not done:
-        raise UserError(f"{path}: too large to be written as a JPEG ({drawn.shape[1]} × {drawn.shape[0]})")
+    try:
+        _, data = cv2.imencode(".jpg", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
+    except cv2.error as error:
+        size = f"{drawn.shape[1]} × {drawn.shape[0]}"
+        raise UserError(f"{path}: too large to be written as a JPEG ({size})") from error
     picture_file, json_file = _output_files(path, out, name)
     content = _header(predictor, "image", path, picture.shape[:2]) | {"people": [_as_json(pose) for pose in poses]}
     write_atomically(picture_file, data.tobytes())
-    write_atomically(json_file, json.dumps(content, ensure_ascii=False).encode())
+    write_atomically(json_file, json.dumps(content).encode())  # escaped: on Linux, not every name is UTF-8
 
 
 def _without_duplicates(poses: list[Pose], box_scores: np.ndarray, image_hw: tuple[int, int]) -> list[Pose]:
@@ -214,6 +216,8 @@ def _predict_video(
     capture = cv2.VideoCapture(str(path))
     rate = capture.get(cv2.CAP_PROP_FPS)
     rate = rate if math.isfinite(rate) and 0 < rate <= 1000 else 25.0
+    # OpenCV makes a fraction of it, 211.222 = 211222 / 1000, and MP4 takes none of more than 16 bits.
+    rate = round(rate, 3 if rate < 65 else 2 if rate < 655 else 1)
     promised = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))  # a guess in some formats, absent in others
     video_file, json_file = _output_files(path, out, name)
     part = out / f".{video_file.name}.part.mp4"
@@ -259,4 +263,4 @@ def _predict_video(
         part.unlink(missing_ok=True)
     if len(frames) < 0.9 * promised:
         tqdm.write(f"{path}: only {len(frames)} of the {promised} frames it promises could be read", file=sys.stderr)
-    write_atomically(json_file, json.dumps(header | {"frames": frames}, ensure_ascii=False).encode())
+    write_atomically(json_file, json.dumps(header | {"frames": frames}).encode())

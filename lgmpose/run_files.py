@@ -152,8 +152,12 @@ class CsvLog:
             self.file.write(",".join(map(str, values)) + "\n")
 
     def flush(self) -> None:
-        if self.active:
-            self.file.flush()
+        """Raises UserError where the disk is full."""
+        try:
+            if self.active:
+                self.file.flush()
+        except OSError as error:
+            raise UserError(f"{self.file.name}: cannot be written ({error.strerror or error})") from error
 
 
 def duration(seconds: float) -> str:

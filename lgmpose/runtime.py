@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
@@ -61,9 +62,17 @@ def num_cores() -> int:
 
 def cpu_name() -> str:
     """The processor as its maker calls it, where the system tells."""
-    info = Path("/proc/cpuinfo")  # Linux; elsewhere Python knows
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        if sys.platform == "darwin":
+            command = ["sysctl", "-n", "machdep.cpu.brand_string"]  # "Apple M2"; Python says only "arm"
+            return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+        if sys.platform == "win32":
+            import winreg
+
+            path = r"HARDWARE\DESCRIPTION\System\CentralProcessor\0"
+            with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, path) as key:
+                return winreg.QueryValueEx(key, "ProcessorNameString")[0].strip()
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()

@@ -138,11 +138,10 @@ class TorchBackend:
 
     def network_at(self, image_hw: tuple[int, int]) -> nn.Module:
         """The network for an input size, laid out for speed; see ``zoo.at_size``."""
-        import torch
-
+        from lgmpose.fast import channels_last
         from lgmpose.zoo import at_size
 
-        return at_size(self.net, image_hw).to(memory_format=torch.channels_last)
+        return channels_last(at_size(self.net, image_hw))
 
 
 class _Exported:

@@ -12,6 +12,7 @@ import json
 import platform
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 
 import tyro
@@ -21,10 +22,11 @@ from lgmpose.errors import UserError
 from lgmpose.evaluate import Evaluation, evaluate_weights
 from lgmpose.export import export
 from lgmpose.files import write_atomically
-from lgmpose.metrics import ERROR_KINDS
+from lgmpose.metrics import ERROR_KINDS, pck_joints, pckh_joints
 from lgmpose.plots import save_curve
 from lgmpose.runtime import commit
 from lgmpose.runtimes import require
+from lgmpose.skeletons import Skeleton
 from lgmpose.zoo import SHIPPED, WEIGHTS_FOLDER, codec_of, load_weights, save_weights, skeleton_of, weights_hash
 
 __all__ = ["ship"]
@@ -40,7 +42,7 @@ CARD = """# {name}
 
 ```bash
 # these weights; the same with convolutions in 8 bits, by ONNX Runtime; the figures below
-lgmpose predict photo.jpg
+lgmpose predict photo.jpg{option}
 lgmpose predict photo.jpg --weights {name}.onnx
 {command}
 ```
@@ -53,10 +55,7 @@ lgmpose predict photo.jpg --weights {name}.onnx
 
 {joints}
 
-Per cent of labelled joints that lie within the threshold: PCK@0.2 measures by the torso (mean of the two
-hip-to-opposite-shoulder distances) and pools the twelve limb joints; PCKh@0.5 measures by the head (neck to head top)
-and pools all fourteen. Intervals are 95 %, bootstrapped over persons. The weights are those of the epoch that did best
-on these persons, which flatters the figures a little.
+{yardsticks}
 
 {name}.onnx ({onnx_mb:.1f} MB): {onnx_figures}.
 
@@ -89,6 +88,16 @@ sizes do not compare. Figures taken at commit `{commit}` on {machine}. The setti
 {limits} The score of a joint is a heatmap's height, not a probability. Do not use the network to judge, identify or
 monitor people.
 """
+# By figure: what it measures by, and over which joints.
+YARDSTICKS = {
+    "PCK@0.2": """PCK@0.2 is the share of labelled joints that lie within a fifth of the torso's size (mean of the two
+hip-to-opposite-shoulder distances) of the truth; it pools {limbs} limb joints.""",
+    "PCKh@0.5": "PCKh@0.5 allows half of the head's size ({head}) and pools {heads} joints.",
+    "AP": """AP and AR are COCO's, by object keypoint similarity: a joint's distance in shares of the person's size and
+of what annotators disagree by.""",
+}
+SELECTION = """Intervals are 95 %, bootstrapped over persons. The weights are those of the epoch that did best on these
+persons, which flatters the figures a little."""
 # By kind of data: where the pictures come from, and what a network trained on them has not seen.
 ABOUT_DATA = {
     "lspet": (
@@ -192,6 +201,8 @@ def ship(
         width=net.config.image_hw[1], keypoints=net.config.num_keypoints, skeleton=skeleton.name, dtype=dtype,
         digest=result["sha256"], command=command,
         conditions=", ".join(f"{k}: {v}" for k, v in shipped.conditions.items()),
+        option="" if name == SHIPPED[0] else f" --weights {name}.safetensors",
+        yardsticks=_yardsticks(shipped, skeleton),
         figures=_figure_table(shipped), joints=_joint_table(shipped),
         onnx_mb=exported.stat().st_size / 1e6, onnx_figures=_figure_list(result["onnx"]),
         seen_count=seen.conditions["persons"],
@@ -204,6 +215,15 @@ def ship(
     write_atomically(folder / f"{name}.md", text.encode())
     print(f"wrote {target} and its .onnx, .json, .png and .md")
     print("now, by hand: what limits it and its worst pictures, into the card; and make notebooks, which show weights")
+
+
+def _yardsticks(evaluation: Evaluation, skeleton: Skeleton) -> str:
+    """How the figures of this evaluation are to be read."""
+    lines = [text for name, text in YARDSTICKS.items() if name in evaluation.figures]
+    text = " ".join(" ".join([*lines, SELECTION]).split()).format(
+        limbs=len(pck_joints(skeleton)), heads=len(pckh_joints(skeleton)), head=evaluation.conditions.get("head size")
+    )
+    return textwrap.fill(text, 118)
 
 
 def _figures_of(file: Path, command: str, evaluation: Evaluation) -> dict:

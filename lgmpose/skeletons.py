@@ -229,9 +229,7 @@ def skeleton_to_dict(skeleton: Skeleton) -> dict[str, Any]:
 
 def skeleton_from_dict(values: dict[str, Any]) -> Skeleton:
     """The skeleton of a card; one of the package's own is returned as the very object."""
-    if values["name"] in SKELETONS:
-        return SKELETONS[values["name"]]
-    return Skeleton(
+    skeleton = Skeleton(
         name=values["name"],
         joint_names=tuple(values["joint_names"]),
         edges=tuple(tuple(edge) for edge in values["edges"]),
@@ -239,3 +237,6 @@ def skeleton_from_dict(values: dict[str, Any]) -> Skeleton:
         oks_sigmas=tuple(values["oks_sigmas"]),
         upper_body=tuple(values["upper_body"]),
     )
+    # Its name alone tells little: own data may call their category "lsp", too.
+    own = SKELETONS.get(skeleton.name)
+    return own if own == skeleton else skeleton

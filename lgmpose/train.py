@@ -209,7 +209,7 @@ def _train(
                 rate = learning_rate(config, run.step, steps_per_epoch)
                 if "weights" in batch:
                     batch["weights"] = batch["weights"] * joint_weights
-                loss, stopping = _step(run, net, batch, rate, world, stop.asked)
+                loss, asked = _step(run, net, batch, rate, world, stop.asked)
                 if not math.isfinite(loss):
                     raise _diverged(run, checkpoint, f"the loss became {loss} at step {run.step}")
                 loss_log.write(run.step, run.epoch, f"{rate:.6g}", repr(loss))
@@ -222,7 +222,7 @@ def _train(
                 left = watch.pace * (config.epochs * steps_per_epoch - run.step)
                 bar.set_postfix_str(f"loss {loss:.5f}, run ends in {duration(left)}", refresh=False)
                 due = now - saved_at > 60 * config.checkpoint_minutes
-                stopping = stopping and run.epoch_step < steps_per_epoch
+                stopping = asked and run.epoch_step < steps_per_epoch
                 if rank == 0 and (stopping or due and run.epoch_step < steps_per_epoch):
                     loss_log.flush()
                     _check_finite(run, checkpoint)
@@ -231,23 +231,33 @@ def _train(
                 if stopping:
                     break
             bar.close()
-            if stopping:
-                if progress:
+            if not stopping:
+                if rank == 0:
+                    loss_log.flush()
+                    _check_finite(run, checkpoint)
+                    evaluation = _end_of_epoch(
+                        run, train_set.name, val_set, codec, run_dir, rate, watch.pace, progress
+                    )
+                run.epoch, run.epoch_step, run.epoch_loss = run.epoch + 1, 0, 0.0
+                if rank == 0:
+                    run.save(checkpoint)
+            # Asked in the last step or in the evaluation. The others wait here until the state is saved: torchrun ends
+            # them as soon as one has left.
+            if _any_process(asked or stop.asked, world, device):
+                if progress and run.epoch < config.epochs:
                     print(f"stopped at epoch {run.epoch + 1}, step {run.epoch_step}; go on with: "
                           f"lgmpose train --resume {run_dir}", flush=True)  # fmt: skip
-                if world > 1:  # torchrun ends the others as soon as one has left: not before the state is saved
-                    dist.barrier()
                 raise KeyboardInterrupt
-            if rank == 0:
-                loss_log.flush()
-                _check_finite(run, checkpoint)
-                evaluation = _end_of_epoch(run, val_set, codec, run_dir, rate, watch.pace, progress)
-            run.epoch, run.epoch_step, run.epoch_loss = run.epoch + 1, 0, 0.0
-            if rank == 0:
-                run.save(checkpoint)
-            if world > 1:
-                dist.barrier()
     return evaluation
+
+
+def _any_process(wish: bool, world: int, device: torch.device) -> bool:
+    """Whether any of the processes has this wish; each waits for all."""
+    if world == 1:
+        return wish
+    wishes = torch.tensor(float(wish), device=device)
+    dist.all_reduce(wishes)
+    return wishes.item() > 0
 
 
 def _check_finite(run: Run, checkpoint: Path) -> None:
@@ -302,7 +312,7 @@ def _step(
 
 
 def _end_of_epoch(
-    run: Run, val_set: RecordSet, codec, run_dir: Path, rate: float, pace: float, progress: bool
+    run: Run, persons: str, val_set: RecordSet, codec, run_dir: Path, rate: float, pace: float, progress: bool
 ) -> Evaluation | None:
     """Evaluates where it is time to, logs the epoch, draws the curve, keeps the best weights."""
     config, epoch, evaluation = run.config, run.epoch + 1, None
@@ -326,7 +336,7 @@ def _end_of_epoch(
             run.best = headline
             training = {
                 "config": config.as_dict(), "epoch": epoch, "step": run.step, "hours": round(run.seconds / 3600, 2),
-                "persons": val_set.name.replace("-val", "-train"), "start": run.start,
+                "persons": persons, "start": run.start,
             }  # fmt: skip
             save_weights(
                 run_dir / "best.safetensors", net, val_set.skeleton, codec, evaluation=evaluation, training=training

@@ -150,7 +150,7 @@ def load_weights(path: str | Path, *, num_keypoints: int | None = None) -> tuple
         raise UserError(f"{path}: settings that this version does not have; is it of another one? ({error})") from error
     if num_keypoints is not None and config.num_keypoints != num_keypoints:
         raise UserError(f"{path}: weights for {config.num_keypoints} keypoints; {num_keypoints} are needed here")
-    with torch.random.fork_rng():  # loading draws nobody's random numbers
+    with torch.random.fork_rng(devices=[]):  # loading draws nobody's random numbers
         net = build(config)
     load_into(net, tensors, path)
     return net.eval(), card

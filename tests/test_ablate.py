@@ -341,6 +341,33 @@ def test_asked_to_stop_it_stops_and_says_so(config, tmp_path, monkeypatch, capsy
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["lgm-pose-seed0"]
 
 
+def test_asked_to_stop_in_an_evaluation_it_starts_no_other_network(config, tmp_path, monkeypatch):
+    stop = SimpleNamespace(asked=False)
+
+    def evaluated(*args, **options):
+        stop.asked = True
+        return evaluate(*args, **options)
+
+    monkeypatch.setattr("lgmpose.train.StopRequest", lambda: nullcontext(stop))
+    monkeypatch.setattr("lgmpose.train.evaluate", evaluated)
+    with pytest.raises(KeyboardInterrupt):
+        ablate_run.ablate(replace(config, out=tmp_path, fps_rounds=0), progress=False)
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["lgm-pose-seed0"]
+
+
+def test_what_could_not_be_compared_or_kept_is_refused_before_the_work(config, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(ablate_run, "_costs", lambda *_: pytest.fail("work was started"))
+    val_set = load_records(config.recipe.data, "val")
+    hand = replace(val_set.skeleton, name="hand", joint_names=tuple(f"joint {i}" for i in range(17)))
+    with monkeypatch.context() as patch:
+        patch.setattr(ablate_run, "load_records", lambda *_, **__: replace(val_set, skeleton=hand))
+        with pytest.raises(UserError, match="compared by PCK or PCKh, which need hips and shoulders"):
+            ablate_run.ablate(replace(config, out=tmp_path / "hand"), progress=False)
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        ablate_run.ablate(replace(config, out=tmp_path / "taken" / "set"), progress=False)
+
+
 def test_killed_it_goes_on_and_ends_where_an_undisturbed_set_does(config, results, tmp_path, monkeypatch):
     out = tmp_path / "killed"
     arguments = ["--out", out, "--variants", *NAMES[:2], "--data", config.recipe.data, "--workers", 0]

@@ -12,7 +12,7 @@ from lgmpose.bench import BenchResult, Row, Settings, bench, load_results, plot,
 from lgmpose.bench.backends import BACKENDS, Backend
 from lgmpose.bench.plan import Group, Subject, model_plan, quick_models, table_plan
 from lgmpose.bench.result import MAX_BYTES, make_rows, paired_ratio
-from lgmpose.bench.worker import measure_rounds, warm_up
+from lgmpose.bench.worker import _environment, measure_rounds, warm_up
 from lgmpose.bench.worker import run as run_worker
 from lgmpose.cli import main
 from lgmpose.errors import UserError
@@ -396,3 +396,22 @@ def test_rows_without_times_have_no_figures():
     row = rows_of([], [1.0])[0]
     assert isinstance(row, Row) and row.median_ms is None and row.ratio is None and not row.noise
     assert math.isclose(rows_of([], [1.0])[1].median_ms, 1.0) and rows_of([], [1.0])[1].ratio is None
+
+
+def test_the_header_says_what_the_processes_really_ran_with():
+    result = example_result()
+    result.header["settings"]["keep_memory"] = True
+    process = result.header["processes"][0]
+    result.header["processes"] = [process, process | {"dtype": "bfloat16"}]
+    assert "device cpu (float32, bfloat16)" in result.as_markdown()
+    assert "glibc's allocator: keeps freed memory" in result.as_markdown()
+    result.header["processes"][0]["keeps_memory"] = False  # macOS, Windows
+    assert "told to keep memory, but not in use here" in result.as_markdown()
+
+
+@pytest.mark.parametrize(
+    "name, dtype", [("eager", "float32"), ("openvino-bf16", "bfloat16"), ("onnxruntime-int8", "int8")]
+)
+def test_a_backends_precision_is_noted(name, dtype):
+    backend = replace(BACKENDS[name], requires=())
+    assert _environment(torch, torch.device("cpu"), backend, False)["dtype"] == dtype

@@ -124,6 +124,25 @@ def test_a_process_that_never_starts_gives_its_reason_once_per_row(monkeypatch):
     assert len(rows) == 4 and all(n == 0 and "No module named 'no_such_module'" in reason for *_, n, reason in rows)
 
 
+def test_a_worker_that_dies_before_it_says_anything_is_not_started_for_ever(monkeypatch, tmp_path):
+    """As when memory stays full: a network kills its process, and no process after it comes up."""
+    started = tmp_path / "started"
+    script = f"""
+import os, sys
+if os.path.exists({str(started)!r}):
+    sys.exit("no memory left")
+open({str(started)!r}, "w").close()
+PREPARE_KILLS, RUN_KILLS, HANG = "small-hrnet", None, False
+{FAKE}"""
+    monkeypatch.setattr("lgmpose.bench.run.WORKER", [sys.executable, "-c", script])
+    rows = summary(bench([LGM, "small-hrnet"], **OPTIONS | {"threads": [1]}))
+    reasons = [reason for *_, reason in rows]
+    assert reasons == [
+        "its process ended with status 1: no memory left", "its process ended with status 1: the last words",
+        "its process ended with status 1: no memory left", "its process ended with status 1: no memory left",
+    ]  # fmt: skip
+
+
 def test_ctrl_c_keeps_what_was_measured(monkeypatch, tmp_path, capsys):
     pretend(monkeypatch, hang=True)
     started = []

@@ -110,3 +110,20 @@ def test_a_process_that_fails_says_why(monkeypatch):
     monkeypatch.setattr(training, "WORKER", [*training.WORKER[:1], "-c", "import sys; sys.exit('out of order')"])
     with pytest.raises(training.UserError, match="status 1: out of order"):
         training.measure("synthetic", names=(PLAIN,), sides=(128,), rounds=1, steps=1, threads=1)
+
+
+@pytest.mark.parametrize("failing, left", [(PLAIN, ["64"]), (DEFAULT, ["64", "128"])])
+def test_what_was_measured_is_kept_though_a_process_is_killed(monkeypatch, failing, left):
+    """As for want of memory: in the last round, at the larger size."""
+    kill = f"""
+import os, signal
+if (job["side"], job["seed"], job["setting"]["what"]) == (128, 1, {SETTINGS[failing].what!r}):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    monkeypatch.setitem(training.SIZES, 64, 4)
+    pretend = PRETEND.replace("rate = ", kill + "rate = ", 1)
+    monkeypatch.setattr(training, "WORKER", [*training.WORKER[:1], "-c", pretend])
+    result = training.measure("synthetic", names=(PLAIN, DEFAULT), sides=(64, 128), rounds=2, steps=3, threads=1)
+    assert list(result["summary"]) == left and result["summary"]["64"][DEFAULT]["times_plain"] == [2, 2, 2]
+    assert list(result["summary"].get("128", {})) == ([PLAIN] if failing == DEFAULT else [])
+    assert f"Left out: `{failing}` at 128×128: its process was ended by SIGKILL: most likely" in markdown(result)

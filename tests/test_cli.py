@@ -1,7 +1,9 @@
 """The command line as a user meets it: one clear line and exit status 2 for whatever he or she did wrong."""
 
+import errno
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -103,7 +105,7 @@ def test_damaged_lspet_archives(tmp_path, capsys):
 
 
 def test_a_corrupt_picture_is_refused_or_skipped_as_asked(coco, tmp_path, capsys):
-    folder, _ = coco
+    folder, annotations = coco
     weights = tmp_path / "net.safetensors"
     net = create_model("lgm-pose-coco-256x192", image_hw=(64, 64))
     save_weights(weights, net, COCO, make_codec("standard", (64, 64)))
@@ -113,7 +115,13 @@ def test_a_corrupt_picture_is_refused_or_skipped_as_asked(coco, tmp_path, capsys
     line = refused(capsys, *command)
     assert "000002.jpg: the JPEG is cut short" in line and "--bad-images skip" in line
     assert main([str(argument) for argument in [*command, "--bad-images", "skip"]]) == 0
-    assert "unreadable pictures skipped: " in capsys.readouterr().out
+    out, persons = capsys.readouterr().out, json.loads(annotations.read_text())["annotations"]
+    others = sum(person["image_id"] != 2 for person in persons)
+    assert others < len(persons) - 1, "one picture with several persons"
+    assert f"persons: {others}  unreadable pictures skipped: 1" in out
+    for other in (folder / "images" / "val2017").iterdir():
+        other.write_bytes(b"")
+    assert "not one picture could be read" in refused(capsys, *command, "--bad-images", "skip")
 
 
 def test_weights_of_another_skeleton_are_refused(coco, capsys):
@@ -199,6 +207,47 @@ def test_profile_prints_exact_figures_next_to_the_papers(capsys):
     out = capsys.readouterr().out
     for word in ("1,205,529", "1,598,697,216", "1.2 M", "1.5 G", "fvcore", "FlopCounterMode", "stage 4"):
         assert word in out
+
+
+def test_a_closed_folder_is_one_sentence(tmp_path, capsys, monkeypatch):
+    """Python 3.11's Path raises where it may not look, and tests may run as root, who may look everywhere."""
+    closed = tmp_path / "closed"
+    real = os.stat
+
+    def stat(path, *args, **options):
+        if str(path).startswith(str(closed)):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    for words in (
+        ["predict", closed / "photo.jpg"], ["eval", "--data", "synthetic:x", "--weights", closed / "w.safetensors"],
+        ["train", "--out", closed / "run"], ["compare", closed / "photo.jpg"],
+    ):  # fmt: skip
+        assert f"{closed}" in (line := refused(capsys, *words)) and line.endswith("Permission denied")
+
+
+def test_options_of_profile_that_would_have_no_effect(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("lgmpose.profiling.measure_fps", lambda *_, **__: pytest.fail("work was started"))
+    assert "leave out --all, --model" in refused(capsys, "profile", "--table", "3", "--model", "hrnet-w32")
+    assert "leave out --model" in refused(capsys, "profile", "--all", "--fusion", "conv3x3")
+    (tmp_path / "taken").write_text("")
+    assert "cannot be written" in refused(capsys, "profile", "--json", tmp_path / "taken" / "costs.json")
+
+
+def test_annotations_where_there_are_none_to_choose(coco, capsys):
+    folder, annotations = coco
+    assert "lspet data have their own" in refused(capsys, "train", "--data", "lspet:x.zip", "--annotations", "a.json")
+    line = refused(
+        capsys, "train", "--data", f"coco:{folder / 'images' / 'val2017'}", "--annotations", annotations
+    )
+    assert "--val-annotations" in line
+
+
+def test_weights_in_the_checkpoints_place(people, tmp_path, capsys):
+    net = create_model("lgm-pose-coco-256x192", image_hw=(64, 64))
+    save_weights(tmp_path / "last.safetensors", net, COCO, make_codec("standard", (64, 64)))
+    assert "weights, not a checkpoint: --init-weights" in refused(capsys, "train", "--resume", tmp_path)
 
 
 def test_help_of_every_command():

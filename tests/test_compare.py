@@ -115,3 +115,21 @@ def test_no_weights_and_videos_are_refused(folder):
     (folder / "walk.mp4").write_bytes(b"")
     with pytest.raises(UserError, match="walk.mp4: a video"):
         compare_networks([folder / "walk.mp4"], [DEFAULT_WEIGHTS], folder / "out.png")
+
+
+def test_large_photographs_are_kept_as_large_as_they_are_shown(folder, tmp_path, monkeypatch):
+    shown = []
+    draw = compare.comparison_figure
+    monkeypatch.setattr(compare, "comparison_figure", lambda *args: shown.append(args[0]) or draw(*args))
+    cv2.imwrite(str(tmp_path / "$a_1$.png"), np.zeros((1500, 2000, 3), np.uint8))  # nor is its name a formula
+    compare_networks([tmp_path, folder / "1.png"], [DEFAULT_WEIGHTS], tmp_path / "out.pdf", progress=False)
+    assert [picture.shape for picture in shown[0][0]] == [(600, 800, 3), (90, 120, 3)]
+
+
+def test_a_box_outside_its_picture_names_it_before_any_network_runs(folder, monkeypatch):
+    monkeypatch.setattr(compare, "Predictor", lambda *_, **__: pytest.fail("work was started"))
+    boxes = [{"image_id": 1, "bbox": BOX, "score": 0.9}, {"image_id": 2, "bbox": (500, 5, 9, 9), "score": 0.9}]
+    (folder / "outside.json").write_text(json.dumps(boxes))
+    with pytest.raises(UserError, match=r"2\.png: box 0 .* lies outside"):
+        compare_networks([folder / "1.png", folder / "2.png"], [DEFAULT_WEIGHTS], folder / "out.png",
+                         detections=folder / "outside.json", progress=False)  # fmt: skip

@@ -323,3 +323,66 @@ def test_test_dev_has_boxes_but_no_truth(people, tmp_path):
     evaluation = evaluate(net, record_set, codec, workers=0, progress=False)
     assert evaluation.figures == {} and "boxes: detector boxes" in evaluation.as_text()
     assert 1 <= len(predicted_persons(evaluation.predictions, record_set, codec)) <= 5
+
+
+@pytest.mark.parametrize("boxes", ["truth", "detector"])
+def test_unreadable_pictures_are_left_out_of_every_figure(people, tmp_path, boxes):
+    content = json.loads((people / "annotations.json").read_text())
+    truth = load_coco(people / "annotations.json", people / "images")
+    pictures = [record.image_id for record in truth.records]
+    bad = max(set(pictures), key=pictures.count)
+    assert pictures.count(bad) > 1
+    record_set = truth
+    if boxes == "detector":  # which found nobody in the last picture: that counts as missed all the same
+        found = [
+            {"image_id": person["image_id"], "category_id": 1, "bbox": person["bbox"], "score": 0.9}
+            for person in content["annotations"] if person["image_id"] != pictures[-1]
+        ]  # fmt: skip
+        (tmp_path / "boxes.json").write_text(json.dumps(found))
+        record_set = load_coco(people / "annotations.json", people / "images", detections=tmp_path / "boxes.json")
+    assert bad != pictures[-1]
+    points, visibility = _nearest_truth(record_set, truth)
+    crop_xy = [transform_points(CropDataset(record_set, (64, 96))[i]["matrix"], xy) for i, xy in enumerate(points)]
+    readable = [i for i, record in enumerate(record_set.records) if record.image_id != bad]
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    records = [replace(r, image=str(tmp_path / "bad.png")) if r.image_id == bad else r for r in record_set.records]
+    codec = make_codec("dark", (64, 96))
+
+    def figures(of, chosen):
+        oracle = Oracle(of, codec, [crop_xy[i] for i in chosen], [visibility[i] for i in chosen])
+        return evaluate(oracle, of, codec, flip_test=False, workers=0, bad_images="skip", progress=False)
+
+    spoilt = figures(replace(record_set, records=tuple(records)), readable)
+    assert spoilt.conditions["unreadable pictures skipped"] == "1"
+    assert spoilt.conditions["persons"] == str(len(readable)) and len(spoilt.predictions.scores) == len(record_set)
+    every = [image["id"] for image in content["images"] if image["id"] != bad]
+    expected = figures(replace(record_set.subset(readable), image_ids=tuple(every)), readable)
+    assert spoilt.figures == expected.figures and 0 < spoilt.figures["AP"] <= 1
+    if boxes == "truth":
+        assert spoilt.figures["PCK@0.2"] == 100
+
+
+def test_a_joint_that_nobody_has_labelled_is_null_in_json(people):
+    evaluation = evaluate_one_without(people, "left_wrist")
+    text = json.dumps(evaluation.as_json())
+    assert json.loads(text, parse_constant=pytest.fail)["per_joint"]["PCK@0.2"]["left_wrist"] is None
+
+
+def evaluate_one_without(people, joint):
+    record_set = load_records(f"synthetic:{people}").subset([0])
+    (record,) = record_set.records
+    visibility = record.visibility.copy()
+    visibility[COCO.joint_names.index(joint)] = 0
+    record_set = replace(record_set, records=(replace(record, visibility=visibility),))
+    codec = make_codec("dark", (64, 96))
+    return evaluate(Oracle(record_set, codec), record_set, codec, flip_test=False, workers=0, progress=False)
+
+
+@pytest.mark.parametrize("persons, worst", [(1, 1), (3, 2), (6, 3)])
+def test_the_best_of_a_few_are_not_called_worst(people, tmp_path, monkeypatch, persons, worst):
+    record_set = load_records(f"synthetic:{people}").subset(range(persons))
+    truth = np.stack([record.keypoints_xy for record in record_set.records])
+    titles = []
+    monkeypatch.setattr("lgmpose.extremes.contact_sheet", lambda tiles, _, names: titles.extend(names) or tiles[0])
+    save_extremes(record_set, truth + np.arange(persons)[:, None, None], tmp_path / "sheet.png")
+    assert [title.split(":")[0] for title in titles] == ["worst"] * worst + ["best"] * (persons - worst)

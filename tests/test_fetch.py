@@ -501,3 +501,15 @@ def test_prepare_lspet_takes_the_real_zip_in_place(shared_data, tmp_path):
     assert len(records["val"]) == 500
     assert len(records["train"]) + len(records["val"]) <= 9_000
     assert os.listdir(tmp_path / "out") == [HASH_FILE]
+
+
+def test_a_hash_for_no_archive_is_refused_and_one_by_the_given_name_is_used(tiny_coco, tmp_path, capsys):
+    archive = make_lspet(tmp_path / "saved as.zip", 9)
+    out = ["--out", str(tmp_path / "out")]
+    for name in (archive.name, "lspet_dataset.zip"):
+        assert main(["data", "lspet", *out, "--from", str(archive), "--sha256", f"{name}={'0' * 64}"]) == 2
+        assert archive.name in capsys.readouterr().err
+    assert main(["data", "lspet", *out, "--from", str(archive)]) == 0
+    for kind in ("coco", "mpii", "lspet"):
+        assert main(["data", kind, *out, "--sha256", f"val.zip={'0' * 64}"]) == 2
+        assert "val.zip: a hash for none of this data set's archives" in capsys.readouterr().err

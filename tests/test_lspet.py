@@ -126,7 +126,8 @@ def test_records_hold_zero_based_pixels_and_a_box_around_labelled_joints(tmp_pat
 
 def test_heads_are_measured_from_neck_to_head_top(tmp_path):
     joints, record_set = small_joints(), load_lspet(small_archive(tmp_path), "all")
-    nothing = Predictions(np.full((len(record_set), 14, 2), np.nan), np.zeros((len(record_set), 14)), 0)
+    n = len(record_set)
+    nothing = Predictions(np.full((n, 14, 2), np.nan), np.zeros((n, 14)), np.zeros(n, bool))
     found = joint_results(nothing, record_set, record_set.skeleton)["PCKh@0.5"].sizes
     sources = [joints[:, :, record.id - 1] for record in record_set.records]
     expected = [np.linalg.norm(s[12, :2] - s[13, :2]) if s[12:, 2].all() else np.nan for s in sources]

@@ -64,9 +64,10 @@ def run(words: list[str]) -> None:
     assert words[0] == "lgmpose" and not main(words[1:])
 
 
-def check_run(run_dir: Path, name: str, keypoints: int) -> None:
+def check_run(run_dir: Path, name: str, keypoints: int, persons: str) -> None:
     net, card = load_weights(run_dir / "best.safetensors")
     assert net.config.num_keypoints == keypoints and card["training"]["config"]["model"] == name
+    assert card["training"]["persons"] == persons  # not those it was validated on
     config = card["training"]["config"]  # the paper's recipe
     assert (config["optimizer"], config["schedule"], config["lr_steps"]) == ("adam", "steps", [200, 240])
     assert read_tensors(run_dir / "last.safetensors")[1]["progress"]["epoch"] == 2
@@ -81,7 +82,7 @@ def test_coco_is_trained_resumed_and_evaluated(folder, monkeypatch, capsys):
         assert main(words_of("lgmpose train --data coco:data/coco --eval")[1:]) == 130
     assert "stopped at epoch 1" in capsys.readouterr().out
     run(words_of("lgmpose train --resume"))
-    check_run(Path("runs/coco"), "lgm-pose-coco-256x192", 17)
+    check_run(Path("runs/coco"), "lgm-pose-coco-256x192", 17, "person_keypoints_train2017")
     run(words_of("lgmpose eval --data coco"))
     figures = json.loads(Path("runs/coco/figures.json").read_text(encoding="utf-8"))
     assert "AP" in figures["figures"] and "detect" in figures["conditions"]["boxes"]
@@ -94,7 +95,7 @@ def test_coco_is_trained_resumed_and_evaluated(folder, monkeypatch, capsys):
 def test_mpii_is_trained_and_evaluated(folder, monkeypatch):
     monkeypatch.chdir(folder)
     run(words_of("lgmpose train --data mpii"))
-    check_run(Path("runs/mpii"), "lgm-pose-mpii-256x256", 16)
+    check_run(Path("runs/mpii"), "lgm-pose-mpii-256x256", 16, "mpii-train")
     run(words_of("lgmpose eval --data mpii"))
     figures = json.loads(Path("runs/mpii/figures.json").read_text(encoding="utf-8"))
     assert 0 <= figures["figures"]["PCKh@0.5"] <= 100
@@ -106,7 +107,7 @@ def test_eight_gpus_as_two_processes(folder):
     words[words.index("--nproc-per-node") + 1] = "2"
     done = subprocess.run(words, capture_output=True, text=True, cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr[-2000:]
-    check_run(folder / "runs/coco-8", "lgm-pose-coco-256x192", 17)
+    check_run(folder / "runs/coco-8", "lgm-pose-coco-256x192", 17, "person_keypoints_train2017")
 
 
 def test_reported_figures_are_the_papers():

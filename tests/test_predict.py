@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import struct
 import subprocess
 import sys
 import threading
 import time
+import zlib
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -687,3 +690,43 @@ def test_contact_sheet():
         contact_sheet(images[:1], 1, ["a", "b"])
     with pytest.raises(ValueError, match="a picture and a column"):
         contact_sheet([], 1)
+
+
+def test_hidden_files_of_a_folder_are_no_pictures(tiny_weights, tmp_path):
+    write_png(tmp_path / "1.png", noise(30, 40))
+    (tmp_path / "._1.png").write_bytes(b"\0\5\x16\7")  # a Mac's, on a disk that is none of its own
+    (tmp_path / ".walk_pose.mp4.part.mp4").write_bytes(b"")  # of a call that was killed
+    assert predict_files(tmp_path, tmp_path / "out", weights=tiny_weights, progress=False) == 1
+
+
+@pytest.mark.parametrize("rate", [211.222, 119.935, 64.1234, 59.94, 239.97, 999.9])
+def test_slow_motion_becomes_a_video(tmp_path, rate):
+    file = write_video(tmp_path / "slow.avi", [noise(32, 32)] * 3, rate=rate)
+    assert predict_files([file], tmp_path / "out", weights=DotBackend(), progress=False) == 1
+    drawn = cv2.VideoCapture(str(tmp_path / "out" / "slow_pose.mp4"))
+    assert drawn.get(cv2.CAP_PROP_FPS) == pytest.approx(rate, rel=1e-3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' names are text")
+def test_a_name_that_is_not_utf_8(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    write_png(tmp_path / "m.png", noise(30, 40)).rename(folder / os.fsdecode(b"m\xfcller.png"))
+    write_png(folder / "z.png", noise(30, 40))
+    assert predict_files(folder, tmp_path / "out", weights=DotBackend(), progress=False) == 2
+    paths = {json.loads(file.read_text())["path"] for file in (tmp_path / "out").glob("*.json")}
+    assert paths == {str(path) for path in folder.iterdir()}
+
+
+def test_a_picture_too_large_to_be_read_does_not_stop_the_others(tmp_path, capsys):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 40000, 40000, 8, 2, 0, 0, 0)  # more than OpenCV's 2³⁰ pixels
+    content = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    (tmp_path / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    write_png(tmp_path / "z.png", noise(30, 40))
+    with pytest.raises(UserError, match="1 of 2 inputs could not be done"):
+        predict_files(tmp_path, tmp_path / "out", weights=DotBackend(), progress=False)
+    assert "huge.png: too large to be read" in capsys.readouterr().err
+    assert (tmp_path / "out" / "z.json").exists()

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import subprocess
+import sys
 import time
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -26,6 +30,7 @@ from lgmpose.macs import count_macs
 from lgmpose.paper import NOT_REPRODUCIBLE, ROWS, published
 from lgmpose.peers import PEERS
 from lgmpose.profiling import Profile, measure_fps, profile
+from lgmpose.runtime import cpu_name
 
 IMAGE_HW = (8, 12)
 COUNTERS = ("fvcore", "FlopCounterMode")
@@ -376,3 +381,18 @@ def test_published_rows_are_found_by_network():
         assert row.model in lgmpose.list_models()
         assert row.fusion in FUSIONS and row.global_block in GLOBAL_BLOCKS
         assert row.accuracy.split()[0] in {str(row.ap), str(row.pckh)}
+
+
+def test_a_mac_says_which_processor_it_has(monkeypatch):
+    """``platform.processor()`` says "arm" for all of Apple's."""
+    monkeypatch.setattr(sys, "platform", "darwin")
+    asked = []
+    answer = SimpleNamespace(stdout="Apple M2\n")
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: asked.append(command) or answer)
+    assert cpu_name() == "Apple M2" and asked == [["sysctl", "-n", "machdep.cpu.brand_string"]]
+
+    def missing(*_, **__):
+        raise FileNotFoundError("sysctl")
+
+    monkeypatch.setattr(subprocess, "run", missing)
+    assert cpu_name() == (platform.processor() or platform.machine())

@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from lgmpose.codecs import make_codec
 from lgmpose.datasets.synthetic import make_synthetic
 from lgmpose.errors import UserError
-from lgmpose.evaluate import evaluate_weights
+from lgmpose.evaluate import Evaluation, evaluate_weights
 from lgmpose.plots import save_curve
 from lgmpose.recipe import TrainConfig
-from lgmpose.ship import _log_rows, ship
-from lgmpose.skeletons import COCO
+from lgmpose.ship import _log_rows, _yardsticks, ship
+from lgmpose.skeletons import COCO, MPII
 from lgmpose.zoo import create_model, load_weights, save_weights, weights_hash
 
 LOG = """epoch,step,learning_rate,train_loss,seconds,skipped,PCK@0.2
@@ -49,6 +49,8 @@ def test_the_result_file_holds_the_log_and_the_shipped_files_figures(run_dir, tm
     assert result["figures"] == evaluate_weights(data, folder / result["weights"]).as_json()["figures"]
     page = (folder / f"{name}.md").read_text()
     assert str(tmp_path) not in page + json.dumps(result)
+    assert f"lgmpose predict photo.jpg --weights {name}.safetensors" in page  # not the weights of SHIPPED
+    assert "AP and AR are COCO's" in page and "PCKh@0.5" not in page
     for part, options in (("onnx", {"weights": folder / f"{name}.onnx"}), ("training_persons", {"split": "train"})):
         again = evaluate_weights(data, **{"weights": folder / result["weights"]} | options).as_json()["figures"]
         assert {metric: result[part][metric] for metric in again} == again
@@ -60,6 +62,13 @@ def test_the_result_file_holds_the_log_and_the_shipped_files_figures(run_dir, tm
     lost = [part["errors"]["PCK@0.2"]["lost"] for part in (result, result["training_persons"])]
     assert "| elsewhere | {:.2f} | {:.2f} |".format(*lost) in page
     assert result["onnx"]["sha256"] == weights_hash(folder / f"{name}.onnx")
+
+
+def test_the_card_states_the_evaluations_own_yardsticks():
+    conditions = {"head size": "0.6 × head box"}
+    page = " ".join(_yardsticks(Evaluation({"PCKh@0.5": 80.0, "PCK@0.2": 70.0}, conditions), MPII).split())
+    assert "half of the head's size (0.6 × head box) and pools 14 joints" in page and "COCO" not in page
+    assert "pools 12 limb joints" in page and page.endswith("flatters the figures a little.")
 
 
 def test_a_second_part_is_counted_on_from_the_first(run_dir, tmp_path, monkeypatch):

@@ -19,6 +19,8 @@ from lgmpose.skeletons import (
     notice_unpaired,
     side_of,
     skeleton_from_category,
+    skeleton_from_dict,
+    skeleton_to_dict,
 )  # fmt: skip
 
 ANIMAL = {
@@ -182,3 +184,13 @@ def test_a_single_joint_needs_no_pair(capsys):
 def test_bad_categories_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         skeleton_from_category(ANIMAL | change)
+
+
+def test_own_joints_under_a_known_name_stay_what_they_are():
+    """A category called "lsp" with fourteen joints in another order: its card must not be read as the package's."""
+    own = skeleton_from_category({"name": "lsp", "keypoints": list(reversed(LSP.joint_names))})
+    assert own.name == LSP.name
+    again = skeleton_from_dict(json.loads(json.dumps(skeleton_to_dict(own))))
+    assert again == own != LSP
+    for skeleton in (COCO, MPII, LSP):
+        assert skeleton_from_dict(json.loads(json.dumps(skeleton_to_dict(skeleton)))) is skeleton

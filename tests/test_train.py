@@ -8,12 +8,16 @@ import multiprocessing
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,7 +33,8 @@ from lgmpose.errors import UserError
 from lgmpose.evaluate import evaluate
 from lgmpose.loader import EpochSampler, make_loader, to_input
 from lgmpose.recipe import TrainConfig, learning_rate
-from lgmpose.run_files import append_epoch, exclusive
+from lgmpose.run_files import CsvLog, append_epoch, exclusive
+from lgmpose.runtimes import open_backend
 from lgmpose.skeletons import COCO
 from lgmpose.train import heatmap_loss, train
 from lgmpose.weights_io import read_tensors, write_tensors
@@ -320,6 +325,66 @@ def test_a_resumed_run_judges_by_its_own_pace_what_is_left(config, tmp_path, mon
     assert read_tensors(run_dir / "last.safetensors")[1]["progress"]["seconds"] > 1e6
 
 
+def test_a_stop_in_an_epochs_last_step_or_in_its_evaluation_is_heard(config, tmp_path, monkeypatch):
+    stop = SimpleNamespace(asked=True)
+    monkeypatch.setattr("lgmpose.train.StopRequest", lambda: nullcontext(stop))
+    one_step = replace(config, epochs=3, batch_size=len(load_records(config.data)))
+    with pytest.raises(KeyboardInterrupt):
+        train(one_step, tmp_path / "one step", progress=False)
+    assert read_tensors(tmp_path / "one step" / "last.safetensors")[1]["progress"]["epoch"] == 1
+
+    def evaluated(*args, **options):
+        stop.asked = True
+        return evaluate(*args, **options)
+
+    stop.asked = False
+    monkeypatch.setattr("lgmpose.train.evaluate", evaluated)
+    with pytest.raises(KeyboardInterrupt):
+        train(replace(config, epochs=3), tmp_path / "evaluation", progress=False)
+    assert read_tensors(tmp_path / "evaluation" / "last.safetensors")[1]["progress"]["epoch"] == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists what is mapped")
+def test_a_resumed_run_lets_go_of_its_checkpoint(config, tmp_path):
+    """What is still mapped cannot be replaced on Windows: the next checkpoint would fail."""
+    path = tmp_path / "last.safetensors"
+    run = Run(config, create_model(config.model, image_hw=(32, 64)), torch.device("cpu"))
+    run.net(torch.rand(1, 3, 32, 64)).mean().backward()
+    run.optimizer.step()
+    run.save(path)
+    run.restore(path)
+    assert str(path) not in Path("/proc/self/maps").read_text()
+
+
+def test_a_second_gpu_has_its_own_random_state(config, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: asked.append(device) or torch.zeros(4))
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: asked.append(device))
+    run = Run(config, create_model(config.model, image_hw=(32, 64)), torch.device("cpu"))
+    run.device = torch.device("cuda:1")
+    run.save(tmp_path / "last.safetensors")
+    run.restore(tmp_path / "last.safetensors")
+    assert asked == [torch.device("cuda:1")] * 2
+
+
+def test_averaged_weights_draw_no_random_numbers(config):
+    """Process 0 alone asks for them: its dropout must not part from the others'."""
+    run = Run(config, create_model(config.model, image_hw=(32, 64)), torch.device("cpu"))
+    before = torch.get_rng_state()
+    run.deployed()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_kernels_of_five_axes_are_trained_and_evaluated(config, tmp_path):
+    """Dite-HRNet's dynamic convolutions, which ``.to(memory_format=…)`` refuses."""
+    evaluation = train(replace(config, model="dite-hrnet-18", image_hw=(64, 64), global_block="mobilevim", epochs=1,
+                               batch_size=32), tmp_path / "run", progress=False)  # fmt: skip
+    assert "AP" in evaluation.figures
+    backend = open_backend(tmp_path / "run" / "best.safetensors", device="cpu")
+    with torch.inference_mode():
+        assert backend.network_at((64, 96))(torch.rand(1, 3, 64, 96)).shape == (1, 17, 16, 24)
+
+
 # --- several processes --------------------------------------------------------------------------------------------
 
 
@@ -439,6 +504,13 @@ def test_a_run_that_diverges_keeps_its_last_good_checkpoint(config, tmp_path, mo
     assert losses(tmp_path / "calm") == losses(tmp_path / "run")
 
 
+def test_a_disk_that_fills_up_is_one_sentence_in_the_log_too(tmp_path, monkeypatch):
+    log = CsvLog(tmp_path / "loss.csv", ("step", "loss"), "step", 0, True)
+    log.file = SimpleNamespace(name="loss.csv", flush=lambda: open("/dev/full", "w").write("x" * 10**6))
+    with pytest.raises(UserError, match=r"loss\.csv: cannot be written"):
+        log.flush()
+
+
 def test_a_full_disk_leaves_the_last_checkpoint(tmp_path):
     resource = pytest.importorskip("resource")
     path = tmp_path / "last.safetensors"
@@ -461,6 +533,9 @@ def test_other_runs_are_not_overwritten_and_other_settings_not_resumed(config, t
         train(config, tmp_path / "run", progress=False)
     with pytest.raises(UserError, match="started with learning_rate = 0.002, not 0.1"):
         train(replace(config, learning_rate=0.1), tmp_path / "run", resume=True, progress=False)
+    shutil.copy(tmp_path / "run" / "best.safetensors", tmp_path / "run" / "last.safetensors")
+    with pytest.raises(UserError, match="weights, not a checkpoint: --init-weights starts a new run"):
+        train(config, tmp_path / "run", resume=True, progress=False)
     with pytest.raises(UserError, match="weights, not a checkpoint"):
         run = Run(config, create_model(config.model), torch.device("cpu"))
         run.restore(tmp_path / "run" / "best.safetensors")

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from lgmpose.ablate.config import BASELINE, CHOICES, NETWORKS, AblateConfig
@@ -18,6 +19,8 @@ from lgmpose.datasets import load_records
 from lgmpose.datasets.records import RecordSet
 from lgmpose.errors import UserError
 from lgmpose.evaluate import Evaluation, evaluate, joint_results
+from lgmpose.fast import channels_last
+from lgmpose.files import check_writable
 from lgmpose.macs import count_macs
 from lgmpose.profiling import measure_fps
 from lgmpose.run_files import duration, one_at_a_time
@@ -54,6 +57,9 @@ def ablate(config: AblateConfig, *, tabulate: bool = False, progress: bool = Tru
     results = load_results(path, None if tabulate else config)
     if not tabulate:
         val_set = load_records(config.recipe.data, "val", annotations=config.recipe.val_annotations)
+        _require_figures(val_set)
+        check_writable(path)
+        check_writable(lock)
         costs, speed = _costs(config, results, val_set)
         with one_at_a_time(lock):
             results = load_results(path, config)  # others may have added runs while the networks were timed
@@ -96,6 +102,17 @@ def ablate(config: AblateConfig, *, tabulate: bool = False, progress: bool = Tru
     return all(finished(results, v, s) for s in config.seeds for v in config.variants)
 
 
+def _require_figures(val_set: RecordSet) -> None:
+    """Raises UserError for a data set on which nothing could be compared after the training."""
+    skeleton = val_set.skeleton
+    by_box = any(np.isfinite(record.head_size) for record in val_set.records)
+    if skeleton.torso_diagonals is None and skeleton.head_segment is None and not by_box:
+        raise UserError(
+            f"{val_set.name}: ablations are compared by PCK or PCKh, which need hips and shoulders, or neck and head "
+            f"top; the joints here are {', '.join(skeleton.joint_names)}"
+        )
+
+
 def _one_run(config: AblateConfig, variant: str, seed: int, val_set: RecordSet, progress: bool) -> dict:
     """Trains one network to its end and evaluates it: arguments of ``add_run``."""
     run_dir = config.out / f"{variant}-seed{seed}"
@@ -118,7 +135,7 @@ def _evaluate(weights: Path, config: AblateConfig, val_set: RecordSet, progress:
     recipe = config.recipe
     net, card = load_weights(weights)
     return evaluate(
-        net.to(choose_device(recipe.device), memory_format=torch.channels_last), val_set,
+        channels_last(net.to(choose_device(recipe.device))), val_set,
         codec_of(card, net.config.image_hw), flip_test=recipe.flip_test, batch_size=recipe.batch_size,
         workers=recipe.workers, bad_images=recipe.bad_images, progress=progress,
     )  # fmt: skip

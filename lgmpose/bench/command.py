@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lgmpose.bench.run import check_output
-from lgmpose.errors import UserError
+from lgmpose.errors import UserError, as_sentence
 from lgmpose.files import print_anywhere, write_atomically
 
 __all__ = ["run_command"]
@@ -40,6 +40,9 @@ def run_command(
             write_atomically(json_file.with_suffix(".md"), page.encode())
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {as_sentence(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

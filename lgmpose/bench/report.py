@@ -82,17 +82,19 @@ def _header_lines(result: BenchResult) -> list[str]:
     versions, devices, loads = {}, {}, []
     for process in processes:
         versions |= process.get("versions", {})
-        devices[process.get("device_name", "")] = process.get("dtype", "")
+        if process.get("device_name"):
+            devices.setdefault(process["device_name"], {})[process.get("dtype", "")] = None  # a set, in order
         loads += [load for load in (process.get("load"), process.get("load_after")) if load is not None]
-    allocator = "keeps freed memory, as in `lgmpose train`"
-    if not settings["keep_memory"]:
-        allocator = "as it is, as in `lgmpose predict`"
+    allocator = "as it is, as in `lgmpose predict`"
+    if settings["keep_memory"]:  # which another C library may have refused; of older results it is not known
+        kept = all(process.get("keeps_memory", True) for process in processes)
+        allocator = "keeps freed memory, as in `lgmpose train`" if kept else "told to keep memory, but not in use here"
     commit = f", commit {header['commit']}" if header["commit"] else ""
     timed = [row for row in result.rows if row.median_ms]
     noisy = sum(bool(row.noise) for row in timed)
     lines = [
         f"* {header['cpu']}, {header['cores']} cores; {header['system']}; device "
-        + ", ".join(f"{name} ({dtype})" for name, dtype in devices.items() if name),
+        + ", ".join(f"{name} ({', '.join(dtypes)})" for name, dtypes in devices.items()),
         f"* {header['date']}; lgmpose {header['lgmpose']}{commit}; Python {header['python']}; "
         + ", ".join(f"{name} {version}" for name, version in versions.items()),
         "* Backends: " + "; ".join(f"`{name}`: {what}" for name, what in header["backends"].items()),

@@ -27,7 +27,7 @@ from lgmpose.errors import UserError
 from lgmpose.files import check_writable
 from lgmpose.runtime import choose_device, commit, cpu_name, num_cores
 
-__all__ = ["bench", "check_output", "machine_header"]
+__all__ = ["bench", "check_output", "end_of_process", "machine_header"]
 
 WORKER = [sys.executable, "-m", "lgmpose.bench.worker"]
 # The one-minute load holds this program's own threads, too: half a core above the cores is somebody else.
@@ -173,7 +173,7 @@ class _Process:
             code, last_words = _run_worker(self._job(), self._on_event, self.threads)
             if code == 0 and len(self.done) == len(self.jobs):
                 break
-            self._after_a_death(_cause(code, last_words))
+            self._after_a_death(end_of_process(code, last_words))
 
     def _job(self) -> dict[str, Any]:
         groups = [
@@ -227,6 +227,7 @@ class _Process:
         if j is not None:  # this one's doing: again without it
             self.measured[i][j]["reason"] = cause
             self.failed.add((i, j))
+            self.current = i, None  # should the next worker die before it says anything, it is the group's turn
             return
         started = "versions" in self.environment
         given_up = {i} if started else set(range(len(self.jobs)))
@@ -296,7 +297,8 @@ def _kill(worker: subprocess.Popen) -> None:
         worker.kill()
 
 
-def _cause(code: int, last_words: str) -> str:
+def end_of_process(code: int, last_words: str) -> str:
+    """Why a process is no more, by its exit status and the last line it wrote to stderr."""
     if code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
         more = ": most likely there was not enough memory" if name == "SIGKILL" else ""

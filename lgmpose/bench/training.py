@@ -23,7 +23,7 @@ from tqdm import tqdm
 from lgmpose.bench.command import run_command
 from lgmpose.bench.report import markdown_table
 from lgmpose.bench.result import paired_ratio
-from lgmpose.bench.run import machine_header
+from lgmpose.bench.run import end_of_process, machine_header
 from lgmpose.bench.worker import load, one_line
 from lgmpose.errors import UserError
 
@@ -71,6 +71,7 @@ def train_steps(setting: Setting, batches: list[dict], image_hw: tuple[int, int]
     """
     import torch
 
+    from lgmpose.fast import channels_last
     from lgmpose.loader import to_input
     from lgmpose.train import heatmap_loss
     from lgmpose.zoo import create_model
@@ -78,7 +79,7 @@ def train_steps(setting: Setting, batches: list[dict], image_hw: tuple[int, int]
     torch.manual_seed(seed)
     net = create_model("lgm-pose-lspet-128x128", image_hw=image_hw, num_keypoints=batches[0]["heatmaps"].shape[1])
     if setting.channels_last:
-        net = net.to(memory_format=torch.channels_last)
+        net = channels_last(net)
     function = torch.compile(net) if setting.compiled else net
     optimizer = torch.optim.AdamW(net.parameters(), LEARNING_RATE, weight_decay=0.01, fused=setting.fused)
     autocast = torch.autocast("cpu", torch.bfloat16) if setting.bf16 else nullcontext()
@@ -155,26 +156,37 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
 def measure(
     data: str, *, names: tuple[str, ...], sides: tuple[int, ...], rounds: int, steps: int, threads: int
 ) -> dict[str, Any]:
-    """All settings at all sizes, in rounds.
+    """All settings at all sizes, in rounds. What fails once is left out, and with ``plain`` its whole size.
 
     Raises:
-        UserError: a process that failed.
+        UserError: at no size did ``plain`` run, with which the others are compared.
     """
     header = machine_header() | {"load": load(), "threads": threads}
     measured: dict[str, dict[str, list]] = {str(side): {name: [] for name in names} for side in sides}
+    failures: dict[tuple[int, str], str] = {}
     jobs = [(seed, side, name) for seed in range(rounds) for side in sides for name in names]
     for seed, side, name in tqdm(jobs, unit="process", leave=False):
         job = {
             "setting": asdict(SETTINGS[name]), "data": data, "side": side, "batch_size": SIZES[side], "steps": steps,
             "threads": threads, "seed": seed,
         }  # fmt: skip
+        if (side, name) in failures or (side, PLAIN) in failures:
+            continue
         done = subprocess.run(WORKER, input=json.dumps(job), capture_output=True, text=True)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise UserError(f"{name} at {side}×{side}: its process ended with status {done.returncode}: {last}")
+            failures[side, name] = f"`{name}` at {side}×{side}: {end_of_process(done.returncode, last)}"
+            continue
         result = json.loads(done.stdout.splitlines()[-1])
         header["torch"] = result.pop("torch")
         measured[str(side)][name].append(result)
+    for side, name in failures:
+        if name == PLAIN:
+            measured.pop(str(side))
+        else:
+            measured.get(str(side), {}).pop(name, None)
+    if not measured:
+        raise UserError("; ".join(failures.values()))
     return {
         "kind": "lgmpose bench training",
         "header": header | {"load_after": load()},
@@ -182,6 +194,7 @@ def measure(
         "rounds": rounds,
         "steps": steps,
         "batch_sizes": {str(side): SIZES[side] for side in sides},
+        "failures": list(failures.values()),
         "measured": measured,
         "summary": {side: _summary(of_side) for side, of_side in measured.items()},
     }
@@ -240,6 +253,8 @@ def markdown(result: dict[str, Any]) -> str:
             ])  # fmt: skip
         head = ("setting", "pictures/s", "× plain", "forward", "backward", "optimiser", "loader ×", "loss, of noise")
         lines += [*markdown_table(head, table), ""]
+    for failure in result.get("failures", ()):
+        lines += [f"Left out: {failure}", ""]
     return "\n".join([*lines, NOTES])
 
 

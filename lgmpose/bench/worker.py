@@ -19,6 +19,7 @@ from pathlib import Path
 
 __all__ = ["main", "measure_rounds", "run", "warm_up"]
 
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "int8": "int8"}  # by a backend's precision
 REPORT_SECONDS = 0.5  # the parent process is woken no oftener, for it would take time from what is measured
 
 
@@ -243,7 +244,7 @@ def _environment(torch, device, backend, kept: bool) -> dict:
     return {
         "device": device.type,
         "device_name": device_name,
-        "dtype": "float32",
+        "dtype": DTYPES[backend.precision],
         "threads": torch.get_num_threads(),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
         "keeps_memory": kept,

@@ -35,6 +35,8 @@ def load_records(
         raise UserError(f"no split {split!r}; choose train or val")
     if detections is not None and kind != "coco":
         raise UserError(f"detector boxes belong to coco data, not to {kind}")
+    if annotations is not None and kind in ("lspet", "synthetic"):
+        raise UserError(f"{annotations}: {kind} data have their own annotations; coco and mpii take another file")
     if kind == "lspet" and path:
         from lgmpose.datasets.lspet import load_lspet
 
@@ -74,7 +76,8 @@ def _coco_layout(folder: Path, split: str, annotations: str | None) -> tuple[Pat
     if official.is_file():
         images = folder / "images" / f"{split}2017"
         return official, images if images.is_dir() else folder / f"{split}2017"
+    option = "--annotations" if split == "train" else "--val-annotations (of eval: --annotations)"
     raise UserError(
         f"{folder}: no annotations/person_keypoints_{split}2017.json below it; `lgmpose data coco` prepares that "
-        "layout, --annotations FILE takes another file"
+        f"layout, {option} FILE takes another file"
     )

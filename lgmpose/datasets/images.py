@@ -45,7 +45,10 @@ def decode_image(data: bytes, name: str, *, apply_exif: bool = True) -> np.ndarr
         UserError: not a picture, or damaged.
     """
     flags = cv2.IMREAD_COLOR if apply_exif else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    except cv2.error as error:  # not raised for damage, which gives None
+        raise UserError(f"{name}: too large to be read ({error.err})") from error
     if image is None:
         raise UserError(f"{name}: not a picture that can be read (damaged, cut short, or of an unknown format)")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

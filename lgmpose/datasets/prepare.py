@@ -147,9 +147,13 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _place(
-    out: str | Path, sources: Iterable[str | Path], download: bool, sha256: dict[str, str] | None, progress: bool
-) -> _Place:
+    out: str | Path, sources: Iterable[str | Path], download: bool, sha256: dict[str, str] | None, progress: bool,
+    names: Iterable[str],
+) -> _Place:  # fmt: skip
+    """``names`` are those of the data set's archives: a hash for another would be passed over in silence."""
     sources = tuple(Path(source) for source in sources)
+    for name in (sha256 or {}).keys() - set(names):
+        raise UserError(f"{name}: a hash for none of this data set's archives, which are {', '.join(sorted(names))}")
     for source in sources:
         if not os.path.exists(source):
             raise UserError(f"{source}: no such file or folder (given with --from)")
@@ -191,7 +195,8 @@ def prepare_coco(
     Raises:
         UserError: saying what is missing and where to get it, or what is wrong with what is there.
     """
-    place, missing, found = _place(out, sources, download, sha256, progress), [], {}
+    names = [archive.name for archive in (COCO_ANNOTATIONS, *COCO_PICTURES.values())]
+    place, missing, found = _place(out, sources, download, sha256, progress, names), [], {}
     for split in splits:
         if split not in COCO_PICTURES:
             raise UserError(f"COCO has no split {split!r}; choose from {', '.join(COCO_PICTURES)}")
@@ -234,7 +239,8 @@ def prepare_mpii(
     Returns:
         The records of ``train`` and ``val``.
     """
-    place, missing = _place(out, sources, download, sha256, progress), []
+    names = [MPII_PICTURES.name, MPII_ANNOTATIONS.name]
+    place, missing = _place(out, sources, download, sha256, progress, names), []
     mat = place.find(MPII_MAT) or place.unpacked(MPII_MAT, MPII_ANNOTATIONS)
     if mat is None:
         missing.append((MPII_MAT, MPII_ANNOTATIONS))
@@ -278,12 +284,13 @@ def prepare_lspet(
     """
     from lgmpose.datasets.lspet import load_lspet
 
-    place = _place(out, sources, download, sha256, progress)
-    zips = [source for source in place.sources if source.suffix == ".zip"]
+    zips = [Path(source) for source in sources if Path(source).suffix == ".zip"]
+    place = _place(out, sources, download, sha256, progress, [LSPET.name, *(path.name for path in zips)])
     joints = place.find("lspet_dataset/joints.mat") or place.find("joints.mat")
     if zips:  # under whatever name it was saved
         path = zips[0]
-        check_sha256(path, place.sha256.get(LSPET.name), record_in=place.out)
+        expected = place.sha256.get(path.name) or place.sha256.get(LSPET.name)
+        check_sha256(path, expected, record_in=place.out)
     elif joints is not None and place.find(LSPET.name) is None:  # a bare joints.mat may be plain LSP's
         path = joints.parent
     else:

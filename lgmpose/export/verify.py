@@ -22,6 +22,7 @@ from lgmpose.datasets.records import RecordSet
 from lgmpose.datasets.synthetic import make_synthetic
 from lgmpose.errors import UserError
 from lgmpose.evaluate import evaluate
+from lgmpose.fast import channels_last
 from lgmpose.runtime import tune_allocator
 from lgmpose.runtimes import open_backend
 
@@ -117,7 +118,7 @@ def _difference(source: Source, backend, inputs: np.ndarray) -> tuple[float, flo
 
 def _accuracy(source: Source, backend, val_set: RecordSet, progress: bool) -> dict[str, Any]:
     tune_allocator()
-    figures, eager = {}, source.net.to(memory_format=torch.channels_last)
+    figures, eager = {}, channels_last(source.net)
     for name, net in (("eager", eager), ("exported", backend)):
         evaluation = evaluate(net, val_set, source.codec, progress=progress)
         figures[name] = {key: round(value, 4) for key, value in evaluation.figures.items()}
