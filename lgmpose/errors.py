@@ -12,5 +12,5 @@ class UserError(Exception):
 
 
 def as_sentence(error: OSError) -> str:
-    """What the system refused, in one line: ``/root/photo.jpg: Permission denied``."""
+    """What the system refused, in one line: ``photo.jpg: Permission denied``."""
     return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)

@@ -27,8 +27,8 @@ __all__ = ["CONVENTION", "count_macs", "default_counter"]
 
 CONVENTION = (
     "MACs: multiply–accumulates of convolutions, deconvolutions (at input resolution), linear layers and attention\n"
-    "products, for one picture, and nothing else. LGM-Pose's FLOPs in the paper are these; FlopCounterMode counts 2\n"
-    "per MAC."
+    "products, for one picture, and nothing else. LGM-Pose's FLOPs in the paper are taken to be these (so its\n"
+    "widths were found); FlopCounterMode counts 2 per MAC."
 )
 
 

@@ -109,7 +109,7 @@ def _make_stage(in_channels: int, stage: Stage, map_hw: tuple[int, int], config:
             )
         )
     if stage.token_width and config.global_block != "mobilevim":
-        # Table 4 replaces the block as its authors made it, SiLU included; with ReLU6 we tell what that is worth.
+        # Table 4 replaces the block as its authors made it, SiLU included; with ReLU6 everywhere we tell its worth.
         activation = "relu6" if config.global_block == "mobilevit_relu6" else "silu"
         blocks.append(
             MobileViTBlock(stage.channels, stage.token_width, layers=stage.vit_layers, activation=activation)

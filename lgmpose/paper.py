@@ -346,11 +346,13 @@ SLIPS = (
          "that is the set they are measured on", "the training set is meant, as in Table 3"),
     Slip('the metrics are "AP", AP50, AP70 …', "the tables print AP75", "a typing slip"),
     # Words
-    Slip("patches are h × w with h ≤ n and w ≤ n", "no n is defined", "H and W are meant"),
+    Slip("patches are h × w with h ≤ n and w ≤ n",
+         "no n is defined; in MobileViT, whose sentence it is, n is the local convolution's side, here 3",
+         "copied; it would forbid the 4×4 patches with which stage 3 meets the printed costs"),
     Slip("equation 1 gives x_G", "the text calls its result X_F", "a typing slip"),
     Slip('"PerNorm"', "no such layer", "pre-norm"),
     Slip('reference [29] is "DSPNet" in the text and "MSFNet" in Table 1',
-         "its title is that of a multi-scale feature refined network: neither", "citations were moved"),
+         "its title is that of a multi-scale feature refined network, MSFRNet", "DSPNet is another paper's network"),
     Slip('"UDP[35], and DARK[36]" in the text', "[38] and [39] in Table 2; 35 is MLP-Mixer and 36 Adam",
          "citations were moved"),
 )  # fmt: skip

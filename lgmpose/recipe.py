@@ -18,7 +18,7 @@ MACHINE_FIELDS = ("workers", "device", "checkpoint_minutes")
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The defaults are what the paper states (section 4.2), and SimpleBaseline's where it states nothing."""
+    """The defaults are what the paper states (section 4.2), else SimpleBaseline's, and HRNet's half body."""
 
     data: str = "synthetic"  # KIND:PATH with KIND coco, mpii, lspet or synthetic
     annotations: str | None = None  # annotation file for training, where it is not in its usual place

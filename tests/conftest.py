@@ -12,6 +12,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def the_checkout_stays_as_it_is():
+    """Whatever a test writes belongs into its own folder."""
+    root = Path(__file__).resolve().parents[1]
+    before = {path.name for path in root.iterdir()}
+    yield
+    tools = {".pytest_cache", ".hypothesis", "build", "runs", ".coverage"}  # others may start one meanwhile
+    assert {path.name for path in root.iterdir()} - before - tools == set()
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real pictures beside the checkout; tests that need it skip where it is absent."""

@@ -10,6 +10,7 @@ import torch
 
 from lgmpose.bench import BenchResult, Row, Settings, bench, load_results, plot, save_report
 from lgmpose.bench.backends import BACKENDS, Backend
+from lgmpose.bench.limits import COPIED_BYTES, PRODUCT_MACS, floor_ms, machine_rates
 from lgmpose.bench.plan import Group, Subject, model_plan, quick_models, table_plan
 from lgmpose.bench.result import MAX_BYTES, make_rows, paired_ratio
 from lgmpose.bench.worker import _environment, measure_rounds, warm_up
@@ -363,7 +364,8 @@ def test_bad_input_is_one_line_before_anything_runs(arguments, message, capsys, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_result_that_cannot_be_written_is_known_before(tmp_path):
+def test_a_result_that_cannot_be_written_is_known_before(tmp_path, monkeypatch):
+    monkeypatch.setattr("lgmpose.bench.run.counted", lambda *_, **__: pytest.fail("work was started"))
     (tmp_path / "file").write_text("")
     (tmp_path / "folder.json").mkdir()
     for path in (tmp_path / "file" / "r.json", tmp_path / "folder.json"):
@@ -415,3 +417,14 @@ def test_the_header_says_what_the_processes_really_ran_with():
 def test_a_backends_precision_is_noted(name, dtype):
     backend = replace(BACKENDS[name], requires=())
     assert _environment(torch, torch.device("cpu"), backend, False)["dtype"] == dtype
+
+
+def test_the_floor_is_the_longer_of_computing_and_copying():
+    probes = [20.0, 5.0]  # ms of a product and of a copy
+    products, copies = {"macs": 3 * PRODUCT_MACS, "moved": 0}, {"macs": 0, "moved": 3 * COPIED_BYTES}
+    assert floor_ms(probes, **products, precision="fp32") == 60
+    assert [floor_ms(probes, **copies, precision=name) for name in ("fp32", "bf16", "int8")] == [60, 30, 15]
+    assert floor_ms(probes, macs=PRODUCT_MACS, moved=COPIED_BYTES, precision="fp32") == 20
+    assert floor_ms(probes, macs=PRODUCT_MACS, moved=2 * COPIED_BYTES, precision="fp32") == 40
+    rates = machine_rates([[20.0, 5.0], [10.0, 4.0], [40.0, 6.0]])
+    assert rates == {"gemm_gops": round(2 * PRODUCT_MACS / 20e6, 1), "copy_gbs": round(COPIED_BYTES / 5e6, 1)}

@@ -5,8 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
+import numpy as np
 import pytest
 import torch
 from peer_tools import randomise
@@ -33,7 +33,42 @@ def test_the_folded_backends_compute_what_the_network_does(name, backend):
         torch.testing.assert_close(function(x), expected, rtol=0, atol=1e-4 * expected.abs().max().item())
 
 
+# by a backend: how far its heatmaps may lie from PyTorch's, in shares of the largest
+FILES = {"onnxruntime": 1e-4, "openvino": 1e-4, "openvino-bf16": 0.1, "onnxruntime-int8": 0.5}
+
+
+@pytest.mark.parametrize("backend", FILES)
+def test_the_runtimes_compute_what_the_network_does_in_their_own_precision(backend, tmp_path, monkeypatch):
+    runtime = pytest.importorskip(BACKENDS[backend].requires[-1])
+    if reason := BACKENDS[backend].check and BACKENDS[backend].check():
+        pytest.skip(reason)
+    asked = []
+    if runtime.__name__ == "onnxruntime":
+        session = runtime.InferenceSession
+        monkeypatch.setattr(runtime, "InferenceSession", lambda path, *more, **named: asked.append(
+            more[0].intra_op_num_threads if more else None) or session(path, *more, **named))  # fmt: skip
+    torch.manual_seed(3)
+    net = randomise(create_model("small-hrnet", image_hw=(64, 32), num_keypoints=5)).float().eval()
+    x = torch.rand(1, 3, 64, 32)
+    with torch.inference_mode():
+        expected = net(x).numpy()
+    path = tmp_path / f"net-{'int8' if 'int8' in backend else 'fp32'}.onnx"
+    BACKENDS[backend].export(copy.deepcopy(net), x, path)
+    asked.clear()
+    found = BACKENDS[backend].prepare(path, x)(x)
+    off = np.abs(np.asarray(found) - expected).max() / np.abs(expected).max()
+    assert off < FILES[backend], off
+    assert (off > 1e-4) == (FILES[backend] > 1e-4), "another precision than it is named by"
+    assert asked in ([], [torch.get_num_threads()])
+
+
 # Processes
+
+
+def test_decoding_alone_can_be_timed():
+    result = bench([LGM], image_sizes=[(64, 32)], scope="decode", runs=3, warmup=1, device="cpu", progress=False)
+    (row,) = result.rows
+    assert row.n == 3 and row.reason == "" and "decod" in result.as_markdown()
 
 
 def test_a_real_run_in_fresh_processes(tmp_path):
@@ -113,8 +148,11 @@ def test_a_network_that_kills_its_process_costs_its_own_row_only(monkeypatch):
 
 def test_a_process_killed_in_its_rounds_keeps_them_and_later_groups_are_measured(monkeypatch):
     pretend(monkeypatch, run_kills="small-hrnet")
-    rows = summary(bench(["small-hrnet"], **OPTIONS | {"threads": [1]}))
+    result = bench(["small-hrnet"], **OPTIONS | {"threads": [1]})
+    rows = summary(result)
     reason = "its process was ended by SIGKILL: most likely there was not enough memory"
+    (process,) = result.header["processes"]
+    assert (process["gemm_gops"], process["copy_gbs"]) == (107.4, 13.4)  # of the probes' 20 and 5 ms
     assert rows == [("small-hrnet", 32, 1, 3, reason), ("small-hrnet", 64, 1, 3, reason)]
 
 
@@ -155,7 +193,6 @@ def test_ctrl_c_keeps_what_was_measured(monkeypatch, tmp_path, capsys):
         return process
 
     monkeypatch.setattr(subprocess, "Popen", popen)
-    begin = time.monotonic()
 
     def interrupt_once_there_are_rounds(self, event):
         original(self, event)
@@ -169,7 +206,7 @@ def test_ctrl_c_keeps_what_was_measured(monkeypatch, tmp_path, capsys):
     path = tmp_path / "r.json"
     arguments = ["bench", "--models", LGM, "--image-hw", "64", "32", "--image-hw", "64", "64", "--json", str(path)]
     assert main(arguments) == 130
-    assert time.monotonic() - begin < 30 and len(started) == 1 and started[0].poll() == -signal.SIGKILL
+    assert len(started) == 1 and started[0].poll() == -signal.SIGKILL
     result = load_results(path)
     assert not result.finished and path.with_suffix(".md").is_file()
     assert summary(result) == [("LGM-Pose", 32, 1, 3, ""), ("LGM-Pose", 64, 1, 0, "not measured: stopped before")]

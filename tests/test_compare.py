@@ -56,13 +56,18 @@ def test_each_row_is_what_its_network_predicts(folder, monkeypatch):
     assert written is not None and written.shape[0] > 400
 
 
-def test_boxes_of_a_detection_file_belong_to_their_pictures(folder):
-    boxes = [{"image_id": 1, "bbox": BOX, "score": 0.9}, {"image_id": 2, "bbox": BOX, "score": 0.9}]
+def test_boxes_of_a_detection_file_belong_to_their_pictures(folder, monkeypatch):
+    boxes = [{"image_id": 1, "bbox": BOX, "score": 0.9}, {"image_id": 2, "bbox": (30, 40, 50, 60), "score": 0.9}]
+    asked = []
+    call = Predictor.__call__
+    monkeypatch.setattr(Predictor, "__call__", lambda self, picture, given: asked.append(
+        (picture.shape[:2], *given[0])) or call(self, picture, given))  # fmt: skip
     detections = folder / "boxes.json"
     detections.write_text(json.dumps(boxes))
     pictures = [str(folder / "1.png"), str(folder / "2.png")]
     arguments = ["compare", *pictures, "--detections", str(detections), "--out", str(folder / "boxes.svg")]
     assert main(arguments) == 0 and (folder / "boxes.svg").read_text().lstrip().startswith("<?xml")
+    assert asked == [((90, 120), *BOX), ((100, 80), 30, 40, 50, 60)]
 
 
 def test_the_figure_is_no_input_of_the_next_call(folder, tmp_path, monkeypatch):

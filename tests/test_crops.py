@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from scipy.stats import norm
 
-from lgmpose.datasets.crops import Augmentation, CropDataset, augment_record
+from lgmpose.datasets.crops import Augmentation, CropDataset, _change_colour, augment_record
 from lgmpose.datasets.images import read_image
 from lgmpose.datasets.records import PersonRecord, RecordSet
 from lgmpose.geometry import box_to_center_size, crop_matrix, fit_aspect, transform_points, warp_image
@@ -266,3 +266,17 @@ def test_occlusion_covers_one_rectangle_and_no_joint_moves(people):
     ]  # fmt: skip
     changed = sum((a != b).any() for a, b in zip(halves[::2], halves[1::2], strict=True))
     assert 18 <= changed <= 42  # of 60, at one half
+
+
+def test_colour_changes_brightness_contrast_and_each_channel():
+    """(v − 128) · gain + 128 + shift: at 128 the shift alone shows, elsewhere each channel's own gain as well."""
+    grey, light = (np.full((2, 2, 3), value, np.uint8) for value in (128, 200))
+    shifts, gains = [], []
+    for seed in range(20):
+        moved = _change_colour(grey, 0.3, np.random.default_rng(seed))[0, 0].astype(int) - 128
+        assert moved.min() == moved.max()
+        shifts.append(moved[0])
+        gains.append(_change_colour(light, 0.3, np.random.default_rng(seed))[0, 0].astype(int) - 128 - moved[0])
+    assert min(shifts) < -5 and max(shifts) > 5
+    assert np.ptp(gains, axis=1).max() > 5  # the channels differ: white balance
+    assert np.mean(gains, axis=1).min() < 65 and np.mean(gains, axis=1).max() > 75  # and of all three: contrast

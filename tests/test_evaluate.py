@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from lgmpose import extremes
 from lgmpose.cli import main
 from lgmpose.codecs import make_codec
 from lgmpose.datasets import load_records
@@ -172,7 +173,9 @@ def test_flip_test_of_a_mirror_symmetric_oracle_changes_nothing(people):
 
     plain = evaluate(straight, record_set, codec, flip_test=False, workers=0, progress=False).predictions
     straight.position = 0
-    flipped = evaluate(Both(), record_set, codec, flip_test=True, workers=0, progress=False).predictions
+    both = Both()
+    flipped = evaluate(both, record_set, codec, flip_test=True, workers=0, progress=False).predictions
+    assert both.calls == 2
     np.testing.assert_allclose(flipped.keypoints_xy, plain.keypoints_xy, atol=1e-4)
 
 
@@ -194,18 +197,27 @@ def test_eval_at_another_size_moves_the_weights(people, weights, capsys):
     data = ["--data", f"synthetic:{people}", "--limit", "2", "--workers", "0", "--device", "cpu"]
     assert main(["eval", "--weights", str(weights), *data, "--image-hw", "96", "64"]) == 0
     assert "input: 96×64" in capsys.readouterr().out
+    assert main(["eval", "--weights", str(weights), *data, "--codec", "udp"]) == 0
+    assert "decoder: udp" in capsys.readouterr().out
     assert main(["eval", "--weights", str(weights), *data, "--image-hw", "90", "64"]) == 2
     assert "multiples of 32" in capsys.readouterr().err
 
 
-def test_worst_and_best_are_told_apart(people, tmp_path):
+def test_worst_and_best_are_told_apart(people, tmp_path, monkeypatch):
     record_set = load_records(f"synthetic:{people}").subset(range(8))
     truth = np.stack([record.keypoints_xy for record in record_set.records])
     shift = np.arange(8)[:, None, None] * np.array([3.0, 4.0])
     sizes = np.array([record.size_wh.max() for record in record_set.records])
     np.testing.assert_allclose(mean_errors(record_set, truth + shift), 5 * np.arange(8) / sizes)
+    titles, draw = [], extremes.contact_sheet
+    monkeypatch.setattr(extremes, "contact_sheet", lambda tiles, *args: titles.extend(args[1]) or draw(tiles, *args))
     save_extremes(record_set, truth + shift, tmp_path / "sheet.png", count=2)
     assert cv2.imread(str(tmp_path / "sheet.png")) is not None
+    order = np.argsort(5 * np.arange(8) / sizes)
+    expected = [*(("worst", i) for i in order[:-3:-1]), *(("best", i) for i in order[:2])]
+    assert [title.split(", ")[0] for title in titles] == [
+        f"{side}: person {record_set.records[i].id}" for side, i in expected
+    ]
     with pytest.raises(UserError, match="no true joints"):
         save_extremes(replace(record_set, has_keypoints=False), truth, tmp_path / "other.png")
 

@@ -31,7 +31,7 @@ from lgmpose.evaluate import evaluate, predict_records
 from lgmpose.export import verify
 from lgmpose.export.command import FORMATS, Source, _card, _precision, write_graph
 from lgmpose.loader import to_input
-from lgmpose.peers.ditehrnet import DynamicConv
+from lgmpose.peers.ditehrnet import DiteHRNet, DynamicConv
 from lgmpose.predict import Predictor
 from lgmpose.runtimes import OnnxBackend, OpenVINOBackend, TorchBackend, open_backend
 from lgmpose.skeletons import COCO, LSP
@@ -484,3 +484,24 @@ def test_a_refused_openvino_file_goes_with_its_bin(shipped, quick, tmp_path, mon
     monkeypatch.setattr("lgmpose.export.graph.export_graph", lambda net, image_hw: model)
     assert main(["export", "--out", str(tmp_path / "net.xml"), "--format", "openvino", "--verify"]) == 2
     assert "net.xml: its heatmaps differ" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_dynamic_kernels_are_exported_for_any_number_of_pictures(tmp_path):
+    """Dite-HRNet's, which depend on the picture; whole ones are exported where there is time (see above)."""
+    torch.manual_seed(0)
+    net = randomise(DiteHRNet(num_keypoints=5, image_hw=(64, 64), modules=(1, 1, 1))).float().eval()
+    onnx.save(export_graph(net, (64, 64)), tmp_path / "net.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
+    x = torch.rand(3, 3, 64, 64)
+    for count in (1, 3):
+        with torch.inference_mode():
+            expected = net(x[:count]).numpy()
+        (found,) = session.run(None, {"images": x[:count].numpy()})
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3 * np.abs(expected).max())
+
+
+def test_a_network_without_weights_can_be_exported_to_be_timed(tmp_path):
+    out = tmp_path / "net.onnx"
+    assert main(["export", "--out", str(out), "--model", "small-hrnet", "--image-hw", "64", "32"]) == 0
+    (found,) = onnxruntime.InferenceSession(out).run(None, {"images": np.zeros((2, 3, 64, 32), np.float32)})
+    assert found.shape == (2, 17, 16, 8)

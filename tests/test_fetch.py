@@ -92,6 +92,12 @@ def quick_fetch(*arguments, **options):
     return fetch(*arguments, wait_s=0.001, progress=False, **options)
 
 
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch):
+    """Behind a company's, urllib would ask it for this machine, too."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
+
+
 def test_whole_file(server, tmp_path):
     target = tmp_path / "deep" / "file.bin"
     assert quick_fetch(server.url, target, size=len(CONTENT), sha256=SHA256.upper()) == target

@@ -31,7 +31,7 @@ def test_items_come_in_order_and_the_source_runs_so_far_ahead_and_no_farther(ahe
 
 def test_source_and_user_work_at_the_same_time():
     """Each waits for the other in every item: one after the other, they would wait for ever."""
-    meeting = threading.Barrier(2, timeout=5)
+    meeting = threading.Barrier(2, timeout=60)
 
     def source():
         yield 0

@@ -98,7 +98,7 @@ def test_mpii_is_trained_and_evaluated(folder, monkeypatch):
     check_run(Path("runs/mpii"), "lgm-pose-mpii-256x256", 16, "mpii-train")
     run(words_of("lgmpose eval --data mpii"))
     figures = json.loads(Path("runs/mpii/figures.json").read_text(encoding="utf-8"))
-    assert 0 <= figures["figures"]["PCKh@0.5"] <= 100
+    assert 0 <= figures["figures"]["PCKh@0.5"] <= 100 and "head" in figures["conditions"]["head size"]
 
 
 def test_eight_gpus_as_two_processes(folder):

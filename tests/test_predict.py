@@ -22,6 +22,7 @@ from PIL import Image
 
 from lgmpose import predict_files as predict_files_module
 from lgmpose import zoo
+from lgmpose.cli import main
 from lgmpose.codecs import make_codec, merge_flipped
 from lgmpose.config import LGMPoseConfig
 from lgmpose.datasets.images import read_image
@@ -730,3 +731,15 @@ def test_a_picture_too_large_to_be_read_does_not_stop_the_others(tmp_path, capsy
         predict_files(tmp_path, tmp_path / "out", weights=DotBackend(), progress=False)
     assert "huge.png: too large to be read" in capsys.readouterr().err
     assert (tmp_path / "out" / "z.json").exists()
+
+
+def test_joints_below_the_threshold_asked_for_are_not_drawn(tmp_path, tiny_weights):
+    picture = write_png(tmp_path / "1.png", noise(60, 44))
+    drawn = []
+    for threshold in ("2", "0"):
+        out = tmp_path / threshold
+        words = ["predict", picture, "--weights", tiny_weights, "--out", out, "--score-threshold", threshold]
+        assert main([str(word) for word in words]) == 0
+        drawn.append(cv2.imread(str(out / "1_pose.jpg")).astype(int))
+    plain = cv2.imdecode(cv2.imencode(".jpg", cv2.imread(str(picture)), [cv2.IMWRITE_JPEG_QUALITY, 92])[1], 1)
+    assert (drawn[0] == plain).all() and (drawn[1] != plain).any()

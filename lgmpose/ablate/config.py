@@ -96,7 +96,7 @@ CHOICES = {
         Variant("occlusion", "occlusion, every second", {"augmentation.occlusion_prob": 0.5}),
         Variant("sigma-1", "heatmap σ 1", {"sigma": 1.0}),
         Variant("sigma-2", "heatmap σ 2", {"sigma": 2.0}),
-        Variant("standard", "centres rounded, quarter offset", {"codec": "standard"}),  # the paper's
+        Variant("standard", "centres rounded, quarter offset", {"codec": "standard"}),  # SimpleBaseline's
         Variant("limb-weights", "limbs' ends weigh more", {"joint_weights": "hrnet"}),
         Variant("silu", "SiLU", {"activation": "silu"}),
         Variant("mobilevit-relu6", "MobileViT block, but ReLU6", {"global_block": "mobilevit_relu6"}),  # it has SiLU

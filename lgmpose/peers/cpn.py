@@ -1,7 +1,9 @@
 """CPN: Chen et al., "Cascaded Pyramid Network for Multi-Person Pose Estimation", CVPR 2018, with ResNet-50.
 
 GlobalNet, a feature pyramid, predicts heatmaps from each of four scales; RefineNet brings the four scales together,
-the coarser the deeper, and predicts once more. The plain joints are settled by the first, the hard ones by the second.
+the coarser the deeper, and predicts once more. The plain joints are settled by the first, the hard ones by the second:
+by the authors' loss, which asks the second for the eight worst joints alone and the first for wider spots.
+``lgmpose train`` does not have it; here all five predictions learn the same heatmaps.
 
 There are two CPNs. The authors' TensorFlow code takes a residual's input as it is where its width fits; the PyTorch
 port that most people use always projects it: six 1×1 convolutions and 0.40 M parameters more. ``shortcuts`` chooses.
@@ -120,8 +122,7 @@ class CPN(nn.Module):
         self.stages = nn.ModuleList([resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4])
         self.global_net = GlobalNet(num_keypoints=num_keypoints)
         self.refine_net = RefineNet(num_keypoints=num_keypoints, project=shortcuts == "projection")
-        for part in (self.global_net, self.refine_net):
-            part.apply(_init_weights)
+        self.global_net.apply(_init_weights)  # the port leaves the other to PyTorch
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         check_multiple_of_32(x.shape[-2:])

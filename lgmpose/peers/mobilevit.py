@@ -76,12 +76,9 @@ class MobileViT(nn.Sequential):
 
 
 def _init_weights(module: nn.Module) -> None:
-    """As the authors train it: convolutions by their fan-out, linear layers with a deviation of 0.02."""
+    """As the authors train it: convolutions by their fan-out; a ``TransformerLayer`` sees to itself."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out")
-    elif isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)
 
 
 # The networks by name

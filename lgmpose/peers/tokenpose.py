@@ -3,7 +3,7 @@
 A truncated HRNet makes a map at 1/4 of the resolution; its patches become visual tokens. Every joint has a token of its
 own, learned, that asks the visual tokens and the other joints' where it is; from each, a linear head draws a heatmap.
 
-The table of positions is fixed, yet stored as a parameter, as its authors do: the published 13.5 M count it.
+The table of positions is fixed, yet stored as a parameter, as its authors do.
 """
 
 from __future__ import annotations
