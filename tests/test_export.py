@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -505,3 +506,16 @@ def test_a_network_without_weights_can_be_exported_to_be_timed(tmp_path):
     assert main(["export", "--out", str(out), "--model", "small-hrnet", "--image-hw", "64", "32"]) == 0
     (found,) = onnxruntime.InferenceSession(out).run(None, {"images": np.zeros((2, 3, 64, 32), np.float32)})
     assert found.shape == (2, 17, 16, 8)
+
+
+def test_a_file_in_8_bits_is_timed_beside_one_in_fp32(quick, tmp_path, monkeypatch):
+    calls = []
+    source = SimpleNamespace(codec=SimpleNamespace(image_hw=(64, 32)))
+    monkeypatch.setattr(verify, "_eager", lambda *_: calls.append("eager"))
+    monkeypatch.setattr("lgmpose.export.command.write_graph", lambda path, graph, card: calls.append(card["precision"]))
+    fp32 = SimpleNamespace(run=lambda inputs: calls.append("the fp32 file"))
+    monkeypatch.setattr(verify, "open_backend", lambda path, threads: fp32)
+    backend = SimpleNamespace(run=lambda inputs: calls.append("the file"))
+    found = verify._speed(source, backend, {"precision": "int8"}, None, tmp_path / "net.onnx")
+    assert calls[0] == "fp32" and calls.count("the fp32 file") == calls.count("the file") == calls.count("eager") > 0
+    assert set(found["times_faster_than"]) == {"eager", "fp32 in the same runtime"}

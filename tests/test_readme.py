@@ -181,6 +181,16 @@ def test_what_is_said_of_the_runtimes_holds_in_the_result_files():
     ) in text
     assert not kept.keys() & {"mobilevit-xxs", "dite-hrnet-18"}, "said to be not tried"
     assert kept["mobilenetv2"] > ratio[384, "mobilenetv2", "eager", 1, 1] + 0.2
+    own = {backend: at[256, "LGM-Pose", backend, 1, 1] for backend in backends}
+    times = [f"{own[backend].median_ms:.1f}" for backend in backends]
+    said = "{} ms in eager mode on one thread, {} in ONNX Runtime, {} in OpenVINO, {} there in bfloat16 and {} in 8"
+    assert f"{said.format(*times)} bits" in text
+    floors = {backend: f"{own[backend].floor_ms:.1f}" for backend in backends}
+    shares = {backend: f"{own[backend].of_floor:.0%}" for backend in backends}
+    assert f"takes {floors['openvino']} to {floors['onnxruntime']} ms in fp32" in text
+    assert {shares["openvino"], shares["onnxruntime"]} == {"79%"} and "each reach 79% of that speed" in text
+    for backend, precision in (("openvino-bf16", "bfloat16"), ("openvino-int8", "8 bits")):
+        assert f"{floors[backend]} in {precision} ({shares[backend]})" in text
     one, five, twenty = persons["openvino-bf16"]
     assert f"{one} persons a second one by one, {five} in pictures of 5 and {twenty} in pictures of 20 in Open" in text
     assert "{}, {} and {} in ONNX".format(*persons["onnxruntime"]) in text
@@ -204,6 +214,11 @@ def test_the_training_steps_figures_are_those_of_the_result_file():
     for name in next(iter(summary.values())):
         cells = [f"{side[name]['times_plain'][0]:.2f}" for side in summary.values()]
         assert f"| `{name}`: {SETTINGS[name].what} | {' | '.join(cells)} |" in fast_section(), name
+    small, large = (summary[side]["default"] for side in ("128", "256"))
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"batches {small['loader_times']:.0f} and {large['loader_times']:.0f} times faster than `default`" in text
+    assert f"by {max(small['of_seed_noise'], large['of_seed_noise']):.1%} of what another seed changes" in text
+    assert f"Two CPU cores did {large['rate']:.1f} a second at 256×256" in text
 
 
 def test_the_evaluation_jobs_figures_are_those_of_the_result_file():
