@@ -43,7 +43,7 @@ def channels_last(net: nn.Module) -> nn.Module:
     """Lays out every convolution's weights as channels_last; the network is changed and returned."""
     for parameter in net.parameters():
         if parameter.ndim == 4:  # convolutions; Dite-HRNet's dynamic kernels have five axes, which .to() refuses
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+            parameter.data = parameter.data.to(memory_format=torch.channels_last)
     return net
 
 

@@ -223,7 +223,7 @@ def _yardsticks(evaluation: Evaluation, skeleton: Skeleton) -> str:
     text = " ".join(" ".join([*lines, SELECTION]).split()).format(
         limbs=len(pck_joints(skeleton)), heads=len(pckh_joints(skeleton)), head=evaluation.conditions.get("head size")
     )
-    return textwrap.fill(text, 118)
+    return textwrap.fill(text, 118, break_on_hyphens=False)
 
 
 def _figures_of(file: Path, command: str, evaluation: Evaluation) -> dict:

@@ -253,6 +253,7 @@ def test_ablations_and_peers_are_those_of_the_result_file():
     # What is said below the tables.
     verdicts = {name: row.verdict for name, row in rows.items() if name in ABLATIONS}
     assert verdicts.pop("mobilevit") == "does not hold" and verdicts.pop("fusion-none") == "holds"
+    assert verdicts.pop("larm-between") == "better" and verdicts.pop("larm-no-residual") == "worse"
     assert set(verdicts.values()) == {"", "cannot be told"}
     points = {name: row.differences["PCKh@0.5"].points for name, row in rows.items() if row.differences}
     params = {name: cost["params"] for name, cost in results["costs"].items()}
@@ -282,9 +283,9 @@ def test_the_recipes_are_those_of_the_result_file():
     points = {name: row.differences["PCKh@0.5"].points for name, row in rows.items() if row.differences}
     assert points["silu"] == max(points[name] for name in points if name not in PEERS)
     for name in ("constant-rate", "rate-4e-3", "batch-16"):
-        assert rows[name].verdict == "better" and 0.7 < points[name] / points["mobilevit"] < 1, name
+        assert rows[name].verdict == "better" and 2 < points[name] / points["mobilevit"] < 2.5, name
     assert rows["rate-1e-3"].verdict == "worse" and abs(points["rate-1e-3"] - points["fusion-none"]) < 1
-    assert rows["mobilevit-relu6"].verdict == "better" and points["mobilevit-relu6"] > 0.6 * points["mobilevit"]
+    assert rows["mobilevit-relu6"].verdict == "better" and points["mobilevit-relu6"] > points["mobilevit"]
     for name in ("no-ema", "limb-weights", "occlusion", "rotation-20", "rotation-90"):
         assert rows[name].verdict == "cannot be told", name
     assert rows["scale-0.35"].verdict == rows["sigma-2"].verdict == "worse"
