@@ -53,5 +53,5 @@ def test_upside_down():
     assert verdict("00.2", found) == verdict("00.2", float(found)) == "correct"
     assert verdict("00.2", found + 0.5).startswith("a prediction is a whole number")
     assert verdict("00.2", ...) == "not attempted yet"
-    assert f"measured: {found} of the 14" in verdict("00.2", found + 2)
+    assert f"measured: {found} of the 14" in verdict("00.2", found - 2 if found > 7 else found + 2)
     assert verdict("00.2", "many").startswith("a prediction is a whole number")
