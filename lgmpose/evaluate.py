@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 __all__ = [
-    "Evaluation", "Predictions", "evaluate", "evaluate_weights", "heatmaps_of", "joint_results", "predict_records",
-    "predicted_persons",
+    "Evaluation", "Predictions", "evaluate", "evaluate_weights", "has_head_boxes", "heatmaps_of", "joint_results",
+    "predict_records", "predicted_persons",
 ]  # fmt: skip
 
 
@@ -261,7 +261,7 @@ def evaluate(
     if record_set.has_keypoints:
         figures, per_joint, intervals, errors = _joint_accuracy(predictions, record_set, skeleton)
     if "PCKh@0.5" in figures:  # the second is about a third longer, and so the milder
-        by_box = _has_head_boxes(record_set)
+        by_box = has_head_boxes(record_set)
         conditions["head size"] = f"{HEAD_BOX_FACTOR:g} × head box" if by_box else "neck to head top"
     if record_set.annotation_file is not None:
         conditions["AP by"] = ap_engine()
@@ -305,14 +305,15 @@ def joint_results(predictions: Predictions, record_set: RecordSet, skeleton: Ske
         sizes = torso_size(truth, visibility, skeleton)
         results["PCK@0.2"] = pck(predictions.keypoints_xy, truth, visibility, sizes, 0.2, pck_joints(skeleton))
     head_sizes = np.array([record.head_size for record in record_set.records])
-    if not _has_head_boxes(record_set) and skeleton.head_segment is not None:
+    if not has_head_boxes(record_set) and skeleton.head_segment is not None:
         head_sizes = head_size_from_joints(truth, visibility, skeleton)
     if np.isfinite(head_sizes).any():
         results["PCKh@0.5"] = pckh(predictions.keypoints_xy, truth, visibility, head_sizes, skeleton, 0.5)
     return results
 
 
-def _has_head_boxes(record_set: RecordSet) -> bool:
+def has_head_boxes(record_set: RecordSet) -> bool:
+    """Whether heads are measured by annotated boxes (MPII); if not, by neck and head top."""
     return any(np.isfinite(record.head_size) for record in record_set.records)
 
 

@@ -1,5 +1,6 @@
 """README and model cards say what the result files say, and the result files what the weights themselves carry."""
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -67,6 +68,13 @@ def test_model_card_and_readme_print_the_result_files_figures(shipped):
         assert f"persons that it was trained on are {lead:.1f} points easier" in limits
         last = [f"{row['PCK@0.2']:.1f}" for row in result["log"] if "PCK@0.2" in row][-3:]
         assert f"({', '.join(last)})" in limits
+        best = {row["phase"]: 0 for row in result["log"]}
+        for row in result["log"]:
+            best[row["phase"]] = max(best[row["phase"]], row.get("PCK@0.2", 0))
+        ends = [best[number] for number, part in enumerate(result["parts"], 1) if part["image_hw"] == [128, 128]]
+        *earlier, before, added = (f"{after - end:.1f}" for end, after in itertools.pairwise(ends))
+        assert f"pairs of them added {', '.join([*earlier, before])} and {added} points" in words
+        assert f"others by {added}, where the two pairs before had added {earlier[-1]} and {before}" in limits
         failures = card.split("## Failures, looked at")[1].split("\n## ")[0]
         assert failures.count("\n| ") == 24 + 2 and result["sha256"] in failures
 

@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from lgmpose.ablate.config import BASELINE, CHOICES, NETWORKS, AblateConfig
@@ -18,7 +17,7 @@ from lgmpose.bench.result import paired_ratio
 from lgmpose.datasets import load_records
 from lgmpose.datasets.records import RecordSet
 from lgmpose.errors import UserError
-from lgmpose.evaluate import Evaluation, evaluate, joint_results
+from lgmpose.evaluate import Evaluation, evaluate, has_head_boxes, joint_results
 from lgmpose.fast import channels_last
 from lgmpose.files import check_writable
 from lgmpose.macs import count_macs
@@ -105,8 +104,7 @@ def ablate(config: AblateConfig, *, tabulate: bool = False, progress: bool = Tru
 def _require_figures(val_set: RecordSet) -> None:
     """Raises UserError for a data set on which nothing could be compared after the training."""
     skeleton = val_set.skeleton
-    by_box = any(np.isfinite(record.head_size) for record in val_set.records)
-    if skeleton.torso_diagonals is None and skeleton.head_segment is None and not by_box:
+    if skeleton.torso_diagonals is None and skeleton.head_segment is None and not has_head_boxes(val_set):
         raise UserError(
             f"{val_set.name}: ablations are compared by PCK or PCKh, which need hips and shoulders, or neck and head "
             f"top; the joints here are {', '.join(skeleton.joint_names)}"
