@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO as PycocoCOCO
 
+from lgmpose.datasets import load_records
 from lgmpose.datasets.coco import load_coco
 from lgmpose.datasets.images import read_image
+from lgmpose.datasets.synthetic import make_synthetic
 from lgmpose.errors import UserError
 from lgmpose.skeletons import COCO
 
@@ -164,10 +166,66 @@ def test_bad_files_are_refused(load, content, tmp_path):
         load({**content, "annotations": content["annotations"] * 2})
     with pytest.raises(UserError, match="no person left"):
         load({**content, "annotations": []})
+    for key in ("height", "width", "file_name"):
+        for value in (None, "", ["a.png"], 0, float("nan")):
+            with pytest.raises(UserError, match=f"annotations.json: picture 3 has the {key} "):
+                load({**content, "images": [{**content["images"][0], key: value}]})
+    with pytest.raises(UserError, match="annotations.json: picture number 0 of its list has no 'id'"):
+        load({**content, "images": ["a.png"]})
     content["images"].append({"id": 4, "file_name": "b.png", "height": 40, "width": 60})
     content["annotations"].append({**content["annotations"][0], "id": 12, "image_id": 4})
     with pytest.raises(UserError, match=r"b.png: no such picture \(1 of the 2 "):
         load(content)
+
+
+@pytest.mark.parametrize("unit", ["of the picture", "pixels from the box's corner"])
+def test_joints_in_other_units_than_the_boxes_are_refused(tmp_path, unit):
+    """Their targets would be empty, and the loss nothing but 0."""
+    annotations = make_synthetic(tmp_path, 8, image_hw=(96, 128), progress=False)
+    content = json.loads(annotations.read_text())
+    assert len(load_coco(annotations, tmp_path / "images")) > 8
+    for picture in content["images"]:
+        picture["width"] = 1128  # room for boxes that are far from the corner
+    for person in content["annotations"]:
+        joints = np.reshape(person["keypoints"], (17, 3)).astype(float)
+        if unit == "of the picture":
+            joints[:, :2] /= 128, 96
+        else:
+            joints[:, :2] -= person["bbox"][:2]
+            person["bbox"][0] += 1000
+        person["keypoints"] = joints.ravel().tolist()
+    annotations.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="annotations.json: .* of the .* persons .* keypoints in pixels"):
+        load_coco(annotations, tmp_path / "images")
+
+
+@pytest.mark.parametrize(
+    ("annotations", "picture", "file_name"),
+    [
+        ("annotations/person_keypoints_train2017.json", "images/train2017/a.png", "a.png"),
+        ("annotations/person_keypoints_train2017.json", "train2017/a.png", "a.png"),
+        ("own.json", "images/a.png", "a.png"),
+        ("own.json", "a.png", "a.png"),
+        ("train/_annotations.coco.json", "train/a.png", "a.png"),  # Roboflow
+        ("annotations/person_keypoints_Train.json", "images/Train/a.png", "a.png"),  # CVAT
+        ("result.json", "images/a.png", "images/a.png"),  # Label Studio
+        ("annotations/image_info_test-dev2017.json", "test2017/a.png", "a.png"),
+        ("annotations/image_info_test-dev2017.json", "images/test2017/a.png", "a.png"),
+    ],
+)
+@pytest.mark.parametrize("beside", [None, "images/train2017", "train2017", "images"])
+def test_pictures_are_found_where_common_tools_put_them(tmp_path, content, annotations, picture, file_name, beside):
+    """``beside``: a folder of other pictures that is there, too."""
+    for path in (annotations, picture, f"{beside or '.'}/other.png"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / picture).touch()
+    content["images"][0]["file_name"] = file_name
+    (tmp_path / annotations).write_text(json.dumps(content))
+    (record,) = load_records(f"coco:{tmp_path}", annotations=str(tmp_path / annotations)).records
+    assert record.image == str(tmp_path / picture)
+    (tmp_path / picture).unlink()
+    with pytest.raises(UserError, match=r"a.png: no such picture \(1 of the 1 .* right folder"):
+        load_records(f"coco:{tmp_path}", annotations=str(tmp_path / annotations))
 
 
 def test_detections(load, content):

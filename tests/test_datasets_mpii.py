@@ -240,12 +240,12 @@ def everybody(shared_data) -> list[dict]:
         for line in (sample / table).read_text().splitlines():
             name, *values = line.split(",")
             joints = np.array(values, float).reshape(16, 2).tolist()
-            entries.append({"image": name, "joints": joints, "joints_vis": [1] * 16, "center": [1, 1], "scale": 1})
+            entries.append({"image": name, "joints": joints, "joints_vis": [1] * 16, "center": joints[7], "scale": 1})
     for line, person in enumerate(val_list):
         if not person.picture:  # persons with a missing joint are in neither table
             entries.append(
                 {"image": f"unknown_{line}.jpg", "joints": truth.keypoints_xy_1based[line].tolist(),
-                 "joints_vis": truth.visibility[line].tolist(), "center": [1, 1], "scale": 1}
+                 "joints_vis": truth.visibility[line].tolist(), "center": person.points_xy[0].tolist(), "scale": 1}
             )  # fmt: skip
     np.random.default_rng(0).shuffle(entries)
     return entries
@@ -303,9 +303,11 @@ def test_preparation(everybody, release, tmp_path, monkeypatch, capsys):
         (tmp_path / "mpii" / "images" / entry["image"]).touch()
     monkeypatch.setattr(prepare, "convert_mpii_mat", lambda path: (entries, {"test picture": 1}))
     (tmp_path / "coco" / "images").mkdir(parents=True)  # of the same name, but another data set's
+    (tmp_path / "out" / "images").mkdir(parents=True)  # empty, of the same name again
     assert main(["data", "mpii", *options]) == 0
     assert "mpii val: 2,958 persons" in capsys.readouterr().out
     assert json.loads((tmp_path / "out" / "mpii_val.json").read_text()) == [everybody[index] for index in val]
+    assert len(load_records(f"mpii:{tmp_path / 'out'}", "val")) == 2_958
     scored = load_mpii(tmp_path / "out" / "mpii_all.json", tmp_path / "mpii" / "images", split="val")
     assert [record.id for record in scored.records] == [entries.index(everybody[index]) for index in val]
 

@@ -24,7 +24,7 @@ from scipy.io import savemat
 
 from lgmpose.cli import main
 from lgmpose.datasets import fetch as fetch_module
-from lgmpose.datasets import prepare
+from lgmpose.datasets import load_records, prepare
 from lgmpose.datasets.fetch import HASH_FILE, check_sha256, extract, fetch, record_sha256
 from lgmpose.errors import UserError
 
@@ -402,6 +402,33 @@ def test_prepare_coco(tiny_coco, tmp_path, capsys):
     (out / "val2017" / "2.jpg").touch()
     records = prepare.prepare_coco(tmp_path / "new", sources=[out], splits=["val2017"])
     assert records["val2017"].records[0].image == str(out / "val2017" / "1.jpg")
+
+
+@pytest.mark.parametrize("empty", ["val2017", "images/val2017"])
+def test_an_empty_folder_of_pictures_is_not_in_the_way(tiny_coco, tmp_path, empty):
+    source, out = tmp_path / "source", tmp_path / "out"
+    prepare.prepare_coco(source, sources=[tiny_coco], splits=["val2017"])
+    (out / empty).mkdir(parents=True)
+    prepare.prepare_coco(out, sources=[source], splits=["val2017"])
+    assert len(load_records(f"coco:{out}", "val")) == 2
+
+
+def test_another_folder_in_the_pictures_place_is_refused(tiny_coco, tmp_path):
+    source, out = tmp_path / "source", tmp_path / "out"
+    prepare.prepare_coco(source, sources=[tiny_coco], splits=["val2017"])
+    (out / "val2017").mkdir(parents=True)
+    (out / "val2017" / "holiday.jpg").touch()
+    with pytest.raises(UserError, match="out/val2017: .*holds other files.* move it"):
+        prepare.prepare_coco(out, sources=[source], splits=["val2017"])
+    assert os.listdir(out / "val2017") == ["holiday.jpg"]
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"images": 2}', '{"images": [{"id": 1}, {"id": 2}]}'])
+def test_annotations_without_pictures_are_refused(tiny_coco, tmp_path, content):
+    (tmp_path / "out" / "annotations").mkdir(parents=True)
+    (tmp_path / "out" / "annotations" / "person_keypoints_val2017.json").write_text(content)
+    with pytest.raises(UserError, match="person_keypoints_val2017.json: "):
+        prepare.prepare_coco(tmp_path / "out", sources=[tiny_coco], splits=["val2017"])
 
 
 def test_prepare_says_what_is_missing_and_where_it_is(tiny_coco, tmp_path, capsys):

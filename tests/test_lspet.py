@@ -209,6 +209,21 @@ def overwritten(path: Path, member: str, length: int = 40) -> bytes:
     return bytes(data)
 
 
+@pytest.mark.parametrize("position", [0.2, 0.5, 0.9])
+def test_a_damaged_compressed_mat_file_in_a_folder(tmp_path, position):
+    path = small_archive(tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(tmp_path)
+    savemat(tmp_path / "joints.mat", {"joints": small_joints()}, do_compression=True)
+    assert len(load_lspet(tmp_path, "all")) == N - 2
+    data = bytearray((tmp_path / "joints.mat").read_bytes())
+    start = int(position * len(data))
+    data[start : start + 40] = bytes(40)
+    (tmp_path / "joints.mat").write_bytes(data)
+    with pytest.raises(UserError, match=f"{tmp_path.name}: joints.mat cannot be read"):
+        load_lspet(tmp_path, "all")
+
+
 @pytest.mark.parametrize("mat", [None, bytes(range(256)) * 50, np.random.default_rng(0).bytes(20_000)])
 def test_truncated_and_damaged_zips(tmp_path, mat):
     path = small_archive(tmp_path, mat=mat)  # deflate cannot shrink random bytes, and fails in another way

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ import pytest
 from pycocotools.coco import COCO as PyCoco
 from pycocotools.cocoeval import COCOeval
 
+from lgmpose.datasets import load_records
 from lgmpose.datasets.synthetic import draw_scene, make_synthetic, writer
 from lgmpose.errors import UserError
 from lgmpose.skeletons import COCO
@@ -115,6 +117,42 @@ def test_an_interrupted_set_is_drawn_again(tmp_path, monkeypatch):
     annotations = make_synthetic(tmp_path, 2, image_hw=(64, 80), progress=False)
     assert cv2.imread(str(tmp_path / "images/000000.jpg")).shape == (64, 80, 3)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".drawing.lock", annotations.name, "images"]
+
+
+@pytest.mark.parametrize("contents", [b"", bytes(100)], ids=["full disk", "power cut"])
+def test_an_empty_mark_of_an_interrupted_set_is_not_in_the_way(tmp_path, contents):
+    annotations = make_synthetic(tmp_path, 2, image_hw=(64, 80), progress=False)
+    annotations.unlink()
+    (tmp_path / "annotations.json.part").write_bytes(contents)
+    make_synthetic(tmp_path, 2, image_hw=(64, 80), progress=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".drawing.lock", annotations.name, "images"]
+    annotations.unlink()
+    (tmp_path / "annotations.json.part").write_text('{"images": [')  # half of a download, say
+    with pytest.raises(UserError, match="annotations.json.part: not an annotation file of synthetic people"):
+        make_synthetic(tmp_path, 2, image_hw=(64, 80), progress=False)
+
+
+def test_a_disk_that_is_full_from_the_start_leaves_a_set_as_it_was(tmp_path, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    annotations = make_synthetic(tmp_path, 2, image_hw=(64, 80), progress=False)
+    before = annotations.read_bytes()
+    (tmp_path / "images/000001.jpg").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(UserError, match="cannot be written .*No space left"):
+            make_synthetic(tmp_path, 2, image_hw=(64, 80), progress=False)
+    assert annotations.read_bytes() == before
+    make_synthetic(tmp_path, 2, image_hw=(64, 80), progress=False)
+
+
+def test_a_set_of_one_picture_has_nobody_to_train_on(tmp_path):
+    make_synthetic(tmp_path, 1, image_hw=(64, 80), progress=False)
+    assert len(load_records(f"synthetic:{tmp_path}", "val")) > 0
+    with pytest.raises(UserError, match="annotations.json, its train part: no person left"):
+        load_records(f"synthetic:{tmp_path}", "train")
 
 
 SECOND_PROCESS = """

@@ -25,7 +25,8 @@ def load_records(
         data: see ``DATA_HELP``. ``synthetic`` without a path makes the embedded set under ``data/synthetic``.
         split: ``train`` or ``val``.
         detections: COCO detection file to take boxes from instead of the ground truth (COCO only).
-        annotations: annotation file to take instead of the usual place below PATH (COCO and MPII).
+        annotations: annotation file to take instead of the usual place below PATH (COCO and MPII). COCO's pictures may
+            then lie in any of the usual places below PATH, or beside the file.
 
     Raises:
         UserError: unknown kind, or missing or bad data.
@@ -44,14 +45,15 @@ def load_records(
     if kind == "coco" and path:
         from lgmpose.datasets.coco import load_coco
 
-        annotation_file, images = _coco_layout(Path(path), split, annotations)
-        return load_coco(annotation_file, images, detections=detections)
+        annotation_file, images, elsewhere = _coco_layout(Path(path), split, annotations)
+        return load_coco(annotation_file, images, detections=detections, elsewhere=elsewhere)
     if kind == "mpii" and path:
         from lgmpose.datasets.mpii import load_mpii
 
         return load_mpii(annotations or Path(path) / f"mpii_{split}.json", Path(path) / "images")
     if kind == "synthetic":
         from lgmpose.datasets.coco import load_coco
+        from lgmpose.datasets.records import check_records
         from lgmpose.datasets.synthetic import make_synthetic
 
         folder = Path(path or "data/synthetic")
@@ -62,20 +64,26 @@ def load_records(
         image_ids = sorted({record.image_id for record in record_set.records})
         held_out = set(image_ids[-max(1, len(image_ids) // 6) :])
         chosen = [i for i, r in enumerate(record_set.records) if (r.image_id in held_out) == (split == "val")]
-        return record_set.subset(chosen, f"synthetic-{split}")
+        return check_records(record_set.subset(chosen, f"synthetic-{split}"), f"{file}, its {split} part")
     raise UserError(f"data {data!r}: expected {DATA_HELP}")
 
 
-def _coco_layout(folder: Path, split: str, annotations: str | None) -> tuple[Path, Path]:
-    """Annotation file and picture folder below a COCO root (official layout), or a folder that holds both together."""
+def _coco_layout(folder: Path, split: str, annotations: str | None) -> tuple[Path, Path, list[Path]]:
+    """Annotation file and picture folder below a COCO root, and where else the pictures may lie.
+
+    Known are the official layout, a folder that holds both together, and what Roboflow (pictures beside the file), CVAT
+    (``images/SUBSET``) and Label Studio (names that begin with ``images/``) write.
+    """
     official = folder / "annotations" / f"person_keypoints_{split}2017.json"
+    usual = [folder / "images" / f"{split}2017", folder / f"{split}2017"]
     if annotations is not None:
-        images = folder / "images" / f"{split}2017"
-        candidates = [images, folder / f"{split}2017", folder / "images", folder]
-        return Path(annotations), next((path for path in candidates if path.is_dir()), folder)
+        usual += [folder / "images", folder]
+        subset = Path(annotations).stem.removeprefix("person_keypoints_")
+        others = [folder / "images" / subset, folder / "images" / "test2017", folder / "test2017"]
+        others += [Path(annotations).parent]
+        return Path(annotations), next((path for path in usual if path.is_dir()), folder), [*usual, *others]
     if official.is_file():
-        images = folder / "images" / f"{split}2017"
-        return official, images if images.is_dir() else folder / f"{split}2017"
+        return official, usual[0] if usual[0].is_dir() else usual[1], usual
     option = "--annotations" if split == "train" else "--val-annotations (of eval: --annotations)"
     raise UserError(
         f"{folder}: no annotations/person_keypoints_{split}2017.json below it; `lgmpose data coco` prepares that "

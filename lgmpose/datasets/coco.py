@@ -6,6 +6,7 @@ Boxes follow HRNet's reader: ground-truth boxes are clipped to the picture, dete
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from lgmpose.datasets.records import PersonRecord, RecordSet, check_records
 from lgmpose.errors import UserError
 from lgmpose.skeletons import COCO, Skeleton, skeleton_from_category
 
-__all__ = ["load_coco"]
+__all__ = ["load_coco", "pictures_by_id"]
 
 
 def load_coco(
@@ -25,6 +26,7 @@ def load_coco(
     *,
     detections: str | Path | None = None,
     score_threshold: float = 0.0,
+    elsewhere: Iterable[Path] = (),
 ) -> RecordSet:
     """Reads persons from a COCO keypoint JSON, with its ground-truth boxes or a detector's.
 
@@ -42,6 +44,7 @@ def load_coco(
         detections: JSON list of ``{image_id, category_id, bbox, score}``. Its boxes are used raw, and the records carry
             no joints.
         score_threshold: detector boxes below this score are left out.
+        elsewhere: folders to take instead of ``images`` where the JSON's first picture is not there but in one of them.
 
     Returns:
         Records in the order of the annotations (or detections), ids as in the JSON (or the position in the list).
@@ -49,11 +52,14 @@ def load_coco(
     Raises:
         UserError: a file or picture is missing or damaged, a person has the wrong number of keypoints, a coordinate is
             not finite, a person or detection refers to an unknown picture, a picture or the category has no whole
-            number, or nobody is left. With detections, too, the annotations must be such that AP can be measured.
+            number, a picture no name or size, joints lie elsewhere than the boxes, or nobody is left. With detections,
+            too, the annotations must be such that AP can be measured.
     """
     content = read_coco(annotations)
     category_id, skeleton = _person_category(content, annotations, keypoints_needed=detections is None)
-    pictures = _pictures_by_id(content["images"], annotations)
+    pictures = pictures_by_id(content["images"], annotations)
+    first = next((picture["file_name"] for picture in pictures.values()), "")
+    images = next((folder for folder in (Path(images), *elsewhere) if (folder / first).is_file()), Path(images))
     has_truth = any(item.get("category_id") == category_id for item in content.get("annotations") or ())
     if has_truth or detections is None:  # where detections are read, to refuse now what AP would fail on later
         records, notes = _ground_truth(content, pictures, category_id, skeleton, annotations, Path(images))
@@ -112,15 +118,22 @@ def _id(item: dict, where: str) -> int:
     return int(value)
 
 
-def _pictures_by_id(images: list[dict], source: str | Path) -> dict[int, dict]:
+def pictures_by_id(images: list[dict], source: str | Path) -> dict[int, dict]:
+    """The list of pictures of COCO's format, each checked to have a number of its own, a name and a size."""
     pictures = {}
     for number, picture in enumerate(images):
-        lacking = [key for key in ("id", "file_name", "height", "width") if key not in picture]
+        keys = picture if isinstance(picture, dict) else ()
+        lacking = [key for key in ("id", "file_name", "height", "width") if key not in keys]
         if lacking:
             raise UserError(f"{source}: picture number {number} of its list has no {lacking[0]!r}")
         image_id = _id(picture, f"{source}: picture {picture['file_name']}")
         if image_id in pictures:
             raise UserError(f"{source}: two pictures have the id {image_id}")
+        if not (isinstance(picture["file_name"], str) and picture["file_name"]):
+            raise UserError(f"{source}: picture {image_id} has the file_name {picture['file_name']!r}; give its file")
+        for key in ("height", "width"):
+            if not (isinstance(picture[key], int | float) and 0 < picture[key] < np.inf):
+                raise UserError(f"{source}: picture {image_id} has the {key} {picture[key]!r}; give it in pixels")
         pictures[image_id] = picture
     return pictures
 

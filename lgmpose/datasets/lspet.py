@@ -139,11 +139,10 @@ def _read(path: Path) -> tuple[np.ndarray, list[str], list[int], str]:
 
 def _read_joints(data: bytes, path: Path) -> np.ndarray:
     from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
 
     try:
         content = loadmat(io.BytesIO(data))
-    except (MatReadError, ValueError, TypeError, IndexError, OSError, NotImplementedError) as error:
+    except Exception as error:  # almost anything, as in files.load_mat
         raise UserError(f"{path}: joints.mat cannot be read ({error})") from error
     joints = content.get("joints")
     if joints is None or joints.dtype.kind not in "fiu" or joints.ndim != 3 or joints.shape[:2] != (14, 3):

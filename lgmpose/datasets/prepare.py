@@ -16,9 +16,9 @@ from typing import Annotated, Literal
 import tyro
 
 from lgmpose.datasets import load_records
-from lgmpose.datasets.coco import load_coco
+from lgmpose.datasets.coco import load_coco, pictures_by_id
 from lgmpose.datasets.fetch import check_sha256, extract, fetch, record_sha256
-from lgmpose.datasets.files import read_json, require_pictures
+from lgmpose.datasets.files import read_coco, require_pictures
 from lgmpose.datasets.mpii import convert_mpii_mat, load_mpii, mpii_split
 from lgmpose.datasets.records import RecordSet
 from lgmpose.datasets.synthetic import make_synthetic
@@ -207,8 +207,8 @@ def prepare_coco(
             if place.find(split) is None and place.find(COCO_PICTURES[split].name) is None:
                 missing.append((f"{split}/ ({COCO_COUNTS[split]:,} pictures)", COCO_PICTURES[split]))
             continue
-        content = read_json(annotations)
-        listed = [picture["file_name"] for picture in content["images"]]
+        by_id = pictures_by_id(read_coco(annotations)["images"], annotations)
+        listed = [picture["file_name"] for picture in by_id.values()]
         if len(listed) != COCO_COUNTS[split]:
             raise UserError(f"{annotations}: lists {len(listed):,} pictures instead of {COCO_COUNTS[split]:,}")
         pictures = place.pictures(split, COCO_PICTURES[split], listed, annotations)
@@ -309,10 +309,14 @@ def prepare_lspet(
 def _link(place: _Place, name: str, target: Path) -> None:
     """Makes ``out/name`` lead to files that are used where they lie, so that ``KIND:OUT`` names the whole data set."""
     link = place.out / name
-    if link.exists() or target.resolve() == link.resolve():
+    if link.is_file() or target.resolve() == link.resolve():
         return
     link.parent.mkdir(parents=True, exist_ok=True)
     try:
+        if link.is_dir():  # with none of the pictures in it, else it would have been found first
+            if any(link.iterdir()):
+                raise UserError(f"{link}: holds other files than {target}, to which it must lead; move it away")
+            link.rmdir()
         link.symlink_to(target.resolve())
     except OSError as error:
         raise UserError(

@@ -30,7 +30,8 @@ class PersonRecord:
         id: unique number of the person within its data set.
         image_id: number of the picture, shared by its persons.
         area: the person's segment area in square pixels (COCO), else the box area; OKS divides by it.
-        head_size: PCKh's normaliser by MPII's head box, pixels; NaN without one (neck to head top then measures it).
+        head_size: PCKh's normaliser by MPII's head box, pixels; NaN without one: not counted then, but where no
+            record of the set has one, neck to head top measures heads.
         score: confidence of the box: 1 for ground truth, the detector's otherwise.
         stated_hw: (H, W) of the picture as the annotations state it, or None; see ``images.read_annotated``.
     """
@@ -96,7 +97,8 @@ class RecordSet:
 
 
 def check_records(record_set: RecordSet, source: str | Path) -> RecordSet:
-    """Refuses what would spoil a long run later: no persons, wrong shapes, NaN coordinates, boxes of no area.
+    """Refuses what would spoil a long run later: no persons, wrong shapes, NaN coordinates, boxes of no area, joints
+    elsewhere than the boxes.
 
     Args:
         record_set: what was read.
@@ -121,4 +123,23 @@ def check_records(record_set: RecordSet, source: str | Path) -> RecordSet:
             raise UserError(f"{where} has a box whose coordinates are NaN or infinite")
         if not (record.size_wh > 0).all():
             raise UserError(f"{where} has a box of no area ({record.size_wh[0]:g} × {record.size_wh[1]:g})")
+    if record_set.has_keypoints:
+        _check_units(record_set, source)
     return record_set
+
+
+def _check_units(record_set: RecordSet, source: str | Path) -> None:
+    """Refuses joints given as fractions, or from another corner than the boxes: their heatmaps would be empty."""
+    records = record_set.records[:: 1 + len(record_set) // 1000]  # enough to know, and quick where there are 150,000
+    xy = np.stack([record.keypoints_xy for record in records])  # (n, K, 2)
+    labelled = np.stack([record.visibility for record in records]) > 0
+    offset = np.abs(xy - np.stack([record.center_xy for record in records])[:, None])
+    near = offset <= np.stack([record.size_wh for record in records])[:, None]  # twice the padded box: generous
+    # A large box near the picture's corner reaches over all fractions.
+    plausible = near.all(2) & (xy > 1).any(2) & labelled
+    astray = int((~plausible.any(1)).sum())
+    if 2 * astray > len(records):
+        raise UserError(
+            f"{source}: {astray} of the {len(records)} persons looked at have no labelled joint in or near their box; "
+            "give boxes and keypoints in pixels of the picture"
+        )

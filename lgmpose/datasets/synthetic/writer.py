@@ -87,8 +87,8 @@ def _draw(annotations: Path, partial: Path, images: Path, info: dict, progress: 
     """Writes pictures and annotations of the set that ``info`` describes."""
     height, width = info["image_hw"]
     images.mkdir(parents=True, exist_ok=True)
+    write_atomically(partial, json.dumps({"info": info}).encode())  # marks an interrupted set as ours
     annotations.unlink(missing_ok=True)
-    partial.write_text(json.dumps({"info": info}), encoding="utf-8")  # marks an interrupted set as ours
     image_entries, person_entries = [], []
     for i in tqdm(range(info["num_images"]), desc="drawing people", unit="picture", disable=not progress):
         image, found = draw_scene(np.random.default_rng([info["seed"], i]), (height, width), info["max_people"])
@@ -141,7 +141,8 @@ def _is_complete(annotations: Path, partial: Path, images: Path, info: dict) -> 
         names = {entry.name for entry in os.scandir(images) if entry.stat().st_size} if images.is_dir() else set()
         return all(_file_name(i) in names for i in range(info["num_images"]))
     if partial.is_file():
-        _check_same_set(partial, info)
+        if partial.read_bytes().strip(b"\0"):  # a full disk or a power cut may have left it empty
+            _check_same_set(partial, info)
     elif images.exists() and (not images.is_dir() or any(images.iterdir())):
         raise UserError(f"{images} already holds files that do not belong to a synthetic set; choose another folder")
     return False
