@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
+import shlex
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lgmpose.datasets.records import RecordSet
 from lgmpose.errors import UserError
 from lgmpose.fast import channels_last
-from lgmpose.recipe import MACHINE_FIELDS, TrainConfig
+from lgmpose.recipe import RESUME_FIELDS, TrainConfig
 from lgmpose.weights_io import read_tensors, write_tensors
 from lgmpose.zoo import build
 
-__all__ = ["Run", "check_same_run", "stored_config"]
+__all__ = ["Run", "check_same_run", "fingerprint", "resume_command", "stored_config"]
 
 
 class Run:
@@ -41,6 +45,8 @@ class Run:
         self.best = -math.inf
         self.seconds = 0.0  # spent in training so far, over all resumptions
         self.start: dict | None = None  # the weights it started from, and how those were trained; None: from scratch
+        self.processes = 1  # that train together
+        self.data: dict | None = None  # ``fingerprint`` of what it is trained on
 
     # --- one step -----------------------------------------------------------------------------------------------
     @torch.no_grad()
@@ -78,7 +84,7 @@ class Run:
 
     def save(self, path: Path) -> None:
         """Writes the whole state atomically. Raises UserError when it cannot; what was there before stays."""
-        progress = ("epoch", "epoch_step", "step", "epoch_loss", "skipped", "seconds", "start")
+        progress = ("epoch", "epoch_step", "step", "epoch_loss", "skipped", "seconds", "start", "processes", "data")
         card = {
             "kind": "checkpoint",
             "config": self.config.as_dict(),
@@ -88,10 +94,11 @@ class Run:
         write_tensors(path, self.tensors(), card)
 
     def restore(self, path: Path) -> None:
-        """Reads what ``save`` wrote."""
+        """Reads what ``save`` wrote. Raises UserError where the run would go on as another than it was."""
         tensors, card = read_tensors(path)
         if card.get("kind") != "checkpoint":
             raise UserError(f"{path}: weights, not a checkpoint: a run can only be resumed from its last.safetensors")
+        self._check_same(path, card["progress"])
         parts: dict[str, dict[str, Tensor]] = {"net": {}, "ema": {}, "optimizer": {}}
         for name, value in tensors.items():
             kind, _, rest = name.partition(".")
@@ -120,6 +127,20 @@ class Run:
         for name, value in card["progress"].items():
             setattr(self, name, value)
 
+    def _check_same(self, path: Path, progress: dict) -> None:
+        before = progress.get("processes", self.processes)  # older checkpoints know nothing of these
+        if before != self.processes:
+            raise UserError(
+                f"{path}: of a run of {before} processes, which does not go on the same with {self.processes}; go on "
+                f"with: {resume_command(path.parent, before)}"
+            )
+        data = progress.get("data")
+        if data and self.data and data != self.data:
+            now = f"{self.data['persons']}" if data["persons"] != self.data["persons"] else "as many, but not the same"
+            raise UserError(
+                f"{path}: of a run on {data['persons']} persons, and now there are {now}: bring its data back, or "
+                "start a new run with another --out"
+            )
 
     def _which(self) -> tuple[torch.device, ...]:
         """The device, for a module that has several and would take its current one."""
@@ -138,11 +159,28 @@ def stored_config(checkpoint: Path) -> TrainConfig:
         raise UserError(f"{checkpoint}: {reason}") from error
 
 
+def fingerprint(record_set: RecordSet) -> dict[str, int]:
+    """What tells whether a set is still the same: how many persons, and a checksum of their numbers and joints."""
+    records = record_set.records
+    labelled = np.stack([record.visibility for record in records]) > 0
+    places = np.where(labelled[..., None], np.stack([record.keypoints_xy for record in records]), 0)  # else junk
+    checksum = 0
+    for values in (np.array([record.id for record in records]), labelled, places):
+        checksum = zlib.crc32(values.astype(float).tobytes(), checksum)
+    return {"persons": len(records), "crc32": checksum}
+
+
+def resume_command(run_dir: Path, processes: int) -> str:
+    """What to type to go on with a run; all processes are taken to be on one machine."""
+    program = f"torchrun --nproc-per-node {processes} -m lgmpose" if processes > 1 else "lgmpose"
+    return f"{program} train --resume {shlex.quote(run_dir.as_posix())}"
+
+
 def check_same_run(config: TrainConfig, checkpoint: Path) -> None:
     """Raises UserError when a checkpoint was made with other settings than ``config``."""
     stored = asdict(stored_config(checkpoint))
     for name, value in asdict(config).items():
-        if name not in MACHINE_FIELDS and value != stored[name]:
+        if name not in RESUME_FIELDS and value != stored[name]:
             raise UserError(
                 f"{checkpoint}: started with {name} = {stored[name]!r}, not {value!r}: a resumed run goes on with its "
                 "own settings"

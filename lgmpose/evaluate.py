@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 __all__ = [
-    "Evaluation", "Predictions", "evaluate", "evaluate_weights", "has_head_boxes", "heatmaps_of", "joint_results",
-    "predict_records", "predicted_persons",
+    "Evaluation", "Predictions", "evaluate", "evaluate_weights", "has_head_boxes", "heatmaps_of", "joint_metrics",
+    "joint_results", "predict_records", "predicted_persons", "readable",
 ]  # fmt: skip
 
 
@@ -202,8 +202,11 @@ class Evaluation:
         """The figure to judge a network by: AP where there is one, PCKh@0.5 on MPII, else PCK@0.2."""
         order = ("AP", "PCK@0.2", "PCKh@0.5")
         if self.conditions["skeleton"] == "mpii-16":
-            order = ("PCKh@0.5",)
-        return next(name for name in order if name in self.figures)
+            order = ("PCKh@0.5", "PCK@0.2", "AP")
+        found = [name for name in order if name in self.figures]
+        if not found:  # though the whole set has one: those measured by it lie in unreadable pictures
+            raise UserError(f"{self.conditions['data']}: no figure to judge by: nobody's torso or head is labelled")
+        return found[0]
 
     def as_json(self) -> dict:
         return {
@@ -245,7 +248,7 @@ def evaluate(
     )  # fmt: skip
     every_prediction = predictions
     if predictions.unread.any():
-        record_set, predictions, skipped = _readable(record_set, predictions)
+        record_set, predictions, skipped = readable(record_set, predictions)
     conditions = {
         "data": record_set.name,
         "skeleton": skeleton.name,
@@ -257,9 +260,12 @@ def evaluate(
     }
     if every_prediction.unread.any():
         conditions["unreadable pictures skipped"] = str(skipped)
-    figures, per_joint, intervals, errors = {}, {}, {}, {}
-    if record_set.has_keypoints:
-        figures, per_joint, intervals, errors = _joint_accuracy(predictions, record_set, skeleton)
+    results = joint_results(predictions, record_set, skeleton) if record_set.has_keypoints else {}
+    for name, result in results.items():
+        if result.num_persons < len(record_set):  # a torso or a head without all of its ends labelled has no size
+            conditions[f"persons in {name}"] = str(result.num_persons)
+    intervals = {name: result.interval() for name, result in results.items()}
+    figures, per_joint, errors = summary(results, predictions.keypoints_xy, record_set, skeleton)
     if "PCKh@0.5" in figures:  # the second is about a third longer, and so the milder
         by_box = has_head_boxes(record_set)
         conditions["head size"] = f"{HEAD_BOX_FACTOR:g} × head box" if by_box else "neck to head top"
@@ -272,7 +278,7 @@ def evaluate(
     return Evaluation(figures, conditions, per_joint, intervals, errors, every_prediction)
 
 
-def _readable(record_set: RecordSet, predictions: Predictions) -> tuple[RecordSet, Predictions, int]:
+def readable(record_set: RecordSet, predictions: Predictions) -> tuple[RecordSet, Predictions, int]:
     """What is left without unreadable pictures, and how many these are."""
     unreadable = {record_set.records[i].image_id for i in np.flatnonzero(predictions.unread)}
     kept = np.flatnonzero(~predictions.unread)
@@ -297,7 +303,10 @@ def predicted_persons(
 
 
 def joint_results(predictions: Predictions, record_set: RecordSet, skeleton: Skeleton) -> dict[str, PCKResult]:
-    """PCK@0.2 and PCKh@0.5, whichever the skeleton and the labels allow, with every joint's verdict."""
+    """PCK@0.2 and PCKh@0.5, whichever the skeleton and the labels allow, with every joint's verdict.
+
+    A metric that no joint of its mean counts for is left out.
+    """
     truth = np.stack([record.keypoints_xy for record in record_set.records])
     visibility = np.stack([record.visibility for record in record_set.records])
     results = {}
@@ -309,7 +318,14 @@ def joint_results(predictions: Predictions, record_set: RecordSet, skeleton: Ske
         head_sizes = head_size_from_joints(truth, visibility, skeleton)
     if np.isfinite(head_sizes).any():
         results["PCKh@0.5"] = pckh(predictions.keypoints_xy, truth, visibility, head_sizes, skeleton, 0.5)
-    return results
+    return {name: result for name, result in results.items() if result.counted[:, list(result.joints)].any()}
+
+
+def joint_metrics(record_set: RecordSet) -> tuple[str, ...]:
+    """Which metrics ``joint_results`` will have, whatever is predicted."""
+    shape = (len(record_set), record_set.skeleton.num_keypoints)
+    nothing = Predictions(np.full((*shape, 2), np.nan), np.zeros(shape), np.zeros(shape[0], bool))
+    return tuple(joint_results(nothing, record_set, record_set.skeleton))
 
 
 def has_head_boxes(record_set: RecordSet) -> bool:
@@ -317,18 +333,18 @@ def has_head_boxes(record_set: RecordSet) -> bool:
     return any(np.isfinite(record.head_size) for record in record_set.records)
 
 
-def _joint_accuracy(predictions: Predictions, record_set: RecordSet, skeleton: Skeleton) -> tuple[dict, ...]:
-    results = joint_results(predictions, record_set, skeleton)
+def summary(
+    results: dict[str, PCKResult], predicted_xy: np.ndarray, record_set: RecordSet, skeleton: Skeleton
+) -> tuple[dict, dict, dict]:
+    """An evaluation's ``figures``, ``per_joint`` and ``errors``."""
     figures = {name: result.mean_percent for name, result in results.items()}
     per_joint = {
         name: {joint: float(v) for joint, v in zip(skeleton.joint_names, result.joint_percent, strict=True)}
         for name, result in results.items()
     }
-    truth = np.stack([record.keypoints_xy for record in record_set.records])
-    errors = {
-        name: error_kinds(result, predictions.keypoints_xy, truth, skeleton) for name, result in results.items()
-    }
-    return figures, per_joint, {name: result.interval() for name, result in results.items()}, errors
+    true_xy = [record.keypoints_xy for record in record_set.records]
+    errors = {name: error_kinds(result, predicted_xy, np.stack(true_xy), skeleton) for name, result in results.items()}
+    return figures, per_joint, errors
 
 
 def evaluate_weights(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -31,12 +32,12 @@ def write_atomically(path: str | Path, data: bytes | Iterable[bytes]) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        # Not tempfile's, which are their owner's alone: chmod would have to know the umask, and some disks refuse it.
+        with open(path.parent / f".{path.name}.{secrets.token_hex(4)}", "xb") as file:
             temporary = file.name
             file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except OSError as error:
         if temporary and os.path.exists(temporary):

@@ -10,10 +10,12 @@ from typing import Any, Literal, get_args, get_type_hints
 from lgmpose.datasets.crops import Augmentation
 from lgmpose.errors import UserError
 
-__all__ = ["MACHINE_FIELDS", "TrainConfig", "learning_rate"]
+__all__ = ["MACHINE_FIELDS", "RESUME_FIELDS", "TrainConfig", "learning_rate"]
 
-# Fields that change how a run is computed, but not what: a resumed run may have others.
+# Fields that change how a run is computed, but not what.
 MACHINE_FIELDS = ("workers", "device", "checkpoint_minutes")
+# What a resumed run may have others of: a run that has met an unreadable picture could not be finished otherwise.
+RESUME_FIELDS = (*MACHINE_FIELDS, "bad_images")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import signal
 import time
 from pathlib import Path
@@ -17,7 +18,7 @@ __all__ = ["CsvLog", "StopRequest", "Stopwatch", "append_epoch", "duration", "ex
 
 @contextlib.contextmanager
 def exclusive(run_dir: Path):
-    """Holds a run's folder for this process; a kill lets go of it. (On Windows it does nothing.)
+    """Holds a run's folder for this process; a kill lets go of it. (Without locks, as on Windows, it does nothing.)
 
     Raises:
         UserError: another process is training there, or the folder cannot be written.
@@ -36,8 +37,9 @@ def exclusive(run_dir: Path):
     with file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's, not kept alive by loader processes
-        except OSError:
-            raise UserError(f"{run_dir}: another process is training there; choose another --out") from None
+        except OSError as error:  # of another kind where the file system (a network's, say) has no locks
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                raise UserError(f"{run_dir}: another process is training there; choose another --out") from None
         try:
             yield
         finally:
@@ -46,7 +48,7 @@ def exclusive(run_dir: Path):
 
 @contextlib.contextmanager
 def one_at_a_time(lock_file: Path):
-    """Waits until no other process is within the same block. (On Windows it does nothing.)"""
+    """Waits until no other process is within the same block. (Without locks, as on Windows, it does nothing.)"""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -54,7 +56,8 @@ def one_at_a_time(lock_file: Path):
         return
     lock_file.parent.mkdir(parents=True, exist_ok=True)
     with lock_file.open("w") as file:
-        fcntl.lockf(file, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.lockf(file, fcntl.LOCK_EX)
         yield
 
 

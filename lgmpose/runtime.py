@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import platform
 import subprocess
@@ -14,6 +15,7 @@ from lgmpose.errors import UserError
 
 __all__ = ["choose_device", "commit", "cpu_name", "num_cores", "tune_allocator"]
 
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of Linux's control groups, version 2: "200000 100000", or "max 100000"
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # glibc's malloc.h
 
 
@@ -52,12 +54,18 @@ def choose_device(name: str = "auto"):
         raise UserError(f"device {name!r}: there is no such thing; use auto, cpu, cuda, mps or xpu") from None
     if device.type != "cpu" and (found is None or found.type != device.type):
         raise UserError(f"device {name!r} is not available here; auto would take {found or 'cpu'}")
+    if device.type != "cpu" and (device.index or 0) >= (count := torch.accelerator.device_count()):
+        raise UserError(f"device {name!r} is not available here; the last one is {device.type}:{count - 1}")
     return device
 
 
 def num_cores() -> int:
     """Cores this process may use: fewer than the machine's in a container or a batch job."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):  # no quota, or none that is a number
+        quota, period = map(int, CPU_QUOTA.read_text().split())
+        cores = max(1, min(cores, math.ceil(quota / period)))
+    return cores
 
 
 def cpu_name() -> str:

@@ -326,6 +326,8 @@ def _figure_table(evaluation: Evaluation) -> str:
 
 def _joint_table(evaluation: Evaluation) -> str:
     metrics = list(evaluation.per_joint)
+    if not metrics:
+        return "Joint by joint there are no figures: no person's torso or head is labelled to measure by."
     lines = ["| joint | " + " | ".join(metrics) + " |", "| --- |" + " --- |" * len(metrics)]
     for joint in evaluation.per_joint[metrics[0]]:
         lines.append(f"| {joint} | " + " | ".join(f"{evaluation.per_joint[m][joint]:.2f}" for m in metrics) + " |")
@@ -334,7 +336,7 @@ def _joint_table(evaluation: Evaluation) -> str:
 
 def _error_table(validation: Evaluation, seen: Evaluation) -> str:
     metric = "PCK@0.2"
-    if metric not in validation.errors:  # a skeleton without a torso
+    if metric not in validation.errors or metric not in seen.errors:  # nobody's torso is labelled
         return "PCK@0.2 is not defined for these joints."
     lines = ["| | validation | training |", "| --- | --- | --- |"]
     lines.append(f"| within the threshold | {validation.figures[metric]:.2f} | {seen.figures[metric]:.2f} |")

@@ -12,6 +12,7 @@ import math
 import os
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,16 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from lgmpose.checkpoint import Run, check_same_run
+from lgmpose.checkpoint import Run, check_same_run, fingerprint, resume_command
 from lgmpose.codecs import make_codec
 from lgmpose.datasets import load_records
 from lgmpose.datasets.crops import CropDataset
 from lgmpose.datasets.records import RecordSet
 from lgmpose.errors import UserError
-from lgmpose.evaluate import Evaluation, evaluate
+from lgmpose.evaluate import Evaluation, evaluate, joint_metrics
 from lgmpose.files import write_atomically
 from lgmpose.loader import EpochSampler, choose_workers, count_errors, make_loader, to_input
+from lgmpose.model import LGMPose
 from lgmpose.plots import save_curve
 from lgmpose.recipe import TrainConfig, learning_rate
 from lgmpose.run_files import CsvLog, StopRequest, Stopwatch, append_epoch, duration, exclusive
@@ -82,6 +84,11 @@ def train(
         train_set = load_records(config.data, "train", annotations=config.annotations)
         val_set = load_records(config.data, "val", annotations=config.val_annotations)
         _check_same_joints(train_set, val_set)
+        if val_set.annotation_file is None and not joint_metrics(val_set):
+            raise UserError(
+                f"{val_set.name}: no figure can be computed on it, as nobody's torso (a hip and the opposite shoulder) "
+                "or head is labelled"
+            )
         if len(train_set) < config.batch_size:
             raise UserError(
                 f"{train_set.name}: {len(train_set)} persons do not fill one batch of {config.batch_size}; choose a "
@@ -91,12 +98,12 @@ def train(
             notice_unpaired(train_set.skeleton)
         device = choose_device(config.device)
         if world > 1 and device.type == "cuda":
-            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+            device = choose_device(f"cuda:{os.environ['LOCAL_RANK']}")
             torch.cuda.set_device(device)
         resuming = resume and checkpoint.exists()
         net, start = _make_network(config, train_set, fresh=not resuming)
         run = Run(config, net, device)
-        run.start = start
+        run.start, run.processes, run.data = start, world, fingerprint(train_set)
         with exclusive(run_dir) if rank == 0 else nullcontext():
             for leftover in run_dir.glob(".*.safetensors.*") if rank == 0 else ():  # of a write that a kill cut short
                 leftover.unlink(missing_ok=True)
@@ -141,7 +148,10 @@ def _join_processes(config: TrainConfig) -> tuple[int, int]:
         return 0, 1
     if config.batch_size % world:
         raise UserError(f"a batch of {config.batch_size} cannot be shared by {world} processes evenly")
-    dist.init_process_group("nccl" if choose_device(config.device).type == "cuda" else "gloo")
+    device = choose_device(config.device)
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"device {str(device)!r}: several processes need --device cuda or --device cpu")
+    dist.init_process_group("nccl" if device.type == "cuda" and dist.is_nccl_available() else "gloo")
     return dist.get_rank(), world
 
 
@@ -152,7 +162,9 @@ def _make_network(config: TrainConfig, train_set: RecordSet, fresh: bool) -> tup
         return net, None
     loaded, card = load_weights(config.init_weights)
     loaded = at_size(loaded, net.config.image_hw)
-    if loaded.config != net.config:
+    # Another activation is no other network: its weights have the same names and shapes, and a start is all they are.
+    same = replace(loaded.config, activation=config.activation) if isinstance(loaded, LGMPose) else loaded.config
+    if same != net.config:
         raise UserError(f"{config.init_weights}: weights of another network than {config.model} with these options")
     net.load_state_dict(loaded.state_dict())
     path = Path(config.init_weights)
@@ -203,6 +215,7 @@ def _train(
                 desc=f"epoch {run.epoch + 1}/{config.epochs}", mininterval=0.5 if os.isatty(2) else 30,
             )  # fmt: skip
             saved_at = time.monotonic()
+            asked = stopping = False  # no step may be left: only the evaluation was missing
             watch.start()
             for batch in loader:
                 skipped = count_errors(batch, config.bad_images)
@@ -236,7 +249,7 @@ def _train(
                     loss_log.flush()
                     _check_finite(run, checkpoint)
                     evaluation = _end_of_epoch(
-                        run, train_set.name, val_set, codec, run_dir, rate, watch.pace, progress
+                        run, train_set.name, val_set, codec, run_dir, steps_per_epoch, watch.pace, progress
                     )
                 run.epoch, run.epoch_step, run.epoch_loss = run.epoch + 1, 0, 0.0
                 if rank == 0:
@@ -246,7 +259,7 @@ def _train(
             if _any_process(asked or stop.asked, world, device):
                 if progress and run.epoch < config.epochs:
                     print(f"stopped at epoch {run.epoch + 1}, step {run.epoch_step}; go on with: "
-                          f"lgmpose train --resume {run_dir}", flush=True)  # fmt: skip
+                          f"{resume_command(run_dir, world)}", flush=True)  # fmt: skip
                 raise KeyboardInterrupt
     return evaluation
 
@@ -312,19 +325,20 @@ def _step(
 
 
 def _end_of_epoch(
-    run: Run, persons: str, val_set: RecordSet, codec, run_dir: Path, rate: float, pace: float, progress: bool
+    run: Run, persons: str, val_set: RecordSet, codec, run_dir: Path, steps: int, pace: float, progress: bool
 ) -> Evaluation | None:
     """Evaluates where it is time to, logs the epoch, draws the curve, keeps the best weights."""
     config, epoch, evaluation = run.config, run.epoch + 1, None
     row: dict[str, Any] = {
         "epoch": epoch,
         "step": run.step,
-        "learning_rate": f"{rate:.6g}",
+        "learning_rate": f"{learning_rate(config, run.step - 1, steps):.6g}",
         "train_loss": f"{run.epoch_loss / run.epoch_step:.7f}",
         "seconds": f"{run.seconds:.0f}",
         "skipped": run.skipped,
     }
     if epoch % config.eval_every == 0 or epoch == config.epochs:
+        run.save(run_dir / "last.safetensors")  # an unreadable picture, say, must not cost what was learnt so far
         net = run.deployed()
         evaluation = evaluate(
             net, val_set, codec, flip_test=config.flip_test, batch_size=config.batch_size, workers=config.workers,
@@ -347,10 +361,7 @@ def _end_of_epoch(
     if progress:
         found = evaluation.figures if evaluation else {}
         figures = "".join(f"  {name} {found[name]:.2f}" for name in ("PCK@0.2", "PCKh@0.5", "AP") if name in found)
-        left = pace * (config.epochs - epoch) * (run.step / epoch)
-        print(
-            f"epoch {epoch}/{config.epochs}: loss {row['train_loss']}{figures}  "
-            f"({config.batch_size / max(pace, 1e-9):.1f} pictures/s, {duration(left)} left)",
-            flush=True,
-        )
+        left = duration(pace * (config.epochs - epoch) * (run.step / epoch))
+        speed = f"  ({config.batch_size / pace:.1f} pictures/s, {left} left)" if pace else ""  # 0: not one step yet
+        print(f"epoch {epoch}/{config.epochs}: loss {row['train_loss']}{figures}{speed}", flush=True)
     return evaluation

@@ -61,7 +61,7 @@ def create_model(name: str, *, pretrained: bool | str | Path = False, **changes)
     Args:
         name: one of ``list_models()``.
         pretrained: True for the weights that ship with the package, or the path of a weights file; moved to another
-            input size where ``image_hw`` asks for one.
+            input size where ``image_hw`` asks for one. LGM-Pose has the activation that its weights were trained with.
         **changes: ``num_keypoints=14, image_hw=(128, 128)``; for LGM-Pose any field of ``LGMPoseConfig``.
 
     Raises:
@@ -89,6 +89,8 @@ def create_model(name: str, *, pretrained: bool | str | Path = False, **changes)
         )
     source = WEIGHTS_FOLDER / f"{name}.safetensors" if pretrained is True else Path(pretrained)
     net = at_size(load_weights(source, num_keypoints=config.num_keypoints)[0], config.image_hw)
+    if isinstance(net, LGMPose) and name in VARIANTS and "activation" not in changes:
+        config = config.with_(activation=net.config.activation)
     if net.config != config:
         raise UserError(f"{source}: weights of another network than {name} with {changes}")
     return net

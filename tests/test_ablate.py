@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 import warnings
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -363,9 +365,32 @@ def test_what_could_not_be_compared_or_kept_is_refused_before_the_work(config, t
         patch.setattr(ablate_run, "load_records", lambda *_, **__: replace(val_set, skeleton=hand))
         with pytest.raises(UserError, match="compared by PCK or PCKh, which need hips and shoulders"):
             ablate_run.ablate(replace(config, out=tmp_path / "hand"), progress=False)
+    records = [replace(record, visibility=record.visibility.copy()) for record in val_set.records]
+    for record in records:  # the joints are there, but nobody's torso is whole
+        record.visibility[[val_set.skeleton.joint_names.index(f"{side}_hip") for side in ("left", "right")]] = 0
+    with monkeypatch.context() as patch:
+        patch.setattr(ablate_run, "load_records", lambda *_, **__: replace(val_set, records=tuple(records)))
+        with pytest.raises(UserError, match="compared by PCK or PCKh, which need hips and shoulders"):
+            ablate_run.ablate(replace(config, out=tmp_path / "no hips"), progress=False)
     (tmp_path / "taken").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         ablate_run.ablate(replace(config, out=tmp_path / "taken" / "set"), progress=False)
+
+
+def test_unreadable_pictures_are_nobodys_mistake(config, tmp_path, monkeypatch):
+    folder = tmp_path / "people"
+    shutil.copytree(config.recipe.data.partition(":")[2], folder)
+    recipe = replace(config.recipe, data=f"synthetic:{folder}", bad_images="skip")
+    records = load_records(recipe.data, "val").records
+    readable = sum(record.image_id != records[0].image_id for record in records)
+    Path(records[0].image).write_bytes(Path(records[0].image).read_bytes()[:300])
+    monkeypatch.setattr("lgmpose.train.save_curve", lambda *_: None)
+    monkeypatch.setattr(ablate_run, "save_report", lambda *_: None)
+    of_one = replace(config, recipe=recipe, out=tmp_path / "set", variants=(BASELINE,), seeds=(0,), fps_rounds=0)
+    assert ablate_run.ablate(of_one, progress=False)
+    results = json.loads(of_one.json_file.read_text())
+    assert results["conditions"]["persons"] == str(readable)
+    assert len(counts(results["counted"]["PCK@0.2"])) == readable > 0
 
 
 def test_killed_it_goes_on_and_ends_where_an_undisturbed_set_does(config, results, tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ from lgmpose.datasets.crops import CropDataset
 from lgmpose.datasets.mpii import load_mpii
 from lgmpose.datasets.synthetic import make_synthetic
 from lgmpose.errors import UserError
-from lgmpose.evaluate import evaluate, predicted_persons
+from lgmpose.evaluate import Evaluation, evaluate, predicted_persons
 from lgmpose.extremes import mean_errors, save_extremes
 from lgmpose.geometry import transform_points
 from lgmpose.metrics import ap_engine
@@ -380,11 +380,53 @@ def test_a_joint_that_nobody_has_labelled_is_null_in_json(people):
     assert json.loads(text, parse_constant=pytest.fail)["per_joint"]["PCK@0.2"]["left_wrist"] is None
 
 
-def evaluate_one_without(people, joint):
+def test_a_figure_that_nobody_counts_for_is_left_out(people):
+    evaluation = evaluate_one_without(people, "left_hip", "right_hip")  # no torso to measure by
+    content = json.loads(json.dumps(evaluation.as_json()), parse_constant=pytest.fail)
+    assert "AP" in content["figures"]
+    for part in ("figures", "intervals_95", "per_joint", "errors"):
+        assert "PCK@0.2" not in content[part]
+
+
+def test_a_figure_says_of_how_many_persons_it_is(people):
+    record_set, codec = load_records(f"synthetic:{people}").subset(range(3)), make_codec("dark", (64, 96))
+    hips = [record_set.skeleton.index(name) for name in ("left_hip", "right_hip")]
+    records = [replace(record, visibility=np.full(17, 2)) for record in record_set.records]
+    records[1].visibility[hips] = 0
+    for chosen, expected in ((records, "2"), ([records[0], records[2]], None)):
+        conditions = evaluate(
+            Oracle(record_set.subset(range(len(chosen))), codec), replace(record_set, records=tuple(chosen)), codec,
+            flip_test=False, workers=0, progress=False,
+        ).conditions  # fmt: skip
+        assert conditions["persons"] == str(len(chosen)) and conditions.get("persons in PCK@0.2") == expected
+
+
+def test_a_network_is_judged_by_what_there_is():
+    figures = {"AP": 0.5, "PCK@0.2": 60.0, "PCKh@0.5": 70.0}
+
+    def headline(skeleton, *names):
+        return Evaluation({n: figures[n] for n in names}, {"skeleton": skeleton, "data": "some-val"}).headline
+
+    assert headline("coco-17", *figures) == "AP" and headline("mpii-16", *figures) == "PCKh@0.5"
+    assert headline("mpii-16", "PCK@0.2") == headline("lsp-14", "PCK@0.2", "PCKh@0.5") == "PCK@0.2"
+    with pytest.raises(UserError, match="some-val: no figure to judge by"):
+        headline("mpii-16")
+
+
+@pytest.mark.parametrize("codec_name", ["standard", "dark", "udp"])
+def test_heatmaps_that_are_no_numbers_are_nobodys(people, codec_name):
+    record_set, codec = load_records(f"synthetic:{people}").subset(range(3)), make_codec(codec_name, (64, 96))
+    oracle = Oracle(record_set, codec)
+    oracle.heatmaps[1] = np.nan
+    evaluation = evaluate(oracle, record_set, codec, flip_test=False, workers=0, progress=False)
+    assert len(predicted_persons(evaluation.predictions, record_set, codec)) == 2 and 0 < evaluation.figures["AP"] < 1
+
+
+def evaluate_one_without(people, *joints):
     record_set = load_records(f"synthetic:{people}").subset([0])
     (record,) = record_set.records
     visibility = record.visibility.copy()
-    visibility[COCO.joint_names.index(joint)] = 0
+    visibility[[COCO.joint_names.index(joint) for joint in joints]] = 0
     record_set = replace(record_set, records=(replace(record, visibility=visibility),))
     codec = make_codec("dark", (64, 96))
     return evaluate(Oracle(record_set, codec), record_set, codec, flip_test=False, workers=0, progress=False)

@@ -12,7 +12,7 @@ from lgmpose.errors import UserError
 from lgmpose.evaluate import Evaluation, evaluate_weights
 from lgmpose.plots import save_curve
 from lgmpose.recipe import TrainConfig
-from lgmpose.ship import _log_rows, _yardsticks, ship
+from lgmpose.ship import _error_table, _joint_table, _log_rows, _yardsticks, ship
 from lgmpose.skeletons import COCO, MPII
 from lgmpose.zoo import create_model, load_weights, save_weights, weights_hash
 
@@ -69,6 +69,14 @@ def test_the_card_states_the_evaluations_own_yardsticks():
     page = " ".join(_yardsticks(Evaluation({"PCKh@0.5": 80.0, "PCK@0.2": 70.0}, conditions), MPII).split())
     assert "half of the head's size (0.6 × head box) and pools 14 joints" in page and "COCO" not in page
     assert "pools 12 limb joints" in page and page.endswith("flatters the figures a little.")
+
+
+def test_a_card_without_figures_of_joints_says_so():
+    """Where nobody's torso is labelled, among the validation persons or among those of the training."""
+    measured = Evaluation({"PCK@0.2": 70.0}, {}, errors={"PCK@0.2": {}})
+    assert "there are no figures" in _joint_table(Evaluation({"AP": 0.5}, {}))
+    for validation, seen in ((Evaluation({}, {}), measured), (measured, Evaluation({}, {}))):
+        assert "not defined" in _error_table(validation, seen)
 
 
 def test_a_second_part_is_counted_on_from_the_first(run_dir, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Training: learns, logs, survives being killed, runs on several processes, refuses what would spoil a run."""
 
 import csv
+import errno
 import itertools
 import json
 import math
@@ -8,9 +9,11 @@ import multiprocessing
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -31,14 +34,16 @@ from lgmpose.datasets.crops import Augmentation, CropDataset
 from lgmpose.datasets.synthetic import make_synthetic
 from lgmpose.errors import UserError
 from lgmpose.evaluate import evaluate
+from lgmpose.files import write_atomically
 from lgmpose.loader import EpochSampler, make_loader, to_input
 from lgmpose.recipe import TrainConfig, learning_rate
-from lgmpose.run_files import CsvLog, append_epoch, exclusive
+from lgmpose.run_files import CsvLog, append_epoch, exclusive, one_at_a_time
+from lgmpose.runtime import choose_device, num_cores
 from lgmpose.runtimes import open_backend
 from lgmpose.skeletons import COCO
-from lgmpose.train import _step, heatmap_loss, train
+from lgmpose.train import _join_processes, _step, heatmap_loss, train
 from lgmpose.weights_io import read_tensors, write_tensors
-from lgmpose.zoo import create_model, load_weights, weights_hash
+from lgmpose.zoo import create_model, load_weights, save_weights, weights_hash
 
 PLAIN = Augmentation(half_body_prob=0, scale_factor=0, rotation_prob=0, flip_prob=0)
 
@@ -168,6 +173,21 @@ def test_a_run_knows_the_weights_it_started_from_even_when_they_are_gone(config,
     weights.unlink()  # a resumed run does not need them any more
     train(second, tmp_path / "second", resume=True, progress=False)
     assert read_tensors(tmp_path / "second" / "last.safetensors")[1]["progress"]["start"] == start
+
+
+def test_weights_with_another_activation_are_a_start_and_those_with_another_fusion_are_not(config, tmp_path):
+    weights = tmp_path / "relu6.safetensors"
+    net = create_model(config.model, image_hw=config.image_hw, global_block=config.global_block)
+    save_weights(weights, net, COCO, make_codec("standard", config.image_hw))
+    silu = replace(
+        config, init_weights=str(weights), activation="silu", epochs=1, batch_size=32, learning_rate=1e-9, ema_decay=0
+    )
+    train(silu, tmp_path / "silu", progress=False)
+    after = load_weights(tmp_path / "silu" / "best.safetensors")[0]
+    assert after.config == replace(net.config, activation="silu")
+    torch.testing.assert_close(after.head.weight, net.head.weight, atol=1e-6, rtol=0)
+    with pytest.raises(UserError, match="relu6.safetensors: weights of another network"):
+        train(replace(silu, fusion="none"), tmp_path / "other", progress=False)
 
 
 # --- being killed -------------------------------------------------------------------------------------------------
@@ -346,6 +366,27 @@ def test_a_stop_in_an_epochs_last_step_or_in_its_evaluation_is_heard(config, tmp
     assert read_tensors(tmp_path / "evaluation" / "last.safetensors")[1]["progress"]["epoch"] == 1
 
 
+def test_other_data_are_another_run(config, tmp_path, monkeypatch):
+    config, run_dir = replace(config, epochs=1), tmp_path / "run"
+    train(config, run_dir, progress=False)
+    whole = load_records(config.data)
+    first = whole.records[0]
+    moved = replace(whole, records=(replace(first, keypoints_xy=first.keypoints_xy + 1), *whole.records[1:]))
+    for data, message in (
+        (whole.subset(range(20)), rf"of a run on {len(whole)} persons, and now there are 20: bring its data back"),
+        (whole.subset(range(len(whole))[::-1]), "there are as many, but not the same"),
+        (moved, "there are as many, but not the same"),
+    ):
+        monkeypatch.setattr("lgmpose.train.load_records", lambda name, split, data=data, **_: (
+            data if split == "train" else load_records(name, split)))  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            train(config, run_dir, resume=True, progress=False)
+    tensors, card = read_tensors(run_dir / "last.safetensors")
+    del card["progress"]["data"], card["progress"]["processes"]  # of an older version, which did not keep them
+    write_tensors(run_dir / "last.safetensors", tensors, card)
+    train(config, run_dir, resume=True, progress=False)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists what is mapped")
 def test_a_resumed_run_lets_go_of_its_checkpoint(config, tmp_path):
     """What is still mapped cannot be replaced on Windows: the next checkpoint would fail."""
@@ -474,12 +515,13 @@ def _stopped_in_child(arguments, rank, port):
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     save = Run.save
     Run.save = lambda *args: time.sleep(1) or save(*args)  # a slow disk
-    sys.exit(main(arguments))
+    with open(f"{arguments[-1]}.{rank}.txt", "w") as sys.stdout:
+        sys.exit(main(arguments))
 
 
-def test_a_stop_of_one_process_ends_both_when_the_state_is_saved(config, tmp_path, processes):
+def test_a_stop_of_one_process_ends_both_when_the_state_is_saved(config, tmp_path, processes, capsys):
     """Torchrun ends the others when one has left with a status other than 0."""
-    port, run_dir = _free_port(), tmp_path / "run"
+    port, run_dir = _free_port(), tmp_path / "a run"
     arguments = ["train", "--data", config.data, "--image-hw", "64", "96", "--batch-size", "8", "--device", "cpu"]
     arguments += ["--workers", "0", "--checkpoint-minutes", "0", "--out", str(run_dir)]
     children = [processes.Process(target=_stopped_in_child, args=(arguments, rank, port)) for rank in (0, 1)]
@@ -491,6 +533,25 @@ def test_a_stop_of_one_process_ends_both_when_the_state_is_saved(config, tmp_pat
     assert read_tensors(run_dir / "last.safetensors")[1]["progress"]["step"] == len(losses(run_dir)) > 1
     children[0].join()
     assert [child.exitcode for child in children] == [130, 130]
+    how = f"go on with: torchrun --nproc-per-node 2 -m lgmpose train --resume {shlex.quote(str(run_dir))}\n"
+    assert how in Path(f"{run_dir}.0.txt").read_text()
+    assert main(["train", "--resume", str(run_dir)]) == 2  # alone it would be another run
+    assert f"of a run of 2 processes, which does not go on the same with 1; {how}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "kind, nccl, backend", [("cpu", True, "gloo"), ("cuda", True, "nccl"), ("cuda", False, "gloo")]
+)
+def test_processes_talk_as_their_device_can(config, monkeypatch, kind, nccl, backend):
+    begun = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("lgmpose.train.choose_device", lambda name: torch.device(name))
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: nccl)
+    monkeypatch.setattr(torch.distributed, "init_process_group", begun.append)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+    assert _join_processes(replace(config, device=kind)) == (1, 2) and begun == [backend]
+    with pytest.raises(UserError, match="device 'mps': several processes need"):
+        _join_processes(replace(config, device="mps"))
 
 
 # --- what goes wrong ----------------------------------------------------------------------------------------------
@@ -607,6 +668,95 @@ def test_unreadable_pictures_are_refused_or_skipped_as_asked(config, people, tmp
     train(replace(config, bad_images="skip"), tmp_path / "skipped", progress=False)
     with open(tmp_path / "skipped" / "log.csv", newline="") as file:
         assert int(next(csv.DictReader(file))["skipped"]) >= 1
+
+
+def test_a_run_that_meets_an_unreadable_picture_late_is_finished_without_it(config, people, tmp_path, capsys):
+    folder, run_dir = tmp_path / "people", tmp_path / "run"
+    shutil.copytree(people, folder)
+    picture = Path(load_records(f"synthetic:{folder}", "val").records[0].image)
+    picture.write_bytes(picture.read_bytes()[:500])
+    config = replace(config, data=f"synthetic:{folder}", checkpoint_minutes=9)
+    with pytest.raises(UserError, match=rf"{picture.name}: the JPEG is cut short; --bad-images skip"):
+        train(config, run_dir, progress=False)
+    progress = read_tensors(run_dir / "last.safetensors")[1]["progress"]
+    assert progress["epoch"] == 0 and progress["step"] == progress["epoch_step"] == len(losses(run_dir)) > 0
+    assert main(["train", "--resume", str(run_dir), "--bad-images", "skip"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch ")]
+    assert ["pictures/s" in line for line in lines] == [False, True]  # of the first no step was left to be timed
+    train(replace(config, bad_images="skip"), tmp_path / "calm", progress=False)
+    assert losses(run_dir) == losses(tmp_path / "calm")
+    for name in ("last.safetensors", "best.safetensors"):
+        resumed, calm = (read_tensors(folder / name)[0] for folder in (run_dir, tmp_path / "calm"))
+        assert all(torch.equal(resumed[key], calm[key]) for key in calm), name
+
+
+def test_a_set_on_which_nothing_can_be_measured_is_refused_before_work_starts(config, tmp_path, monkeypatch):
+    val_set = load_records(config.data, "val")
+    hips = [COCO.joint_names.index(f"{side}_hip") for side in ("left", "right")]
+    records = [replace(record, visibility=record.visibility.copy()) for record in val_set.records]
+    for record in records:
+        record.visibility[hips] = 0
+    val_set = replace(val_set, records=tuple(records), annotation_file=None)
+    monkeypatch.setattr("lgmpose.train.load_records", lambda data, split, **_: (
+        val_set if split == "val" else load_records(data, split)))  # fmt: skip
+    with pytest.raises(UserError, match="synthetic-val: no figure can be computed on it"):
+        train(config, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_system_without_locks_is_no_other_process(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+    for number, taken in (
+        (errno.ENOLCK, False), (errno.ENOSYS, False), (errno.EOPNOTSUPP, False), (errno.EAGAIN, True),
+        (errno.EACCES, True),
+    ):  # fmt: skip
+
+        def lockf(*_, number=number):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(fcntl, "lockf", lockf)
+        refused = pytest.raises(UserError, match="another process is training there") if taken else nullcontext()
+        with refused, exclusive(tmp_path / "run"):
+            pass
+        with nullcontext() if taken else one_at_a_time(tmp_path / "set" / ".lock"):
+            pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no umask there")
+def test_files_have_the_rights_that_new_ones_have(tmp_path, monkeypatch):
+    def chmod(*_, **__):  # as on vfat
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "chmod", chmod)
+    for umask, mode in ((0o022, 0o644), (0o027, 0o640), (0o002, 0o664)):
+        before = os.umask(umask)
+        try:
+            write_atomically(tmp_path / "file", b"x")
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == mode
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def test_cores_are_those_of_the_containers_quota(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    file = tmp_path / "cpu.max"
+    monkeypatch.setattr("lgmpose.runtime.CPU_QUOTA", file)
+    assert num_cores() == 8
+    for text, cores in (
+        ("max 100000\n", 8), ("200000 100000\n", 2), ("150000 100000\n", 2), ("10000 100000\n", 1),
+        ("9900000 100000\n", 8), ("", 8),
+    ):  # fmt: skip
+        file.write_text(text)
+        assert num_cores() == cores, text
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
+    for name, value in (("is_available", True), ("current_accelerator", torch.device("cuda")), ("device_count", 2)):
+        monkeypatch.setattr(torch.accelerator, name, lambda value=value: value)
+    assert [str(choose_device(name)) for name in ("auto", "cuda", "cuda:1", "cpu")] == ["cuda", "cuda", "cuda:1", "cpu"]
+    with pytest.raises(UserError, match="device 'cuda:9' is not available here; the last one is cuda:1"):
+        choose_device("cuda:9")
 
 
 def test_validation_on_other_joints_is_refused_before_work_starts(config, people, tmp_path):

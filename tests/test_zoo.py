@@ -122,9 +122,20 @@ def test_pretrained_weights_move_to_another_size(saved):
     assert moved(torch.zeros(1, 3, 96, 64)).shape == (1, 14, 24, 16)
 
 
+def test_pretrained_weights_bring_their_activation(tmp_path):
+    net = create_model("lgm-pose-lspet-128x128", image_hw=(64, 96), activation="silu").eval()
+    path = tmp_path / "silu.safetensors"
+    save_weights(path, net, LSP, make_codec("dark", (64, 96)))
+    x = torch.rand(1, 3, 64, 96)
+    loaded = create_model("lgm-pose-lspet-128x128", image_hw=(64, 96), pretrained=path)
+    torch.testing.assert_close(loaded(x), net(x), rtol=0, atol=0)
+    with pytest.raises(UserError, match="another network"):
+        create_model("lgm-pose-lspet-128x128", image_hw=(64, 96), activation="relu6", pretrained=path)
+
+
 def test_shipped_weights_load_and_are_what_their_name_says():
     net, card = load_weights(DEFAULT_WEIGHTS)
-    assert net.config == create_model("lgm-pose-lspet-128x128").config
+    assert net.config == create_model("lgm-pose-lspet-128x128").config.with_(activation=net.config.activation)
     assert lgmpose.create_model("lgm-pose-lspet-128x128", pretrained=True).config == net.config
     assert card["skeleton"]["name"] == "lsp-14" and card["training"]["persons"] == "lspet-train"
     with pytest.raises(UserError, match="no weights of lgm-pose-coco-256x192 ship"):

@@ -17,7 +17,7 @@ from lgmpose.bench.result import paired_ratio
 from lgmpose.datasets import load_records
 from lgmpose.datasets.records import RecordSet
 from lgmpose.errors import UserError
-from lgmpose.evaluate import Evaluation, evaluate, has_head_boxes, joint_results
+from lgmpose.evaluate import Evaluation, evaluate, joint_metrics, joint_results, readable
 from lgmpose.fast import channels_last
 from lgmpose.files import check_writable
 from lgmpose.macs import count_macs
@@ -103,11 +103,10 @@ def ablate(config: AblateConfig, *, tabulate: bool = False, progress: bool = Tru
 
 def _require_figures(val_set: RecordSet) -> None:
     """Raises UserError for a data set on which nothing could be compared after the training."""
-    skeleton = val_set.skeleton
-    if skeleton.torso_diagonals is None and skeleton.head_segment is None and not has_head_boxes(val_set):
+    if not joint_metrics(val_set):
         raise UserError(
             f"{val_set.name}: ablations are compared by PCK or PCKh, which need hips and shoulders, or neck and head "
-            f"top; the joints here are {', '.join(skeleton.joint_names)}"
+            f"top, labelled; the joints here are {', '.join(val_set.skeleton.joint_names)}"
         )
 
 
@@ -119,9 +118,11 @@ def _one_run(config: AblateConfig, variant: str, seed: int, val_set: RecordSet, 
     done = read_tensors(run_dir / "last.safetensors")[1]["progress"]
     if evaluation is None:  # it had ended before, but was killed before it stood in the results
         evaluation = _evaluate(run_dir / "best.safetensors", config, val_set, progress)
-    device = choose_device(recipe.device)
+    device, predictions = choose_device(recipe.device), evaluation.predictions
+    if predictions.unread.any():  # in no figure: not one network could do anything about them
+        val_set, predictions, _ = readable(val_set, predictions)
     return {
-        "joints": joint_results(evaluation.predictions, val_set, val_set.skeleton),
+        "joints": joint_results(predictions, val_set, val_set.skeleton),
         "conditions": evaluation.conditions,
         "steps": done["step"],
         "hours": round(done["seconds"] / 3600, 4),

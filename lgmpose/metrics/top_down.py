@@ -27,7 +27,7 @@ def coco_persons(
     sigmas: Sequence[float],
     image_hw: tuple[int, int],
 ) -> list[dict]:
-    """Persons of a record set as ``coco_results`` has them; those whose pose is NaN are left out.
+    """Persons of a record set as ``coco_results`` has them; those whose pose or scores are NaN are left out.
 
     Args:
         keypoints_xy: (n, K, 2) predicted poses, picture pixels, one per record.
@@ -52,7 +52,7 @@ def kept_persons(
     """The choice that ``coco_persons`` makes: indices of the persons kept, and the scores (n,) of all."""
     records = record_set.records
     scores = rescore(joint_scores, np.array([record.score for record in records]))
-    keep = np.flatnonzero(np.isfinite(keypoints_xy).all(axis=(1, 2)))
+    keep = np.flatnonzero(np.isfinite(keypoints_xy).all(axis=(1, 2)) & np.isfinite(joint_scores).all(axis=1))
     if not record_set.has_keypoints:
         # The area is that of the padded box in the network's aspect ratio, as HRNet has it.
         areas = fit_aspect(np.array([record.size_wh for record in records]), image_hw).prod(axis=1)
