@@ -155,10 +155,10 @@ class SFusion(nn.Module):
 
     Concatenate → channel shuffle → grouped 3×3 → 1×1: (B, C1, H, W), (B, C2, H, W) → (B, C1 + C2, H, W).
 
-    The text ends at the grouped convolution; the 1×1, and that no activation stands before it, are read from Table 5's
-    costs, as the widths are. It sets both the shuffle's groups n and the convolution's k to 2. Two *groups* would add
-    half of what a plain 3×3 adds before any 1×1, Table 5 shows a quarter in all, and the text speaks of "a large number
-    of groups": k is the channels per group.
+    The text ends at the grouped convolution; the 1×1 is read from Table 5's costs, as the widths are; that no
+    activation stands before it is chosen. Table 5 sets both the shuffle's groups n and the convolution's k to 2. Two
+    *groups* would add half of what a plain 3×3 adds before any 1×1, Table 5 shows a quarter in all, and the text speaks
+    of "a large number of groups": k is the channels per group.
     ``shuffle=False`` with two channels or one per group gives Table 5's "DW g=2" and "DW g=1".
     """
 

@@ -129,8 +129,11 @@ def heatmap_overlay(crop: np.ndarray, heatmaps: np.ndarray) -> np.ndarray:
     strength = np.clip(np.asarray(heatmaps, np.float32), 0, 1)
     strongest = strength.max(axis=0)
     colour = np.tensordot(strength**2, hues, axes=(0, 0)) / np.maximum((strength**2).sum(axis=0), 1e-6)[..., None]
+    # Map pixel i speaks of crop pixel 4 i, as the targets do; cv2.resize would put it amid its 4 × 4 pixels.
+    stretch = np.array([[width / strongest.shape[1], 0, 0], [0, height / strongest.shape[0], 0]])
     colour, strongest = (
-        cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR) for plane in (colour, strongest)
+        cv2.warpAffine(plane, stretch, (width, height), borderMode=cv2.BORDER_REPLICATE)
+        for plane in (colour, strongest)
     )
     grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY).astype(np.float32)[..., None] * 0.6
     share = 0.9 * strongest[..., None] ** 0.8

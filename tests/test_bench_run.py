@@ -12,6 +12,7 @@ import torch
 from peer_tools import randomise
 
 from lgmpose.bench import bench, load_results
+from lgmpose.bench import run as bench_run
 from lgmpose.bench.backends import BACKENDS
 from lgmpose.cli import main
 from lgmpose.zoo import create_model
@@ -173,6 +174,15 @@ open({str(started)!r}, "w").close()
 PREPARE_KILLS, RUN_KILLS, HANG = "small-hrnet", None, False
 {FAKE}"""
     monkeypatch.setattr("lgmpose.bench.run.WORKER", [sys.executable, "-c", script])
+    started_so_far = []
+
+    def run_worker(*job):
+        started_so_far.append(job)
+        assert len(started_so_far) <= 8, "more than there are networks: it would go on for ever"
+        return original(*job)
+
+    original = bench_run._run_worker
+    monkeypatch.setattr(bench_run, "_run_worker", run_worker)
     rows = summary(bench([LGM, "small-hrnet"], **OPTIONS | {"threads": [1]}))
     reasons = [reason for *_, reason in rows]
     assert reasons == [
