@@ -19,7 +19,7 @@ from lgmpose.ablate.config import AblateConfig
 from lgmpose.datasets.prepare import Coco, Lspet, Mpii, Synthetic
 from lgmpose.errors import UserError, as_sentence
 from lgmpose.files import print_anywhere
-from lgmpose.recipe import MACHINE_FIELDS, TrainConfig
+from lgmpose.recipe import RESUME_FIELDS, TrainConfig
 
 __all__ = ["main"]
 
@@ -49,8 +49,8 @@ def train(
 
     Args:
         out: the run's folder; by default runs/MODEL-DATA.
-        resume: folder of a run to go on with; it keeps its own settings: workers, device and checkpoint-minutes change
-            where they are given, all other options are ignored.
+        resume: folder of a run to go on with; it keeps its own settings: workers, device, checkpoint-minutes and
+            bad-images change where they are given, all other options are ignored.
     """
     from lgmpose.checkpoint import stored_config
     from lgmpose.train import train as train_network
@@ -61,7 +61,7 @@ def train(
             raise UserError(f"{resume}: no last.safetensors in it, so there is no run to resume")
         stored = stored_config(checkpoint)
         # Where these were not given, they are the run's own: see _with_own_settings.
-        config = replace(stored, **{name: getattr(config, name) for name in MACHINE_FIELDS})
+        config = replace(stored, **{name: getattr(config, name) for name in RESUME_FIELDS})
         train_network(config, resume, resume=True)
     else:
         train_network(config, out or Path("runs") / f"{config.model}-{config.data.partition(':')[0]}")
@@ -199,6 +199,8 @@ def export(
     num_keypoints: int | None = None,
     format: Literal["onnx", "int8", "openvino", "openvino-bf16", "openvino-int8"] = "onnx",
     data: str | None = None,
+    annotations: str | None = None,
+    val_annotations: str | None = None,
     verify: bool = False,
     json: Path | None = None,
 ) -> None:
@@ -216,6 +218,8 @@ def export(
             off; in bfloat16 it is faster on processors that have it, and hardly off.
         data: KIND:PATH as in `lgmpose eval`; int8 is calibrated on its training split, --verify takes its validation
             split.
+        annotations: annotation file for int8, where it is not in its usual place.
+        val_annotations: the same for --verify.
         verify: compare the file with the network: heatmaps, accuracy (with --data), speed.
         json: where to keep what --verify finds.
     """
@@ -223,7 +227,7 @@ def export(
 
     export_network(
         out, weights=weights, model=model, image_hw=image_hw, num_keypoints=num_keypoints, format=format, data=data,
-        verify=verify, json_file=json,
+        annotations=annotations, val_annotations=val_annotations, verify=verify, json_file=json,
     )  # fmt: skip
 
 
@@ -386,7 +390,7 @@ def _parse_box(text: str) -> tuple[float, float, float, float]:
 
 
 def _with_own_settings(words: list[str]) -> list[str]:
-    """The words of ``train --resume RUN`` with that run's ``MACHINE_FIELDS`` first, so that those typed later win.
+    """The words of ``train --resume RUN`` with that run's ``RESUME_FIELDS`` first, so that those typed later win.
 
     What tyro hands over does not tell an option that was not given from one that was given its default.
     """
@@ -398,7 +402,7 @@ def _with_own_settings(words: list[str]) -> list[str]:
     from lgmpose.weights_io import read_tensors
 
     stored = read_tensors(resume / "last.safetensors")[1].get("config", {})
-    own = [f"--{name.replace('_', '-')}={stored[name]}" for name in MACHINE_FIELDS if name in stored]
+    own = [f"--{name.replace('_', '-')}={stored[name]}" for name in RESUME_FIELDS if name in stored]
     return ["train", *own, *words[1:]]
 
 

@@ -44,7 +44,8 @@ def compare_networks(
     ``lgmpose predict`` does.
 
     Args:
-        inputs: pictures and folders of them; ``out`` is left out of a folder that holds it.
+        inputs: pictures and folders of them; ``out``, and drawings of ``lgmpose predict`` beside it, are left out of a
+            folder that holds them.
         weights: weights files, or backends; of any networks and skeletons.
         out: the figure, PNG, JPEG, SVG or PDF by its suffix.
         boxes: (n, 4) x, y, w, h in pixels, for every picture.

@@ -10,11 +10,14 @@ reading time is the first "NN minutes" or "NN min" in the text.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import base64
+import contextlib
 import html
 import json
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -32,8 +35,8 @@ from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 
-from lgmpose.errors import UserError
-from lgmpose.files import print_anywhere
+from lgmpose.errors import UserError, as_sentence
+from lgmpose.files import check_writable, print_anywhere
 
 __all__ = ["Lesson", "build_course", "execute", "find_notebooks", "read_lesson", "refresh_notebooks", "render"]
 
@@ -188,6 +191,11 @@ def execute(notebook: NotebookNode, folder: Path, on_memory: Callable[[float], N
         if on_memory and (peak_gb := peak_memory_gb(getattr(client.km.provisioner, "pid", None))):
             on_memory(peak_gb)
 
+    def let_ctrl_c_stop_us(**_) -> None:
+        """nbclient would only shut the kernel down, and the next notebook would start."""
+        with contextlib.suppress(NotImplementedError):  # Windows, where it leaves Ctrl-C alone
+            asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+
     client = NotebookClient(
         notebook,
         timeout=CELL_TIMEOUT_S,
@@ -196,6 +204,7 @@ def execute(notebook: NotebookNode, folder: Path, on_memory: Callable[[float], N
         coalesce_streams=True,  # else lines printed in a loop arrive as many outputs on a busy machine
         extra_arguments=["--log-level=ERROR"],  # else every kernel remarks that it talks over TCP, in the progress line
         resources={"metadata": {"path": str(folder)}},
+        on_notebook_start=let_ctrl_c_stop_us,
         on_cell_start=lambda cell, cell_index: started.append(cell_index),
         on_cell_executed=tell_memory,
     )
@@ -209,6 +218,9 @@ def execute(notebook: NotebookNode, folder: Path, on_memory: Callable[[float], N
         reason = "the kernel died (out of memory?)"
     except (RuntimeError, AssertionError) as error:  # nbclient: a kernel that dies or dawdles at its start
         reason = f"the kernel did not start, or not in time ({str(error).strip()})"
+    except KeyboardInterrupt:
+        client.shutdown_kernel = "immediate"  # asked to end amid its work, a kernel prints a traceback of its own
+        raise
     else:
         return None
     if not started:
@@ -346,10 +358,22 @@ def _card(lesson: Lesson, picture: str | None, cost: str, failure: str | None, s
     return f"<article>{shown}{title}<p>{' · '.join(facts)}</p>{failed}</article>"
 
 
+def _write_index(output: Path, lessons: list[Lesson], results: list[tuple[str | None, str, str | None]]) -> None:
+    """``index.html`` of the lessons that have a page. Their results: picture, cost and failure."""
+    solutions = {lesson.path.name: lesson for lesson in lessons if lesson.is_solution}
+    cards = [
+        _card(lesson, *result, None if lesson.is_solution else solutions.get(lesson.path.name))
+        for lesson, result in zip(lessons, results, strict=True)
+        if not lesson.is_solution or result[2]  # a solution has a card of its own only where it failed
+    ]
+    (output / "index.html").write_text(INDEX_TEMPLATE.format(cards="\n".join(cards)), encoding="utf-8")
+
+
 def build_course(folder: Path, output: Path) -> dict[Path, str]:
     """Runs and renders all notebooks and writes ``output/index.html``; prints one line per notebook.
 
     A notebook that fails is rendered as far as it came, and the others go on. The notebooks' own files stay untouched.
+    The index grows with every page, so that what was done before a Ctrl-C can be read.
 
     Args:
         folder: of the notebooks.
@@ -359,11 +383,12 @@ def build_course(folder: Path, output: Path) -> dict[Path, str]:
         What failed: notebook (relative to ``folder``) → one line saying which cell and why. Empty when all went well.
 
     Raises:
-        UserError: no notebook in ``folder``, or one that is none.
+        UserError: no notebook in ``folder``, or one that is none; or ``output`` cannot be written.
     """
     notebooks = {path: read_notebook(folder / path) for path in find_notebooks(folder)}
     lessons = [read_lesson(notebook, path) for path, notebook in notebooks.items()]
     pages = {(folder / lesson.path).resolve() for lesson in lessons}
+    check_writable(output / "index.html")
     failures: dict[Path, str] = {}
     results: list[tuple[str | None, str, str | None]] = []
     for position, lesson in enumerate(lessons):
@@ -379,14 +404,7 @@ def build_course(folder: Path, output: Path) -> dict[Path, str]:
         if failure:
             failures[lesson.path] = failure
         results.append((thumbnail(notebook), cost, failure))
-    solutions = {lesson.path.name: lesson for lesson in lessons if lesson.is_solution}
-    cards = [
-        _card(lesson, *result, None if lesson.is_solution else solutions.get(lesson.path.name))
-        for lesson, result in zip(lessons, results, strict=True)
-        if not lesson.is_solution or result[2]  # a solution has a card of its own only where it failed
-    ]
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "index.html").write_text(INDEX_TEMPLATE.format(cards="\n".join(cards)), encoding="utf-8")
+        _write_index(output, lessons[: len(results)], results)
     return failures
 
 
@@ -444,6 +462,12 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
+    except OSError as error:  # a disk that is full by now, a notebook that cannot be stored
+        print(as_sentence(error), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
     for path, reason in failures.items():
         print(f"{options.notebooks / path}: {reason}", file=sys.stderr)
     return 1 if failures else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from lgmpose.datasets.files import read_json
 from lgmpose.datasets.images import read_image
 from lgmpose.errors import UserError
 
-__all__ = ["as_boxes", "check_boxes", "is_video", "list_inputs", "load_picture", "overlaps", "read_detections"]
+__all__ = [
+    "as_boxes", "check_boxes", "is_own_drawing", "is_video", "list_inputs", "load_picture", "overlaps", "own_result",
+    "read_detections",
+]  # fmt: skip
 
 DETECTION_THRESHOLD = 0.5  # detector boxes below it are left out: a score for showing, not for AP
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -95,6 +99,26 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
+def own_result(json_file: Path) -> dict[str, Any] | None:
+    """What ``lgmpose predict`` wrote to a JSON: its keys; None where there is no such file, or another program's."""
+    try:
+        content = read_json(json_file)
+    except UserError:
+        return None
+    ours = isinstance(content, dict) and "weights" in content and isinstance(content.get("path"), str)
+    return content if ours and ("people" in content or "frames" in content) else None
+
+
+def is_own_drawing(path: Path) -> bool:
+    """Whether ``X_pose.jpg`` or ``X_pose.mp4`` was drawn by ``lgmpose predict``: then its ``X.json`` lies beside it.
+
+    The name alone does not tell: ``tree_pose.jpg`` may be a photograph of a yogi.
+    """
+    key = {"_pose.jpg": "people", "_pose.mp4": "frames"}.get(path.name[-9:])
+    result = own_result(path.with_name(f"{path.name[:-9]}.json")) if key else None
+    return result is not None and key in result
+
+
 def list_inputs(inputs: Iterable[str | Path], out: Path, figure: Path | None = None) -> list[Path]:
     """Every file once, in the order given, folders by name.
 
@@ -109,7 +133,7 @@ def list_inputs(inputs: Iterable[str | Path], out: Path, figure: Path | None = N
                 if path.suffix.lower() in PICTURE_SUFFIXES + VIDEO_SUFFIXES and not path.name.startswith(".")
             )  # fmt: skip
             if out.exists() and given.samefile(out):
-                found = [path for path in found if not path.name.endswith(("_pose.jpg", "_pose.mp4"))]
+                found = [path for path in found if not is_own_drawing(path)]
             if figure is not None:
                 found = [path for path in found if path.resolve() != figure.resolve()]
             if not found:
@@ -129,36 +153,91 @@ def list_inputs(inputs: Iterable[str | Path], out: Path, figure: Path | None = N
 
 
 def read_detections(source: str | Path, paths: list[Path]) -> dict[Path, tuple[np.ndarray, np.ndarray]]:
-    """Boxes (n, 4) and scores (n,) per picture."""
+    """Boxes (n, 4) and scores (n,) per picture.
+
+    Raises:
+        UserError: no list of detections, a picture without a box, or boxes that may be one picture's or another's.
+    """
     content = read_json(source)
     if not isinstance(content, list) or not all(isinstance(detection, dict) for detection in content):
         raise UserError(f"{source}: not a list of detections (image_id or file_name, bbox, score each)")
-    by_key: dict[Any, list] = {}
-    for number, detection in enumerate(content):
+    categories = [detection.get("category_id", 1) for detection in content]
+    several = any(category != categories[0] for category in categories)  # else they are persons, whatever their number
+    by_key: dict[str | Path, list] = {}
+    of_others = 0
+    for number, (detection, category) in enumerate(zip(content, categories, strict=True)):
         where = f"{source}: detection number {number}"
         score, box = detection.get("score"), detection.get("bbox")
         if not isinstance(score, (int, float)) or not math.isfinite(score):
             raise UserError(f"{where} has no finite 'score'")
-        if score < DETECTION_THRESHOLD or detection.get("category_id", 1) != 1:  # 1 is COCO's person
+        if score < DETECTION_THRESHOLD:
+            continue
+        if several and category != 1:  # 1 is COCO's person
+            of_others += 1
             continue
         try:
             (box,) = as_boxes([box])
         except (UserError, ValueError):
             raise UserError(f"{where} has a 'bbox' that is not x, y, width, height of some area: {box!r}") from None
         file_name = detection.get("file_name")
-        key = Path(file_name).name if isinstance(file_name, str) else str(detection.get("image_id"))
+        key = Path(file_name) if isinstance(file_name, str) else _as_number(detection.get("image_id"))
         by_key.setdefault(key, []).append((box, score))
     found = {}
-    for path in paths:
-        number = str(int(path.stem)) if path.stem.isdecimal() else path.stem
-        rows = by_key.get(path.name) or by_key.get(number)
-        if rows and not is_video(path):
-            found[path] = np.stack([box for box, _ in rows]), np.array([score for _, score in rows])
+    for path, key in _match(by_key, [path for path in paths if not is_video(path)], source).items():
+        found[path] = np.stack([box for box, _ in by_key[key]]), np.array([score for _, score in by_key[key]])
     without = [path.name for path in paths if path not in found]
     if without:
         names = ", ".join(without[:5]) + (", …" if len(without) > 5 else "")
+        others = f" ({of_others} left out: their category_id is not 1, a person's)" if of_others else ""
         raise UserError(
             f"{source}: no box with a score of {DETECTION_THRESHOLD:g} or more for {len(without)} of {len(paths)} "
-            f"inputs ({names}); image_id must be the picture's name as a number, or file_name its name"
+            f"inputs ({names}){others}; image_id must be the picture's name as a number, or file_name its name"
         )
+    return found
+
+
+def _as_number(image_id) -> str:
+    """A picture's number as text: 7 and "000007" and pandas' 7.0 are "7"; other names stay as they are."""
+    text = str(int(image_id)) if isinstance(image_id, float) and image_id.is_integer() else str(image_id)
+    return str(int(text)) if text.isdecimal() else text
+
+
+def _match(keys: Iterable[str | Path], pictures: list[Path], source: str | Path) -> dict[Path, str | Path]:
+    """The key of each picture that has one: the file name whose end is longest the same as its path's, or its number.
+
+    Each must be the other's best, since a file may hold boxes of more folders than are among the inputs.
+
+    Args:
+        keys: file names as paths; numbers, or other names, as text.
+
+    Raises:
+        UserError: a key that fits two pictures, or a picture that two keys fit.
+    """
+    by_name: dict[str, list[str | Path]] = {}
+    for key in keys:
+        by_name.setdefault(key.name if isinstance(key, Path) else key, []).append(key)
+    common: dict[tuple[Path, str | Path], int] = {}  # how many parts are the same, counted from the end
+    best_of_picture: dict[Path, int] = {}
+    best_of_key: dict[str | Path, int] = {}
+    for path in pictures:
+        parts = Path(os.path.abspath(path)).parts
+        for key in by_name.get(path.name, []) + by_name.get(_as_number(path.stem), []):
+            pairs = zip(reversed(parts), reversed(key.parts if isinstance(key, Path) else ()), strict=False)
+            length = common[path, key] = len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
+            best_of_picture[path] = max(length, best_of_picture.get(path, 0))
+            best_of_key[key] = max(length, best_of_key.get(key, 0))
+    fitting: dict[str | Path, list[Path]] = {}
+    for (path, key), length in common.items():
+        if length == best_of_key[key]:
+            fitting.setdefault(key, []).append(path)
+    found: dict[Path, str | Path] = {}
+    how = "write more of the pictures' paths into file_name"
+    for key, paths in fitting.items():
+        wanted = [path for path in paths if best_of_picture[path] == best_of_key[key]]
+        if wanted and len(paths) > 1:
+            raise UserError(f"{source}: boxes of {key} fit both {paths[0]} and {paths[1]}; {how}")
+        for path in wanted:
+            if path in found:
+                raise UserError(f"{source}: boxes of both {found[path]} and {key} fit {path}; {how}")
+            found[path] = key
     return found

@@ -17,12 +17,11 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from lgmpose.datasets.files import read_json
 from lgmpose.datasets.images import read_image
 from lgmpose.errors import UserError
 from lgmpose.files import write_atomically
 from lgmpose.geometry import PADDING, fit_aspect
-from lgmpose.inputs import as_boxes, check_boxes, is_video, list_inputs, read_detections
+from lgmpose.inputs import as_boxes, check_boxes, is_own_drawing, is_video, list_inputs, own_result, read_detections
 from lgmpose.metrics import oks_nms
 from lgmpose.overlap import overlapped
 from lgmpose.plots import draw_poses
@@ -48,7 +47,8 @@ def predict_files(
 
     ``photo.png`` becomes ``photo_pose.jpg`` and ``photo.json``, ``walk.mov`` becomes ``walk_pose.mp4`` (without sound)
     and ``walk.json``. Where two inputs have the same stem, the later one's outputs are called ``photo_2`` and so on;
-    the JSON holds the path it belongs to. What cannot be read is reported, and the others are still done.
+    the JSON holds the path it belongs to, and the result of another path is never replaced. What cannot be read is
+    reported, and the others are still done.
 
     Args:
         inputs: pictures, videos and folders of them (not their subfolders).
@@ -57,7 +57,8 @@ def predict_files(
             pixels of the picture as it is shown, turned as its EXIF data say.
         detections: COCO detection list (``bbox``, ``score``, and ``image_id`` or ``file_name``), pictures only. A box
             belongs to the picture whose name without suffix is its ``image_id`` as a number, or whose name is its
-            ``file_name``. Boxes with a score below 0.5 are left out, persons found twice are kept once.
+            ``file_name``, with as much of the path as it takes to tell two such pictures apart. Boxes with a score
+            below 0.5 are left out, and of several categories all but 1; persons found twice are kept once.
         threads: see ``runtimes.open_backend``.
         score_threshold: joints below it are not drawn; the JSON holds all.
         progress: show a bar where there is much to do.
@@ -66,8 +67,8 @@ def predict_files(
         How many inputs were done, which is all of them.
 
     Raises:
-        UserError: before any work: inputs missing, an unusable folder, weights or detection file, an input or a JSON of
-            another program that would be replaced; at the end: inputs that could not be done.
+        UserError: before any work: inputs missing, an unusable folder, weights or detection file, an input, a file of
+            another program or another input's result that would be replaced; at the end: inputs that could not be done.
     """
     if boxes is not None and detections is not None:
         raise UserError("boxes come from --box or from a detection file, not from both")
@@ -118,32 +119,31 @@ def _output_files(path: Path, out: Path, name: str) -> tuple[Path, Path]:
 
 
 def _check_outputs(jobs: list[tuple[Path, str]], out: Path, detections: str | Path | None) -> None:
-    """Makes the folder, tries to write there, and refuses to write over an input or somebody else's JSON."""
+    """Makes the folder, tries to write there, and refuses to write over an input, a foreign file, another's result."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
         raise UserError(f"{out}: cannot write to this folder ({error.strerror or error}); choose another") from error
-    sources = {path.resolve() for path, _ in jobs} | ({Path(detections).resolve()} if detections else set())
+    inputs = {path.resolve() for path, _ in jobs}
+    sources = inputs | ({Path(detections).resolve()} if detections else set())
     for path, name in jobs:
         drawing, json_file = _output_files(path, out, name)
         for file in (drawing, json_file):
             if file.resolve() in sources:
                 raise UserError(f"{file}: an input, which the result of {path} would replace; choose another folder")
-        if json_file.exists() and not _is_ours(json_file):  # labels that lie beside their picture, say
+        result = own_result(json_file)
+        for file, ours in ((json_file, result is not None), (drawing, is_own_drawing(drawing))):
+            if file.exists() and not ours:  # labels that lie beside their picture, a photograph called tree_pose.jpg
+                raise UserError(
+                    f"{file}: no result of lgmpose predict, but that of {path} would replace it; choose another --out"
+                )
+        # That of another input may go: it is made anew, under whatever name.
+        if result is not None and Path(result["path"]).resolve() not in inputs:
             raise UserError(
-                f"{json_file}: no result of lgmpose predict, but that of {path} would replace it; choose another --out"
+                f"{json_file}: the result of {result['path']}, which that of {path} would replace; choose another --out"
             )
-
-
-def _is_ours(json_file: Path) -> bool:
-    """Whether a JSON has the keys that ``_predict_picture`` or ``_predict_video`` writes."""
-    try:
-        content = read_json(json_file)
-    except UserError:
-        return False
-    return isinstance(content, dict) and "weights" in content and ("people" in content or "frames" in content)
 
 
 def _as_json(pose: Pose) -> dict[str, Any]:
@@ -161,7 +161,7 @@ def _header(predictor: Predictor, kind: str, path: Path, picture_hw: tuple[int, 
     skeleton = predictor.backend.skeleton
     return {
         kind: path.name,
-        "path": str(path),
+        "path": os.path.abspath(path),  # tells in every folder whose result this is
         "image_hw": [int(n) for n in picture_hw],
         "skeleton": {
             "name": skeleton.name,
@@ -189,8 +189,9 @@ def _predict_picture(
         raise UserError(f"{path}: too large to be written as a JPEG ({size})") from error
     picture_file, json_file = _output_files(path, out, name)
     content = _header(predictor, "image", path, picture.shape[:2]) | {"people": [_as_json(pose) for pose in poses]}
-    write_atomically(picture_file, data.tobytes())
+    # The JSON first: without it the drawing would pass for somebody else's.
     write_atomically(json_file, json.dumps(content).encode())  # escaped: on Linux, not every name is UTF-8
+    write_atomically(picture_file, data.tobytes())
 
 
 def _without_duplicates(poses: list[Pose], box_scores: np.ndarray, image_hw: tuple[int, int]) -> list[Pose]:
@@ -199,6 +200,36 @@ def _without_duplicates(poses: list[Pose], box_scores: np.ndarray, image_hw: tup
     areas = fit_aspect(np.stack([pose.box_xywh[2:] for pose in poses]) * PADDING, image_hw).prod(axis=1)
     kept = oks_nms(np.stack([pose.keypoints_xy for pose in poses]), scores, areas, poses[0].skeleton.oks_sigmas)
     return [replace(poses[i], score=float(scores[i])) for i in kept]
+
+
+def _for_opencv(path: Path) -> str:
+    """A video's path so that FFmpeg takes no "12:30.mp4" for an address; OpenCV crashes where it is not UTF-8."""
+    absolute = os.path.abspath(path)
+    try:
+        absolute.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{path}: the name of a video or of its folder is not UTF-8; rename it") from None
+    return absolute
+
+
+def _frame_rate(path: Path, capture: cv2.VideoCapture) -> float:
+    """Frames per second, 25 where nobody knows.
+
+    Of a variable rate (browsers' and screens' recordings) the file may tell its clock's ticks instead, 1000 a second:
+    a rate above 240 that is more than twice what the frames' own times say is such a one.
+    """
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    if math.isfinite(rate) and rate > 240:
+        probe, times = cv2.VideoCapture(_for_opencv(path)), []
+        while len(times) < 100 and probe.grab():
+            times.append(probe.get(cv2.CAP_PROP_POS_MSEC))
+        probe.release()
+        step_ms = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+        if step_ms > 0 and 1000 / step_ms < rate / 2:
+            rate = 1000 / step_ms
+    rate = rate if math.isfinite(rate) and 0 < rate <= 1000 else 25.0
+    # OpenCV makes a fraction of it, 211.222 = 211222 / 1000, and MP4 takes none of more than 16 bits.
+    return round(rate, 3 if rate < 65 else 2 if rate < 655 else 1)
 
 
 def _pictures(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
@@ -213,14 +244,13 @@ def _predict_video(
     predictor: Predictor, path: Path, out: Path, name: str, boxes, score_threshold: float, progress: bool
 ) -> None:
     """Three things go on at once, a frame or two apart: reading, the network, and drawing with writing."""
-    capture = cv2.VideoCapture(str(path))
-    rate = capture.get(cv2.CAP_PROP_FPS)
-    rate = rate if math.isfinite(rate) and 0 < rate <= 1000 else 25.0
-    # OpenCV makes a fraction of it, 211.222 = 211222 / 1000, and MP4 takes none of more than 16 bits.
-    rate = round(rate, 3 if rate < 65 else 2 if rate < 655 else 1)
+    out_folder = _for_opencv(out)
+    capture = cv2.VideoCapture(_for_opencv(path))
+    rate = _frame_rate(path, capture)
     promised = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))  # a guess in some formats, absent in others
     video_file, json_file = _output_files(path, out, name)
-    part = out / f".{video_file.name}.part.mp4"
+    part_folder = tempfile.TemporaryDirectory(prefix=".lgmpose-", dir=out_folder)  # no other process writes there
+    part = Path(part_folder.name) / "part.mp4"
     writer, frames, header = None, [], {}
 
     def predicted(picture: np.ndarray) -> tuple[np.ndarray, list[Pose]]:
@@ -254,13 +284,13 @@ def _predict_video(
         # A full disk is no error to OpenCV: what it wrote is counted.
         if int(cv2.VideoCapture(str(part)).get(cv2.CAP_PROP_FRAME_COUNT)) < len(frames):
             raise UserError(f"{video_file}: not all frames could be written; is the disk full?")
+        write_atomically(json_file, json.dumps(header | {"frames": frames}).encode())  # first, as a picture's
         os.replace(part, video_file)
     finally:
         bar.close()
         capture.release()
         if writer is not None:
             writer.release()
-        part.unlink(missing_ok=True)
+        part_folder.cleanup()
     if len(frames) < 0.9 * promised:
         tqdm.write(f"{path}: only {len(frames)} of the {promised} frames it promises could be read", file=sys.stderr)
-    write_atomically(json_file, json.dumps(header | {"frames": frames}).encode())

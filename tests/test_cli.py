@@ -183,6 +183,7 @@ def test_resume_goes_on_with_its_own_settings(people, tmp_path, capsys, monkeypa
         (["--device", "auto", "--workers=None", "--checkpoint_minutes", "2"],  # the defaults, but given
          {"device": "auto", "workers": None, "checkpoint_minutes": 2.0}),
         (["--workers", "3"], {"workers": 3}),
+        (["--bad-images", "skip"], {"bad_images": "skip"}),
     ):  # fmt: skip
         for words in (["--resume", str(run), *given], [*given, f"--resume={run}"]):
             assert main(["train", *words]) == 0

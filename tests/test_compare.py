@@ -80,6 +80,18 @@ def test_the_figure_is_no_input_of_the_next_call(folder, tmp_path, monkeypatch):
     assert shown == [["1.png"]] * 2 and (tmp_path / "comparison.png").exists()
 
 
+def test_a_photograph_named_like_a_drawing_is_shown(folder, tmp_path, monkeypatch):
+    shown = []
+    draw = compare.comparison_figure
+    monkeypatch.setattr(compare, "comparison_figure", lambda *args: shown.append(args[2]) or draw(*args))
+    for name in ("tree.png", "tree_pose.jpg", "warrior_pose.jpg"):
+        cv2.imwrite(str(tmp_path / name), cv2.imread(str(folder / "1.png")))
+    (tmp_path / "warrior.json").write_text('{"people": [], "weights": {}, "path": "warrior.png"}')  # drawn by predict
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", "."]) == 0
+    assert shown == [["tree.png", "tree_pose.jpg"]]
+
+
 def test_an_input_is_not_replaced_by_the_figure(folder, tmp_path, capsys):
     picture = shutil.copy(folder / "1.png", tmp_path / "1.png")
     (tmp_path / "link").symlink_to(tmp_path)

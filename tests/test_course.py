@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import pytest
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from lgmpose import course as course_module
 from lgmpose.course import build_course, execute, find_notebooks, main, read_lesson, refresh_notebooks, thumbnail
 from lgmpose.errors import UserError
 
@@ -221,6 +225,42 @@ def test_a_formula_that_cannot_be_shown_is_named(tmp_path, capsys):
     write_notebook(tmp_path / "00_a.ipynb", new_markdown_cell(r"# A" "\n\n" r"so $\left( x$"))
     assert main([str(tmp_path), str(tmp_path / "out")]) == 1
     assert r"the formula '\\left( x' cannot be shown" in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_any_notebook_runs(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(course_module, "execute", lambda *_: pytest.fail("a notebook ran"))
+    write_notebook(tmp_path / "00_a.ipynb", new_markdown_cell("# A"))
+    (tmp_path / "taken").write_text("")
+    assert main([str(tmp_path), str(tmp_path / "taken")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "taken" in line and "cannot be written" in line
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a signal of Unix")
+def test_ctrl_c_amid_a_cell_stops_it_all(tmp_path):
+    """Left alone, nbclient would end that notebook's kernel only, and the next notebook would run."""
+    stop = new_code_cell("import os, signal, time\nos.kill(os.getppid(), signal.SIGINT)\ntime.sleep(60)")
+    write_notebook(tmp_path / "00_a.ipynb", new_markdown_cell("# 00 · A"), stop)
+    write_notebook(tmp_path / "01_b.ipynb", new_markdown_cell("# 01 · B"), new_code_cell("1"))
+    words = [sys.executable, "-m", "lgmpose.course", str(tmp_path), str(tmp_path / "out")]
+    run = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
+    assert (run.returncode, run.stderr.splitlines()) == (130, ["stopped"]) and "01_b" not in run.stdout
+
+
+@pytest.mark.parametrize("error, status", [(KeyboardInterrupt(), 130), (OSError(28, "No space left on device"), 2)])
+def test_what_was_done_before_a_stop_has_an_index(tmp_path, capsys, monkeypatch, error, status):
+    def stop_at_third(notebook, *_):
+        if "# C" in notebook.cells[0].source:
+            raise error
+
+    monkeypatch.setattr(course_module, "execute", stop_at_third)
+    for name in "abc":
+        write_notebook(tmp_path / f"00_{name}.ipynb", new_markdown_cell(f"# {name.upper()}"))
+    write_notebook(tmp_path / "solutions" / "00_a.ipynb", new_markdown_cell("# A"))
+    assert main([str(tmp_path), str(tmp_path / "out")]) == status
+    message = capsys.readouterr().err
+    assert message.splitlines() == ["stopped" if status == 130 else "[Errno 28] No space left on device"]
+    assert References(tmp_path / "out" / "index.html").links == ["00_a.html"] * 2 + ["00_b.html"] * 2
 
 
 def test_a_folder_without_notebooks_is_refused(tmp_path, capsys):

@@ -23,19 +23,21 @@ from lgmpose.bench.backends import BACKENDS
 from lgmpose.cards import DEFAULT_WEIGHTS, SEAL, weights_hash
 from lgmpose.cli import main
 from lgmpose.codecs import make_codec
+from lgmpose.config import LGMPoseConfig
 from lgmpose.datasets import load_records
 from lgmpose.datasets.crops import CropDataset
 from lgmpose.datasets.records import RecordSet
 from lgmpose.datasets.synthetic import make_synthetic
 from lgmpose.errors import UserError
 from lgmpose.evaluate import evaluate, predict_records
-from lgmpose.export import verify
+from lgmpose.export import command, verify
 from lgmpose.export.command import FORMATS, Source, _card, _precision, write_graph
 from lgmpose.loader import to_input
+from lgmpose.model import LGMPose
 from lgmpose.peers.ditehrnet import DiteHRNet, DynamicConv
 from lgmpose.predict import Predictor
 from lgmpose.runtimes import OnnxBackend, OpenVINOBackend, TorchBackend, open_backend
-from lgmpose.skeletons import COCO, LSP
+from lgmpose.skeletons import COCO, LSP, skeleton_from_category
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -270,6 +272,8 @@ def error_of(capsys, *arguments) -> str:
         (["--out", "net.onnx", "--json", "v.json"], "add --verify"),
         (["--out", "net.onnx", "--format", "int8"], "int8 is calibrated on training crops: name them by --data"),
         (["--out", "net.onnx", "--data", "synthetic:x"], "--data is for 8 bits and --verify"),
+        (["--out", "net.onnx", "--verify", "--data", "coco:x", "--annotations", "t.json"], "takes --val-annotations"),
+        (["--out", "net.onnx", "--verify", "--val-annotations", "v.json"], "for --verify with --data"),
         (["--out", "net.onnx", "--model", "hrnet-w23"], "no model 'hrnet-w23'; did you mean hrnet-w32?"),
         (["--out", "net.onnx", "--model", "hrnet-w32", "--weights", "w.safetensors"], "leave out --model"),
         (["--out", "net.onnx", "--num-keypoints", "3"], "--num-keypoints belongs to --model"),
@@ -290,6 +294,38 @@ def test_what_can_be_wrong_is_said_before_anything_is_exported(arguments, messag
 def test_data_of_other_joints_is_refused(people, tmp_path, capsys):
     message = error_of(capsys, "export", "--out", tmp_path / "n.onnx", "--format", "int8", "--data", people)
     assert "coco-17" in message and "lsp-14" in message
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_own_data_in_cocos_format(people, tmp_path, monkeypatch, capsys, same):
+    """Files of any name, and a category called otherwise than the weights': what counts is the joints, in order."""
+    folder = Path(people.partition(":")[2])
+    content = json.loads((folder / "annotations.json").read_text())
+    (category,) = content["categories"]
+    category["keypoints"] = [f"{joint}_of_puppet" for joint in category["keypoints"]]
+    torch.manual_seed(0)
+    net = LGMPose(LGMPoseConfig((64, 64), 17))
+    skeleton = skeleton_from_category(category | {"name": "marionette", "skeleton": []})
+    zoo.save_weights(tmp_path / "own.safetensors", net, skeleton, make_codec("dark", (64, 64)))
+    if not same:
+        category["keypoints"][3:5] = category["keypoints"][4:2:-1]
+    for name in ("train.json", "val.json"):
+        (tmp_path / name).write_text(json.dumps(content))
+    taken, real = [], command.load_records
+
+    def stop(*_):
+        raise UserError("all data are there")
+
+    monkeypatch.setattr(command, "load_records", lambda *a, **k: taken.append(real(*a, **k)) or taken[-1])
+    monkeypatch.setattr("lgmpose.export.graph.export_graph", stop)
+    arguments = ["--weights", tmp_path / "own.safetensors", "--format", "int8", "--verify", "--data", f"coco:{folder}"]
+    files = ["--annotations", tmp_path / "train.json", "--val-annotations", tmp_path / "val.json"]
+    message = error_of(capsys, "export", "--out", tmp_path / "n.onnx", *arguments, *files)
+    if same:
+        assert message == "all data are there"
+        assert [Path(record_set.annotation_file).name for record_set in taken] == ["train.json", "val.json"]
+    else:
+        assert "train.json: has skeleton" in message and "same joints in the same order" in message
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,8 @@ def export(
     num_keypoints: int | None = None,
     format: str = "onnx",
     data: str | None = None,
+    annotations: str | None = None,
+    val_annotations: str | None = None,
     verify: bool = False,
     json_file: str | Path | None = None,
     progress: bool = True,
@@ -71,11 +73,11 @@ def export(
             written, bad weights or data; or a file that turns out not to compute what the network does.
     """
     out = Path(out)
-    _check_options(out, weights, model, num_keypoints, format, data, verify, json_file)
+    _check_options(out, weights, model, num_keypoints, format, data, annotations, val_annotations, verify, json_file)
     source = _load_source(weights, model, image_hw, num_keypoints)
     precision = _precision(format)
-    train_set = _records(data, "train", source) if precision == "int8" else None
-    val_set = _records(data, "val", source) if verify and data is not None else None
+    train_set = _records(data, "train", annotations, source) if precision == "int8" else None
+    val_set = _records(data, "val", val_annotations, source) if verify and data is not None else None
 
     from lgmpose.export.graph import export_graph
 
@@ -110,7 +112,9 @@ def _precision(format: str) -> str:
     return format.rpartition("-")[2] if format not in ("onnx", "openvino") else "fp32"
 
 
-def _check_options(out, weights, model, num_keypoints, format, data, verify, json_file) -> None:
+def _check_options(
+    out, weights, model, num_keypoints, format, data, annotations, val_annotations, verify, json_file
+) -> None:
     if out.suffix.lower() != FORMATS[format]:
         raise UserError(f"{out}: --format {format} is written as {FORMATS[format]}")
     if weights is not None and model is not None:
@@ -122,6 +126,10 @@ def _check_options(out, weights, model, num_keypoints, format, data, verify, jso
         raise UserError(f"--format {format} is calibrated on training crops: name them by --data KIND:PATH")
     if data is not None and not int8 and not verify:
         raise UserError("--data is for 8 bits and --verify; leave it out")
+    if annotations is not None and not int8:
+        raise UserError("--annotations are those 8 bits are calibrated on; --verify takes --val-annotations")
+    if val_annotations is not None and (data is None or not verify):
+        raise UserError("--val-annotations are for --verify with --data; add these, or leave it out")
     if json_file is not None and not verify:
         raise UserError("--json keeps what --verify finds; add --verify")
     require("onnx", "onnx", "exporting")
@@ -158,12 +166,12 @@ def _load_source(weights, model, image_hw, num_keypoints) -> Source:
     return Source(net, skeleton, make_codec("dark", net.config.image_hw), weights)
 
 
-def _records(data: str, split: str, source: Source) -> RecordSet:
-    record_set = load_records(data, split)
-    if record_set.skeleton != source.skeleton:
+def _records(data: str, split: str, annotations: str | None, source: Source) -> RecordSet:
+    record_set = load_records(data, split, annotations=annotations)
+    if record_set.skeleton.joint_names != source.skeleton.joint_names:
         raise UserError(
-            f"{data}: has skeleton {record_set.skeleton.name}, but {source.weights['file']} is for "
-            f"{source.skeleton.name}: take data of the same joints"
+            f"{annotations or data}: has skeleton {record_set.skeleton.name}, but {source.weights['file']} is for "
+            f"{source.skeleton.name}: take data of the same joints in the same order"
         )
     return record_set
 
