@@ -95,11 +95,14 @@ class MobileViTBlock(nn.Module):
 
     patch_hw = (2, 2)
 
-    def __init__(self, channels: int, token_width: int, *, layers: int, activation: str = "silu"):
+    def __init__(
+        self, channels: int, token_width: int, *, layers: int, dropout: float = 0.1, activation: str = "silu"
+    ):
         super().__init__()
         self.local = ConvNormAct(channels, channels, activation=activation)
         self.project_up = nn.Conv2d(channels, token_width, 1, bias=False)
-        self.layers = nn.Sequential(*(TransformerLayer(token_width, activation=activation) for _ in range(layers)))
+        settings = {"dropout": dropout, "activation": activation}
+        self.layers = nn.Sequential(*(TransformerLayer(token_width, **settings) for _ in range(layers)))
         self.norm = nn.LayerNorm(token_width)
         self.project_down = ConvNormAct(token_width, channels, kernel=1, activation=activation)
         self.fuse = ConvNormAct(2 * channels, channels, activation=activation)

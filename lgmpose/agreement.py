@@ -21,7 +21,7 @@ from lgmpose.datasets.images import read_image
 from lgmpose.errors import UserError
 from lgmpose.evaluate import Evaluation, predict_records, summary
 from lgmpose.extremes import save_extremes
-from lgmpose.files import check_writable, write_atomically
+from lgmpose.files import check_writable, print_anywhere, write_atomically
 from lgmpose.geometry import box_around_points
 from lgmpose.metrics import (
     bootstrap_interval,
@@ -39,7 +39,7 @@ __all__ = ["LabelledTwice", "find_copies", "judge"]
 THUMBNAIL = 32  # pixels a side
 CORRELATION = 0.985  # of two thumbnails: on LSPET, all pairs above are one photograph, looked at one by one
 ASPECT_TOLERANCE = 0.02  # of width : height, as the copies' sizes are rounded
-OVERLAP = 0.5  # of the two labelled boxes: below, the annotators may have meant different people
+OVERLAP = 0.5  # of the boxes around the joints that both labelled: below, they may have meant different people
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class LabelledTwice:
         truth: 2 n records: the second annotator's of all n pairs, then the first's.
         other_xy: (2 n, K, 2) the other annotator's joints, in the pixels of the record's own picture; NaN where one of
             the two did not label the joint, so that nothing can be compared.
-        others: how many further pairs show one photograph, but labels of two different people.
+        others: how many further pairs of labels overlap too little to be of one person.
     """
 
     truth: RecordSet
@@ -67,12 +67,15 @@ class LabelledTwice:
 def find_copies(record_set: RecordSet, progress: bool = True) -> LabelledTwice:
     """Finds photographs that a data set of one person per picture holds twice.
 
-    Two pictures are one photograph if their grey thumbnails correlate by more than ``CORRELATION``.
+    Two pictures are one photograph if their grey thumbnails correlate by more than ``CORRELATION``. Whoever labelled
+    somebody else, or by mistake quite another place, is left out, so the agreement found is rather too good.
 
     Raises:
-        UserError: an unreadable picture, or no photograph that is there twice.
+        UserError: several persons in one picture, an unreadable picture, or no photograph that is there twice.
     """
     records = record_set.records
+    if len({record.image for record in records}) < len(records):
+        raise UserError(f"{record_set.name}: several persons in a picture; a set with one in each is needed (lspet)")
     thumbnails = np.empty((len(records), THUMBNAIL**2), np.float32)
     sizes_wh = np.empty((len(records), 2))
     for i, record in enumerate(tqdm(records, desc="compare", unit="picture", disable=not progress, leave=False)):
@@ -83,22 +86,23 @@ def find_copies(record_set: RecordSet, progress: bool = True) -> LabelledTwice:
         thumbnails[i] = small / max(np.linalg.norm(small), 1e-6)
 
     aspect = sizes_wh[:, 0] / sizes_wh[:, 1]
-    truths, others, different_people = ([], []), ([], []), 0
+    truths, others, different_people, used = ([], []), ([], []), 0, set()
     for i in range(len(records)):
         alike = (thumbnails[i + 1 :] @ thumbnails[i] > CORRELATION) & (
             abs(aspect[i + 1 :] / aspect[i] - 1) < ASPECT_TOLERANCE
         )
         for j in i + 1 + np.flatnonzero(alike):
-            first_in_second = records[i].keypoints_xy * (sizes_wh[j] / sizes_wh[i])
-            labelled = [records[k].visibility > 0 for k in (i, j)]
-            if _overlap(first_in_second[labelled[0]], records[j].keypoints_xy[labelled[1]]) < OVERLAP:
+            by_both = (records[i].visibility > 0) & (records[j].visibility > 0)
+            first, second = ((records[k].keypoints_xy[by_both] + 0.5) / sizes_wh[k] for k in (i, j))
+            if by_both.sum() < 2 or _overlap(first, second) < OVERLAP:
                 different_people += 1
-                continue
-            by_both = labelled[0] & labelled[1]
-            for k, here, there in ((0, j, i), (1, i, j)):
-                truths[k].append(records[here])
-                xy = records[there].keypoints_xy * (sizes_wh[here] / sizes_wh[there])
-                others[k].append(np.where(by_both[:, None], xy, np.nan))
+            elif not used & {i, j}:  # a third copy's pairs would not be independent of the first one
+                used |= {i, j}
+                for k, here, there in ((0, j, i), (1, i, j)):
+                    # A pixel's centre is a whole number, its corner half a pixel before: the corners fit each other.
+                    xy = (records[there].keypoints_xy + 0.5) * (sizes_wh[here] / sizes_wh[there]) - 0.5
+                    truths[k].append(records[here])
+                    others[k].append(np.where(by_both[:, None], xy, np.nan))
     if not truths[0]:
         raise UserError(f"{record_set.name}: holds no photograph twice, so nothing is known of how annotators agree")
     truth = replace(record_set, records=(*truths[0], *truths[1]), name=f"{record_set.name}, labelled twice")
@@ -128,6 +132,7 @@ def judge(twice: LabelledTwice, predicted_xy: np.ndarray) -> Evaluation:
         "PCK@0.2": pck(predicted_xy, true_xy, compared, torsos, 0.2, pck_joints(skeleton)),
         "PCKh@0.5": pckh(predicted_xy, true_xy, compared, heads, skeleton, 0.5),
     }
+    results = {name: result for name, result in results.items() if result.counted.any()}
 
     def by_pair(flags: np.ndarray, joints: tuple[int, ...]) -> np.ndarray:
         chosen = flags[:, list(joints)]
@@ -138,7 +143,8 @@ def judge(twice: LabelledTwice, predicted_xy: np.ndarray) -> Evaluation:
         for name, result in results.items()
     }
     figures, per_joint, errors = summary(results, predicted_xy, truth, skeleton)
-    conditions = {"data": truth.name, "skeleton": skeleton.name, "photographs labelled twice": str(n)}
+    conditions = {"data": truth.name, "skeleton": skeleton.name, "photographs labelled twice": str(n),
+                  "joints": "those that both labelled"}  # fmt: skip
     return Evaluation(figures, conditions, per_joint, intervals, errors)
 
 
@@ -165,38 +171,36 @@ def main(
             check_writable(file)
     net, card = load_weights(weights)
     train, val = (load_records(data, split) for split in ("train", "val"))
-    records = sorted((*train.records, *val.records), key=lambda record: record.id)
-    twice = find_copies(replace(train, records=tuple(records), name=train.name.removesuffix("-train")))
     if (skeleton := skeleton_of(card)).joint_names != train.skeleton.joint_names:
         raise UserError(f"{weights}: finds the joints of {skeleton.name}, {train.name} has {train.skeleton.name}")
-    annotators = judge(twice, twice.other_xy)
+    records = sorted((*train.records, *val.records), key=lambda record: record.id)
+    twice = find_copies(replace(train, records=tuple(records), name=train.name.removesuffix("-train")))
     codec = codec_of(card, net.config.image_hw)
-    found = predict_records(net, twice.truth, codec, skeleton=skeleton).keypoints_xy
-    network = judge(twice, found)
-    print(f"{twice.others} photographs more are labelled twice, but for two different people: left out")
-    for title, evaluation in (("one annotator by the other", annotators), (f"{weights.name} by both", network)):
-        print(f"\n{title}\n{evaluation.as_text()}")
+    annotators = judge(twice, twice.other_xy)
+    network = judge(twice, predict_records(net, twice.truth, codec, skeleton=skeleton).keypoints_xy)
     if json_file is not None:
         content = {
             "command": f"python -m lgmpose.agreement {data.split(':')[0]}:PATH",
             "commit": commit(),
-            "different people": twice.others,
+            "pictures": len(records),
             "pairs": twice.pairs,
+            "overlap too little": twice.others,
             "annotators": annotators.as_json(),
             "network": {"weights": weights.name, "sha256": weights_hash(weights), **network.as_json()},
         }
         write_atomically(json_file, f"{json.dumps(content, indent=1)}\n".encode())
     if sheet is not None:
         n = len(twice.pairs)
-        compared = np.isfinite(twice.other_xy[:n]).all(axis=-1)
-        records = [
-            replace(record, visibility=np.where(both, 2, 0))
-            for record, both in zip(twice.truth.records[:n], compared, strict=True)
-        ]
-        save_extremes(replace(twice.truth, records=tuple(records)), twice.other_xy[:n], sheet)
+        visibility = np.where(np.isfinite(twice.other_xy[:n]).all(axis=-1), 2, 0)  # what is compared is drawn
+        shown = [replace(record, visibility=v) for record, v in zip(twice.truth.records[:n], visibility, strict=True)]
+        save_extremes(replace(twice.truth, records=tuple(shown)), twice.other_xy[:n], sheet)
+    print(f"{twice.others} pairs more have labels that overlap too little to be of one person: left out")
+    for title, evaluation in (("one annotator by the other", annotators), (f"{weights.name} by both", network)):
+        print(f"\n{title}\n{evaluation.as_text()}")
 
 
 if __name__ == "__main__":
+    print_anywhere()
     try:
         tyro.cli(main)
     except UserError as problem:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import shlex
+import subprocess
+import sys
 import zlib
 from dataclasses import asdict
 from pathlib import Path
@@ -164,8 +166,8 @@ def fingerprint(record_set: RecordSet) -> dict[str, int]:
     records = record_set.records
     labelled = np.stack([record.visibility for record in records]) > 0
     places = np.where(labelled[..., None], np.stack([record.keypoints_xy for record in records]), 0)  # else junk
-    checksum = 0
-    for values in (np.array([record.id for record in records]), labelled, places):
+    checksum = zlib.crc32(repr([record.id for record in records]).encode())  # numbers, or whatever a file's ids are
+    for values in (labelled, places):
         checksum = zlib.crc32(values.astype(float).tobytes(), checksum)
     return {"persons": len(records), "crc32": checksum}
 
@@ -173,7 +175,8 @@ def fingerprint(record_set: RecordSet) -> dict[str, int]:
 def resume_command(run_dir: Path, processes: int) -> str:
     """What to type to go on with a run; all processes are taken to be on one machine."""
     program = f"torchrun --nproc-per-node {processes} -m lgmpose" if processes > 1 else "lgmpose"
-    return f"{program} train --resume {shlex.quote(run_dir.as_posix())}"
+    folder = subprocess.list2cmdline([str(run_dir)]) if sys.platform == "win32" else shlex.quote(str(run_dir))
+    return f"{program} train --resume {folder}"
 
 
 def check_same_run(config: TrainConfig, checkpoint: Path) -> None:

@@ -373,7 +373,7 @@ def build_course(folder: Path, output: Path) -> dict[Path, str]:
     """Runs and renders all notebooks and writes ``output/index.html``; prints one line per notebook.
 
     A notebook that fails is rendered as far as it came, and the others go on. The notebooks' own files stay untouched.
-    The index grows with every page, so that what was done before a Ctrl-C can be read.
+    The first index grows with every page, so that what was done before a Ctrl-C can be read.
 
     Args:
         folder: of the notebooks.
@@ -389,6 +389,7 @@ def build_course(folder: Path, output: Path) -> dict[Path, str]:
     lessons = [read_lesson(notebook, path) for path, notebook in notebooks.items()]
     pages = {(folder / lesson.path).resolve() for lesson in lessons}
     check_writable(output / "index.html")
+    is_new = not (output / "index.html").exists()
     failures: dict[Path, str] = {}
     results: list[tuple[str | None, str, str | None]] = []
     for position, lesson in enumerate(lessons):
@@ -404,7 +405,8 @@ def build_course(folder: Path, output: Path) -> dict[Path, str]:
         if failure:
             failures[lesson.path] = failure
         results.append((thumbnail(notebook), cost, failure))
-        _write_index(output, lessons[: len(results)], results)
+        if is_new or len(results) == len(lessons):
+            _write_index(output, lessons[: len(results)], results)
     return failures
 
 

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Evaluation", "Predictions", "evaluate", "evaluate_weights", "has_head_boxes", "heatmaps_of", "joint_metrics",
-    "joint_results", "predict_records", "predicted_persons", "readable",
+    "joint_results", "predict_records", "predicted_persons", "readable", "summary",
 ]  # fmt: skip
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
-from itertools import takewhile
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +201,7 @@ def _as_number(image_id) -> str:
     return str(int(text)) if text.isdecimal() else text
 
 
-def _match(keys: Iterable[str | Path], pictures: list[Path], source: str | Path) -> dict[Path, str | Path]:
+def _match(keys: Collection[str | Path], pictures: list[Path], source: str | Path) -> dict[Path, str | Path]:
     """The key of each picture that has one: the file name whose end is longest the same as its path's, or its number.
 
     Each must be the other's best, since a file may hold boxes of more folders than are among the inputs.
@@ -213,31 +212,33 @@ def _match(keys: Iterable[str | Path], pictures: list[Path], source: str | Path)
     Raises:
         UserError: a key that fits two pictures, or a picture that two keys fit.
     """
-    by_name: dict[str, list[str | Path]] = {}
-    for key in keys:
-        by_name.setdefault(key.name if isinstance(key, Path) else key, []).append(key)
-    common: dict[tuple[Path, str | Path], int] = {}  # how many parts are the same, counted from the end
-    best_of_picture: dict[Path, int] = {}
-    best_of_key: dict[str | Path, int] = {}
+    known = {end for key in keys for end in _ends(key)}
+    sharing: dict[tuple, list[Path]] = {}  # by every end that a key has, the pictures that end so
+    best: dict[tuple, list[Path]] = {}  # by the longest such end of the picture
     for path in pictures:
-        parts = Path(os.path.abspath(path)).parts
-        for key in by_name.get(path.name, []) + by_name.get(_as_number(path.stem), []):
-            pairs = zip(reversed(parts), reversed(key.parts if isinstance(key, Path) else ()), strict=False)
-            length = common[path, key] = len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
-            best_of_picture[path] = max(length, best_of_picture.get(path, 0))
-            best_of_key[key] = max(length, best_of_key.get(key, 0))
-    fitting: dict[str | Path, list[Path]] = {}
-    for (path, key), length in common.items():
-        if length == best_of_key[key]:
-            fitting.setdefault(key, []).append(path)
+        ends = (*_ends(path.absolute()), (_as_number(path.stem),))
+        ends = [end for end in dict.fromkeys(ends) if end in known]
+        for end in ends:
+            sharing.setdefault(end, []).append(path)
+        if ends:
+            best.setdefault(ends[0], []).append(path)
     found: dict[Path, str | Path] = {}
     how = "write more of the pictures' paths into file_name"
-    for key, paths in fitting.items():
-        wanted = [path for path in paths if best_of_picture[path] == best_of_key[key]]
-        if wanted and len(paths) > 1:
-            raise UserError(f"{source}: boxes of {key} fit both {paths[0]} and {paths[1]}; {how}")
+    for key in keys:
+        end = next((end for end in _ends(key) if end in sharing), None)
+        wanted = best.get(end, [])
+        if end in _ends(key)[:1] and not wanted:  # all of it fits, but another key fits better
+            raise UserError(f"{source}: boxes of {key} may be those of {sharing[end][0]}, which another fits; {how}")
+        if wanted and len(sharing[end]) > 1:
+            raise UserError(f"{source}: boxes of {key} fit both {sharing[end][0]} and {sharing[end][1]}; {how}")
         for path in wanted:
             if path in found:
                 raise UserError(f"{source}: boxes of both {found[path]} and {key} fit {path}; {how}")
             found[path] = key
     return found
+
+
+def _ends(key: str | Path) -> list[tuple[str, ...]]:
+    """A path's ends, the longest first; a number stands for itself."""
+    parts = key.parts if isinstance(key, Path) else (key,)
+    return [parts[i:] for i in range(len(parts))]

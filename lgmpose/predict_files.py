@@ -133,17 +133,28 @@ def _check_outputs(jobs: list[tuple[Path, str]], out: Path, detections: str | Pa
         for file in (drawing, json_file):
             if file.resolve() in sources:
                 raise UserError(f"{file}: an input, which the result of {path} would replace; choose another folder")
-        result = own_result(json_file)
-        for file, ours in ((json_file, result is not None), (drawing, is_own_drawing(drawing))):
+        result, kind = own_result(json_file), "frames" if is_video(path) else "people"
+        for file, ours in ((json_file, result is not None), (drawing, result is not None and kind in result)):
             if file.exists() and not ours:  # labels that lie beside their picture, a photograph called tree_pose.jpg
                 raise UserError(
-                    f"{file}: no result of lgmpose predict, but that of {path} would replace it; choose another --out"
+                    f"{file}: not known as a result of lgmpose predict (which has its {json_file.name} beside it), but "
+                    f"that of {path} would replace it; move it away or choose another --out"
                 )
+        if result is not None and not os.path.exists(result["path"]) and out.samefile(path.parent):
+            if path.name in (result.get("image"), result.get("video")):
+                continue  # beside its picture, whose folder has moved since
         # That of another input may go: it is made anew, under whatever name.
         if result is not None and Path(result["path"]).resolve() not in inputs:
             raise UserError(
                 f"{json_file}: the result of {result['path']}, which that of {path} would replace; choose another --out"
             )
+
+
+def _drop_other_kind(drawing: Path) -> None:
+    """Removes ``X_pose.mp4`` before X.json becomes a picture's, or the reverse: it would pass for somebody else's."""
+    other = drawing.with_suffix(".jpg" if drawing.suffix == ".mp4" else ".mp4")
+    if other.exists() and is_own_drawing(other):
+        other.unlink()
 
 
 def _as_json(pose: Pose) -> dict[str, Any]:
@@ -161,7 +172,7 @@ def _header(predictor: Predictor, kind: str, path: Path, picture_hw: tuple[int, 
     skeleton = predictor.backend.skeleton
     return {
         kind: path.name,
-        "path": os.path.abspath(path),  # tells in every folder whose result this is
+        "path": str(path.absolute()),  # tells in every folder whose result this is
         "image_hw": [int(n) for n in picture_hw],
         "skeleton": {
             "name": skeleton.name,
@@ -189,6 +200,7 @@ def _predict_picture(
         raise UserError(f"{path}: too large to be written as a JPEG ({size})") from error
     picture_file, json_file = _output_files(path, out, name)
     content = _header(predictor, "image", path, picture.shape[:2]) | {"people": [_as_json(pose) for pose in poses]}
+    _drop_other_kind(picture_file)
     # The JSON first: without it the drawing would pass for somebody else's.
     write_atomically(json_file, json.dumps(content).encode())  # escaped: on Linux, not every name is UTF-8
     write_atomically(picture_file, data.tobytes())
@@ -204,7 +216,7 @@ def _without_duplicates(poses: list[Pose], box_scores: np.ndarray, image_hw: tup
 
 def _for_opencv(path: Path) -> str:
     """A video's path so that FFmpeg takes no "12:30.mp4" for an address; OpenCV crashes where it is not UTF-8."""
-    absolute = os.path.abspath(path)
+    absolute = str(path.absolute())
     try:
         absolute.encode()
     except UnicodeEncodeError:
@@ -224,7 +236,7 @@ def _frame_rate(path: Path, capture: cv2.VideoCapture) -> float:
         while len(times) < 100 and probe.grab():
             times.append(probe.get(cv2.CAP_PROP_POS_MSEC))
         probe.release()
-        step_ms = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+        step_ms = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 0.0  # a mean: they are rounded
         if step_ms > 0 and 1000 / step_ms < rate / 2:
             rate = 1000 / step_ms
     rate = rate if math.isfinite(rate) and 0 < rate <= 1000 else 25.0
@@ -284,6 +296,7 @@ def _predict_video(
         # A full disk is no error to OpenCV: what it wrote is counted.
         if int(cv2.VideoCapture(str(part)).get(cv2.CAP_PROP_FRAME_COUNT)) < len(frames):
             raise UserError(f"{video_file}: not all frames could be written; is the disk full?")
+        _drop_other_kind(video_file)
         write_atomically(json_file, json.dumps(header | {"frames": frames}).encode())  # first, as a picture's
         os.replace(part, video_file)
     finally:

@@ -23,6 +23,7 @@ from lgmpose.evaluate import Evaluation, evaluate_weights
 from lgmpose.export import export
 from lgmpose.files import write_atomically
 from lgmpose.metrics import ERROR_KINDS, pck_joints, pckh_joints
+from lgmpose.model import LGMPose
 from lgmpose.plots import save_curve
 from lgmpose.runtime import commit
 from lgmpose.runtimes import require
@@ -148,7 +149,10 @@ def ship(
     best, commit_now = runs[-1] / "best.safetensors", commit() or "unknown"
     net, card = load_weights(best)
     skeleton, codec = skeleton_of(card), codec_of(card, net.config.image_hw)
-    if name not in VARIANTS or net.config != VARIANTS[name]:
+    named = VARIANTS.get(name)
+    if named and isinstance(net, LGMPose):
+        named = named.with_(activation=net.config.activation)  # weights bring theirs, see zoo.create_model
+    if net.config != named:
         raise UserError(f"{best}: not a {name}: its settings are {net.config}")
     log, parts = _whole_log(runs, folder / f"{name}.json"), [_part(part) for part in _phases(card["training"])]
     full = evaluate_weights(data, best)
@@ -299,16 +303,20 @@ def _part(training: dict) -> dict:
         "image_hw": list(config["image_hw"] or VARIANTS[config["model"]].image_hw),
         "epochs": training["epoch"], "planned": config["epochs"], "steps": training["step"],
         "batch_size": config["batch_size"], "hours": training["hours"], "learning_rate": config["learning_rate"],
-        "schedule": config["schedule"],
+        "schedule": config["schedule"], "activation": config["activation"],
+        "rotation": [config["augmentation"][name] for name in ("rotation_deg", "rotation_prob")],
     }  # fmt: skip
 
 
 def _part_table(parts: list[dict]) -> str:
-    lines = ["| part | input | epoch kept | planned | steps | hours until then | learning rate |", "| --- " * 7 + "|"]
+    titles = ("part", "input", "epoch kept", "planned", "steps", "hours until then", "learning rate", "activation",
+              "rotation")  # fmt: skip
+    lines = [f"| {' | '.join(titles)} |", "| --- " * len(titles) + "|"]
     for number, part in enumerate(parts, 1):
         lines.append(
             f"| {number} | {part['image_hw'][0]}×{part['image_hw'][1]} | {part['epochs']} | {part['planned']} | "
-            f"{part['steps']:,} | {part['hours']} | {part['learning_rate']:g}, {part['schedule']} |"
+            f"{part['steps']:,} | {part['hours']} | {part['learning_rate']:g}, {part['schedule']} | "
+            f"{part['activation']} | σ {part['rotation'][0]:g}°, of {100 * part['rotation'][1]:g} % |"
         )
     return "\n".join(lines)
 

@@ -110,7 +110,7 @@ def train(
             if resuming:
                 check_same_run(config, checkpoint)
                 run.restore(checkpoint)
-            elif rank == 0:
+            if rank == 0:  # of a resumed run, too: what it does with unreadable pictures may have changed
                 write_atomically(run_dir / "config.json", json.dumps(config.as_dict(), indent=1).encode())
             return _train(run, train_set, val_set, run_dir, rank, world, progress and rank == 0)
     finally:

@@ -1,6 +1,7 @@
 """How far annotators agree: which pictures count as one photograph, and what is computed of two people's labels."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -46,14 +47,14 @@ def write_set(folder: Path, pictures: list[np.ndarray], labels: list[np.ndarray]
 def a_set(folder: Path) -> Path:
     """Pictures 1 and 3 are one photograph, 3 half as large again and all lower; 2 and 4 too, of different people."""
     large = cv2.resize(texture(0), (90, 120), interpolation=cv2.INTER_CUBIC)
-    second = body(0)
+    second = body(0)  # a pixel's corner is half a pixel before its centre: corners fit corners
     second[LSP.index("left_knee")] += (30, 0)  # wrong by any measure
     second[[LSP.index("right_ankle"), LSP.index("left_ankle")]] = second[
         [LSP.index("left_ankle"), LSP.index("right_ankle")]
     ]
     flags = np.ones((14, 5))
     flags[LSP.index("right_wrist"), 2] = 0
-    labels = [body(0), body(1) * 0.3, second * 1.5, body(1) * 0.3 + (42, 56), body(2)]
+    labels = [body(0), body(1) * 0.3, (second + 0.5) * 1.5 - 0.5, body(1) * 0.3 + (42, 56), body(2)]
     return write_set(folder, [texture(0), texture(1), large, texture(1), texture(2)], labels, flags)
 
 
@@ -68,6 +69,21 @@ def test_copies_are_found_at_another_scale_and_different_people_left_out(tmp_pat
         np.testing.assert_allclose(other[same], record.keypoints_xy[same], atol=1e-9)
         apart = other[LSP.index("left_knee")] - record.keypoints_xy[LSP.index("left_knee")]
         np.testing.assert_allclose(apart, (-30 * scale if record.id == 3 else 30, 0), atol=1e-9)
+
+
+def test_a_third_copy_adds_nothing_and_half_a_body_is_the_same_person(tmp_path):
+    flags = np.ones((14, 5))
+    flags[[LSP.index(f"{side}_{joint}") for side in ("left", "right") for joint in ("ankle", "knee", "hip")], 4] = 0
+    pictures = [texture(seed) for seed in (0, 0, 0, 1, 1)]
+    labels = [body(0), body(0) + 1, body(0) + 2, body(1), body(1)]
+    twice = find_copies(load_lspet(write_set(tmp_path / "set", pictures, labels, flags), "all"), progress=False)
+    assert twice.pairs == [(1, 2), (4, 5)] and twice.others == 0
+
+
+def test_pictures_with_several_persons_are_refused(tmp_path):
+    record_set = load_lspet(a_set(tmp_path / "set"), "all")
+    with pytest.raises(UserError, match="several persons in a picture"):
+        find_copies(record_set.subset([0, 0]), progress=False)
 
 
 def test_agreement_is_judged_both_ways(tmp_path):
@@ -109,7 +125,7 @@ def test_mistakes_are_told_in_one_line(tmp_path):
     for arguments in (["lspet:nowhere"], ["lspet:nowhere", "--weights", "none.safetensors"]):
         done = subprocess.run(
             [sys.executable, "-m", "lgmpose.agreement", *arguments], cwd=tmp_path, capture_output=True, text=True,
-            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
         )  # fmt: skip
         assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
 

@@ -35,7 +35,7 @@ def test_the_folded_backends_compute_what_the_network_does(name, backend):
 
 
 # by a backend: how far its heatmaps may lie from PyTorch's, in shares of the largest
-FILES = {"onnxruntime": 1e-4, "openvino": 1e-4, "openvino-bf16": 0.1, "onnxruntime-int8": 0.5}
+FILES = {"onnxruntime": 1e-4, "openvino": 1e-4, "openvino-bf16": 0.1, "onnxruntime-int8": 0.5, "openvino-int8": 0.5}
 
 
 @pytest.mark.parametrize("backend", FILES)

@@ -261,6 +261,13 @@ def test_what_was_done_before_a_stop_has_an_index(tmp_path, capsys, monkeypatch,
     message = capsys.readouterr().err
     assert message.splitlines() == ["stopped" if status == 130 else "[Errno 28] No space left on device"]
     assert References(tmp_path / "out" / "index.html").links == ["00_a.html"] * 2 + ["00_b.html"] * 2
+    with monkeypatch.context() as patch:
+        patch.setattr(course_module, "execute", lambda *_: None)
+        assert main([str(tmp_path), str(tmp_path / "out")]) == 0
+    capsys.readouterr()
+    assert main([str(tmp_path), str(tmp_path / "out")]) == status  # the pages are still there, and so is their index
+    links = References(tmp_path / "out" / "index.html").links
+    assert {"00_a.html", "00_b.html", "00_c.html", "solutions/00_a.html"} <= set(links)
 
 
 def test_a_folder_without_notebooks_is_refused(tmp_path, capsys):

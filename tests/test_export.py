@@ -555,3 +555,7 @@ def test_a_file_in_8_bits_is_timed_beside_one_in_fp32(quick, tmp_path, monkeypat
     found = verify._speed(source, backend, {"precision": "int8"}, None, tmp_path / "net.onnx")
     assert calls[0] == "fp32" and calls.count("the fp32 file") == calls.count("the file") == calls.count("eager") > 0
     assert set(found["times_faster_than"]) == {"eager", "fp32 in the same runtime"}
+    threads, broken = torch.get_num_threads(), SimpleNamespace(run=lambda inputs: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        verify._speed(source, broken, {"precision": "fp32"}, None, tmp_path / "net.onnx")
+    assert torch.get_num_threads() == threads

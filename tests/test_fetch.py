@@ -423,6 +423,18 @@ def test_another_folder_in_the_pictures_place_is_refused(tiny_coco, tmp_path):
     assert os.listdir(out / "val2017") == ["holiday.jpg"]
 
 
+def test_another_folder_beside_the_pictures_is_in_nobodys_way(tiny_coco, tmp_path):
+    out = tmp_path / "out"
+    prepare.prepare_coco(out, sources=[tiny_coco], splits=["val2017"])
+    pictures = (out / "val2017").resolve()
+    (out / "val2017").unlink() if (out / "val2017").is_symlink() else (out / "val2017").rename(tmp_path / "pictures")
+    shutil.copytree(pictures if pictures.exists() else tmp_path / "pictures", out / "images" / "val2017")
+    (out / "val2017").mkdir()
+    (out / "val2017" / "masks.png").touch()
+    prepare.prepare_coco(out, splits=["val2017"])
+    assert len(load_records(f"coco:{out}", "val")) == 2
+
+
 @pytest.mark.parametrize("content", ["{}", "[]", '{"images": 2}', '{"images": [{"id": 1}, {"id": 2}]}'])
 def test_annotations_without_pictures_are_refused(tiny_coco, tmp_path, content):
     (tmp_path / "out" / "annotations").mkdir(parents=True)

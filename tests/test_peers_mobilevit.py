@@ -238,3 +238,8 @@ def test_the_classifier_is_timms(size, image_hw):
         assert features.std() > 1e-3 and not torch.allclose(features[0], features[1]), "dead features prove nothing"
         assert_close(ours(x), theirs(x))
         assert not torch.allclose(ours(x), ours(x.flip(-1)))
+
+
+@pytest.mark.parametrize("size, dropout", [("xxs", 0.05), ("xs", 0.1), ("s", 0.1)])
+def test_dropout_is_the_authors(size, dropout):
+    assert {module.p for module in MobileViT(SIZES[size]).modules() if isinstance(module, nn.Dropout)} == {dropout}

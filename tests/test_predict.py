@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -475,11 +476,11 @@ def test_a_clocks_ticks_are_no_frame_rate(tmp_path, monkeypatch, rate):
             self.frame = -1
 
         def get(self, what):
-            return {cv2.CAP_PROP_FPS: rate, cv2.CAP_PROP_POS_MSEC: 33 * self.frame + self.frame % 2}.get(what, -1)
+            return {cv2.CAP_PROP_FPS: rate, cv2.CAP_PROP_POS_MSEC: round(self.frame * 1000 / 30)}.get(what, -1)
 
         def grab(self):
             self.frame += 1
-            return self.frame < 9
+            return self.frame < 31
 
         def read(self):
             return (True, noise(32, 32)) if self.grab() else (False, None)
@@ -492,7 +493,7 @@ def test_a_clocks_ticks_are_no_frame_rate(tmp_path, monkeypatch, rate):
     monkeypatch.setattr(cv2, "VideoCapture", lambda path: Ticking() if path.endswith(".webm") else real(path))
     assert predict_files(tmp_path, tmp_path / "out", weights=DotBackend(), progress=False) == 1
     content = json.loads((tmp_path / "out" / "walk.json").read_text())
-    assert content["fps"] == pytest.approx(30, abs=2) and len(content["frames"]) == 9
+    assert content["fps"] == pytest.approx(30, abs=0.1) and len(content["frames"]) == 31
     drawn = real(str(tmp_path / "out" / "walk_pose.mp4"))
     assert drawn.get(cv2.CAP_PROP_FPS) == pytest.approx(content["fps"])
 
@@ -620,7 +621,7 @@ def test_a_json_of_another_program_is_not_replaced(tmp_path, foreign):
         write_png(tmp_path / name, noise(20, 20))
     labels = tmp_path / "b.json"
     labels.write_text(foreign)
-    with pytest.raises(UserError, match=r"b.json: no result of lgmpose predict, .*b.png .* another --out"):
+    with pytest.raises(UserError, match=r"b.json: not known as a result .* beside it.*b.png .* another --out"):
         predict_files([tmp_path], tmp_path, weights=DotBackend(), progress=False)
     assert labels.read_text() == foreign and sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "b.json", "b.png"]
     assert predict_files([tmp_path], tmp_path / "out", weights=DotBackend(), progress=False) == 2
@@ -697,6 +698,50 @@ def test_the_result_of_another_picture_is_not_replaced(tmp_path, monkeypatch):
     assert predict(tmp_path / "two", ".") == 2, "one's result is made anew, as a_2"
     paths = {name: json.loads((out / f"{name}.json").read_text())["path"] for name in ("a", "a_2")}
     assert paths == {"a": str(tmp_path / "two" / "a.png"), "a_2": str(tmp_path / "one" / "a.png")}
+
+
+def test_a_folder_that_moved_with_its_results_is_predicted_again(tmp_path):
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    write_png(before / "a.png", noise(20, 20))
+    assert predict_files(before, before, weights=DotBackend(), progress=False) == 1
+    before.rename(after)
+    assert predict_files(after, after, weights=DotBackend(), progress=False) == 1
+    assert json.loads((after / "a.json").read_text())["path"] == str(after / "a.png")
+
+
+def test_a_picture_and_a_video_of_one_name_leave_no_stranger(tmp_path):
+    """As a telephone's moving photographs; what the first call drew must not be the last one's input."""
+    write_video(tmp_path / "a.avi", [noise(32, 32)] * 2)
+    assert predict_files(tmp_path, tmp_path, weights=DotBackend(), progress=False) == 1
+    write_png(tmp_path / "a.PNG", noise(20, 20))  # capitals come first, so that a.json becomes this one's
+    for _ in range(2):
+        assert predict_files(tmp_path, tmp_path, weights=DotBackend(), progress=False) == 2
+    names = ["a.PNG", "a.avi", "a.json", "a_2.json", "a_2_pose.mp4", "a_pose.jpg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+def test_dots_after_a_link_lead_where_the_link_does(tmp_path):
+    deep = tmp_path / "elsewhere" / "in"
+    deep.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(deep)
+    write_png(tmp_path / "elsewhere" / "a.png", noise(20, 20))
+    write_video(tmp_path / "elsewhere" / "w.avi", [noise(32, 32)] * 2)
+    folder = tmp_path / "link" / ".."
+    for _ in range(2):
+        inputs = [folder / "a.png", folder / "w.avi"]
+        assert predict_files(inputs, folder / "out", weights=DotBackend(), progress=False) == 2
+    assert len(list((tmp_path / "elsewhere" / "out").iterdir())) == 4
+
+
+def test_drawings_without_their_json_are_kept(tmp_path):
+    out = tmp_path / "out"
+    picture = write_png(tmp_path / "a.png", noise(20, 20))
+    assert predict_files(picture, out, weights=DotBackend(), progress=False) == 1
+    (out / "a.json").unlink()
+    with pytest.raises(UserError, match="a_pose.jpg: not known as a result .* a.json beside it"):
+        predict_files(picture, out, weights=DotBackend(), progress=False)
 
 
 def test_detector_boxes_find_their_picture(tmp_path, tiny_weights):
@@ -780,6 +825,23 @@ def test_a_picture_that_two_folders_boxes_fit_is_refused(cameras, tmp_path):
     with pytest.raises(UserError, match="boxes of both cam1.0001.png and cam2.0001.png fit .*0001.png; "):
         cameras(*rows, inputs=[copy])
     assert cameras(rows[1], inputs=[copy]) == [[1]]
+
+
+def test_boxes_that_another_name_of_their_picture_outdoes_are_not_dropped(cameras, tmp_path):
+    with pytest.raises(UserError, match=r"boxes of 0001.png may be those of .*cam1.0001.png, which another fits"):
+        cameras({"file_name": "cam1/0001.png"}, {"file_name": "0001.png"}, inputs=[tmp_path / "cam1" / "0001.png"])
+    assert cameras({"file_name": ""}, {"image_id": 1}, inputs=[tmp_path / "cam1" / "0001.png"]) == [[2]]
+
+
+def test_many_folders_of_one_name_are_matched_in_little_memory(tmp_path):
+    source, folders = tmp_path / "boxes.json", [f"sequence{i}" for i in range(1500)]
+    rows = [{"file_name": f"{folder}/rgb.png", "bbox": [1, 1, 9, 9], "score": 0.9} for folder in folders]
+    source.write_text(json.dumps(rows))
+    tracemalloc.start()
+    found = read_detections(source, [tmp_path / folder / "rgb.png" for folder in folders])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(found) == 1500 and peak < 50e6, peak
 
 
 def test_numbers_of_pandas_and_of_other_categories(cameras, tmp_path):

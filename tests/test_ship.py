@@ -1,6 +1,8 @@
 """What ships beside the weights: the run's log, and figures taken from the very file that ships."""
 
 import json
+from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -35,6 +37,20 @@ def run_dir(tmp_path):
     net = create_model(config.model)
     save_weights(folder / "best.safetensors", net, COCO, make_codec("standard", (256, 192)), training=training)
     return folder
+
+
+def test_weights_of_another_activation_ship_and_those_of_another_network_do_not(run_dir, tmp_path):
+    name, data = "lgm-pose-coco-256x192", f"synthetic:{tmp_path / 'people'}"
+    _, card = load_weights(run_dir / "best.safetensors")
+    config = TrainConfig.from_dict(card["training"]["config"])
+    for changes, fits in (({"activation": "silu"}, True), ({"fusion": "none"}, False)):
+        training = card["training"] | {"config": replace(config, **changes).as_dict()}
+        net, codec = create_model(name, **changes), make_codec("standard", (256, 192))
+        save_weights(run_dir / "best.safetensors", net, COCO, codec, training=training)
+        with nullcontext() if fits else pytest.raises(UserError, match="not a lgm-pose-coco-256x192"):
+            ship(data, (run_dir,), name=name, folder=tmp_path / "weights")
+    assert load_weights(tmp_path / "weights" / f"{name}.safetensors")[0].config.activation == "silu"
+    assert "| silu | σ 40°, of 60 % |" in (tmp_path / "weights" / f"{name}.md").read_text()
 
 
 def test_the_result_file_holds_the_log_and_the_shipped_files_figures(run_dir, tmp_path):

@@ -26,7 +26,7 @@ import numpy as np
 import pytest
 import torch
 
-from lgmpose.checkpoint import Run
+from lgmpose.checkpoint import Run, fingerprint
 from lgmpose.cli import main
 from lgmpose.codecs import make_codec
 from lgmpose.datasets import load_records
@@ -381,6 +381,9 @@ def test_other_data_are_another_run(config, tmp_path, monkeypatch):
             data if split == "train" else load_records(name, split)))  # fmt: skip
         with pytest.raises(UserError, match=message):
             train(config, run_dir, resume=True, progress=False)
+    named = [whole.subset([0, 1], "a").records[0], replace(first, id="a3f9")]  # ids that are no numbers are some, too
+    prints = [fingerprint(replace(whole, records=tuple(named[:i]))) for i in (1, 2)]
+    assert prints[1] == {"persons": 2, "crc32": prints[1]["crc32"]} and prints[0]["crc32"] != prints[1]["crc32"]
     tensors, card = read_tensors(run_dir / "last.safetensors")
     del card["progress"]["data"], card["progress"]["processes"]  # of an older version, which did not keep them
     write_tensors(run_dir / "last.safetensors", tensors, card)

@@ -219,7 +219,8 @@ def prepare_coco(
     _refuse_missing("COCO", place, missing, COCO_DETECTIONS)
     for split, (annotations, pictures) in found.items():
         _link(place, f"annotations/{annotations.name}", annotations)
-        _link(place, split, pictures)
+        if pictures != place.out / "images" / split:  # where load_records looks first
+            _link(place, split, pictures)
     return {split: load_coco(annotations, pictures) for split, (annotations, pictures) in found.items()}
 
 

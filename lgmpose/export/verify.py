@@ -132,25 +132,26 @@ def _speed(source: Source, backend, card: dict, fp32: onnx.ModelProto, out: Path
     """Milliseconds per picture, batch 1, one thread, and ratios of paired rounds."""
     inputs = np.random.default_rng(0).standard_normal((1, 3, *source.codec.image_hw), np.float32)
     calls = {"eager": lambda: _eager(source, inputs), "exported": lambda: backend.run(inputs)}
-    threads = torch.get_num_threads()
+    threads, rounds = torch.get_num_threads(), []
     torch.set_num_threads(1)
-    # OpenVINO keeps its file mapped, and Windows deletes no mapped files.
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        if card["precision"] != "fp32":
-            from lgmpose.export.command import write_graph
+    try:
+        # OpenVINO keeps its file mapped, and Windows deletes no mapped files.
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            if card["precision"] != "fp32":
+                from lgmpose.export.command import write_graph
 
-            path = Path(folder) / f"fp32{out.suffix}"
-            write_graph(path, fp32, card | {"precision": "fp32"})
-            same = open_backend(path, threads=1)
-            calls["fp32 in the same runtime"] = lambda: same.run(inputs)
-        rounds: list[list[float]] = []
-        for call in calls.values():
-            warm_up(call, 10)
-        measure_rounds(
-            list(calls.values()), runs=ROUNDS, seconds=SECONDS, min_rounds=10, synchronize=lambda: None,
-            on_round=lambda times, share: rounds.append(times), on_failure=_fail,
-        )  # fmt: skip
-    torch.set_num_threads(threads)
+                path = Path(folder) / f"fp32{out.suffix}"
+                write_graph(path, fp32, card | {"precision": "fp32"})
+                same = open_backend(path, threads=1)
+                calls["fp32 in the same runtime"] = lambda: same.run(inputs)
+            for call in calls.values():
+                warm_up(call, 10)
+            measure_rounds(
+                list(calls.values()), runs=ROUNDS, seconds=SECONDS, min_rounds=10, synchronize=lambda: None,
+                on_round=lambda times, share: rounds.append(times), on_failure=_fail,
+            )  # fmt: skip
+    finally:
+        torch.set_num_threads(threads)
     times = np.array(rounds)  # (rounds, calls)
     exported = list(calls).index("exported")
     found: dict[str, Any] = {"threads": 1, "batch": 1, "rounds": len(times), "median_ms": {}, "times_faster_than": {}}

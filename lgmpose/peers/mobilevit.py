@@ -29,6 +29,7 @@ class MobileViTSize:
     layer1: int
     layer2: int
     global_layers: tuple[tuple[int, int], ...]  # (channels C, token width d) of layers 3, 4, 5
+    dropout: float = 0.1  # while training
 
 
 STEM_CHANNELS = 16
@@ -36,7 +37,7 @@ TRANSFORMER_LAYERS = (2, 4, 3)  # in layers 3, 4, 5
 
 SIZES = {
     #          expansion  layer1  layer2  layer3    layer4     layer5
-    "xxs": MobileViTSize(2, 16, 24, ((48, 64), (64, 80), (80, 96))),
+    "xxs": MobileViTSize(2, 16, 24, ((48, 64), (64, 80), (80, 96)), dropout=0.05),
     "xs": MobileViTSize(4, 32, 48, ((64, 96), (80, 120), (96, 144))),
     "s": MobileViTSize(4, 32, 64, ((96, 144), (128, 192), (160, 240))),
 }
@@ -67,7 +68,8 @@ class MobileViT(nn.Sequential):
         widths = zip(size.global_layers, TRANSFORMER_LAYERS, strict=True)
         for number, ((channels, token_width), layers) in enumerate(widths, start=3):  # strides 8, 16, 32
             layer = nn.Sequential(
-                inverted_residual(in_channels, channels, 2), MobileViTBlock(channels, token_width, layers=layers)
+                inverted_residual(in_channels, channels, 2),
+                MobileViTBlock(channels, token_width, layers=layers, dropout=size.dropout),
             )
             self.add_module(f"layer{number}", layer)
             in_channels = channels
