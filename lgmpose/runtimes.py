@@ -171,6 +171,10 @@ class _Exported:
         raise NotImplementedError
 
 
+# ONNX Runtime's threads otherwise spin on after a run, on cores that reading and drawing want, or another network.
+STOP_SPINNING = ("session.force_spinning_stop", "1")
+
+
 class OnnxBackend(_Exported):
     """A file of ``lgmpose export`` with ``--format onnx`` or ``int8``, run by ONNX Runtime; see ``Backend``.
 
@@ -186,6 +190,7 @@ class OnnxBackend(_Exported):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or num_cores()
         options.log_severity_level = 3  # errors; they come as exceptions, too
+        options.add_session_config_entry(*STOP_SPINNING)
         try:
             self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the classes that it raises are private to it

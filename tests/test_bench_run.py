@@ -15,6 +15,7 @@ from lgmpose.bench import bench, load_results
 from lgmpose.bench import run as bench_run
 from lgmpose.bench.backends import BACKENDS
 from lgmpose.cli import main
+from lgmpose.runtimes import STOP_SPINNING
 from lgmpose.zoo import create_model
 
 LGM = "lgm-pose-coco-256x192"
@@ -46,8 +47,13 @@ def test_the_runtimes_compute_what_the_network_does_in_their_own_precision(backe
     asked = []
     if runtime.__name__ == "onnxruntime":
         session = runtime.InferenceSession
-        monkeypatch.setattr(runtime, "InferenceSession", lambda path, *more, **named: asked.append(
-            more[0].intra_op_num_threads if more else None) or session(path, *more, **named))  # fmt: skip
+
+        def started(path, *more, **named):
+            if more:  # without options it is the calibration's
+                asked.append((more[0].intra_op_num_threads, more[0].get_session_config_entry(STOP_SPINNING[0])))
+            return session(path, *more, **named)
+
+        monkeypatch.setattr(runtime, "InferenceSession", started)
     torch.manual_seed(3)
     net = randomise(create_model("small-hrnet", image_hw=(64, 32), num_keypoints=5)).float().eval()
     x = torch.rand(1, 3, 64, 32)
@@ -60,7 +66,7 @@ def test_the_runtimes_compute_what_the_network_does_in_their_own_precision(backe
     off = np.abs(np.asarray(found) - expected).max() / np.abs(expected).max()
     assert off < FILES[backend], off
     assert (off > 1e-4) == (FILES[backend] > 1e-4), "another precision than it is named by"
-    assert asked in ([], [torch.get_num_threads()])
+    assert asked in ([], [(torch.get_num_threads(), "1")])
 
 
 # Processes

@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lgmpose.metrics import ERROR_KINDS
@@ -77,6 +78,41 @@ def test_model_card_and_readme_print_the_result_files_figures(shipped):
         assert f"others by {added}, where the two pairs before had added {earlier[-1]} and {before}" in limits
         failures = card.split("## Failures, looked at")[1].split("\n## ")[0]
         assert failures.count("\n| ") == 24 + 2 and result["sha256"] in failures
+
+
+def test_the_card_tells_what_was_tried_since():
+    """What limits the weights is shown by what did not help; the logs are kept for these sentences' sake."""
+    result = json.loads((WEIGHTS_FOLDER / f"{SHIPPED[0]}.json").read_text(encoding="utf-8"))
+    tried = json.loads((ROOT / "lgmpose" / "results" / "trials_2026-11-27.json").read_text(encoding="utf-8"))
+    card = " ".join((WEIGHTS_FOLDER / f"{SHIPPED[0]}.md").read_text(encoding="utf-8").split())
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    size, silu = tried["trials"]
+    best = [[max(row.get("PCK@0.2", 0) for row in part["log"]) for part in trial["parts"]] for trial in (size, silu)]
+    assert tried["from_sha256"] == result["sha256"]
+    assert size["parts"][0]["config"]["image_hw"] == [192, 192] and f"at 192×192 ended at {best[0][0]:.1f} %" in card
+    assert {part["config"]["activation"] for part in silu["parts"]} == {"silu"}
+    found = tried["against_the_shipped"]["PCK@0.2"]
+    assert found["relu6"] == round(result["figures"]["PCK@0.2"], 2) and found["silu"] == round(best[1][1], 2)
+    low, high = found["difference_interval_95"]
+    lead = f"{found['silu'] - found['relu6']:.1f} points"
+    assert f"ended at {found['silu']:.1f} %: a lead of {lead} (−{-low:.1f} … {high:.1f}) that may be none" in card
+    easier = tried["against_the_shipped"]["training_persons_PCK@0.2"]["silu"] - found["silu"]
+    times = tried["speed"]["silu_over_relu6"]
+    assert f"stay {easier:.1f} points easier, and SiLU takes {times['int8']:.2f} times as long in an 8-bit" in card
+    assert f"({times['onnx']:.2f} in fp32 by ONNX Runtime)" in card
+    assert f"{lead} of PCK@0.2 that may be none, and in 8 bits SiLU takes {times['int8']:.1f} times as long" in readme
+
+
+def test_the_card_tells_how_many_persons_count(shared_data):
+    from lgmpose.datasets import load_records
+    from lgmpose.evaluate import Predictions, joint_results
+
+    val = load_records(f"lspet:{shared_data / 'lspet_dataset.zip'}", "val")
+    shape = (len(val), 14)
+    none = Predictions(np.zeros((*shape, 2)), np.zeros(shape), np.zeros(len(val), bool))
+    torso, head = (result.num_persons for result in joint_results(none, val, val.skeleton).values())
+    card = " ".join((WEIGHTS_FOLDER / f"{SHIPPED[0]}.md").read_text(encoding="utf-8").split())
+    assert f"{torso} of the {len(val)} persons have a torso, {head} a head whose ends are labelled" in card
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".onnx"])
@@ -197,6 +233,7 @@ def test_what_is_said_of_the_runtimes_holds_in_the_result_files():
     shares = {backend: f"{own[backend].of_floor:.0%}" for backend in backends}
     assert f"takes {floors['openvino']} to {floors['onnxruntime']} ms in fp32" in text
     assert {shares["openvino"], shares["onnxruntime"]} == {"79%"} and "each reach 79% of that speed" in text
+    assert f"OpenVINO passes it with {at[384, 'LGM-Pose', 'openvino', 1, 1].of_floor:.0%}" in text
     for backend, precision in (("openvino-bf16", "bfloat16"), ("openvino-int8", "8 bits")):
         assert f"{floors[backend]} in {precision} ({shares[backend]})" in text
     one, five, twenty = persons["openvino-bf16"]

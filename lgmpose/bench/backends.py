@@ -153,9 +153,12 @@ def _onnxruntime(path: Path, example: Tensor) -> Callable:
     import onnxruntime
     import torch
 
+    from lgmpose.runtimes import STOP_SPINNING
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
+    options.add_session_config_entry(*STOP_SPINNING)
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return lambda images: session.run(None, {"images": images.numpy()})[0]
 

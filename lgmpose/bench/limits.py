@@ -3,8 +3,8 @@
 A network's arithmetic is held against a matrix product with as many multiply–accumulates on the same threads in the
 same precision; what must cross the memory bus at least once (weights, picture, heatmaps) against copying as many bytes.
 The larger of the two is the network's floor. It is PyTorch's matrix product, not a law: a runtime with a better one, or
-with convolutions that need fewer multiplications (Winograd), may pass it by some per cent. Feature maps are left out of
-it: how many of them leave the caches is the program's doing.
+with convolutions that need fewer multiplications (Winograd), may pass it, in fp32 by half and more. Feature maps are
+left out of it: how many of them leave the caches is the program's doing.
 """
 
 from __future__ import annotations

@@ -38,8 +38,8 @@ class Row:
         ratio: median over the rounds of this network's time / the reference's in the same round: 4 is four times as
             slow.
         ratio_iqr: the quartiles of that.
-        floor_ms: the least time that the machine needs for it (``bench.limits``); median over the rounds.
-        of_floor: how much of the measured time that is: median over the rounds of floor / time, 1 being perfect.
+        floor_ms: a yardstick of the time that the machine needs for it (``bench.limits``); median over the rounds.
+        of_floor: how much of the measured time that is: median over the rounds of floor / time.
         noise: why the figures are not to be quoted.
         prepare_s: seconds to build, prepare (compile, export …) and warm up.
     """
