@@ -101,6 +101,29 @@ def test_the_card_tells_what_was_tried_since():
     assert f"stay {easier:.1f} points easier, and SiLU takes {times['int8']:.2f} times as long in an 8-bit" in card
     assert f"({times['onnx']:.2f} in fp32 by ONNX Runtime)" in card
     assert f"{lead} of PCK@0.2 that may be none, and in 8 bits SiLU takes {times['int8']:.1f} times as long" in readme
+    gaps = {row["name"]: row["train"] - row["val"] for row in tried["seen_and_unseen"]}
+    assert f"(two and four parts ago: {gaps['part 5']:.1f} and {gaps['part 3']:.1f})" in card
+    assert gaps["SiLU"] == pytest.approx(easier)
+
+
+def test_what_limits_the_weights_is_drawn(tmp_path):
+    from matplotlib.figure import Figure
+
+    from lgmpose.limits import draw_limits
+
+    drawn = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+        draw_limits(tmp_path / "limits.png")
+    left, right = drawn[0].axes
+    result = json.loads((WEIGHTS_FOLDER / f"{SHIPPED[0]}.json").read_text(encoding="utf-8"))
+    points = [xy for line in left.lines for xy in line.get_xydata().tolist() if len(line.get_xdata()) > 2]
+    for row in result["log"]:
+        if "PCK@0.2" in row:
+            assert [row["seconds"] / 3600, row["PCK@0.2"]] in points
+    assert max(x for x, _ in points) > sum(part["hours"] for part in result["parts"]), "what was tried comes after"
+    seen, unseen = (line.get_ydata() for line in right.lines[1:])
+    assert (np.array(seen) > np.array(unseen)).all()
 
 
 def test_the_card_tells_how_many_persons_count(shared_data):
