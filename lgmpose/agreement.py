@@ -21,7 +21,7 @@ from lgmpose.datasets.images import read_image
 from lgmpose.errors import UserError
 from lgmpose.evaluate import Evaluation, predict_records, summary
 from lgmpose.extremes import save_extremes
-from lgmpose.files import check_writable, print_anywhere, write_atomically
+from lgmpose.files import check_writable, write_atomically
 from lgmpose.geometry import box_around_points
 from lgmpose.metrics import (
     bootstrap_interval,
@@ -200,9 +200,6 @@ def main(
 
 
 if __name__ == "__main__":
-    print_anywhere()
-    try:
-        tyro.cli(main)
-    except UserError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        sys.exit(2)
+    from lgmpose.cli import exit_status
+
+    sys.exit(exit_status(lambda: tyro.cli(main)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -407,11 +408,20 @@ def _with_own_settings(words: list[str]) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command. Returns the exit status: 0, 2 for bad input (one line on stderr), 130 if it was stopped."""
-    print_anywhere()
-    try:
+    """Runs one command. Returns the exit status, see ``exit_status``."""
+
+    def command() -> None:
         words = _with_own_settings(sys.argv[1:] if arguments is None else arguments)
         app.cli(prog="lgmpose", args=words, config=(tyro.conf.OmitArgPrefixes,), description=DESCRIPTION)
+
+    return exit_status(command)
+
+
+def exit_status(command: Callable[[], object]) -> int:
+    """Runs a command. Returns 0, 2 for bad input (one line on stderr), 130 if it was stopped."""
+    print_anywhere()
+    try:
+        command()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

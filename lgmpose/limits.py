@@ -14,7 +14,6 @@ from pathlib import Path
 import tyro
 from matplotlib.figure import Figure
 
-from lgmpose.errors import UserError
 from lgmpose.files import check_writable, write_atomically
 from lgmpose.zoo import SHIPPED, WEIGHTS_FOLDER
 
@@ -78,8 +77,6 @@ def _draw(axes, log: list[dict], start: float, part: dict, colour: str) -> float
 
 
 if __name__ == "__main__":
-    try:
-        tyro.cli(draw_limits)
-    except UserError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        sys.exit(2)
+    from lgmpose.cli import exit_status
+
+    sys.exit(exit_status(lambda: tyro.cli(draw_limits)))

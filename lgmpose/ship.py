@@ -361,8 +361,6 @@ def _machine() -> str:
 
 
 if __name__ == "__main__":
-    try:
-        tyro.cli(ship)
-    except UserError as problem:
-        print(f"error: {problem}", file=sys.stderr)
-        sys.exit(2)
+    from lgmpose.cli import exit_status
+
+    sys.exit(exit_status(lambda: tyro.cli(ship)))

@@ -98,6 +98,19 @@ def test_agreement_is_judged_both_ways(tmp_path):
     assert judge(twice, exact).figures["PCK@0.2"] == 100
 
 
+def test_intervals_are_over_photographs(tmp_path):
+    """Both directions of a pair are drawn together; of the second pair, one is right, the other misses two joints."""
+    larger = body(1)
+    for name in ("right_hip", "left_hip"):
+        larger[LSP.index(name)] += (0, 8)  # within a fifth of this annotator's torso, not of the other's
+    labels, pictures = [body(0), body(0), body(1), larger], [texture(seed) for seed in (0, 0, 1, 1)]
+    data = write_set(tmp_path / "set", pictures, labels, np.ones((14, 4)))
+    twice = find_copies(load_lspet(data, "all"), progress=False)
+    found = judge(twice, twice.other_xy)
+    assert found.figures["PCK@0.2"] == pytest.approx(100 * 46 / 48)
+    assert found.intervals["PCK@0.2"] == pytest.approx((100 * 22 / 24, 100))
+
+
 def test_nothing_is_there_twice(tmp_path):
     pictures = [texture(seed) for seed in range(3)]
     pictures.append(cv2.resize(texture(0), (80, 60)))  # squeezed: no copy

@@ -239,6 +239,8 @@ def test_the_card_says_all_that_is_needed(shipped, eager):
     assert card["network"]["num_keypoints"] == 14 and card["skeleton"]["joint_names"] == list(LSP.joint_names)
     assert re.fullmatch(r"lgmpose-seal:[0-9a-f]{64}", card["seal"])
     backend = OnnxBackend(shipped)
+    options = backend.session.get_session_options()  # its threads leave the cores to others after a run
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
     assert backend.source == {"file": "net.onnx", "sha256": weights_hash(shipped)}
     assert backend.skeleton is LSP and repr(backend.codec) == repr(eager.codec) and backend.image_hw == (128, 128)
 

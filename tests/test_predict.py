@@ -719,6 +719,10 @@ def test_a_picture_and_a_video_of_one_name_leave_no_stranger(tmp_path):
         assert predict_files(tmp_path, tmp_path, weights=DotBackend(), progress=False) == 2
     names = ["a.PNG", "a.avi", "a.json", "a_2.json", "a_2_pose.mp4", "a_pose.jpg"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
+    out, pair = tmp_path / "out", [tmp_path / "a.PNG", tmp_path / "a.avi"]
+    for inputs in (pair, pair[::-1], pair):
+        assert predict_files(inputs, out, weights=DotBackend(), progress=False) == 2
+    assert sorted(path.name for path in out.iterdir()) == names[2:]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a right there")
