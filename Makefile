@@ -28,7 +28,7 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 course: $(STAMP)  ## run every notebook, render it to HTML, say where the index is
-	@$(PY) -m lgmpose.course notebooks build/course
+	@$(PY) -m lgmpose.course.site notebooks build/course
 
 test: $(STAMP)  ## lint, tests, and every notebook run and compared with what it stores
 	$(PY) -m ruff check .
@@ -38,7 +38,7 @@ lab: $(STAMP)  ## open JupyterLab in this environment
 	$(PY) -m jupyterlab notebooks
 
 notebooks: $(STAMP)  ## run every notebook and store its outputs in place
-	@$(PY) -m lgmpose.course notebooks --in-place
+	@$(PY) -m lgmpose.course.site notebooks --in-place
 
 clean:  ## remove pages and caches; the environment, data and runs stay
 	rm -rf build .pytest_cache .ruff_cache .hypothesis

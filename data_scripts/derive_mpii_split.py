@@ -1,4 +1,4 @@
-"""Works out which persons make up MPII's standard validation split (lgmpose/datasets/mpii_val_2958.csv).
+"""Works out which persons make up MPII's standard validation split (lgmpose/data/mpii_val_2958.csv).
 
 Usage: python data_scripts/derive_mpii_split.py --truth val_truth_2958.mat --joints joints_a.csv joints_b.csv --out FILE
 """
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lgmpose.datasets.mpii import MATCH_PX, VAL_LIST, JointIndex
-from lgmpose.datasets.mpii_truth import load_mpii_truth
+from lgmpose.data.mpii import MATCH_PX, VAL_LIST, JointIndex
+from lgmpose.data.mpii_truth import load_mpii_truth
 from lgmpose.errors import UserError
 
 UPPER_NECK = 8

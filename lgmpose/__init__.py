@@ -11,15 +11,15 @@ import importlib
 __version__ = "0.1.0"
 
 _HOMES = {
-    "LGMPose": "lgmpose.model",
-    "LGMPoseConfig": "lgmpose.config",
-    "Predictor": "lgmpose.predict",
-    "TrainConfig": "lgmpose.recipe",
+    "LGMPose": "lgmpose.network.model",
+    "LGMPoseConfig": "lgmpose.network.config",
+    "Predictor": "lgmpose.inference.predictor",
+    "TrainConfig": "lgmpose.training.recipe",
     "UserError": "lgmpose.errors",
-    "create_model": "lgmpose.zoo",
-    "list_models": "lgmpose.zoo",
-    "load_weights": "lgmpose.zoo",
-    "profile": "lgmpose.profiling",
+    "create_model": "lgmpose.zoo.catalogue",
+    "list_models": "lgmpose.zoo.catalogue",
+    "load_weights": "lgmpose.zoo.catalogue",
+    "profile": "lgmpose.lab.profiling",
 }
 
 __all__ = [*_HOMES, "__version__"]

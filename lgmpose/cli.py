@@ -16,11 +16,11 @@ from typing import Annotated, Literal
 
 import tyro
 
-from lgmpose.ablate.config import AblateConfig
-from lgmpose.datasets.prepare import Coco, Lspet, Mpii, Synthetic
+from lgmpose.data.prepare.sources import Coco, Lspet, Mpii, Synthetic
 from lgmpose.errors import UserError, as_sentence
 from lgmpose.files import print_anywhere
-from lgmpose.recipe import RESUME_FIELDS, TrainConfig
+from lgmpose.lab.ablate.recipe_rows import AblateConfig
+from lgmpose.training.recipe import RESUME_FIELDS, TrainConfig
 
 __all__ = ["main"]
 
@@ -53,8 +53,8 @@ def train(
         resume: folder of a run to go on with; it keeps its own settings: workers, device, checkpoint-minutes and
             bad-images change where they are given, all other options are ignored.
     """
-    from lgmpose.checkpoint import stored_config
-    from lgmpose.train import train as train_network
+    from lgmpose.training.checkpoint import stored_config
+    from lgmpose.training.loop import train as train_network
 
     if resume is not None:
         checkpoint = resume / "last.safetensors"
@@ -109,7 +109,7 @@ def evaluate(
         json: where to write the figures.
         sheet: where to draw the persons with the worst and the best predictions (a PNG).
     """
-    from lgmpose.evaluate import evaluate_weights
+    from lgmpose.inference.evaluate import evaluate_weights
 
     evaluate_weights(
         data, weights, split=split, annotations=annotations, detections=detections, codec_name=codec,
@@ -143,7 +143,7 @@ def predict(
         device: auto, cpu, cuda, mps …
         threads: how many the network may take; None: all cores for an exported one, PyTorch's own number otherwise.
     """
-    from lgmpose.predict_files import predict_files
+    from lgmpose.inference.predict_files import predict_files
 
     boxes = [_parse_box(text) for text in box] or None
     if not inputs:
@@ -179,8 +179,8 @@ def compare(
         score_threshold: joints below it are not drawn.
         device: auto, cpu, cuda, mps …
     """
-    from lgmpose.cards import DEFAULT_WEIGHTS
-    from lgmpose.compare import compare_networks
+    from lgmpose.inference.side_by_side import compare_networks
+    from lgmpose.zoo.cards import DEFAULT_WEIGHTS
 
     if not inputs:
         raise UserError("nothing to compare: name at least one picture or folder")
@@ -224,7 +224,7 @@ def export(
         verify: compare the file with the network: heatmaps, accuracy (with --data), speed.
         json: where to keep what --verify finds.
     """
-    from lgmpose.export import export as export_network
+    from lgmpose.inference.export import export as export_network
 
     export_network(
         out, weights=weights, model=model, image_hw=image_hw, num_keypoints=num_keypoints, format=format, data=data,
@@ -241,7 +241,7 @@ def ablate(config: AblateConfig, tabulate: bool = False) -> None:
     Args:
         tabulate: train nothing; only write table and figure anew from the finished runs in --json.
     """
-    from lgmpose.ablate.run import ablate as run_ablations
+    from lgmpose.lab.ablate.ablation import ablate as run_ablations
 
     run_ablations(config, tabulate=tabulate)
 
@@ -277,11 +277,11 @@ def profile(
     """
     from json import dumps
 
-    from lgmpose import cost_tables
     from lgmpose.files import check_writable, write_atomically
-    from lgmpose.profiling import measure_fps, published
-    from lgmpose.profiling import profile as profile_network
-    from lgmpose.zoo import create_model, list_models
+    from lgmpose.lab import cost_tables
+    from lgmpose.lab.profiling import measure_fps, published
+    from lgmpose.lab.profiling import profile as profile_network
+    from lgmpose.zoo.catalogue import create_model, list_models
 
     if threads < 1:
         raise UserError(f"threads {threads}: at least 1")
@@ -364,8 +364,8 @@ def bench(
         json: where to keep the result; the table (.md) and the plot (.png) are written beside it.
         render: measure nothing; write table and plot of this result file anew.
     """
-    from lgmpose.bench import bench as measure
-    from lgmpose.bench import load_results, save_report
+    from lgmpose.lab.bench import bench as measure
+    from lgmpose.lab.bench import load_results, save_report
 
     if render is not None:
         result, json = load_results(render), render
@@ -400,7 +400,7 @@ def _with_own_settings(words: list[str]) -> list[str]:
     resume = parser.parse_known_args(words)[0].resume
     if words[:1] != ["train"] or resume is None or not (resume / "last.safetensors").is_file():
         return words
-    from lgmpose.weights_io import read_tensors
+    from lgmpose.zoo.tensor_files import read_tensors
 
     stored = read_tensors(resume / "last.safetensors")[1].get("config", {})
     own = [f"--{name.replace('_', '-')}={stored[name]}" for name in RESUME_FIELDS if name in stored]

@@ -54,7 +54,7 @@ def run_core(number: str, *mistakes: tuple[str, str], folder: Path = FOLDER) -> 
 
 def verdict(exercise: str, attempt) -> str:
     """What ``check`` prints, without the exercise's number."""
-    from lgmpose.checks import check
+    from lgmpose.course.checks import check
 
     output = io.StringIO()
     with contextlib.redirect_stdout(output):

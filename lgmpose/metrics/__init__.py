@@ -1,8 +1,11 @@
 """How good is a pose? PCK and PCKh (distances), OKS (similarity, NMS, rescoring) and COCO's average precision."""
 
+from lgmpose.inference.top_down import coco_persons
 from lgmpose.metrics.average_precision import AP_ENGINES, AP_NAMES, ap_engine, coco_ap, coco_results, results_json
-from lgmpose.metrics.diagnosis import ERROR_KINDS, error_kinds
-from lgmpose.metrics.joint_accuracy import (
+from lgmpose.metrics.error_kinds import ERROR_KINDS, error_kinds
+from lgmpose.metrics.mpii_pckh import mpii_pckh, one_based
+from lgmpose.metrics.oks import JOINT_SCORE_THRESHOLD, oks, oks_nms, rescore
+from lgmpose.metrics.pck import (
     PCKResult,
     bootstrap_interval,
     head_size_from_joints,
@@ -12,9 +15,6 @@ from lgmpose.metrics.joint_accuracy import (
     pckh_joints,
     torso_size,
 )
-from lgmpose.metrics.mpii import mpii_pckh, one_based
-from lgmpose.metrics.similarity import JOINT_SCORE_THRESHOLD, oks, oks_nms, rescore
-from lgmpose.metrics.top_down import coco_persons
 
 __all__ = [
     "AP_ENGINES",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lgmpose.datasets.files import read_coco
+from lgmpose.data.reading import read_coco
 from lgmpose.errors import UserError
 
 if TYPE_CHECKING:

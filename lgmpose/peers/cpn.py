@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lgmpose.layers import ConvNormAct
+from lgmpose.network.layers import ConvNormAct
 from lgmpose.peers.deconv import check_multiple_of_32, require_torchvision_models
 
 __all__ = ["CPN", "SHORTCUTS", "Bottleneck", "GlobalNet", "RefineNet", "cpn_r50"]

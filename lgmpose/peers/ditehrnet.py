@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lgmpose.layers import ConvNormAct, channel_shuffle, make_activation
+from lgmpose.network.layers import ConvNormAct, channel_shuffle, make_activation
 from lgmpose.peers.multibranch import LIGHT_MODULES, HalfBlock, LightHRNet, Parallel
 
 __all__ = [

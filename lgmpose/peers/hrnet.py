@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from lgmpose.layers import ConvNormAct
+from lgmpose.network.layers import ConvNormAct
 from lgmpose.peers.multibranch import Parallel, Trunk, check_image_hw, dense_step, init_normal
 
 __all__ = ["HRNet", "HRNetBackbone", "HRNetStem3", "Residual", "hrnet_w32", "small_hrnet"]

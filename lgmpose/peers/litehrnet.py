@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lgmpose.layers import ConvNormAct, channel_shuffle
+from lgmpose.network.layers import ConvNormAct, channel_shuffle
 from lgmpose.peers.multibranch import LIGHT_MODULES, HalfBlock, LightHRNet, Parallel
 
 __all__ = ["CrossResolutionWeighting", "LiteHRNet", "LiteStem", "SpatialWeighting", "lite_hrnet_18", "lite_hrnet_30"]

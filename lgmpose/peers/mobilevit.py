@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from lgmpose.ablations import MobileViTBlock
-from lgmpose.layers import ConvNormAct, InvertedResidual
+from lgmpose.network.layers import ConvNormAct, InvertedResidual
+from lgmpose.network.variants import MobileViTBlock
 from lgmpose.peers.deconv import DeconvPose
 
 __all__ = ["SIZES", "MobileViT", "MobileViTSize", "mobilevit_s", "mobilevit_xs", "mobilevit_xxs"]

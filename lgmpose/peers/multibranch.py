@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lgmpose.layers import ConvNormAct, channel_shuffle
+from lgmpose.network.layers import ConvNormAct, channel_shuffle
 
 __all__ = [
     "LIGHT_MODULES", "Fusion", "HalfBlock", "IterativeHead", "LightHRNet", "Parallel", "Transition", "Trunk",

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lgmpose.modules import npt_op1
+from lgmpose.network.modules import npt_op1
 from lgmpose.peers.hrnet import HRNetStem3
 from lgmpose.peers.multibranch import check_image_hw
 

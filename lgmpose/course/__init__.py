@@ -1,0 +1,1 @@
+"""What the lessons need besides the package: checks and the site."""

@@ -1,0 +1,46 @@
+"""Exercises of lesson 04: NPT-Op.1 from slices, and who hears from whom."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lgmpose.course.checks import compare
+from lgmpose.network.modules import npt_op1, npt_op2, npt_op3
+
+MAP_HW, PATCH_HW = (8, 12), (2, 3)
+ORDERS = {"a": "N", "b": "P", "c": "NP", "d": "NN"}  # which axis is mixed first, which second
+
+
+def check_slices(op1_by_slices) -> None:
+    """04.1: NPT-Op.1 on maps and patches that are not square, and two channels that must not be confused."""
+    for seed, (map_hw, patch_hw) in enumerate((((4, 6), (2, 3)), ((12, 24), (4, 6)), ((8, 4), (4, 1)))):
+        x = torch.randn(2, 3, *map_hw, generator=torch.Generator().manual_seed(seed))
+        case = f"called with a map of {map_hw} and patches of {patch_hw}"
+        compare(op1_by_slices(x.clone(), patch_hw), npt_op1(x, patch_hw), case)
+
+
+def check_reach(prediction) -> None:
+    """04.2: how many pixels one output depends on, measured by its gradient."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layers = {"N": nn.Linear(16, 16), "P": nn.Linear(6, 6)}
+    measured = {}
+    for letter, order in ORDERS.items():
+        x = torch.randn(1, 1, *MAP_HW, generator=generator).requires_grad_()
+        y = x
+        for axis in order:
+            y = _mix(y, axis, layers)
+        (gradient,) = torch.autograd.grad(y[0, 0, 3, 7], x)
+        measured[letter] = int((gradient != 0).sum())
+    compare(prediction, measured, "pixels that one output depends on")
+
+
+def _mix(x: Tensor, axis: str, layers: dict[str, nn.Module]) -> Tensor:
+    tokens = npt_op1(x, PATCH_HW)  # (B, P, d, N)
+    tokens = npt_op2(layers["N"](tokens)) if axis == "N" else layers["P"](npt_op2(tokens))
+    return npt_op3(tokens, PATCH_HW, MAP_HW)
+
+
+EXERCISES = {"04.1": check_slices, "04.2": check_reach}

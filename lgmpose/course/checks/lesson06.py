@@ -1,0 +1,32 @@
+"""Exercises of lesson 06: one dense kernel for SFusion's two convolutions, and how many pairs a shuffle mixes."""
+
+from __future__ import annotations
+
+import torch
+
+from lgmpose.course.checks import compare
+from lgmpose.network.layers import channel_shuffle
+
+
+def _dense_kernel(attempt) -> None:
+    generator = torch.Generator().manual_seed(61)
+    for C, k, out in ((6, 2, 4), (12, 3, 12), (5, 1, 7), (8, 8, 3)):
+        grouped = torch.randn(C, k, 3, 3, generator=generator)
+        pointwise = torch.randn(out, C, generator=generator)
+        block_diagonal = torch.zeros(C, C, 3, 3)  # the grouped convolution as a dense one
+        for m in range(C):
+            first = m // k * k
+            block_diagonal[m, first : first + k] = grouped[m]
+        expected = torch.einsum("om,mchw->ochw", pointwise, block_diagonal)
+        case = f"called with weights of {tuple(grouped.shape)} and {tuple(pointwise.shape)}"
+        compare(attempt(grouped.clone(), pointwise.clone()), expected, case)
+
+
+def _mixed_pairs(attempt) -> None:
+    decoder, encoder = 208, 96
+    source = (torch.arange(decoder + encoder) >= decoder).view(1, -1, 1, 1)
+    pairs = channel_shuffle(source, 4).flatten().view(-1, 2)
+    compare(attempt, int((pairs[:, 0] != pairs[:, 1]).sum()), "mixed pairs with n = 4")
+
+
+EXERCISES = {"06.1": _dense_kernel, "06.2": _mixed_pairs}

@@ -1,0 +1,80 @@
+"""Lesson 10: non-maximum suppression by pose, and what AP makes of false persons."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+
+import numpy as np
+
+from lgmpose.course.checks import Different, NotAttempted, compare
+from lgmpose.metrics import coco_ap, coco_results, oks_nms
+from lgmpose.pose.skeletons import COCO
+
+__all__ = ["EXERCISES"]
+
+
+def _pose_nms(attempt) -> None:
+    rng, sigmas = np.random.default_rng(3), np.array(COCO.oks_sigmas)
+    for case in range(8):
+        num_people, copies = 3 + case % 2, 3
+        people = rng.uniform(0, 300, (num_people, 17, 2))
+        poses = np.repeat(people, copies, axis=0) + rng.normal(0, 4, (num_people * copies, 17, 2))
+        areas = rng.uniform(2000, 40000, len(poses))
+        order, scores = rng.permutation(len(poses)), rng.random(len(poses))
+        poses = poses[order]
+        threshold = (0.9, 0.6, 0.75, 0.3)[case % 4]
+        got = attempt(poses.copy(), scores.copy(), areas.copy(), sigmas.copy(), threshold)
+        expected = oks_nms(poses, scores, areas, sigmas, threshold)
+        if got is not None and got is not ... and np.ndim(got) == 1:
+            got = np.asarray(got)
+        compare(got, expected, f"called with {len(poses)} poses and the threshold {threshold}")
+    # A chain, whose middle is like both ends: it is dropped, and drops nobody in its turn.
+    chain = people[0] + np.arange(3)[:, None, None] * 4.0
+    got = attempt(chain, np.array([0.9, 0.8, 0.7]), np.full(3, 5000.0), sigmas, 0.6)
+    compare(np.asarray(got), np.array([0, 2]), "called with three poses in a chain")
+    # An OKS of exactly the threshold: two equal poses, and all others far away.
+    poses = np.concatenate([people[:1], people[:1], people[1:2] + 4000])
+    got = attempt(poses, np.array([0.5, 0.9, 0.7]), np.full(3, 5000.0), sigmas, 1.0)
+    compare(np.asarray(got), np.array([1, 2, 0]), "called with two equal poses and the threshold 1")
+
+
+def _false_persons(prediction) -> None:
+    if isinstance(prediction, (tuple, list)) and any(value is None or value is ... for value in prediction):
+        raise NotAttempted
+    if np.shape(prediction) != (2,):
+        raise Different("a prediction is two numbers: AP with low-scored false persons, AP with high-scored ones")
+    measured = [_ap_with_false_persons(score) for score in (0.1, 0.95)]
+    if not np.allclose(np.asarray(prediction, float), measured, rtol=0, atol=0.02):
+        low, high = prediction
+        raise Different(
+            f"you said {low:g} where they are scored lower and {high:g} where higher; measured were {measured[0]:.2f} "
+            f"and {measured[1]:.2f} (right within 0.02)"
+        )
+
+
+def _ap_with_false_persons(score: float) -> float:
+    """AP of ten exact persons scored 0.5 to 0.9, one per picture, with a far-off one of the given score beside each."""
+    from pycocotools.coco import COCO as COCOFile
+
+    people, ids = np.random.default_rng(4).uniform(0, 200, (10, 17, 2)), range(1, 11)
+    joints = np.concatenate([people, np.full((10, 17, 1), 2.0)], axis=2)
+    truth = COCOFile()
+    truth.dataset = {
+        "images": [{"id": i} for i in ids],
+        "categories": [{"id": 1, "name": "person"}],
+        "annotations": [
+            {"id": i, "image_id": i, "category_id": 1, "iscrowd": 0, "area": 5000.0, "bbox": [0, 0, 200, 200],
+             "num_keypoints": 17, "keypoints": person.ravel().tolist()}
+            for i, person in zip(ids, joints, strict=True)
+        ],
+    }  # fmt: skip
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
+        truth.createIndex()
+
+    poses = np.concatenate([people, people + 5000])
+    scores = np.concatenate([np.linspace(0.5, 0.9, 10), np.full(10, score)])
+    return coco_ap(coco_results([*ids, *ids], poses, np.ones((20, 17)), scores), truth)["AP"]
+
+
+EXERCISES = {"10.1": _pose_nms, "10.2": _false_persons}

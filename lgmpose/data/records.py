@@ -1,0 +1,145 @@
+"""One person in one picture: the record that every data set is turned into."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+
+from lgmpose.errors import UserError
+from lgmpose.pose.geometry import PADDING
+from lgmpose.pose.skeletons import Skeleton
+
+__all__ = ["PADDING", "PersonRecord", "RecordSet", "check_records"]
+
+
+@dataclass(frozen=True)
+class PersonRecord:
+    """One person to be cropped, trained on or evaluated. All coordinates are picture pixels, 0-based, points (x, y).
+
+    Attributes:
+        image: path of the picture; ``archive.zip!member`` names a picture inside a zip.
+        center_xy: (2,) float64, centre of the crop.
+        size_wh: (2,) float64, extent of the crop *before* it takes the network's aspect ratio, padding included
+            (HRNet's ``scale`` × 200).
+        keypoints_xy: (K, 2) float64; junk where ``visibility`` is 0.
+        visibility: (K,) int64, 0 not labelled, 1 labelled but hidden, 2 visible.
+        id: unique number of the person within its data set.
+        image_id: number of the picture, shared by its persons.
+        area: the person's segment area in square pixels (COCO), else the box area; OKS divides by it.
+        head_size: PCKh's normaliser by MPII's head box, pixels; NaN without one: not counted then, but where no
+            record of the set has one, neck to head top measures heads.
+        score: confidence of the box: 1 for ground truth, the detector's otherwise.
+        stated_hw: (H, W) of the picture as the annotations state it, or None; see ``images.read_annotated``.
+    """
+
+    image: str
+    center_xy: np.ndarray
+    size_wh: np.ndarray
+    keypoints_xy: np.ndarray
+    visibility: np.ndarray
+    id: int
+    image_id: int
+    area: float = float("nan")
+    head_size: float = float("nan")
+    score: float = 1.0
+    stated_hw: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class RecordSet:
+    """Records with the skeleton they share and where they came from.
+
+    Attributes:
+        name: data set and split, as printed beside figures: ``lspet-val``.
+        box_source: ``ground-truth boxes``, ``detector boxes (FILE)`` …
+        annotation_file: the COCO JSON that pycocotools evaluates against, if there is one.
+        image_ids: the pictures that AP covers; None is all that the JSON lists, those without a box too.
+        category_id: the number that this JSON's categories give to persons; results in COCO's format carry it.
+        has_keypoints: False for detector boxes, whose records carry no joints.
+        notes: what was left out while reading and why, e.g. ``{"no labelled joint": 3}``.
+    """
+
+    name: str
+    skeleton: Skeleton
+    records: tuple[PersonRecord, ...]
+    box_source: str
+    annotation_file: Path | None = None
+    image_ids: tuple[int, ...] | None = None
+    category_id: int = 1
+    has_keypoints: bool = True
+    notes: dict[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def subset(self, indices, name: str | None = None) -> RecordSet:
+        """The same set with only the given records, in the order given; AP covers their pictures."""
+        records = tuple(self.records[i] for i in indices)
+        image_ids = tuple(sorted({record.image_id for record in records}))
+        return replace(self, records=records, name=name or self.name, image_ids=image_ids)
+
+    def first(self, count: int) -> RecordSet:
+        """At most ``count`` persons, those of the first pictures; of one picture at least.
+
+        Pictures stay whole, as AP would count whoever is left out of one as missed.
+        """
+        if count >= len(self):
+            return self
+        persons_in = Counter(record.image_id for record in self.records)  # pictures in the order they come
+        totals = accumulate(persons_in.values())
+        chosen = {picture for picture, total in zip(persons_in, totals, strict=True) if total <= count}
+        chosen = chosen or {self.records[0].image_id}
+        return self.subset([i for i, record in enumerate(self.records) if record.image_id in chosen])
+
+
+def check_records(record_set: RecordSet, source: str | Path) -> RecordSet:
+    """Refuses what would spoil a long run later: no persons, wrong shapes, NaN coordinates, boxes of no area, joints
+    elsewhere than the boxes.
+
+    Args:
+        record_set: what was read.
+        source: the file it was read from, named in every message.
+
+    Raises:
+        UserError: naming ``source`` and the person's id.
+    """
+    if not record_set.records:
+        raise UserError(f"{source}: no person left to use ({record_set.notes or 'the list is empty'})")
+    num_keypoints = record_set.skeleton.num_keypoints
+    for record in record_set.records:
+        where = f"{source}: person {record.id}"
+        if record.keypoints_xy.shape != (num_keypoints, 2) or record.visibility.shape != (num_keypoints,):
+            raise UserError(
+                f"{where} has keypoints of shape {record.keypoints_xy.shape}; skeleton {record_set.skeleton.name} "
+                f"needs ({num_keypoints}, 2)"
+            )
+        if not np.isfinite(record.keypoints_xy[record.visibility > 0]).all():
+            raise UserError(f"{where} has a labelled joint whose coordinate is NaN or infinite")
+        if not (np.isfinite(record.center_xy).all() and np.isfinite(record.size_wh).all()):
+            raise UserError(f"{where} has a box whose coordinates are NaN or infinite")
+        if not (record.size_wh > 0).all():
+            raise UserError(f"{where} has a box of no area ({record.size_wh[0]:g} × {record.size_wh[1]:g})")
+    if record_set.has_keypoints:
+        _check_units(record_set, source)
+    return record_set
+
+
+def _check_units(record_set: RecordSet, source: str | Path) -> None:
+    """Refuses joints given as fractions, or from another corner than the boxes: their heatmaps would be empty."""
+    records = record_set.records[:: 1 + len(record_set) // 1000]  # enough to know, and quick where there are 150,000
+    xy = np.stack([record.keypoints_xy for record in records])  # (n, K, 2)
+    labelled = np.stack([record.visibility for record in records]) > 0
+    offset = np.abs(xy - np.stack([record.center_xy for record in records])[:, None])
+    near = offset <= np.stack([record.size_wh for record in records])[:, None]  # twice the padded box: generous
+    # A large box near the picture's corner reaches over all fractions.
+    plausible = near.all(2) & (xy > 1).any(2) & labelled
+    astray = int((~plausible.any(1)).sum())
+    if 2 * astray > len(records):
+        raise UserError(
+            f"{source}: {astray} of the {len(records)} persons looked at have no labelled joint in or near their box; "
+            "give boxes and keypoints in pixels of the picture"
+        )

@@ -1,0 +1,1 @@
+"""What measures and compares: costs, benchmarks, ablations. Nothing above imports it."""

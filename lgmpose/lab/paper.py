@@ -1,0 +1,374 @@
+"""The paper's tables as data: the one place where a published figure is typed in.
+
+Tables 1 to 5 in full, exactly as printed, and what a careful reader finds wrong in them (``SLIPS``). ``TABLES`` holds
+every row, ``ROWS`` LGM-Pose's own. ``python -m lgmpose.lab.paper`` prints the slips.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+__all__ = [
+    "CONVENTIONS", "NOT_REPRODUCIBLE", "ROWS", "SLIPS", "TABLES", "PaperRow", "Slip", "published", "slips_table",
+]  # fmt: skip
+
+# What "FLOPs" means in a row: the counts of ``lgmpose.lab.conventions``, and what they are divided by.
+CONVENTIONS = {
+    "true_macs": "multiply–accumulates, ÷ 10⁹",
+    "hrnet_tool": "the HRNet repository's summary tool: multiply–accumulates, deconvolutions × 4, ÷ 2³⁰",
+    "torchstat": "Lite-HRNet's torchstat: multiply–accumulates, BatchNorm and ReLU, each module once, ÷ 2³⁰",
+    "torchstat_mebi": "Lite-HRNet's torchstat: the same, ÷ 2²⁰ and then by 1000, since their tables print M",
+}
+
+# Systems without public code, or a description to write it from.
+NOT_REPRODUCIBLE = {
+    "MSFNet": "not reproducible: HRNet with a multi-resolution attention module whose inside and place are not public",
+    "EDite-HRNet-s": "not reproducible: an enhanced Dite-HRNet by its title; neither code nor description is public",
+    "LMFormer-L": "not reproducible: no code; the abstract names its mixer and weighting modules, but no widths",
+}
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """One row of one table.
+
+    ``params`` and ``flops`` are strings, since the number of printed digits tells how far a figure can be trusted: the
+    paper truncates some and rounds others. Accuracies are in percent; frames per second are with one picture at a time
+    on one Xeon Silver 4214 and one Tesla M10. "-" and columns a table does not have are None.
+    """
+
+    table: int
+    name: str  # as the table calls the row, without the number of the reference
+    image_hw: tuple[int, int]  # the table prints the same order, height × width
+    params: str | None
+    flops: str | None
+    fusion: str = "sfusion"  # LGMPoseConfig.fusion of the row, if it is LGM-Pose's
+    global_block: str = "mobilevim"  # LGMPoseConfig.global_block, likewise
+    model: str | None = None  # a name for ``create_model``; None where it makes no such network
+    ap: float | None = None
+    ap50: float | None = None
+    ap75: float | None = None
+    ap_medium: float | None = None
+    ap_large: float | None = None
+    ar: float | None = None
+    pckh: float | None = None  # at 0.5 of the head, mean over the joints
+    fps_cpu: float | None = None
+    fps_gpu: float | None = None
+    reference: int | None = None  # its number in the paper's list
+    large: bool = False  # under the table's heading "Large networks"
+    pretrained: bool | None = None  # column P of Table 1: the backbone started from ImageNet weights
+    convention: str | None = None  # how ``flops`` was counted, a key of CONVENTIONS; None: unknown
+    flops_hw: tuple[int, int] | None = None  # the input that ``flops`` is for, where that is not ``image_hw``
+    note: str = ""  # why a figure of the row cannot be reproduced
+
+    @property
+    def accuracy(self) -> str:
+        """The row's main figure with its name and data set."""
+        if self.pckh is not None:
+            return f"{self.pckh} PCKh@0.5 on MPII val"
+        return f"{self.ap} AP on COCO {'test-dev' if self.table == 2 else 'val'}2017"
+
+
+# The tables as printed; a line that ends in a colon is the heading of the rows below it.
+_TABLE_1 = """
+    # model              P input   params flops  AP   AP50  AP75  APM   APL   AR   CPU   GPU
+    Large networks:
+    Hourglass[25]        N 256x192  25.1  14.3  66.9  -     -     -     -     -     -     -
+    CPN[22]              Y 256x192  27.0  6.2   68.6  -     -     -     -     -     -     -
+    SimpleBaseline[21]   Y 256x192  34.0  8.9   70.4  88.6  78.3  67.1  77.2  76.3  7.8   26.2
+    HRNet[8]             N 256x192  28.5  7.1   73.4  89.5  80.7  70.2  80.1  78.9  6.6   22.1
+    TokenPose-B[15]      N 256x192  13.5  5.7   74.7  89.8  81.4  71.3  81.4  80.0  4.5   19.4
+    MSFNet[29]           N 256x192  -     7.4   74.8  90.4  82.1  71.5  81.5  80.1  -     -
+    Small networks:
+    MobileNetV2 1[30]    N 256x192  9.6   1.4   64.6  87.4  72.3  61.1  71.2  70.7  24.5  74.0
+    ShuffleNetV2 1[31]   N 256x192  7.6   1.2   59.9  85.4  66.3  56.6  66.2  66.4  20.3  71.2
+    Small HRNet[9]       N 256x192  1.3   0.55  55.2  83.7  62.4  50.3  61.0  62.1  7.9   28.4
+    Lite-HRNet-18[9]     N 256x192  1.1   0.2   64.8  86.7  73.0  62.1  70.5  71.2  7.4   27.2
+    Lite-HRNet-30[9]     N 256x192  1.8   0.3   67.2  88.0  75.0  64.3  73.1  73.3  4.3   16.2
+    Dite-HRNet-18[10]    N 256x192  1.1   0.2   65.9  87.3  74.0  63.2  71.6  72.1  5.5   9.4
+    Dite-HRNet-30[10]    N 256x192  1.8   0.3   68.3  88.2  76.2  65.5  74.1  74.2  3.3   9.4
+    EDite-HRNet-s[11]    N 256x192  1.3   0.2   66.1  87.2  73.9  63.4  71.8  72.3  -     -
+    LMFormer-L[37]       N 256x192  4.1   1.4   68.9  88.3  76.4  -     -     74.7  -     -
+    LGM-Pose             N 256x192  1.1   0.6   68.6  89.5  75.9  65.8  73.3  73.7  33.1  80.1
+    MobileNetV2 1[30]    N 384x288  9.6   3.3   67.3  87.9  74.3  62.8  74.7  72.9  21.7  72.4
+    ShuffleNetV2 1[31]   N 384x288  7.6   2.8   63.6  86.5  70.5  59.5  70.7  69.7  19.9  70.2
+    Small HRNet[9]       N 384x288  1.3   1.2   56.0  83.8  63.0  52.4  62.6  62.6  7.1   28.1
+    Lite-HRNet-18[9]     N 384x288  1.1   0.4   67.6  87.8  75.0  64.5  73.7  73.7  6.7   27.2
+    Lite-HRNet-30[9]     N 384x288  1.8   0.7   70.4  88.7  77.7  67.5  76.3  76.2  3.9   15.8
+    Dite-HRNet-18[10]    N 384x288  1.1   0.4   69.0  88.0  76.0  65.5  75.5  75.0  4.9   16.3
+    Dite-HRNet-30[10]    N 384x288  1.8   0.7   71.5  88.9  78.2  68.2  77.7  77.2  2.9   9.6
+    EDite-HRNet-s[11]    N 384x288  1.3   0.6   68.6  87.5  75.7  65.2  74.9  74.4  -     -
+    LMFormer-L[37]       N 384x288  4.1   3.5   70.5  88.4  77.6  -     -     76.1  -     -
+    LGM-Pose             N 384x288  1.2   1.5   71.0  90.5  78.1  68.3  77.4  76.5  24.5  43.2
+"""
+
+_TABLE_2 = """
+    # model              input   params flops   AP    AP50  AP75  APM   APL   AR
+    Large networks:
+    SimpleBaseline[21]   256x192  34.0  8.9     70.0  90.9  77.9  66.8  75.8  75.6
+    CPN[22]              384x288  -     -       72.1  91.4  80.0  68.7  77.2  78.5
+    HRNet[8]             384x288  28.5  16.0    74.9  92.5  82.8  71.3  80.9  80.1
+    UDP[38]              384x288  28.7  16.1    76.1  92.5  83.5  72.8  82.0  81.3
+    DARK[39]             384x288  63.6  32.9    76.2  92.5  83.6  72.5  82.4  81.1
+    Small networks:
+    MobileNetV2 1[30]    384x288  9.8   3.3     66.8  90.0  74.0  62.6  73.3  72.3
+    ShuffleNetV2 1[31]   384x288  7.6   2.8     62.9  88.5  69.4  58.9  69.3  68.9
+    Small HRNet[9]       384x288  1.3   1.2     55.2  85.8  61.4  51.7  61.2  61.5
+    Lite-HRNet-18[9]     384x288  1.1   0.4     66.9  89.4  74.4  64.0  72.2  72.6
+    Lite-HRNet-30[9]     384x288  1.8   0.7     69.7  90.7  77.5  66.9  75.0  75.4
+    Dite-HRNet-18[10]    384x288  1.1   0.4     68.4  89.9  75.8  65.2  73.8  74.4
+    Dite-HRNet-30[10]    384x288  1.8   0.7     70.6  90.8  78.2  67.4  76.1  76.4
+    LGM-Pose             384x288  1.2   1.5     70.4  91.2  77.8  67.5  75.4  75.7
+"""
+
+_TABLE_3 = """
+    # model              input   params flops   PCKh  CPU   GPU
+    Large networks:
+    SimpleBaseline[21]   256x256  34.0  8.9     88.5  7.8   26.2
+    HRNet[8]             256x256  28.5  7.1     90.1  6.6   22.1
+    TokenPose[15]        256x256  21.4  9.1     90.2  4.5   19.4
+    Small networks:
+    MobileNetV2 1[30]    256x256  9.6   1.97    85.4  24.3  69.7
+    ShuffleNetV2 1[31]   256x256  7.6   1.7     82.8  20.3  72.2
+    Small HRNet[9]       256x256  1.3   0.72    80.2  7.3   28.3
+    Lite-HRNet-18[9]     256x256  1.1   0.27    86.1  6.8   27.1
+    Lite-HRNet-30[9]     256x256  1.8   0.42    87.0  4.0   15.3
+    Dite-HRNet-18[10]    256x256  1.1   0.27    87.0  5.1   16.0
+    Dite-HRNet-30[10]    256x256  1.8   0.44    87.6  3.0   9.2
+    EDite-HRNet-s[11]    256x256  1.3   0.3     86.8  -     -
+    LMFormer-L[37]       256x256  4.1   1.9     87.6  -     -
+    LGM-Pose             256x256  1.1   0.9     88.4  24.4  79.9
+"""
+
+_TABLE_4 = """
+    # block              params flops  PCKh  CPU    GPU
+    MobileViT Block      2.5    1.4    87.9  20.1   69.4
+    MobileViM Block      1.1    0.9    88.4  24.4   79.9
+"""
+
+_TABLE_5 = """
+    # method             params flops  PCKh  CPU    GPU
+    None                 0.8    0.7    86.4  26.34  84.30
+    Conv 3x3             2.1    1.5    88.6  24.78  80.63
+    DW g=1               1.08   0.89   88.2  22.11  73.42
+    DW g=2               1.1    0.90   88.3  24.21  79.12
+    SFusion              1.1    0.90   88.4  24.46  79.91
+"""
+
+_COCO_FIGURES = ("ap", "ap50", "ap75", "ap_medium", "ap_large", "ar")
+_COLUMNS = {
+    1: ("pretrained", "image_hw", "params", "flops", *_COCO_FIGURES, "fps_cpu", "fps_gpu"),
+    2: ("image_hw", "params", "flops", *_COCO_FIGURES),
+    3: ("image_hw", "params", "flops", "pckh", "fps_cpu", "fps_gpu"),
+    4: ("params", "flops", "pckh", "fps_cpu", "fps_gpu"),
+    5: ("params", "flops", "pckh", "fps_cpu", "fps_gpu"),
+}
+
+# What is known of a system besides its figures: name → our model, convention of its FLOPs.
+_SYSTEMS = {
+    "Hourglass": ("hourglass-8", None),
+    "CPN": ("cpn-r50", None),
+    "SimpleBaseline": ("simplebaseline-r50", "hrnet_tool"),
+    "HRNet": ("hrnet-w32", "hrnet_tool"),
+    "TokenPose-B": ("tokenpose-b", "hrnet_tool"),
+    "TokenPose": ("tokenpose-l-d6", "hrnet_tool"),
+    "UDP": (None, "hrnet_tool"),
+    "DARK": (None, "hrnet_tool"),
+    "MobileNetV2 1": ("mobilenetv2", "torchstat"),
+    "ShuffleNetV2 1": ("shufflenetv2", "torchstat"),
+    "Small HRNet": ("small-hrnet", "torchstat"),
+    "Lite-HRNet-18": ("lite-hrnet-18", "torchstat_mebi"),
+    "Lite-HRNet-30": ("lite-hrnet-30", "torchstat_mebi"),
+    "Dite-HRNet-18": ("dite-hrnet-18", "torchstat_mebi"),
+    "Dite-HRNet-30": ("dite-hrnet-30", "torchstat_mebi"),
+}
+
+# Rows that need more: (table, name, input) → fields.
+_SMALL, _SQUARE, _LARGE = (256, 192), (256, 256), (384, 288)
+_MORE = {
+    (1, "Hourglass", _SMALL): {"note": "its code has 25.6 M and 19.6 Gi; 14.3 is 0.75 × the 19.1 printed for 256×256"},
+    (1, "CPN", _SMALL): {"note": "6.2 G stands in CPN's paper; its code counts 6.7 to 6.8 Gi"},
+    (1, "Small HRNet", _SMALL): {"convention": "torchstat_mebi"},
+    (2, "CPN", _LARGE): {"model": None, "note": "another network than Table 1's: CPN on ResNet-Inception"},
+    (2, "UDP", _LARGE): {"note": "HRNet-W32 with UDP's data processing and two offset maps per joint"},
+    (2, "DARK", _LARGE): {"note": "HRNet-W48 with DARK's heatmap coding"},
+    (2, "MobileNetV2 1", _LARGE): {"note": "the same network has 9.6 M in Tables 1 and 3, and in our count"},
+    (3, "SimpleBaseline", _SQUARE): {"flops_hw": _SMALL},
+    (3, "HRNet", _SQUARE): {"flops_hw": _SMALL},
+    (3, "TokenPose", _SQUARE): {"flops_hw": _SMALL, "note": "TokenPose-L/D6, with TokenPose-B's frames per second"},
+}
+_OWN_MODELS = {
+    _SMALL: "lgm-pose-coco-256x192", _LARGE: "lgm-pose-coco-384x288", _SQUARE: "lgm-pose-mpii-256x256",
+}  # fmt: skip
+_ABLATIONS = {
+    "MobileViT Block": {"global_block": "mobilevit"},
+    "None": {"fusion": "none"},
+    "Conv 3x3": {"fusion": "conv3x3"},
+    "DW g=1": {"fusion": "dw1"},
+    "DW g=2": {"fusion": "dw2"},
+}
+
+
+def _read_table(table: int, text: str) -> tuple[PaperRow, ...]:
+    """The rows of one of the texts above."""
+    rows, large = [], False
+    for line in map(str.strip, text.strip().splitlines()):
+        if line.endswith(":"):
+            large = line.startswith("Large")
+        elif not line.startswith("#"):
+            columns = _COLUMNS[table]
+            label, *cells = line.rsplit(maxsplit=len(columns))
+            rows.append(_read_row(table, label.strip(), dict(zip(columns, cells, strict=True)), large))
+    return tuple(rows)
+
+
+def _read_row(table: int, label: str, cells: dict[str, str], large: bool) -> PaperRow:
+    name, reference = re.fullmatch(r"(.+?)(?:\[(\d+)\])?", label).groups()
+    fields = {column: None if cell == "-" else cell for column, cell in cells.items()}
+    for column, unit in (("params", "M"), ("flops", "G")):
+        fields[column] = fields[column] and f"{fields[column]} {unit}"
+    for column in (*_COCO_FIGURES, "pckh", "fps_cpu", "fps_gpu"):
+        fields[column] = None if fields.get(column) is None else float(fields[column])
+    if "pretrained" in fields:
+        fields["pretrained"] = fields["pretrained"] == "Y"
+    image_hw = tuple(map(int, fields.pop("image_hw", "256x256").split("x")))
+    if table >= 4 or name == "LGM-Pose":
+        fields |= {"model": _OWN_MODELS[image_hw], "convention": "true_macs"} | _ABLATIONS.get(name, {})
+    elif name in NOT_REPRODUCIBLE:
+        fields["note"] = NOT_REPRODUCIBLE[name]
+    else:
+        fields["model"], fields["convention"] = _SYSTEMS[name]
+    fields |= _MORE.get((table, name, image_hw), {})
+    return PaperRow(table, name, image_hw, reference=reference and int(reference), large=large, **fields)
+
+
+TABLES = {
+    number: _read_table(number, text)
+    for number, text in enumerate((_TABLE_1, _TABLE_2, _TABLE_3, _TABLE_4, _TABLE_5), start=1)
+}
+ROWS = tuple(row for rows in TABLES.values() for row in rows if row.model in _OWN_MODELS.values())  # LGM-Pose's own
+
+
+def published(
+    model_name: str,
+    fusion: str = "sfusion",
+    global_block: str = "mobilevim",
+    image_hw: tuple[int, int] | None = None,
+) -> PaperRow | None:
+    """The paper's row for a named network, the first where several tables hold it; None where no table does.
+
+    Args:
+        model_name: one of ``list_models()``.
+        fusion: one of ``lgmpose.network.config.FUSIONS``; LGM-Pose only.
+        global_block: one of ``lgmpose.network.config.GLOBAL_BLOCKS``; LGM-Pose only.
+        image_hw: the row's input size; None takes the first there is.
+    """
+    for row in (row for rows in TABLES.values() for row in rows):
+        if (row.model, row.fusion, row.global_block) == (model_name, fusion, global_block):
+            if image_hw is None or tuple(image_hw) == row.image_hw:
+                return row
+    return None
+
+
+@dataclass(frozen=True)
+class Slip:
+    """Something in the paper that does not hold.
+
+    Attributes:
+        says: what the paper says; words in double quotes are its own.
+        finds: what we find; every "a/b = c×" and "a - b = c" is made of figures in the tables.
+        why: what must have happened, as far as can be told.
+        command: what shows it on this machine, where that takes more than reading; "" where it does not.
+    """
+
+    says: str
+    finds: str
+    why: str
+    command: str = ""
+
+
+_PROFILE = "lgmpose profile --no-fps --model"
+SLIPS = (
+    # Speed
+    Slip('FPS on CPU "by 6x and 8x" over Lite- and Dite-HRNet-18 (256×192)',
+         "33.1/7.4 = 4.5×, 33.1/5.5 = 6.0×",
+         "a guess: the -30 networks at 384×288, 24.5/3.9 = 6.3× and 24.5/2.9 = 8.4×"),
+    Slip('FPS "on GPU by 4x and 3x" over the same two',
+         "80.1/27.2 = 2.9×, 80.1/9.4 = 8.5×",
+         "a guess: the same -30 networks, in the wrong order: 43.2/15.8 = 2.7× and 43.2/9.6 = 4.5×"),
+    Slip("Table 1: Dite-HRNet-18 runs at 9.4 FPS on the GPU at 256×192",
+         "below its own 16.3 at 384×288 and 16.0 at 256×256",
+         "perhaps Dite-HRNet-30's 9.4, copied into its row"),
+    Slip("Tables 1 and 3: LGM-Pose runs at 33.1, 24.4 and 24.5 FPS on the CPU at 256×192, 256×256 and 384×288",
+         "1.7 times the pixels cost nothing from the second to the third",
+         "unknown; Tables 4 and 5 repeat the 24.4", "lgmpose profile --model lgm-pose-mpii-256x256"),
+    Slip("Table 3: SimpleBaseline, HRNet and TokenPose run at 7.8, 6.6 and 4.5 FPS on the CPU at 256×256",
+         "the same as at 256×192 in Table 1, GPU too",
+         "copied"),
+    Slip('FPS on CPU "increasing by 8 times" over Lite-HRNet-30 (256×256)',
+         "24.4/4.0 = 6.1× (the GPU's 5 times holds: 79.9/15.3 = 5.2×)",
+         "24.4/3.0 = 8.1× is the next sentence's, over Dite-HRNet-30"),
+    Slip('against Lite- and Dite-HRNet, "the FPS reduction of LGM-Pose with changes in image resolution is much less '
+         'pronounced"',
+         "CPU, 384×288 over 256×192: LGM-Pose 24.5/33.1 = 0.74×, Lite-HRNet-18 6.7/7.4 = 0.91×; GPU 43.2/80.1 = 0.54× "
+         "against 27.2/27.2 = 1.00×",
+         "the opposite of Table 1"),
+    # Cost
+    Slip("one column of FLOPs",
+         "three counts in one column: SimpleBaseline's 8.9 G is 5.43 G multiply–accumulates",
+         "copied from papers that counted with different tools; SimpleBaseline's counts a deconvolution four times",
+         f"{_PROFILE} simplebaseline-r50"),
+    Slip("Table 3: SimpleBaseline and HRNet take 8.9 and 7.1 G at 256×256",
+         "the same as at 256×192; the tool that gives these gives 12.0 and 9.5 at 256×256",
+         "copied", f"{_PROFILE} hrnet-w32 --image-hw 256 256"),
+    Slip("Table 3: TokenPose has 21.4 M parameters and takes 9.1 G",
+         "TokenPose-L/D6, its FLOPs for 256×192, beside TokenPose-B's FPS",
+         "another network than Table 1's TokenPose-B",
+         f"{_PROFILE} tokenpose-l-d6 --num-keypoints 16 --image-hw 256 256"),
+    Slip("Table 2: MobileNetV2 has 9.8 M parameters",
+         "9.6 in Tables 1 and 3, and counted", "unknown", f"{_PROFILE} mobilenetv2"),
+    Slip("Table 1: Small HRNet takes 0.55 G at 256×192",
+         "0.54 in its source", "the same count, 553 · 2²⁰: 0.54 is ÷ 2³⁰, 0.55 the tool's M ÷ 1000"),
+    Slip('against Dite-HRNet-30 at 384×288 "a substantial reduction in computational load"',
+         "1.5/0.7 = 2.1× its FLOPs", "meant is perhaps the time, 24.5/2.9 = 8.4× its FPS on the CPU"),
+    Slip('SFusion: "increasing the number of groups would lead to higher computational complexity", groups "simply set '
+         'to 2"',
+         "more groups cost less, and two would add half of what the plain 3×3 convolution adds, 2.1 - 0.8 = 1.3 M; "
+         "SFusion adds 1.1 - 0.8 = 0.3 M",
+         "k counts the channels per group",
+         "lgmpose profile --no-fps --model lgm-pose-mpii-256x256 --fusion conv3x3"),
+    # Protocol
+    Slip("Table 1, column P: MobileNetV2, ShuffleNetV2 and TokenPose-B start from scratch (N)",
+         "the published figures start from ImageNet weights", "perhaps not checked against their sources"),
+    Slip('train2017 contains "27K" images', "118,287", "unknown", "lgmpose data coco"),
+    Slip('ablations: "training was performed on the MPII validation set"',
+         "that is the set they are measured on", "the training set is meant, as in Table 3"),
+    Slip('the metrics are "AP", AP50, AP70 …', "the tables print AP75", "a typing slip"),
+    # Words
+    Slip("patches are h × w with h ≤ n and w ≤ n",
+         "no n is defined; in MobileViT, whose sentence it is, n is the local convolution's side, here 3",
+         "copied; it would forbid the 4×4 patches with which stage 3 meets the printed costs"),
+    Slip("equation 1 gives x_G", "the text calls its result X_F", "a typing slip"),
+    Slip('"PerNorm"', "no such layer", "pre-norm"),
+    Slip('reference [29] is "DSPNet" in the text and "MSFNet" in Table 1',
+         "its title is that of a multi-scale feature refined network, MSFRNet", "DSPNet is another paper's network"),
+    Slip('"UDP[35], and DARK[36]" in the text', "[38] and [39] in Table 2; 35 is MLP-Mixer and 36 Adam",
+         "citations were moved"),
+)  # fmt: skip
+
+
+def slips_table() -> str:
+    """``SLIPS`` as a Markdown table."""
+    lines = ["| the paper says | we find | why | shown by |", "| --- | --- | --- | --- |"]
+    for slip in SLIPS:
+        command = f"`{slip.command}`" if slip.command else "reading"
+        lines.append(f"| {slip.says} | {slip.finds} | {slip.why} | {command} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    from lgmpose.files import print_anywhere
+
+    print_anywhere()
+    print(slips_table())

@@ -1,0 +1,103 @@
+"""The machine, and process-wide settings made once at start: the C library's allocator, the device."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import math
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+from lgmpose.errors import UserError
+
+__all__ = ["choose_device", "commit", "cpu_name", "num_cores", "tune_allocator"]
+
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of Linux's control groups, version 2: "200000 100000", or "max 100000"
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # glibc's malloc.h
+
+
+def tune_allocator() -> bool:
+    """Tells glibc to keep freed memory; True where that was possible (Linux with glibc).
+
+    By default glibc asks the kernel anew for every large tensor and gives it back at once, so every training step
+    faults in gigabytes of fresh pages: that costs about half of the time of a step on a CPU. Call it before the first
+    large tensor is made. Memory once used stays with the process.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):  # another C library (Alpine's musl)
+        return False
+    return all(mallopt(option, value) == 1 for option, value in (
+        (_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 256 * 2**20),
+    ))  # fmt: skip
+
+
+def choose_device(name: str = "auto"):
+    """``auto`` takes the accelerator PyTorch finds (CUDA, MPS, XPU), else the CPU; returns a torch.device.
+
+    Raises:
+        UserError: a device that is not there.
+    """
+    import torch
+
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if name == "auto":
+        return found or torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"device {name!r}: there is no such thing; use auto, cpu, cuda, mps or xpu") from None
+    if device.type != "cpu" and (found is None or found.type != device.type):
+        raise UserError(f"device {name!r} is not available here; auto would take {found or 'cpu'}")
+    if device.type != "cpu" and (device.index or 0) >= (count := torch.accelerator.device_count()):
+        raise UserError(f"device {name!r} is not available here; the last one is {device.type}:{count - 1}")
+    return device
+
+
+def num_cores() -> int:
+    """Cores this process may use: fewer than the machine's in a container or a batch job."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):  # no quota, or none that is a number
+        quota, period = map(int, CPU_QUOTA.read_text().split())
+        cores = max(1, min(cores, math.ceil(quota / period)))
+    return cores
+
+
+def cpu_name() -> str:
+    """The processor as its maker calls it, where the system tells."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        if sys.platform == "darwin":
+            command = ["sysctl", "-n", "machdep.cpu.brand_string"]  # "Apple M2"; Python says only "arm"
+            return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+        if sys.platform == "win32":
+            import winreg
+
+            path = r"HARDWARE\DESCRIPTION\System\CentralProcessor\0"
+            with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, path) as key:
+                return winreg.QueryValueEx(key, "ProcessorNameString")[0].strip()
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def commit() -> str | None:
+    """The source's commit, "+" where code differs from it (results do not count); None for an installed package."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():  # or git would name the project that the environment happens to lie in
+        return None
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        found = git("rev-parse", "--short=10", "HEAD")
+        return found + ("+" if git("status", "--porcelain", "--", "lgmpose") else "") or None
+    except (OSError, subprocess.TimeoutExpired):
+        return None

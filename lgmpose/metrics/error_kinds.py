@@ -1,0 +1,60 @@
+"""What kind of errors a network makes: a wrong joint beside the truth, or in the place of another one.
+
+After M. R. Ronchi and P. Perona, "Benchmarking and Error Diagnosis in Multi-Instance Pose Estimation" (ICCV 2017), who
+measure by OKS; here by PCK's threshold, and for one person at a time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lgmpose.metrics.pck import PCKResult
+from lgmpose.pose.skeletons import Skeleton
+
+__all__ = ["ERROR_KINDS", "error_kinds"]
+
+ERROR_KINDS = {
+    "side": "where the same joint of the other side is",
+    "name": "where another joint of the person is",
+    "near": "less than twice the threshold away",
+    "lost": "elsewhere",
+}
+
+
+def error_kinds(
+    result: PCKResult, predicted_xy: np.ndarray, true_xy: np.ndarray, skeleton: Skeleton
+) -> dict[str, float]:
+    """Where the wrong joints of a result lie.
+
+    "Where a joint is" means within the result's threshold of its labelled place. A wrong joint is of the first of
+    ``ERROR_KINDS`` that fits.
+
+    Args:
+        result: of ``pck`` or ``pckh``, for the next two.
+        predicted_xy: (n, K, 2) pixels; NaN is lost.
+        true_xy: (n, K, 2) pixels.
+
+    Returns:
+        Per cent of all counted joints of the result's mean, by kind; with ``result.mean_percent`` they make 100.
+    """
+    usable = result.counted.any(axis=1)
+    predicted_xy, true_xy = np.asarray(predicted_xy, float)[usable], np.asarray(true_xy, float)[usable]
+    counted, correct = result.counted[usable], result.correct[usable]
+    offset = predicted_xy[:, :, None] - true_xy[:, None]  # (n, K, K, 2): from each joint to where each one is
+    distance = np.linalg.norm(offset, axis=-1) / result.sizes[usable, None, None]
+    hits = (distance <= result.threshold) & counted[:, None]  # (n, K, K)
+    own = np.arange(counted.shape[1])
+    twin = np.array(skeleton.flip_permutation)
+    found = {
+        "side": hits[:, own, twin],  # of a joint without a twin that is itself, where it is not wrong
+        "name": hits.any(axis=2),
+        "near": distance[:, own, own] <= 2 * result.threshold,
+        "lost": np.ones_like(counted),
+    }
+    left, shares, pool = counted & ~correct, {}, list(result.joints)
+    total = counted[:, pool].sum()
+    for kind in ERROR_KINDS:
+        kind_here = left & found[kind]
+        shares[kind] = float(100 * kind_here[:, pool].sum() / total) if total else float("nan")
+        left = left & ~kind_here
+    return shares

@@ -1,0 +1,1 @@
+"""Names to networks; weights in and out."""

@@ -1,0 +1,108 @@
+"""``check``: blank stubs, right and wrong attempts, attempts that crash; what a verdict says first."""
+
+import sys
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from notebook_tools import run_core, verdict
+from torch import nn
+
+from lgmpose.course.checks import Different, NotAttempted, compare, randomised
+
+
+@pytest.fixture(autouse=True)
+def lesson(monkeypatch):
+    """A lesson 99 whose first exercise is to double a tensor."""
+    module = ModuleType("lgmpose.course.checks.lesson99")
+
+    def doubled(attempt):
+        x = torch.arange(6.0).reshape(2, 3)
+        compare(attempt(x), 2 * x, "called with (2, 3)")
+
+    module.EXERCISES = {"99.1": doubled}
+    monkeypatch.setitem(sys.modules, "lgmpose.course.checks.lesson99", module)
+
+
+@pytest.mark.parametrize("blank", [None, ..., lambda x: None, lambda x: ...])
+def test_a_blank_stub_is_not_attempted_yet(blank):
+    assert verdict("99.1", blank) == "not attempted yet"
+
+
+def test_right_is_correct():
+    assert verdict("99.1", lambda x: x + x) == "correct"
+    assert verdict("99.1", lambda x: (x + x).numpy()) == "correct"
+
+
+@pytest.mark.parametrize(
+    "wrong, says",
+    [
+        (lambda x: 2 * x.T, "called with (2, 3): has the shape (3, 2) where (2, 3) is right"),
+        (lambda x: x**2 + (x == 1), "called with (2, 3): 9 at index (1, 0) where 6 is right"),
+        (lambda x: "twice", "called with (2, 3): gives a str where numbers are right"),
+        (lambda x: x / "2", "stops with TypeError"),
+        (3, "stops with TypeError: 'int' object is not callable"),
+    ],
+)
+def test_wrong_says_what_differs_first(wrong, says):
+    assert verdict("99.1", wrong).startswith(says)
+
+
+def test_an_error_is_shown_with_the_line_of_the_readers_cell():
+    namespace = {}
+    exec(compile("def f(x):\n    return x.nothing", "<cell>", "exec"), namespace)
+    assert verdict("99.1", namespace["f"]).endswith("(line 2 of its cell)")
+
+
+def test_compare_goes_into_tuples_lists_and_dicts():
+    compare((1, [2.0, np.nan]), (1, [2.0, np.nan]), "x")
+    compare({"a": torch.ones(2)}, {"a": torch.ones(2)}, "x")
+    compare(True, True, "x")
+    for got, expected in (
+        ((1, 2), (1, 3)), ((1,), (1, 2)), (1, (1, 2)), ({"b": 1}, {"a": 1}), ("a", "b"), (1, True), (False, True),
+    ):  # fmt: skip
+        with pytest.raises(Different):
+            compare(got, expected, "x")
+    with pytest.raises(NotAttempted):
+        compare((1, None), (1, 2), "x")
+
+
+def test_compare_is_relative_for_large_numbers_and_absolute_for_small_ones():
+    compare(1e6 + 1, 1e6, "x")
+    compare(1e-6, 0, "x")
+    for got, expected in ((1e6 + 100, 1e6), (1e-4, 0)):
+        with pytest.raises(Different):
+            compare(got, expected, "x")
+
+
+def test_randomised_leaves_no_number_at_its_initial_value():
+    def make():
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 2))
+
+    fresh = make()
+    net = randomised(make())
+    assert not net.training
+    for name, tensor in net.state_dict().items():
+        if tensor.is_floating_point():
+            assert (tensor != fresh.state_dict()[name]).all(), name
+    torch.testing.assert_close(net.state_dict(), randomised(make()).state_dict(), rtol=0, atol=0)
+    assert (net[1].running_var > 0).all()
+
+
+def test_core_cells_are_run_with_their_mistakes(tmp_path):
+    from nbformat import write
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    core = {"tags": ["core"]}
+    cells = [
+        new_code_cell("def double(x):\n    return 2 * x", metadata=core),
+        new_code_cell("1 / 0"),
+        new_code_cell("assert double(3) == 6", metadata=core),
+    ]
+    write(new_notebook(cells=cells), tmp_path / "99_proof.ipynb")
+    assert run_core("99", folder=tmp_path)["double"](4) == 8
+    with pytest.raises(AssertionError):
+        run_core("99", ("2 * x", "3 * x"), folder=tmp_path)
+    with pytest.raises(LookupError, match="occurs 0 times"):
+        run_core("99", ("4 * x", "3 * x"), folder=tmp_path)

@@ -1,0 +1,257 @@
+"""LSPET: the fixed split, zip and folder alike, 1-based pixels, and every way in which the archive can be wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from scipy.io import loadmat, savemat
+
+from lgmpose.data import load_records
+from lgmpose.data.images import read_image
+from lgmpose.data.lspet import NUM_VALIDATION, VAL_LIST, load_lspet, split_lspet
+from lgmpose.errors import UserError
+from lgmpose.inference.evaluate import Predictions, joint_results
+
+N = 24  # pictures of the small archive
+
+
+def small_joints() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    joints = np.concatenate([rng.uniform(1, 60, (14, 2, N)), (rng.random((14, 1, N)) < 0.8)], axis=1)
+    joints[:, 2, 5] = 0  # nobody
+    joints[1:, 2, 6] = 0  # one joint at most
+    joints[3, :, 7] = (-999, np.nan, 0)  # junk where the flag is 0
+    return joints
+
+
+def small_archive(folder: Path, *, joints=None, mat: bytes | None = None, pictures: int = N, prefix: str = "") -> Path:
+    """Writes an archive in the official layout and returns its path."""
+    path = folder / "lspet_dataset.zip"
+    if mat is None:
+        buffer = io.BytesIO()
+        savemat(buffer, {"joints": small_joints() if joints is None else joints})
+        mat = buffer.getvalue()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{prefix}README.txt", "LSPET")
+        for n in reversed(range(1, pictures + 1)):  # the order in the archive must not matter
+            picture = np.full((64, 48, 3), 10 * n, np.uint8)
+            archive.writestr(f"{prefix}images/im{n:05d}.jpg", cv2.imencode(".jpg", picture)[1].tobytes())
+        if mat:
+            archive.writestr(f"{prefix}joints.mat", mat)
+    return path
+
+
+def assert_same_records(one, other) -> None:
+    assert len(one) == len(other) and one.notes == other.notes and one.skeleton == other.skeleton
+    for a, b in zip(one.records, other.records, strict=True):
+        for name in ("center_xy", "size_wh", "keypoints_xy", "visibility", "id", "image_id", "area", "head_size"):
+            np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+
+
+# --- the split ----------------------------------------------------------------------------------------------------
+def test_validation_pictures_are_known_by_content():
+    known = [int(line, 16) for line in VAL_LIST.read_text().splitlines()[1:]]
+    assert len(set(known)) == NUM_VALIDATION == 500
+    others = [i for i in range(2**20, 2**20 + 9500) if i not in known]
+    shuffled = np.random.default_rng(3).permutation(known + others).tolist()  # other numbers, more pictures
+    train, val = split_lspet(shuffled)
+    assert sorted(shuffled[i] for i in val) == sorted(known)
+    assert sorted(train + val) == list(range(10_000))
+
+
+def test_the_real_split_keeps_near_duplicates_on_one_side(shared_data):
+    val = {record.id for record in load_lspet(shared_data / "lspet_dataset.zip", "val").records}
+    pairs = json.loads((shared_data / "lspet_dataset_near_duplicates.json").read_text())
+    assert len(val) == 500 and len(pairs) == 77
+    assert all((a in val) == (b in val) for a, b in pairs)
+
+
+def test_a_drawn_split_is_fixed_disjoint_and_keeps_near_duplicates_together():
+    pairs, unknown = [(1, 2), (2, 50), (700, 8999)], list(range(9000))
+    train, val = split_lspet(unknown, pairs)
+    assert (train, val) == split_lspet(unknown, pairs)
+    assert len(val) == NUM_VALIDATION == 500 and len(train) == 8500
+    assert sorted(train + val) == list(range(9000)) and train == sorted(train) and val == sorted(val)
+    assert not {0, 1, 49, 699, 8998} & set(val)
+    assert split_lspet(unknown, pairs, seed=1)[1] != val
+    # A pair that would be torn apart changes nothing but that picture's side.
+    changed = split_lspet(unknown, [*pairs, (val[0] + 1, train[5] + 1)])[1]
+    assert val[0] not in changed and len(set(val) - set(changed)) == 1
+    # Spread over the whole set, not a stretch of it.
+    assert np.histogram(val, bins=9, range=(0, 9000))[0].min() > 30
+
+
+def test_split_of_few_pictures_leaves_half_for_training():
+    train, val = split_lspet(list(range(10)))
+    assert len(train) == len(val) == 5
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("prefix", ["", "lspet_dataset/"])
+def test_zip_and_folder_give_the_same_records(tmp_path, prefix):
+    path = small_archive(tmp_path, prefix=prefix)
+    (tmp_path / "lspet_dataset_near_duplicates.json").write_text(json.dumps([[1, 2], [3, 4]]))
+    folder = tmp_path / "lspet_dataset"
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(folder if not prefix else tmp_path)
+    for split in ("train", "val", "all"):
+        zipped, unpacked = load_lspet(path, split), load_lspet(folder, split)
+        assert_same_records(zipped, unpacked)
+        for a, b in zip(zipped.records[:3], unpacked.records[:3], strict=True):
+            picture = read_image(a.image)
+            np.testing.assert_array_equal(picture, read_image(b.image))
+            assert abs(int(picture.mean()) - 10 * a.id) <= 3  # the picture that bears the person's number
+    assert_same_records(load_records(f"lspet:{path}", "val"), load_lspet(path, "val"))
+
+
+def test_records_hold_zero_based_pixels_and_a_box_around_labelled_joints(tmp_path):
+    joints = small_joints()
+    record_set = load_lspet(small_archive(tmp_path), "all")
+    assert record_set.notes == {"fewer than two labelled joints": 2} and len(record_set) == N - 2
+    for record in record_set.records:
+        source = joints[:, :, record.id - 1]
+        labelled = source[:, 2] > 0
+        np.testing.assert_allclose(record.keypoints_xy[labelled], source[labelled, :2] - 1)
+        np.testing.assert_array_equal(record.visibility, np.where(labelled, 2, 0))
+        low, high = record.keypoints_xy[labelled].min(0), record.keypoints_xy[labelled].max(0)
+        np.testing.assert_allclose(record.center_xy, (low + high) / 2)
+        np.testing.assert_allclose(record.size_wh, 1.25 * (high - low + 0.1 * (high - low).max()))
+
+
+def test_heads_are_measured_from_neck_to_head_top(tmp_path):
+    joints, record_set = small_joints(), load_lspet(small_archive(tmp_path), "all")
+    n = len(record_set)
+    nothing = Predictions(np.full((n, 14, 2), np.nan), np.zeros((n, 14)), np.zeros(n, bool))
+    found = joint_results(nothing, record_set, record_set.skeleton)["PCKh@0.5"].sizes
+    sources = [joints[:, :, record.id - 1] for record in record_set.records]
+    expected = [np.linalg.norm(s[12, :2] - s[13, :2]) if s[12:, 2].all() else np.nan for s in sources]
+    np.testing.assert_allclose(found, expected)
+    assert 5 < np.isfinite(found).sum() < len(found)
+
+
+def test_pairs_may_lie_elsewhere_and_must_be_pairs(tmp_path):
+    path, pairs = small_archive(tmp_path), tmp_path / "pairs.json"
+    without = load_lspet(path, "val")
+    held = without.records[0].id
+    pairs.write_text(json.dumps([[held, 1]]))
+    assert held not in [record.id for record in load_lspet(path, "val", near_duplicates=pairs).records]
+    for text in ("[[1, 2, 3]]", "{", "[1]"):
+        pairs.write_text(text)
+        with pytest.raises(UserError, match=r"pairs\.json: not a JSON list of pairs"):
+            load_lspet(path, near_duplicates=pairs)
+
+
+# --- the real archive ---------------------------------------------------------------------------------------------
+def test_the_real_archive(shared_data):
+    path = shared_data / "lspet_dataset.zip"
+    train, val = load_lspet(path, "train"), load_lspet(path, "val")
+    left_out = sum(train.notes.values()) + sum(val.notes.values())
+    assert len(val) == 500 and len(train) + left_out == 8500
+    ids = {record.id for record in train.records}, {record.id for record in val.records}
+    assert not ids[0] & ids[1]
+    pairs = json.loads((shared_data / "lspet_dataset_near_duplicates.json").read_text())
+    assert not ids[1] & {number for pair in pairs for number in pair}
+
+    with zipfile.ZipFile(path) as archive:
+        joints = loadmat(io.BytesIO(archive.read("joints.mat")))["joints"]
+    for record in val.records + train.records[::17]:
+        np.testing.assert_array_equal(record.keypoints_xy, joints[:, :2, record.id - 1] - 1)
+        np.testing.assert_array_equal(record.visibility > 0, joints[:, 2, record.id - 1] == 1)
+        assert record.image.endswith(f"im{record.id:05d}.jpg")
+    inside = []
+    for record in val.records[::50]:
+        height, width = read_image(record.image, apply_exif=False).shape[:2]
+        points = record.keypoints_xy[record.visibility > 0]
+        inside.append(((points > -1) & (points < (width, height))).all())
+    assert np.mean(inside) > 0.8
+
+
+# --- bad input ----------------------------------------------------------------------------------------------------
+def mat_of(**arrays) -> bytes:
+    buffer = io.BytesIO()
+    savemat(buffer, arrays)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("archive", "message"),
+    [
+        ({"mat": b""}, "holds no joints.mat"),
+        ({"mat": mat_of(other=np.zeros((14, 3, N)))}, "no array 'joints'"),
+        ({"joints": np.zeros((3, 14, N))}, r"shape \(3, 14, 24\).*expected \(14, 3, n\)"),  # the small LSP's order
+        ({"joints": np.zeros((14, 3))}, r"shape \(14, 3\)"),
+        ({"joints": np.ones((14, 3, N)).astype(object)}, "type object"),
+        ({"mat": b"MATLAB 5.0"}, "joints.mat cannot be read"),
+        ({"mat": mat_of(joints=small_joints())[:60]}, "joints.mat cannot be read"),  # within its header
+        ({"mat": mat_of(joints=small_joints())[:-500]}, "joints.mat cannot be read"),
+        ({"pictures": N - 1}, "describes 24 persons, but there are 23 pictures"),
+        ({"joints": np.zeros((14, 3, N))}, "no person left"),
+        ({"joints": np.where(np.arange(3)[:, None] == 2, 1.0, np.full((14, 3, N), np.nan))}, "person 1 .* NaN"),
+    ],
+)
+def test_bad_archives_are_named_with_what_is_wrong(tmp_path, archive, message):
+    path = small_archive(tmp_path, **archive)
+    with pytest.raises(UserError, match=f"{path.name}: .*{message}"):
+        load_lspet(path, "all")
+
+
+def overwritten(path: Path, member: str, length: int = 40) -> bytes:
+    """The archive's bytes with zeros at the start of one member's data."""
+    data = bytearray(path.read_bytes())
+    start = data.index(member.encode()) + len(member)
+    data[start : start + length] = bytes(length)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("position", [0.2, 0.5, 0.9])
+def test_a_damaged_compressed_mat_file_in_a_folder(tmp_path, position):
+    path = small_archive(tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(tmp_path)
+    savemat(tmp_path / "joints.mat", {"joints": small_joints()}, do_compression=True)
+    assert len(load_lspet(tmp_path, "all")) == N - 2
+    data = bytearray((tmp_path / "joints.mat").read_bytes())
+    start = int(position * len(data))
+    data[start : start + 40] = bytes(40)
+    (tmp_path / "joints.mat").write_bytes(data)
+    with pytest.raises(UserError, match=f"{tmp_path.name}: joints.mat cannot be read"):
+        load_lspet(tmp_path, "all")
+
+
+@pytest.mark.parametrize("mat", [None, bytes(range(256)) * 50, np.random.default_rng(0).bytes(20_000)])
+def test_truncated_and_damaged_zips(tmp_path, mat):
+    path = small_archive(tmp_path, mat=mat)  # deflate cannot shrink random bytes, and fails in another way
+    whole = path.read_bytes()
+    for damaged in (
+        whole[: len(whole) // 2], whole[:-30], b"", b"<html>404</html>", overwritten(path, "joints.mat"),
+    ):  # fmt: skip
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"lspet_dataset\.zip: not a whole zip .* fetch .* again"):
+            load_lspet(path)
+
+
+def test_a_damaged_picture_in_a_whole_zip_is_a_user_error(tmp_path):
+    path = small_archive(tmp_path)
+    (record,) = [record for record in load_lspet(path, "all").records if record.id == 9]
+    path.write_bytes(overwritten(path, "images/im00009.jpg"))
+    with pytest.raises(UserError, match=r"im00009\.jpg: cannot be read"):
+        read_image(record.image)
+
+
+def test_missing_paths_and_names(tmp_path):
+    with pytest.raises(UserError, match=r"absent\.zip: no such file or folder; LSPET comes from"):
+        load_lspet(tmp_path / "absent.zip")
+    with pytest.raises(UserError, match=f"{tmp_path.name}: no joints.mat in it"):
+        load_lspet(tmp_path)
+    path = small_archive(tmp_path)
+    with pytest.raises(UserError, match="no split 'test'"):
+        load_lspet(path, "test")
+    renamed = path.rename(tmp_path / "lspet.data")
+    with pytest.raises(UserError, match=r"lspet\.data: expected a file that ends in \.zip"):
+        load_lspet(renamed)

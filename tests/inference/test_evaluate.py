@@ -1,0 +1,442 @@
+"""Evaluation end to end: a network that knows the answer must score like the answer, on every path."""
+
+import json
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from lgmpose.cli import main
+from lgmpose.data import load_records
+from lgmpose.data.coco import load_coco
+from lgmpose.data.crops import CropDataset
+from lgmpose.data.mpii import load_mpii
+from lgmpose.data.synthetic import make_synthetic
+from lgmpose.errors import UserError
+from lgmpose.inference import extremes
+from lgmpose.inference.evaluate import Evaluation, evaluate, predicted_persons
+from lgmpose.inference.extremes import mean_errors, save_extremes
+from lgmpose.metrics import ap_engine
+from lgmpose.pose.codecs import make_codec
+from lgmpose.pose.geometry import transform_points
+from lgmpose.pose.skeletons import COCO
+from lgmpose.zoo.catalogue import create_model, save_weights
+
+IMAGE_HW = (256, 192)
+
+
+class Oracle(nn.Module):
+    """Says, batch by batch, the heatmaps of the true joints of a record set (or of other points given for it)."""
+
+    def __init__(self, record_set, codec, keypoints_xy=None, visibility=None):
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(1))  # evaluation asks a network for its device
+        samples = [CropDataset(record_set, codec.image_hw, aligned=codec.aligned)[i] for i in range(len(record_set))]
+        if keypoints_xy is None:
+            keypoints_xy = [sample["keypoints_xy"] for sample in samples]
+            visibility = [sample["visibility"] for sample in samples]
+        self.heatmaps = torch.from_numpy(codec.encode(np.stack(keypoints_xy), np.stack(visibility))[0])
+        self.position = 0
+
+    def forward(self, inputs):
+        batch = self.heatmaps[self.position : self.position + len(inputs)]
+        self.position += len(inputs)
+        return batch
+
+
+@pytest.fixture(scope="module")
+def coco_sample(shared_data):
+    return shared_data / "coco_sample"
+
+
+@pytest.mark.parametrize("codec_name", ["standard", "dark", "udp"])
+def test_the_true_joints_through_heatmaps_have_ap_1_on_coco(coco_sample, codec_name):
+    record_set = load_coco(coco_sample / "person_keypoints_sample.json", coco_sample)
+    codec = make_codec(codec_name, IMAGE_HW)
+    evaluation = evaluate(
+        Oracle(record_set, codec), record_set, codec, flip_test=False, batch_size=5, workers=0, progress=False
+    )
+    # The standard codec rounds to heatmap pixels, which costs the smallest persons some OKS.
+    assert evaluation.figures["AP"] >= (0.9 if codec_name == "standard" else 0.999)
+    assert evaluation.figures["AP50"] == pytest.approx(1)
+    assert evaluation.figures["PCK@0.2"] == 100
+    assert evaluation.conditions["boxes"] == "ground-truth boxes" and evaluation.conditions["flip test"] == "off"
+    assert evaluation.conditions["AP by"] == ap_engine() and "head size" not in evaluation.conditions
+    written = predicted_persons(evaluation.predictions, record_set, codec)
+    assert len(written) == 12 and all(len(person["keypoints"]) == 51 for person in written)
+    text = evaluation.as_text()
+    for word in ("coco-17", "ground-truth boxes", f"decoder: {codec_name}", "256×192", "flip test: off"):
+        assert word in text
+
+
+@pytest.mark.parametrize("kept", [None, ("image_id", "bbox", "keypoints")], ids=["all", "least"])
+def test_own_data_has_ap_too(people, tmp_path, kept):
+    """Persons of category 7 and numbered from 0, another category of which nothing is said; or no more than is needed
+    to train on: no crowds, areas or counts."""
+    content = json.loads((people / "annotations.json").read_text())
+    content["categories"] = [{**content["categories"][0], "id": 7}, {"id": 1, "name": "dog"}]
+    persons = [
+        {key: person[key] for key in kept or person} | {"id": i, "category_id": 7}
+        for i, person in enumerate(content["annotations"])
+    ]
+    content["annotations"] = [*persons, {"id": 0, "category_id": 1, "image_id": content["images"][0]["id"]}]
+    (tmp_path / "own.json").write_text(json.dumps(content))
+    record_set, codec = load_coco(tmp_path / "own.json", people / "images"), make_codec("udp", (64, 96))
+    evaluation = evaluate(Oracle(record_set, codec), record_set, codec, flip_test=False, workers=0, progress=False)
+    assert evaluation.figures["AP"] > 0.99
+    persons = predicted_persons(evaluation.predictions, record_set, codec)
+    assert {person["category_id"] for person in persons} == {7}
+
+
+def _nearest_truth(record_set, truth):
+    """For every detector box, the joints of the person in its picture whose box centre is nearest."""
+    points, visibility = [], []
+    for record in record_set.records:
+        of_image = [person for person in truth.records if person.image_id == record.image_id]
+        nearest = min(of_image, key=lambda person: np.abs(person.center_xy - record.center_xy).sum())
+        points.append(nearest.keypoints_xy)
+        visibility.append(nearest.visibility)
+    return points, visibility
+
+
+def test_detector_boxes_go_through_rescoring_and_nms(coco_sample):
+    """118 boxes, many on the same person: poses of the nearest true person must collapse to one each."""
+    annotations = coco_sample / "person_keypoints_sample.json"
+    truth = load_coco(annotations, coco_sample)
+    detected = load_coco(annotations, coco_sample, detections=coco_sample / "person_detections_sample.json")
+    codec = make_codec("udp", IMAGE_HW)
+    points, visibility = _nearest_truth(detected, truth)
+    dataset = CropDataset(detected, IMAGE_HW, aligned=True)
+    crop_xy = [transform_points(dataset[i]["matrix"], xy) for i, xy in enumerate(points)]
+    evaluation = evaluate(
+        Oracle(detected, codec, crop_xy, visibility), detected, codec, flip_test=False, workers=0, progress=False
+    )
+    assert evaluation.conditions["boxes"].startswith("detector boxes") and "PCK@0.2" not in evaluation.figures
+    assert evaluation.figures["AP"] > 0.85
+    written = predicted_persons(evaluation.predictions, detected, codec)
+    # Boxes whose crop misses the person whole give score 0; of the others hardly more than one a person may remain.
+    found = [person for person in written if person["score"] > 0]
+    assert 12 <= len(found) < 30 < len(detected), "OKS-NMS left doubles in"
+    scores = [person["score"] for person in written]
+    best = max(record.score for record in detected.records)
+    assert max(scores) <= best and min(scores) >= 0
+
+
+def test_mpii_sample_reports_pckh(shared_data):
+    sample = shared_data / "mpii_sample"
+    codec = make_codec("dark", (256, 256))
+    for truth, head_size in ((sample / "val_truth_2958.mat", "0.6 × head box"), (None, "neck to head top")):
+        record_set = load_mpii(sample / "annotations_sample.json", sample, truth=truth)
+        oracle = Oracle(record_set, codec)
+        evaluation = evaluate(oracle, record_set, codec, flip_test=False, workers=0, progress=False)
+        assert evaluation.headline == "PCKh@0.5" and evaluation.figures["PCKh@0.5"] == 100
+        assert evaluation.as_json()["conditions"]["head size"] == head_size
+        assert f"head size: {head_size}" in evaluation.as_text()
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("people")
+    make_synthetic(folder, 12, seed=5, image_hw=(128, 160), progress=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    net = create_model("lgm-pose-coco-256x192", image_hw=(64, 96))
+    path = tmp_path_factory.mktemp("weights") / "net.safetensors"
+    save_weights(path, net, COCO, make_codec("dark", (64, 96)), training={"config": {}})
+    return path
+
+
+def test_flip_test_of_a_mirror_symmetric_oracle_changes_nothing(people):
+    """An oracle for the crop and for its mirror: averaged, unshifted (udp), they must give the same joints."""
+    record_set = load_records(f"synthetic:{people}").subset(range(6))
+    codec = make_codec("udp", (64, 96))
+    straight = Oracle(record_set, codec)
+
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unused = nn.Parameter(torch.zeros(1))
+            self.calls = 0
+
+        def forward(self, inputs):
+            self.calls += 1
+            maps = straight.heatmaps
+            return maps if self.calls % 2 else maps[:, list(COCO.flip_permutation)].flip(-1)
+
+    plain = evaluate(straight, record_set, codec, flip_test=False, workers=0, progress=False).predictions
+    straight.position = 0
+    both = Both()
+    flipped = evaluate(both, record_set, codec, flip_test=True, workers=0, progress=False).predictions
+    assert both.calls == 2
+    np.testing.assert_allclose(flipped.keypoints_xy, plain.keypoints_xy, atol=1e-4)
+
+
+def test_eval_command_prints_conditions_and_writes_files(people, weights, tmp_path, capsys):
+    files = [tmp_path / name for name in ("figures.json", "results.json", "sheet.png")]
+    arguments = ["--json", str(files[0]), "--results", str(files[1]), "--sheet", str(files[2])]
+    data = ["--data", f"synthetic:{people}", "--split", "train", "--limit", "7", "--workers", "0", "--device", "cpu"]
+    assert main(["eval", "--weights", str(weights), *data, *arguments]) == 0
+    out = capsys.readouterr().out
+    for word in ("net.safetensors", "sha256", "synthetic-train", "decoder: dark", "64×96", "flip test: on", ": 7"):
+        assert word in out
+    figures = json.loads(files[0].read_text())
+    assert {"PCK@0.2", "AP"} <= set(figures["figures"]) and figures["conditions"]["persons"] == "7"
+    assert len(json.loads(files[1].read_text())) == 7
+    assert cv2.imread(str(files[2])).shape[2] == 3
+
+
+def test_eval_at_another_size_moves_the_weights(people, weights, capsys):
+    data = ["--data", f"synthetic:{people}", "--limit", "2", "--workers", "0", "--device", "cpu"]
+    assert main(["eval", "--weights", str(weights), *data, "--image-hw", "96", "64"]) == 0
+    assert "input: 96×64" in capsys.readouterr().out
+    assert main(["eval", "--weights", str(weights), *data, "--codec", "udp"]) == 0
+    assert "decoder: udp" in capsys.readouterr().out
+    assert main(["eval", "--weights", str(weights), *data, "--image-hw", "90", "64"]) == 2
+    assert "multiples of 32" in capsys.readouterr().err
+
+
+def test_worst_and_best_are_told_apart(people, tmp_path, monkeypatch):
+    record_set = load_records(f"synthetic:{people}").subset(range(8))
+    truth = np.stack([record.keypoints_xy for record in record_set.records])
+    shift = np.arange(8)[:, None, None] * np.array([3.0, 4.0])
+    sizes = np.array([record.size_wh.max() for record in record_set.records])
+    np.testing.assert_allclose(mean_errors(record_set, truth + shift), 5 * np.arange(8) / sizes)
+    titles, draw = [], extremes.contact_sheet
+    monkeypatch.setattr(extremes, "contact_sheet", lambda tiles, *args: titles.extend(args[1]) or draw(tiles, *args))
+    save_extremes(record_set, truth + shift, tmp_path / "sheet.png", count=2)
+    assert cv2.imread(str(tmp_path / "sheet.png")) is not None
+    order = np.argsort(5 * np.arange(8) / sizes)
+    expected = [*(("worst", i) for i in order[:-3:-1]), *(("best", i) for i in order[:2])]
+    assert [title.split(", ")[0] for title in titles] == [
+        f"{side}: person {record_set.records[i].id}" for side, i in expected
+    ]
+    with pytest.raises(UserError, match="no true joints"):
+        save_extremes(replace(record_set, has_keypoints=False), truth, tmp_path / "other.png")
+
+
+def test_the_sheet_shows_a_photograph_as_it_was_labelled(people, tmp_path):
+    record_set = load_records(f"synthetic:{people}").subset([0])
+    (record,) = record_set.records
+    picture, exif = Image.open(record.image), Image.Exif()
+    exif[0x0112] = 6
+    picture.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "photo.jpg", quality=100, exif=exif)
+    cv2.imwrite(str(tmp_path / "upright.png"), cv2.imread(str(tmp_path / "photo.jpg")))  # turned by OpenCV
+    sheets = []
+    for name in ("photo.jpg", "upright.png"):
+        records = (replace(record, image=str(tmp_path / name)),)
+        save_extremes(replace(record_set, records=records), record.keypoints_xy[None], tmp_path / "sheet.png")
+        sheets.append(cv2.imread(str(tmp_path / "sheet.png")))
+    np.testing.assert_array_equal(*sheets)
+
+
+OUTPUTS = {"--results": "write_atomically", "--json": "write_atomically", "--sheet": "save_extremes"}
+
+
+@pytest.mark.parametrize("option", OUTPUTS)
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(people, weights, tmp_path, capsys, option):
+    (tmp_path / "file").write_text("")
+    data = ["--data", f"synthetic:{people}", "--limit", "2", "--workers", "0", "--device", "cpu"]
+    assert main(["eval", "--weights", str(weights), *data, option, str(tmp_path / "file" / "out.png")]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and "out.png: cannot be written" in printed.err
+
+
+@pytest.mark.parametrize("option", OUTPUTS)
+def test_a_file_that_fails_does_not_cost_the_figures(people, weights, tmp_path, capsys, monkeypatch, option):
+    def disk_full(*_):
+        raise UserError("out.png: cannot be written (No space left on device)")
+
+    monkeypatch.setattr(f"lgmpose.inference.evaluate.{OUTPUTS[option]}", disk_full)
+    data = ["--data", f"synthetic:{people}", "--limit", "2", "--workers", "0", "--device", "cpu"]
+    assert main(["eval", "--weights", str(weights), *data, option, str(tmp_path / "out.png")]) == 2
+    printed = capsys.readouterr()
+    assert "PCK@0.2" in printed.out and "No space left" in printed.err
+
+
+def test_a_sheet_without_truth_is_refused_before_the_work(people, weights, tmp_path, capsys, monkeypatch):
+    boxes_alone = replace(load_records(f"synthetic:{people}"), has_keypoints=False)
+    monkeypatch.setattr("lgmpose.inference.evaluate.load_records", lambda *_, **__: boxes_alone)
+    arguments = ["--weights", str(weights), "--data", f"synthetic:{people}", "--sheet", str(tmp_path / "sheet.png")]
+    assert main(["eval", *arguments]) == 2
+    printed = capsys.readouterr()
+    assert "no true joints" in printed.err and printed.out == ""
+
+
+def perfect_ap(record_set, **options):
+    codec = make_codec("udp", (64, 96))
+    net = Oracle(record_set, codec, **options)
+    return evaluate(net, record_set, codec, flip_test=False, workers=0, progress=False).figures["AP"]
+
+
+def test_ap_of_a_part_is_that_of_its_pictures(people):
+    """Whoever is not in the part was not looked for, and so was not missed."""
+    train, val = (load_records(f"synthetic:{people}", split) for split in ("train", "val"))
+    assert {record.image_id for record in train.records}.isdisjoint(record.image_id for record in val.records)
+    for part in (train, val, train.first(5), val.first(1)):
+        assert perfect_ap(part) > 0.99
+
+
+def test_the_first_persons_are_those_of_whole_pictures(people):
+    whole = load_records(f"synthetic:{people}", "train")
+    assert whole.first(len(whole)) is whole
+    whole = whole.subset(np.random.default_rng(0).permutation(len(whole)))  # COCO's persons of a picture lie apart, too
+    pictures = [record.image_id for record in whole.records]
+    order = list(dict.fromkeys(pictures))
+    for count in range(1, len(whole)):
+        kept = [record.image_id for record in whole.first(count).records]
+        chosen = order[: len(set(kept))]
+        assert kept == [picture for picture in pictures if picture in chosen]
+        assert len(kept) <= count or len(chosen) == 1
+        assert len(kept) + pictures.count(order[len(chosen)]) > count
+
+
+def test_pictures_without_a_box_count_in_the_whole_and_not_in_a_part(people, tmp_path):
+    content = json.loads((people / "annotations.json").read_text())
+    truth = load_coco(people / "annotations.json", people / "images")
+    last = truth.records[-1].image_id
+    boxes = [
+        {"image_id": person["image_id"], "category_id": 1, "bbox": person["bbox"], "score": 0.9}
+        for person in content["annotations"] if person["image_id"] != last
+    ]  # fmt: skip
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    detected = load_coco(people / "annotations.json", people / "images", detections=tmp_path / "boxes.json")
+
+    def ap(record_set):
+        points, visibility = _nearest_truth(record_set, truth)
+        dataset = CropDataset(record_set, (64, 96), aligned=True)
+        crop_xy = [transform_points(dataset[i]["matrix"], xy) for i, xy in enumerate(points)]
+        return perfect_ap(record_set, keypoints_xy=crop_xy, visibility=visibility)
+
+    assert ap(detected) < ap(detected.subset(range(len(detected)))) - 0.05
+
+
+def test_test_dev_has_boxes_but_no_truth(people, tmp_path):
+    """Pictures without annotations and a detector's boxes: there are poses to write, AP is left to the server."""
+    content = json.loads((people / "annotations.json").read_text())
+    boxes = [
+        {"image_id": person["image_id"], "category_id": 1, "bbox": person["bbox"], "score": 0.9}
+        for person in content.pop("annotations")[:5]
+    ]
+    (tmp_path / "image_info.json").write_text(json.dumps(content))
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    record_set = load_coco(
+        tmp_path / "image_info.json", people / "images", detections=tmp_path / "boxes.json"
+    )
+    net = create_model("lgm-pose-coco-256x192", image_hw=(64, 96)).eval()
+    codec = make_codec("standard", (64, 96))
+    evaluation = evaluate(net, record_set, codec, workers=0, progress=False)
+    assert evaluation.figures == {} and "boxes: detector boxes" in evaluation.as_text()
+    assert 1 <= len(predicted_persons(evaluation.predictions, record_set, codec)) <= 5
+
+
+@pytest.mark.parametrize("boxes", ["truth", "detector"])
+def test_unreadable_pictures_are_left_out_of_every_figure(people, tmp_path, boxes):
+    content = json.loads((people / "annotations.json").read_text())
+    truth = load_coco(people / "annotations.json", people / "images")
+    pictures = [record.image_id for record in truth.records]
+    bad = max(set(pictures), key=pictures.count)
+    assert pictures.count(bad) > 1
+    record_set = truth
+    if boxes == "detector":  # which found nobody in the last picture: that counts as missed all the same
+        found = [
+            {"image_id": person["image_id"], "category_id": 1, "bbox": person["bbox"], "score": 0.9}
+            for person in content["annotations"] if person["image_id"] != pictures[-1]
+        ]  # fmt: skip
+        (tmp_path / "boxes.json").write_text(json.dumps(found))
+        record_set = load_coco(people / "annotations.json", people / "images", detections=tmp_path / "boxes.json")
+    assert bad != pictures[-1]
+    points, visibility = _nearest_truth(record_set, truth)
+    crop_xy = [transform_points(CropDataset(record_set, (64, 96))[i]["matrix"], xy) for i, xy in enumerate(points)]
+    readable = [i for i, record in enumerate(record_set.records) if record.image_id != bad]
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    records = [replace(r, image=str(tmp_path / "bad.png")) if r.image_id == bad else r for r in record_set.records]
+    codec = make_codec("dark", (64, 96))
+
+    def figures(of, chosen):
+        oracle = Oracle(of, codec, [crop_xy[i] for i in chosen], [visibility[i] for i in chosen])
+        return evaluate(oracle, of, codec, flip_test=False, workers=0, bad_images="skip", progress=False)
+
+    spoilt = figures(replace(record_set, records=tuple(records)), readable)
+    assert spoilt.conditions["unreadable pictures skipped"] == "1"
+    assert spoilt.conditions["persons"] == str(len(readable)) and len(spoilt.predictions.scores) == len(record_set)
+    every = [image["id"] for image in content["images"] if image["id"] != bad]
+    expected = figures(replace(record_set.subset(readable), image_ids=tuple(every)), readable)
+    assert spoilt.figures == expected.figures and 0 < spoilt.figures["AP"] <= 1
+    if boxes == "truth":
+        assert spoilt.figures["PCK@0.2"] == 100
+
+
+def test_a_joint_that_nobody_has_labelled_is_null_in_json(people):
+    evaluation = evaluate_one_without(people, "left_wrist")
+    text = json.dumps(evaluation.as_json())
+    assert json.loads(text, parse_constant=pytest.fail)["per_joint"]["PCK@0.2"]["left_wrist"] is None
+
+
+def test_a_figure_that_nobody_counts_for_is_left_out(people):
+    evaluation = evaluate_one_without(people, "left_hip", "right_hip")  # no torso to measure by
+    content = json.loads(json.dumps(evaluation.as_json()), parse_constant=pytest.fail)
+    assert "AP" in content["figures"]
+    for part in ("figures", "intervals_95", "per_joint", "errors"):
+        assert "PCK@0.2" not in content[part]
+
+
+def test_a_figure_says_of_how_many_persons_it_is(people):
+    record_set, codec = load_records(f"synthetic:{people}").subset(range(3)), make_codec("dark", (64, 96))
+    hips = [record_set.skeleton.index(name) for name in ("left_hip", "right_hip")]
+    records = [replace(record, visibility=np.full(17, 2)) for record in record_set.records]
+    records[1].visibility[hips] = 0
+    for chosen, expected in ((records, "2"), ([records[0], records[2]], None)):
+        conditions = evaluate(
+            Oracle(record_set.subset(range(len(chosen))), codec), replace(record_set, records=tuple(chosen)), codec,
+            flip_test=False, workers=0, progress=False,
+        ).conditions  # fmt: skip
+        assert conditions["persons"] == str(len(chosen)) and conditions.get("persons in PCK@0.2") == expected
+
+
+def test_a_network_is_judged_by_what_there_is():
+    figures = {"AP": 0.5, "PCK@0.2": 60.0, "PCKh@0.5": 70.0}
+
+    def headline(skeleton, *names):
+        return Evaluation({n: figures[n] for n in names}, {"skeleton": skeleton, "data": "some-val"}).headline
+
+    assert headline("coco-17", *figures) == "AP" and headline("mpii-16", *figures) == "PCKh@0.5"
+    assert headline("mpii-16", "PCK@0.2") == headline("lsp-14", "PCK@0.2", "PCKh@0.5") == "PCK@0.2"
+    with pytest.raises(UserError, match="some-val: no figure to judge by"):
+        headline("mpii-16")
+
+
+@pytest.mark.parametrize("codec_name", ["standard", "dark", "udp"])
+def test_heatmaps_that_are_no_numbers_are_nobodys(people, codec_name):
+    record_set, codec = load_records(f"synthetic:{people}").subset(range(3)), make_codec(codec_name, (64, 96))
+    oracle = Oracle(record_set, codec)
+    oracle.heatmaps[1] = np.nan
+    evaluation = evaluate(oracle, record_set, codec, flip_test=False, workers=0, progress=False)
+    assert len(predicted_persons(evaluation.predictions, record_set, codec)) == 2 and 0 < evaluation.figures["AP"] < 1
+
+
+def evaluate_one_without(people, *joints):
+    record_set = load_records(f"synthetic:{people}").subset([0])
+    (record,) = record_set.records
+    visibility = record.visibility.copy()
+    visibility[[COCO.joint_names.index(joint) for joint in joints]] = 0
+    record_set = replace(record_set, records=(replace(record, visibility=visibility),))
+    codec = make_codec("dark", (64, 96))
+    return evaluate(Oracle(record_set, codec), record_set, codec, flip_test=False, workers=0, progress=False)
+
+
+@pytest.mark.parametrize("persons, worst", [(1, 1), (3, 2), (6, 3)])
+def test_the_best_of_a_few_are_not_called_worst(people, tmp_path, monkeypatch, persons, worst):
+    record_set = load_records(f"synthetic:{people}").subset(range(persons))
+    truth = np.stack([record.keypoints_xy for record in record_set.records])
+    titles = []
+    monkeypatch.setattr("lgmpose.inference.extremes.contact_sheet", lambda tiles, _, names: titles.extend(names) or tiles[0])
+    save_extremes(record_set, truth + np.arange(persons)[:, None, None], tmp_path / "sheet.png")
+    assert [title.split(":")[0] for title in titles] == ["worst"] * worst + ["best"] * (persons - worst)

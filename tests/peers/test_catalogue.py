@@ -1,0 +1,76 @@
+"""Every name of the catalogue goes through the same code as LGM-Pose: built, saved, loaded, trained, moved, refused."""
+
+import pytest
+import torch
+
+import lgmpose
+from lgmpose.data.synthetic import make_synthetic
+from lgmpose.errors import UserError
+from lgmpose.peers import PEERS, PeerConfig
+from lgmpose.pose.codecs import make_codec
+from lgmpose.pose.skeletons import LSP
+from lgmpose.training.loop import train
+from lgmpose.training.recipe import TrainConfig
+from lgmpose.zoo.catalogue import at_size, create_model, load_weights, save_weights
+
+LIGHT = ("small-hrnet", "lite-hrnet-18", "dite-hrnet-18", "mobilevit-xxs")
+
+
+def test_the_catalogue_has_the_names_others_rely_on():
+    assert set(PEERS) == {
+        "simplebaseline-r50", "mobilenetv2", "shufflenetv2", "hrnet-w32", "small-hrnet", "lite-hrnet-18",
+        "lite-hrnet-30", "dite-hrnet-18", "dite-hrnet-30", "hourglass-8", "cpn-r50", "tokenpose-b", "tokenpose-l-d6",
+        "mobilevit-xxs", "mobilevit-xs", "mobilevit-s",
+    }  # fmt: skip
+    assert set(PEERS) < set(lgmpose.list_models())
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_every_name_builds_and_says_which_it_is(name):
+    with torch.device("meta"):
+        net = create_model(name, num_keypoints=14, image_hw=(256, 192)).eval()
+        heatmaps = net(torch.zeros(2, 3, 256, 192))
+    assert net.config == PeerConfig(name, (256, 192), 14)
+    assert heatmaps.shape == (2, 14, 64, 48)
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_weights_come_back_and_move_to_another_size(name, tmp_path):
+    torch.manual_seed(0)
+    net = create_model(name, num_keypoints=14, image_hw=(64, 96)).eval()
+    path = tmp_path / "net.safetensors"
+    save_weights(path, net, LSP, make_codec("dark", (64, 96)))
+    loaded, _ = load_weights(path)
+    assert loaded.config == net.config
+    x = torch.rand(1, 3, 64, 96)
+    torch.testing.assert_close(loaded(x), net(x))
+    moved = at_size(loaded, (96, 64))
+    assert moved.config.image_hw == (96, 64) and moved(torch.rand(1, 3, 96, 64)).shape == (1, 14, 24, 16)
+    with pytest.raises(UserError, match="another network"):
+        create_model("shufflenetv2", num_keypoints=14, image_hw=(64, 96), pretrained=path)
+
+
+def test_weights_tied_to_the_size_are_refused_at_another():
+    net = create_model("tokenpose-b", num_keypoints=3, image_hw=(64, 64))
+    with pytest.raises(UserError, match="tokenpose-b: .* another number of keypoints or input size"):
+        at_size(net, (128, 64))
+
+
+@pytest.mark.parametrize("name", ["lite-hrnet-18", "hourglass-8"])
+def test_a_peer_trains_through_the_same_command(name, tmp_path):
+    make_synthetic(tmp_path / "people", 6, image_hw=(96, 128), progress=False)
+    config = TrainConfig(
+        data=f"synthetic:{tmp_path / 'people'}", model=name, image_hw=(64, 64), batch_size=4, epochs=1, workers=0,
+        device="cpu", ema_decay=0.9,
+    )  # fmt: skip
+    evaluation = train(config, tmp_path / "run", progress=False)
+    assert evaluation is not None
+    net, _ = load_weights(tmp_path / "run" / "best.safetensors")
+    assert net.config.name == name
+
+
+def test_options_of_lgm_pose_are_refused_for_peers():
+    with pytest.raises(UserError, match="small-hrnet has no option 'fusion'"):
+        create_model("small-hrnet", fusion="dw1")
+    with pytest.raises(UserError, match="multiple"):
+        create_model("hrnet-w32", image_hw=(100, 100))

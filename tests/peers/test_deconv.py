@@ -1,0 +1,249 @@
+"""SimpleBaseline, MobileNetV2 and ShuffleNetV2: counts, and equality with what their papers describe.
+
+The backbones are torchvision's. They are compared with torchvision's classifiers (is anything left out or in another
+order?) and with re-derivations from the papers' tables (is it the network that is meant?), which see only the weights.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from peer_tools import random, randomise
+from torch import nn
+from torch.testing import assert_close
+from torch.utils.flop_counter import FlopCounterMode
+
+from lgmpose.errors import UserError
+from lgmpose.lab.macs import count_macs
+from lgmpose.network.layers import ConvNormAct, InvertedResidual, channel_shuffle
+from lgmpose.peers import deconv
+from lgmpose.peers.deconv import DeconvHead, DeconvPose, mobilenetv2, shufflenetv2, simplebaseline_r50
+
+models = pytest.importorskip("torchvision").models
+
+# Parameters for 17 and 16 joints; GMAC for 17 at 256 × 192, 384 × 288 and 256 × 256; counted on the reference code.
+COUNTS = {
+    simplebaseline_r50: (33_999_697, 33_999_440, 5.426, 12.209, 7.235),
+    mobilenetv2: (9_569_809, 9_569_552, 1.565, 3.521, 2.087),
+    shufflenetv2: (7_550_965, 7_550_708, 1.362, 3.065, 1.816),
+}
+CLASSIFIERS = {
+    simplebaseline_r50: models.resnet50, mobilenetv2: models.mobilenet_v2, shufflenetv2: models.shufflenet_v2_x1_0,
+}  # fmt: skip
+SIZES = ((256, 192), (384, 288), (256, 256))
+HW = (32, 64)  # small and not square
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def on_meta(make, num_keypoints: int) -> DeconvPose:
+    """Shapes without numbers: made at once, however large."""
+    with torch.device("meta"):
+        return make(num_keypoints, SIZES[0])
+
+
+def randomised(make) -> DeconvPose:
+    return randomise(on_meta(make, 3).to_empty(device="cpu"))
+
+
+def macs_on_meta(net: nn.Module, image_hw: tuple[int, int]) -> tuple[int, tuple[int, ...]]:
+    with torch.no_grad(), FlopCounterMode(display=False) as mode:
+        shape = net.eval()(torch.empty(1, 3, *image_hw, device="meta")).shape
+    return mode.get_total_flops() // 2, tuple(shape)
+
+
+# Counts
+
+
+@pytest.mark.parametrize("make", COUNTS, ids=lambda make: make.__name__)
+def test_params_macs_and_shapes(make):
+    params_17, params_16, *gmacs = COUNTS[make]
+    net = on_meta(make, 17)
+    assert sum(p.numel() for p in net.parameters()) == params_17
+    assert sum(p.numel() for p in on_meta(make, 16).parameters()) == params_16
+    for (H, W), gmac in zip(SIZES, gmacs, strict=True):
+        macs, shape = macs_on_meta(net, (H, W))
+        assert round(macs / 1e9, 3) == gmac
+        assert shape == (1, 17, H // 4, W // 4)
+
+
+def test_both_counters_agree():
+    pytest.importorskip("fvcore")
+    net = on_meta(shufflenetv2, 5)
+    fvcore, flop_counter = (count_macs(net, HW, counter=name)[""].total() for name in ("fvcore", "FlopCounterMode"))
+    assert fvcore == flop_counter == macs_on_meta(net, HW)[0]
+
+
+@pytest.mark.parametrize("make", COUNTS, ids=lambda make: make.__name__)
+def test_every_parameter_gets_a_gradient(make):
+    net = make(4, HW).train()
+    nn.init.normal_(net.head[-1].weight)
+    y = net(torch.randn(2, 3, *HW))
+    assert y.shape == (2, 4, 8, 16)
+    y.square().mean().backward()
+    assert not [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]
+
+
+# The head
+
+
+def deconvolution_by_stuffing(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """A deconvolution as its definition has it: zeros between the pixels, then a convolution with the kernel turned."""
+    B, C, H, W = x.shape
+    stuffed = x.new_zeros(B, C, 2 * H - 1, 2 * W - 1)
+    stuffed[:, :, ::2, ::2] = x
+    kernel = weight.shape[-1]
+    return F.conv2d(stuffed, weight.transpose(0, 1).flip(2, 3), padding=kernel - 1 - 1)
+
+
+def test_the_head_is_three_deconvolutions_and_a_1x1():
+    head = randomise(DeconvHead(in_channels=6, num_keypoints=5, width=8))
+    x = y = random(2, 6, 2, 3)
+    weights = [tensor for name, tensor in head.state_dict().items() if not name.endswith("tracked")]
+    for i in range(3):
+        weight, gain, bias, mean, var = weights[5 * i : 5 * i + 5]
+        y = deconvolution_by_stuffing(y, weight)
+        column = (1, -1, 1, 1)
+        y = (y - mean.view(column)) / (var.view(column) + 1e-5).sqrt() * gain.view(column) + bias.view(column)
+        y = y.clamp(min=0)
+        assert y.shape == (2, 8, 2 ** (i + 2), 3 * 2 ** (i + 1))
+    y = torch.einsum("bchw,kc->bkhw", y, weights[15][:, :, 0, 0]) + weights[16].view(1, -1, 1, 1)
+    assert_close(head(x), y)
+    assert len(weights) == 17, "no bias in front of a BatchNorm"
+
+
+def test_the_head_starts_near_zero():
+    head = DeconvHead(in_channels=64, num_keypoints=5).eval()
+    for module in head:
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            assert abs(module.weight.std().item() - 0.001) < 1e-4
+    assert not head[-1].bias.any()
+
+
+# The backbones
+
+
+def convolution(x, p, name, *, stride=1, padding=0, groups=1):
+    return F.conv2d(x, p[f"{name}.weight"], stride=stride, padding=padding, groups=groups)
+
+
+def norm(x, p, name):
+    return F.batch_norm(x, *(p[f"{name}.{key}"] for key in ("running_mean", "running_var", "weight", "bias")))
+
+
+def resnet50_by_hand(x, p, *, caffe=False):
+    """He et al. 2016, table 1; the stride is in the 3×3, in ``caffe``'s version in the first 1×1."""
+    x = norm(convolution(x, p, "conv1", stride=2, padding=3), p, "bn1").relu()
+    x = F.max_pool2d(x, 3, stride=2, padding=1)
+    for stage, blocks in enumerate((3, 4, 6, 3), start=1):
+        for block in range(blocks):
+            name, stride = f"layer{stage}.{block}", 2 if stage > 1 and block == 0 else 1
+            first, second = (stride, 1) if caffe else (1, stride)
+            y = norm(convolution(x, p, f"{name}.conv1", stride=first), p, f"{name}.bn1").relu()
+            y = norm(convolution(y, p, f"{name}.conv2", stride=second, padding=1), p, f"{name}.bn2").relu()
+            y = norm(convolution(y, p, f"{name}.conv3"), p, f"{name}.bn3")
+            if block == 0:
+                x = norm(convolution(x, p, f"{name}.downsample.0", stride=stride), p, f"{name}.downsample.1")
+            x = (x + y).relu()
+    return x
+
+
+def mobilenetv2_by_hand(x, p, *, activation="relu6"):
+    """Sandler et al. 2018, table 2, from our own inverted residuals, which take the weights in their order."""
+    blocks, in_channels = [ConvNormAct(3, 32, stride=2, activation=activation)], 32
+    for t, c, n, s in (
+        (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1),
+    ):  # fmt: skip
+        for i in range(n):
+            stride = s if i == 0 else 1
+            blocks.append(InvertedResidual(in_channels, c, expansion=t, stride=stride, activation=activation))
+            in_channels = c
+    net = nn.Sequential(*blocks, ConvNormAct(320, 1280, kernel=1, activation=activation)).eval().double()
+    net.load_state_dict(dict(zip(net.state_dict(), p.values(), strict=True)))
+    return net(x)
+
+
+def shufflenetv2_by_hand(x, p, *, shuffle=True):
+    """Ma et al. 2018, figure 3 (c), (d) and table 5."""
+    x = norm(convolution(x, p, "conv1.0", stride=2, padding=1), p, "conv1.1").relu()
+    x = F.max_pool2d(x, 3, stride=2, padding=1)
+    for stage, channels, units in ((2, 116, 4), (3, 232, 8), (4, 464, 4)):
+        for unit in range(units):
+            name, half = f"stage{stage}.{unit}", channels // 2
+            if unit == 0:
+                left, right, stride = x, x, 2
+                left = convolution(left, p, f"{name}.branch1.0", stride=2, padding=1, groups=left.shape[1])
+                left = norm(left, p, f"{name}.branch1.1")
+                left = norm(convolution(left, p, f"{name}.branch1.2"), p, f"{name}.branch1.3").relu()
+            else:
+                left, right, stride = x[:, :half], x[:, half:], 1
+            right = norm(convolution(right, p, f"{name}.branch2.0"), p, f"{name}.branch2.1").relu()
+            right = convolution(right, p, f"{name}.branch2.3", stride=stride, padding=1, groups=half)
+            right = norm(right, p, f"{name}.branch2.4")
+            right = norm(convolution(right, p, f"{name}.branch2.5"), p, f"{name}.branch2.6").relu()
+            x = torch.cat([left, right], dim=1)
+            if shuffle:
+                x = channel_shuffle(x, 2)
+    return norm(convolution(x, p, "conv5.0"), p, "conv5.1").relu()
+
+
+@pytest.mark.parametrize("make, by_hand, wrong", [
+    (simplebaseline_r50, resnet50_by_hand, {"caffe": True}),
+    (mobilenetv2, mobilenetv2_by_hand, {"activation": "relu"}),
+    (shufflenetv2, shufflenetv2_by_hand, {"shuffle": False}),
+])  # fmt: skip
+def test_backbones_are_what_their_papers_describe(make, by_hand, wrong):
+    net = randomised(make)
+    weights = net.backbone.state_dict()
+    x = random(2, 3, *HW)
+    with torch.no_grad():
+        features = net.backbone(x)
+        assert features[0].std() > 1e-3 and not torch.allclose(features[0], features[1]), "dead features prove nothing"
+        assert_close(features, by_hand(x, weights))
+        assert not torch.allclose(features, by_hand(x, weights, **wrong))
+        assert_close(net(x), net.head(features))
+
+        # Published weights of the classifier load by name; only its last linear layer is left over.
+        with torch.device("meta"):
+            classifier = CLASSIFIERS[make](weights=None).eval()
+        prefix, last = ("features.", "classifier") if make is mobilenetv2 else ("", "fc")
+        missing, unexpected = classifier.load_state_dict(
+            {prefix + name: tensor for name, tensor in weights.items()}, strict=False, assign=True
+        )
+        assert not unexpected and {name.split(".")[0] for name in missing} == {last}
+        setattr(classifier, last, nn.Identity())
+        assert_close(features.mean(dim=(2, 3)), classifier(x))
+
+
+# Bad input
+
+
+@pytest.mark.parametrize("image_hw", [(64, 100), (100, 64), (48, 64), (0, 64), (-32, 64), (16, 32)])
+def test_sizes_that_do_not_fit_are_refused(image_hw):
+    message = f"{image_hw[0]} × {image_hw[1]} .* multiples of 32"
+    with pytest.raises(ValueError, match=message):
+        DeconvPose(backbone=nn.Identity(), channels=3, num_keypoints=2, image_hw=image_hw)
+    net = DeconvPose(backbone=nn.Identity(), channels=3, num_keypoints=2, image_hw=HW)
+    if min(image_hw) >= 0:
+        with pytest.raises(ValueError, match=message):
+            net(torch.zeros(1, 3, *image_hw))
+
+
+@pytest.mark.parametrize("make", COUNTS, ids=lambda make: make.__name__)
+def test_without_torchvision_the_extra_is_named(make, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision", None)  # what an import finds where nothing is installed
+    with pytest.raises(UserError, match=r"torchvision.*lgmpose\[peers\]"):
+        make(17, HW)
+
+
+def test_another_missing_module_is_not_blamed_on_torchvision(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+    monkeypatch.delattr(sys.modules["torchvision"], "models")
+    with pytest.raises(ImportError):
+        deconv.require_torchvision_models()

@@ -1,0 +1,266 @@
+"""The command line as a user meets it: one clear line and exit status 2 for whatever he or she did wrong."""
+
+import errno
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import cv2
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from lgmpose.cli import main
+from lgmpose.data.synthetic import make_synthetic
+from lgmpose.pose.codecs import make_codec
+from lgmpose.pose.skeletons import COCO
+from lgmpose.zoo.catalogue import create_model, list_models, save_weights
+from lgmpose.zoo.tensor_files import read_tensors
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("people")
+    make_synthetic(folder, 8, seed=2, image_hw=(96, 128), progress=False)
+    return folder
+
+
+@pytest.fixture
+def coco(people, tmp_path):
+    """A copy in COCO's own layout whose annotations a test may spoil: returns the folder and the JSON's path."""
+    folder = tmp_path / "coco"
+    shutil.copytree(people / "images", folder / "images" / "val2017")
+    annotations = folder / "annotations" / "person_keypoints_val2017.json"
+    annotations.parent.mkdir()
+    shutil.copy(people / "annotations.json", annotations)
+    return folder, annotations
+
+
+def refused(capsys, *arguments) -> str:
+    """Runs a command that must fail: one line on stderr, status 2, no traceback; returns the line."""
+    assert main([str(argument) for argument in arguments]) == 2
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert lines[-1].startswith("error: ") and "Traceback" not in captured.err
+    return lines[-1]
+
+
+def test_a_pipe_without_the_characters_gets_question_marks(monkeypatch):
+    pipe = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")  # what Windows gives a program whose output is redirected
+    monkeypatch.setattr(sys, "stdout", pipe)
+    assert main(["profile", "--no-fps", "--model", "small-hrnet"]) == 0
+    pipe.flush()
+    shown = pipe.buffer.getvalue().decode("cp1252")
+    assert "?" in shown and "256 × 192" in shown
+
+
+def spoil(annotations, change):
+    content = json.loads(annotations.read_text())
+    change(content)
+    annotations.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda c: c["annotations"][3].update(keypoints=[1, 2, 2]), "has 3 keypoint values"),
+        (lambda c: c.update(annotations=[]), "no person"),
+        (lambda c: c["annotations"][0].update(bbox=[float("nan"), 1, 2, 3]), "NaN"),
+        (lambda c: c["annotations"][0]["keypoints"].__setitem__(slice(0, 3), [float("nan"), 5, 2]), "NaN"),
+        (lambda c: [a.update(bbox=[10, 10, 0, 0]) for a in c["annotations"]], "no person"),
+        (lambda c: [a.update(bbox=[9999, 9999, 5, 5]) for a in c["annotations"]], "no person"),
+        (lambda c: c["images"][0].update(file_name="gone.jpg"), "gone.jpg"),
+    ],
+)
+def test_bad_annotations(coco, capsys, change, message):
+    folder, annotations = coco
+    spoil(annotations, change)
+    line = refused(capsys, "eval", "--data", f"coco:{folder}")
+    assert message in line and ("person_keypoints_val2017.json" in line or "gone.jpg" in line)
+
+
+def test_broken_json_and_missing_files(coco, capsys, tmp_path):
+    folder, annotations = coco
+    annotations.write_text('{"images": [')
+    assert "person_keypoints_val2017.json: not valid JSON" in refused(capsys, "eval", "--data", f"coco:{folder}")
+    assert "lgmpose data coco" in refused(capsys, "eval", "--data", f"coco:{tmp_path}")
+    assert "expected KIND:PATH" in refused(capsys, "train", "--data", "somewhere/else")
+    assert "no such file or folder" in refused(capsys, "eval", "--data", f"lspet:{tmp_path / 'no.zip'}")
+    assert "nothing to predict" in refused(capsys, "predict")
+
+
+def test_damaged_lspet_archives(tmp_path, capsys):
+    path = tmp_path / "lspet.zip"
+    savemat(tmp_path / "joints.mat", {"joints": np.zeros((16, 3, 2))})
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(tmp_path / "joints.mat", "joints.mat")
+    line = refused(capsys, "eval", "--data", f"lspet:{path}")
+    assert str(path) in line and "(16, 3, 2)" in line and "(14, 3, n)" in line
+    path.write_bytes(path.read_bytes()[:-30])
+    assert "not a whole zip" in refused(capsys, "eval", "--data", f"lspet:{path}")
+
+
+def test_a_corrupt_picture_is_refused_or_skipped_as_asked(coco, tmp_path, capsys):
+    folder, annotations = coco
+    weights = tmp_path / "net.safetensors"
+    net = create_model("lgm-pose-coco-256x192", image_hw=(64, 64))
+    save_weights(weights, net, COCO, make_codec("standard", (64, 64)))
+    picture = folder / "images" / "val2017" / "000002.jpg"
+    picture.write_bytes(picture.read_bytes()[:300])
+    command = ["eval", "--data", f"coco:{folder}", "--weights", weights, "--workers", "1", "--device", "cpu"]
+    line = refused(capsys, *command)
+    assert "000002.jpg: the JPEG is cut short" in line and "--bad-images skip" in line
+    assert main([str(argument) for argument in [*command, "--bad-images", "skip"]]) == 0
+    out, persons = capsys.readouterr().out, json.loads(annotations.read_text())["annotations"]
+    others = sum(person["image_id"] != 2 for person in persons)
+    assert others < len(persons) - 1, "one picture with several persons"
+    assert f"persons: {others}  unreadable pictures skipped: 1" in out
+    for other in (folder / "images" / "val2017").iterdir():
+        other.write_bytes(b"")
+    assert "not one picture could be read" in refused(capsys, *command, "--bad-images", "skip")
+
+
+def test_weights_of_another_skeleton_are_refused(coco, capsys):
+    assert "skeleton lsp-14" in refused(capsys, "eval", "--data", f"coco:{coco[0]}")
+
+
+def test_weights_that_are_none(people, tmp_path, capsys):
+    (tmp_path / "w.pth").write_bytes(b"PK\x03\x04 something zipped")
+    data = ["--data", f"synthetic:{people}"]
+    assert "pickle" in refused(capsys, "eval", *data, "--weights", tmp_path / "w.pth")
+    assert "no such weights file" in refused(capsys, "eval", *data, "--weights", tmp_path / "w.safetensors")
+
+
+def test_predict_says_what_is_wrong_with_its_input(tmp_path, capsys):
+    picture = tmp_path / "photo.png"
+    cv2.imwrite(str(picture), np.full((40, 60, 3), 128, np.uint8))
+    out = tmp_path / "out"
+    for box, message in (
+        ("1,2,3", "four numbers"),
+        ("1,2,0,5", "no area"),
+        ("nan,2,4,5", "NaN"),
+        ("500,2,4,5", "outside the picture"),
+    ):
+        assert message in refused(capsys, "predict", picture, "--box", box, "--out", out)
+    assert "nowhere.jpg" in refused(capsys, "predict", tmp_path / "nowhere.jpg", "--out", out)
+    (tmp_path / "taken").write_text("a file")
+    assert "taken" in refused(capsys, "predict", picture, "--out", tmp_path / "taken")
+    assert not out.exists() or not list(out.iterdir())
+
+
+def test_predict_writes_a_picture_and_a_json(tmp_path):
+    picture = tmp_path / "photo.png"
+    cv2.imwrite(str(picture), np.random.default_rng(0).integers(0, 255, (90, 60, 3), np.uint8))
+    out = tmp_path / "out"
+    assert main(["predict", str(picture), "--box", "5,5,40,70", "--box", "0,0,60,90", "--out", str(out)]) == 0
+    content = json.loads((out / "photo.json").read_text())
+    assert len(content["people"]) == 2 and len(content["people"][0]["keypoints"]) == 14
+    assert cv2.imread(str(out / "photo_pose.jpg")).shape == (90, 60, 3)
+
+
+def test_resume_without_a_run(tmp_path, capsys):
+    assert "no run to resume" in refused(capsys, "train", "--resume", tmp_path)
+
+
+def test_resume_goes_on_with_its_own_settings(people, tmp_path, capsys, monkeypatch):
+    run = tmp_path / "run"
+    arguments = ["--image-hw", "64", "64", "--batch-size", "4", "--epochs", "1", "--workers", "0", "--device", "cpu"]
+    arguments += ["--checkpoint-minutes", "7"]
+    assert main(["train", "--data", f"synthetic:{people}", *arguments, "--out", str(run)]) == 0
+    assert "holds a run already" in refused(capsys, "train", "--data", f"synthetic:{people}", "--out", run)
+    assert main(["train", "--resume", str(run)]) == 0
+    progress, config = (read_tensors(run / "last.safetensors")[1][part] for part in ("progress", "config"))
+    assert progress["epoch"] == 1
+
+    resumed = []
+    monkeypatch.setattr("lgmpose.training.loop.train", lambda config, *_, **__: resumed.append(config.as_dict()))
+    for given, changes in (
+        (["--epochs", "9"], {}),  # not to be changed
+        (["--device", "auto", "--workers=None", "--checkpoint_minutes", "2"],  # the defaults, but given
+         {"device": "auto", "workers": None, "checkpoint_minutes": 2.0}),
+        (["--workers", "3"], {"workers": 3}),
+        (["--bad-images", "skip"], {"bad_images": "skip"}),
+    ):  # fmt: skip
+        for words in (["--resume", str(run), *given], [*given, f"--resume={run}"]):
+            assert main(["train", *words]) == 0
+            assert resumed.pop() == config | changes
+
+
+def test_an_augmentation_that_leaves_no_crop(people, tmp_path, capsys):
+    options = ["--data", f"synthetic:{people}", "--out", tmp_path / "run"]
+    assert "scale_factor 1.0: " in refused(capsys, "train", *options, "--scale-factor", "1")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_folder_that_cannot_be_written(people, tmp_path, capsys):
+    (tmp_path / "taken").write_text("a file where the folder should be")
+    options = ["--batch-size", "4", "--image-hw", "64", "64"]
+    line = refused(capsys, "train", "--data", f"synthetic:{people}", *options, "--out", tmp_path / "taken" / "run")
+    assert "cannot be written" in line
+
+
+def test_profile_prints_exact_figures_next_to_the_papers(capsys):
+    assert main(["profile", "--model", "lgm-pose-coco-384x288", "--no-fps"]) == 0
+    out = capsys.readouterr().out
+    for word in ("1,205,529", "1,598,697,216", "1.2 M", "1.5 G", "fvcore", "FlopCounterMode", "stage 4"):
+        assert word in out
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="its Path says that nothing is there, and so do the commands")
+def test_a_closed_folder_is_one_sentence(people, tmp_path, capsys, monkeypatch):
+    """Python 3.11's Path raises where it may not look, and tests may run as root, who may look everywhere."""
+    closed = tmp_path / "closed"
+    real = os.stat
+
+    def stat(path, *args, **options):
+        if str(path).startswith(str(closed)):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    data = ["--data", f"synthetic:{people}"]
+    for words in (
+        ["predict", closed / "photo.jpg"], ["eval", *data, "--weights", closed / "w.safetensors"],
+        ["train", *data, "--out", closed / "run"], ["compare", closed / "photo.jpg"],
+    ):  # fmt: skip
+        assert f"{closed}" in (line := refused(capsys, *words)) and line.endswith("Permission denied")
+
+
+def test_options_of_profile_that_would_have_no_effect(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("lgmpose.lab.profiling.measure_fps", lambda *_, **__: pytest.fail("work was started"))
+    assert "leave out --all, --model" in refused(capsys, "profile", "--table", "3", "--model", "hrnet-w32")
+    assert "leave out --model" in refused(capsys, "profile", "--all", "--fusion", "conv3x3")
+    (tmp_path / "taken").write_text("")
+    assert "cannot be written" in refused(capsys, "profile", "--json", tmp_path / "taken" / "costs.json")
+
+
+def test_annotations_where_there_are_none_to_choose(coco, capsys):
+    folder, annotations = coco
+    assert "lspet data have their own" in refused(capsys, "train", "--data", "lspet:x.zip", "--annotations", "a.json")
+    line = refused(
+        capsys, "train", "--data", f"coco:{folder / 'images' / 'val2017'}", "--annotations", annotations
+    )
+    assert "--val-annotations" in line
+
+
+def test_weights_in_the_checkpoints_place(people, tmp_path, capsys):
+    net = create_model("lgm-pose-coco-256x192", image_hw=(64, 64))
+    save_weights(tmp_path / "last.safetensors", net, COCO, make_codec("standard", (64, 64)))
+    assert "weights, not a checkpoint: --init-weights" in refused(capsys, "train", "--resume", tmp_path)
+
+
+def test_profile_lists_every_network(capsys):
+    assert main(["profile", "--list"]) == 0
+    assert capsys.readouterr().out.split() == list_models()
+
+
+def test_help_of_every_command():
+    for command in ([], ["data"], ["data", "coco"], ["train"], ["eval"], ["predict"], ["profile"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "lgmpose", *command, "--help"], capture_output=True, text=True, check=True
+        )
+        assert "usage: lgmpose" in done.stdout

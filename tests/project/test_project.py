@@ -1,0 +1,163 @@
+"""The project's own order: one list of dependencies, portable files, clean notebooks, a command that starts at once."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+@pytest.fixture(scope="module")
+def project_files() -> list[Path]:
+    """What git tracks, and what it would if everything were added now."""
+    command = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    try:
+        listing = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        pytest.skip("git does not know this folder, so there is no list of the project's files")
+    return [ROOT / name for name in listing.split("\0") if name and (ROOT / name).is_file()]
+
+
+def texts(paths: list[Path], *suffixes: str) -> list[tuple[str, str]]:
+    """(path relative to the project, content) of the text files among ``paths``, all of them or those with a suffix."""
+    found = []
+    for path in paths:
+        if not suffixes or path.suffix in suffixes:
+            try:
+                found.append((path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")))
+            except UnicodeDecodeError:
+                assert path.suffix not in {".py", ".ipynb", ".md", ".toml", ".yml"}, path
+    return found
+
+
+# The environment
+
+
+def test_environment_yml_installs_exactly_what_pyproject_lists():
+    dependencies = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    python, pip, by_pip = dependencies
+    version = python.removeprefix("python=")
+    assert SpecifierSet(PROJECT["requires-python"]).contains(f"{version}.0"), "conda's Python is one pyproject refuses"
+    assert pip == "pip" and by_pip == {"pip": ["-e .[all]"]}, "conda gives Python only, pip what pyproject.toml lists"
+
+
+def test_the_extra_named_all_holds_every_other_extra():
+    extras = PROJECT["optional-dependencies"]
+    (everything,) = map(Requirement, extras["all"])
+    assert everything.name == PROJECT["name"] and everything.extras == extras.keys() - {"all"}
+
+
+def test_the_makefile_accepts_the_pythons_that_pyproject_accepts():
+    (floor,) = SpecifierSet(PROJECT["requires-python"])
+    major, minor = floor.version.split(".")
+    assert floor.operator == ">="
+    assert f"sys.version_info < ({major}, {minor})" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def test_weights_and_lists_are_part_of_the_package():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    covered = {path for pattern in settings["package-data"]["lgmpose"] for path in (ROOT / "lgmpose").glob(pattern)}
+    data = {
+        path
+        for path in (ROOT / "lgmpose").rglob("*")
+        if path.is_file() and path.suffix != ".py" and "__pycache__" not in path.parts
+    }
+    assert data <= covered, sorted(str(path.relative_to(ROOT)) for path in data - covered)
+    for folder in (ROOT / "lgmpose").rglob("*/"):
+        if any(folder.glob("*.py")):
+            assert (folder / "__init__.py").is_file(), f"{folder.relative_to(ROOT)} would not be installed"
+
+
+# The files
+
+
+def test_no_file_holds_a_path_of_somebodys_machine(project_files):
+    usual = r"(home|Users|root|mnt|tmp|work|workspace|private|var/folders)/\w"
+    folders = [folder for folder in (ROOT, Path(os.path.expanduser("~"))) if len(folder.parts) > 1]  # a home may be /
+    here = "|".join(re.escape(f"{folder}/".lstrip("/")) for folder in folders)
+    pattern = re.compile(rf"(?<![\w.:/~-])/({usual}|{here})|file:///\w|\b[A-Z]:\\+Users\\")
+    found = [(name, match.group()) for name, text in texts(project_files) for match in pattern.finditer(text)]
+    assert found == []
+
+
+def test_nothing_bends_the_import_path(project_files):
+    bending = re.compile(r"sys\s*\.\s*path\s*(\.\s*(insert|append|extend)|\+=|\[)|site\.addsitedir")
+    assert [name for name, text in texts(project_files, ".py", ".ipynb") if bending.search(text)] == []
+
+
+def test_no_file_is_large(project_files):
+    assert [path.relative_to(ROOT).as_posix() for path in project_files if path.stat().st_size > 10e6] == []
+
+
+def test_ci_runs_what_a_contributor_runs():
+    script = ROOT / ".ci" / "run"
+    assert script.stat().st_mode & 0o100, "not executable"
+    assert "make test" in script.read_text(encoding="utf-8")
+
+
+# What starting costs
+
+START = """
+import sys
+{statement}
+heavy = {{"torch", "torchvision", "matplotlib", "IPython"}} & set(sys.modules)
+print(*sorted(heavy))
+"""
+
+
+COMMANDS = ("data", "train", "eval", "predict", "compare", "export", "profile", "bench", "ablate")
+
+HELP = """
+from lgmpose.cli import main
+try:
+    main({arguments})
+except SystemExit as end:
+    assert not end.code
+"""
+
+
+def heavy_imports(statement: str) -> str:
+    command = [sys.executable, "-c", START.format(statement=statement)]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert run.returncode == 0, run.stderr
+    return run.stdout.splitlines()[-1]
+
+
+def test_help_is_quick_because_nothing_heavy_is_imported():
+    for command in ([], *([name] for name in COMMANDS)):
+        ask = HELP.format(arguments=[*command, "--help"])
+        assert heavy_imports(ask) == "", command
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["", ".codecs", ".compare", ".datasets", ".evaluate", ".geometry", ".metrics", ".predict", ".skeletons"],
+)
+def test_modules_that_need_no_torch_import_none(module):
+    assert heavy_imports(f"import lgmpose{module}") == ""
+
+
+# README
+
+
+def test_readme_costs_are_what_the_networks_cost():
+    import lgmpose
+
+    row = re.compile(r"`lgmpose profile (--model [^`]+)` \| ([\d,]+) \| ([\d,]+) \|")
+    rows = row.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(rows) == 8
+    for options, params, macs in rows:
+        keywords = {name.replace("-", "_"): value for name, value in re.findall(r"--(\S+) (\S+)", options)}
+        cost = lgmpose.profile(lgmpose.create_model(keywords.pop("model"), **keywords))
+        assert (f"{cost.params:,}", f"{cost.macs:,}") == (params, macs), options
