@@ -1,4 +1,4 @@
-"""Batches of crops without PyTorch: normalised for a network, read ahead by threads."""
+"""Batches of crops without PyTorch, read ahead by threads."""
 
 from __future__ import annotations
 
@@ -7,31 +7,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import cv2
 import numpy as np
 
 from lgmpose.data.crops import CropDataset
 from lgmpose.errors import UserError
 from lgmpose.machine import num_cores
 
-__all__ = ["IMAGE_MEAN", "IMAGE_STD", "choose_workers", "count_errors", "load_batches", "normalise"]
-
-IMAGE_MEAN = (0.485, 0.456, 0.406)  # ImageNet's, RGB in 0..1, as in every pipeline of the field
-IMAGE_STD = (0.229, 0.224, 0.225)
-
-
-def normalise(crops: np.ndarray, mean: Sequence[float] = IMAGE_MEAN, std: Sequence[float] = IMAGE_STD) -> np.ndarray:
-    """(B, H, W, 3) uint8 RGB → (B, 3, H, W) float32; to the last bit what ``loader.to_input`` gives."""
-    mean, std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
-    scale, shift = 1 / (255 * std), mean / std
-    B, H, W, C = crops.shape
-    inputs = np.empty((B, C, H, W), np.float32)
-    for crop, planes in zip(crops, inputs, strict=True):
-        for channel, plane in enumerate(cv2.split(crop)):  # several times as fast as NumPy at taking pixels apart
-            np.multiply(plane, scale[channel], out=planes[channel])
-            planes[channel] -= shift[channel]
-    return inputs
-
+__all__ = ["choose_workers", "count_errors", "load_batches"]
 
 def choose_workers(requested: int | None) -> int:
     """Loader processes: as asked, else 0 where starting them is slow or fragile, else what the cores can spare.

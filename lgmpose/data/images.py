@@ -1,4 +1,4 @@
-"""Reading pictures: from a file or from inside a zip, always to (H, W, 3) uint8 RGB."""
+"""Read pictures, from a file or from inside a zip, to (H, W, 3) uint8 RGB; normalise crops for a network."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -14,8 +15,10 @@ import numpy as np
 
 from lgmpose.errors import UserError
 
-__all__ = ["ZIP_SEPARATOR", "decode_image", "read_annotated", "read_image"]
+__all__ = ["IMAGE_MEAN", "IMAGE_STD", "ZIP_SEPARATOR", "decode_image", "normalise", "read_annotated", "read_image"]
 
+IMAGE_MEAN = (0.485, 0.456, 0.406)  # ImageNet's, RGB in 0..1, as in every pipeline of the field
+IMAGE_STD = (0.229, 0.224, 0.225)
 ZIP_SEPARATOR = ".zip!"  # "…/lspet_dataset.zip!images/im00001.jpg"
 _JPEG_SEGMENT = re.compile(rb"\xff[^\x00\xff]")  # two bytes that start it; the next two are its length with themselves
 _JPEG_END = b"\xff\xd9"
@@ -111,3 +114,16 @@ def _is_whole_jpeg(data: bytes) -> bool:
             return data.find(_JPEG_END, segment.start()) >= 0
         position = segment.end() + int.from_bytes(data[segment.end() : segment.end() + 2], "big")
     return False
+
+
+def normalise(crops: np.ndarray, mean: Sequence[float] = IMAGE_MEAN, std: Sequence[float] = IMAGE_STD) -> np.ndarray:
+    """Return the network's input (B, 3, H, W) float32 of crops (B, H, W, 3) uint8 RGB, as ``loader.to_input`` does."""
+    mean, std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+    scale, shift = 1 / (255 * std), mean / std
+    B, H, W, C = crops.shape
+    inputs = np.empty((B, C, H, W), np.float32)
+    for crop, planes in zip(crops, inputs, strict=True):
+        for channel, plane in enumerate(cv2.split(crop)):  # several times as fast as NumPy at taking pixels apart
+            np.multiply(plane, scale[channel], out=planes[channel])
+            planes[channel] -= shift[channel]
+    return inputs

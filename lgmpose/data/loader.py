@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lgmpose.data.batches import IMAGE_MEAN, IMAGE_STD, choose_workers, count_errors
+from lgmpose.data.batches import choose_workers, count_errors
 from lgmpose.data.crops import CropDataset
+from lgmpose.data.images import IMAGE_MEAN, IMAGE_STD
 from lgmpose.pose.codecs import StandardCodec
 
 __all__ = ["IMAGE_MEAN", "IMAGE_STD", "EpochSampler", "choose_workers", "count_errors", "make_loader", "to_input"]

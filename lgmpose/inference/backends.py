@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from lgmpose.data.batches import normalise
+from lgmpose.data.images import normalise
 from lgmpose.errors import UserError
 from lgmpose.machine import choose_device, num_cores
 from lgmpose.pose.codecs import StandardCodec, merge_flipped

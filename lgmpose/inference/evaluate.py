@@ -25,13 +25,13 @@ from lgmpose.errors import UserError
 from lgmpose.files import check_writable, write_atomically
 from lgmpose.inference.backends import Backend, TorchBackend, is_exported, merged_heatmaps, open_backend
 from lgmpose.inference.extremes import require_truth, save_extremes
+from lgmpose.inference.top_down import coco_persons
 from lgmpose.machine import tune_allocator
 from lgmpose.metrics import (
     ERROR_KINDS,
     PCKResult,
     ap_engine,
     coco_ap,
-    coco_persons,
     error_kinds,
     head_size_from_joints,
     pck,

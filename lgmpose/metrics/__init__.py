@@ -1,6 +1,5 @@
 """How good is a pose? PCK and PCKh (distances), OKS (similarity, NMS, rescoring) and COCO's average precision."""
 
-from lgmpose.inference.top_down import coco_persons
 from lgmpose.metrics.average_precision import AP_ENGINES, AP_NAMES, ap_engine, coco_ap, coco_results, results_json
 from lgmpose.metrics.error_kinds import ERROR_KINDS, error_kinds
 from lgmpose.metrics.mpii_pckh import mpii_pckh, one_based
@@ -25,7 +24,6 @@ __all__ = [
     "ap_engine",
     "bootstrap_interval",
     "coco_ap",
-    "coco_persons",
     "coco_results",
     "error_kinds",
     "head_size_from_joints",

@@ -9,8 +9,9 @@ import pytest
 
 from lgmpose.cli import main
 from lgmpose.data import load_records
-from lgmpose.data.batches import load_batches, normalise
+from lgmpose.data.batches import load_batches
 from lgmpose.data.crops import CropDataset
+from lgmpose.data.images import normalise
 from lgmpose.inference.backends import OnnxBackend, TorchBackend
 from lgmpose.inference.evaluate import evaluate
 from lgmpose.zoo.cards import DEFAULT_WEIGHTS

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lgmpose import metrics
-from lgmpose.inference.top_down import kept_persons
+from lgmpose.inference.top_down import coco_persons, kept_persons
 from lgmpose.lab.bench.evaluation import by_boxes, main
 from lgmpose.lab.bench.simulated import heatmap_batches, simulate
 from lgmpose.pose.codecs import make_codec
@@ -33,7 +33,7 @@ def job():
 @pytest.fixture(scope="module")
 def persons(job):
     simulation, keypoints_xy = job
-    return metrics.coco_persons(
+    return coco_persons(
         keypoints_xy, simulation.confidence, simulation.record_set, COCO.oks_sigmas, IMAGE_HW
     )
 
@@ -81,7 +81,7 @@ def test_ground_truth_boxes_are_all_kept_and_unreadable_pictures_left_out(job):
     truth = replace(simulation.record_set, has_keypoints=True)
     keep, _ = kept_persons(keypoints_xy, simulation.confidence, truth, COCO.oks_sigmas, IMAGE_HW)
     assert keep.tolist() == [i for i in range(len(truth)) if i not in (2, 5)]
-    detected = metrics.coco_persons(
+    detected = coco_persons(
         keypoints_xy, simulation.confidence, simulation.record_set, COCO.oks_sigmas, IMAGE_HW
     )
     order = [(person["image_id"], -person["score"]) for person in detected]

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lgmpose.data import load_records
-from lgmpose.data.batches import IMAGE_MEAN, IMAGE_STD, load_batches, normalise
+from lgmpose.data.batches import load_batches
 from lgmpose.data.crops import CropDataset
+from lgmpose.data.images import IMAGE_MEAN, IMAGE_STD, normalise
 from lgmpose.data.records import RecordSet
 from lgmpose.errors import UserError
 from lgmpose.files import check_writable, write_atomically

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from lgmpose.data import load_records
-from lgmpose.data.batches import load_batches, normalise
+from lgmpose.data.batches import load_batches
 from lgmpose.data.crops import CropDataset
+from lgmpose.data.images import normalise
 from lgmpose.data.records import RecordSet
 from lgmpose.data.synthetic import make_synthetic
 from lgmpose.errors import UserError
