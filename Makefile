@@ -1,51 +1,52 @@
-# Every target starts from a bare clone: it makes .venv, installs what pyproject.toml lists, and does its job. The
-# installation is stamped, so a second call starts at once. Works with GNU make 3.81 (macOS) and newer.
+# Every target works in a fresh clone: it makes .venv, installs what pyproject.toml lists, and then does its work. A stamp
+# file marks a finished installation, so a second call starts at once. Works with GNU make 3.81 (macOS) and newer.
 #
 #   make course PYTHON=python3.12          another interpreter
-#   make course TORCH="..."                what to hand to `pip install` first, such as a CPU-only build of torch (README)
+#   make course TORCH="..."                arguments of a first `pip install`, such as a CPU-only build of torch (README)
 
 VENV   := .venv
 PY     := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
-# The first interpreter that is new enough and can make an environment. (`?=` evaluates it only when .venv is made.)
+# The first interpreter that is new enough and can make a virtual environment. `?=` evaluates it only when .venv is made.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
             $$p -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
             && echo $$p && break; done)
 TORCH  ?=
 
-# So that a notebook's `!lgmpose ...` finds the command of this environment.
+# A notebook's `!lgmpose ...` finds the command of this environment.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-# Threads that wait asleep: where other programs want the cores, too, spinning ones hold up each other's work, and a lesson
-# of seconds takes minutes.
+# Idle threads sleep instead of spinning. Spinning threads slow other programs on a shared machine, and a lesson of
+# seconds would take minutes.
 export OMP_WAIT_POLICY := passive
 
 .PHONY: help course test lab notebooks clean
 .DEFAULT_GOAL := help
 
-help:  ## this list
+help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
-course: $(STAMP)  ## run every notebook, render it to HTML, say where the index is
-	@$(PY) -m lgmpose.course.site notebooks build/course
+course: $(STAMP)  ## run every notebook, render the pages, print the address of the index
+	@$(PY) -m lgmpose course build notebooks build/course
 
-test: $(STAMP)  ## lint, tests, and every notebook run and compared with what it stores
+test: $(STAMP)  ## lint, type check, all tests with coverage, and every notebook compared with its stored outputs
 	$(PY) -m ruff check .
-	$(PY) -m pytest tests notebooks --durations=10
+	$(PY) -m mypy
+	$(PY) -m pytest tests notebooks -m "" --durations=10 --cov
 
 lab: $(STAMP)  ## open JupyterLab in this environment
 	$(PY) -m jupyterlab notebooks
 
 notebooks: $(STAMP)  ## run every notebook and store its outputs in place
-	@$(PY) -m lgmpose.course.site notebooks --in-place
+	@$(PY) -m lgmpose course build notebooks --in-place
 
-clean:  ## remove pages and caches; the environment, data and runs stay
-	rm -rf build .pytest_cache .ruff_cache .hypothesis
+clean:  ## remove pages and caches; keep the environment, data and runs
+	rm -rf build .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage
 	find lgmpose tests data_scripts notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune \
 	    -exec rm -rf {} +
 
-# `venv` runs again over an environment without pip: one that was interrupted, or that another tool made.
+# `venv` runs again where the environment has no pip: its creation was interrupted, or another tool made it.
 $(STAMP): pyproject.toml
 	@test -n "$(PYTHON)" || { \
 	    echo "No Python 3.11 or newer that can make virtual environments was found." >&2; \
