@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import secrets
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from lgmpose.errors import UserError
 
-__all__ = ["check_writable", "print_anywhere", "write_atomically"]
+__all__ = ["check_writable", "lock", "print_anywhere", "write_atomically"]
 
 
 def print_anywhere() -> None:
@@ -61,3 +65,32 @@ def check_writable(path: str | Path) -> None:
             pass
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+@contextlib.contextmanager
+def lock(path: str | Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold a lock file: of several processes, one at a time is inside the block. A killed process releases its lock.
+
+    Where the file system has no locks, the block runs without one.
+
+    Args:
+        path: the lock file. It is created, with its folder, and stays there.
+        wait: wait for the process that holds the lock. If False, refuse instead.
+
+    Raises:
+        UserError: another process holds the lock (``wait=False``), or the file cannot be written.
+    """
+    path = Path(path)
+    file_lock = FileLock(path, timeout=-1 if wait else 0)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file_lock.acquire()
+    except Timeout:
+        raise UserError(f"{path.parent}: another process is working in this folder; choose another folder") from None
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
+            raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+    try:
+        yield
+    finally:
+        file_lock.release()

@@ -156,22 +156,22 @@ def test_a_set_of_one_picture_has_nobody_to_train_on(tmp_path):
 
 
 SECOND_PROCESS = """
-import fcntl, sys
+import sys
 from pathlib import Path
+from filelock import FileLock
 from lgmpose.data.synthetic import make_synthetic
 
-folder, lockf = Path(sys.argv[1]), fcntl.lockf
+folder, acquire = Path(sys.argv[1]), FileLock.acquire
 
-def waiting(*arguments):
+def waiting(*arguments, **options):
     (folder / "waiting").touch()
-    return lockf(*arguments)
+    return acquire(*arguments, **options)
 
-fcntl.lockf = waiting
+FileLock.acquire = waiting
 make_synthetic(folder, 3, image_hw=(64, 80), progress=False)
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no lock there")
 def test_of_two_processes_one_draws_and_the_other_waits(tmp_path, monkeypatch):
     started = []
 

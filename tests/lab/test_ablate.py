@@ -285,32 +285,11 @@ def test_results_are_written_under_the_lock_alone(config, results, tmp_path, mon
 
     file = tmp_path / "some.json"
     file.write_text(json.dumps({**results, "runs": results["runs"][:4]}))
-    monkeypatch.setattr(ablate_run, "one_at_a_time", lock)
+    monkeypatch.setattr(ablate_run, "lock", lock)
     monkeypatch.setattr(ablate_run, "save_results", checked)
     monkeypatch.setattr(ablate_run, "save_report", lambda *_: None)
     assert ablate_run.ablate(replace(config, json=file), progress=False)
     assert len(json.loads(file.read_text())["runs"]) == 6
-
-
-def test_processes_take_turns_behind_the_lock(tmp_path):
-    """Each of several processes adds a hundred runs as fast as it can; none is lost."""
-    file = tmp_path / "ablations.json"
-    file.write_text(json.dumps({"runs": []}))
-    code = """
-import json, sys
-from pathlib import Path
-from lgmpose.training.run_folder import one_at_a_time
-lock, file, name = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-for seed in range(100):
-    with one_at_a_time(lock):
-        results = json.loads(file.read_text())
-        results["runs"].append({"variant": name, "seed": seed})
-        file.write_text(json.dumps(results))
-"""
-    command = [sys.executable, "-c", code, str(tmp_path / "set" / ".lock"), str(file)]
-    children = [subprocess.Popen([*command, name]) for name in ("a", "b", "c")]
-    assert [child.wait(60) for child in children] == [0, 0, 0]
-    assert len(json.loads(file.read_text())["runs"]) == 300
 
 
 def test_another_recipe_is_another_set(config, results):

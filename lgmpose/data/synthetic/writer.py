@@ -12,9 +12,8 @@ from tqdm import tqdm
 
 from lgmpose.data.synthetic.scene import draw_scene
 from lgmpose.errors import UserError
-from lgmpose.files import write_atomically
+from lgmpose.files import lock, write_atomically
 from lgmpose.pose.skeletons import COCO
-from lgmpose.training.run_folder import one_at_a_time
 
 __all__ = ["GENERATOR_VERSION", "make_synthetic"]
 
@@ -74,8 +73,7 @@ def make_synthetic(
         # A finished set needs no lock, so that it may lie on a read-only disk.
         if annotations.is_file() and _is_complete(annotations, partial, images, info):
             return annotations
-        # The file stays: whoever removed it would let a third process in beside one that waits for it.
-        with one_at_a_time(Path(folder) / ".drawing.lock"):
+        with lock(Path(folder) / ".drawing.lock"):
             if not _is_complete(annotations, partial, images, info):  # unless another process drew it meanwhile
                 _draw(annotations, partial, images, info, progress)
     except OSError as error:

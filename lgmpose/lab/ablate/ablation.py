@@ -13,7 +13,7 @@ import torch
 from lgmpose.data import load_records
 from lgmpose.data.records import RecordSet
 from lgmpose.errors import UserError
-from lgmpose.files import check_writable
+from lgmpose.files import check_writable, lock
 from lgmpose.inference.evaluate import Evaluation, evaluate, joint_metrics, joint_results, readable
 from lgmpose.lab.ablate.ablation_report import save_report
 from lgmpose.lab.ablate.ablation_results import add_run, finished, load_results, machine, save_results
@@ -24,7 +24,7 @@ from lgmpose.lab.profiling import measure_fps
 from lgmpose.machine import choose_device, commit
 from lgmpose.network.fast import channels_last
 from lgmpose.training.loop import train
-from lgmpose.training.run_folder import duration, one_at_a_time
+from lgmpose.training.run_folder import duration
 from lgmpose.zoo.catalogue import codec_of, create_model, load_weights
 from lgmpose.zoo.tensor_files import read_tensors
 
@@ -52,15 +52,15 @@ def ablate(config: AblateConfig, *, tabulate: bool = False, progress: bool = Tru
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UserError("ablations run in one process; start them without torchrun")
     path, code = config.json_file, commit() or "unknown"  # at the start: files may change while this process runs on
-    lock = config.out / ".results.lock"  # processes that share out, and so results, write in turns
+    lock_file = config.out / ".results.lock"  # processes that share out, and so results, write in turns
     results = load_results(path, None if tabulate else config)
     if not tabulate:
         val_set = load_records(config.recipe.data, "val", annotations=config.recipe.val_annotations)
         _require_figures(val_set)
         check_writable(path)
-        check_writable(lock)
+        check_writable(lock_file)
         costs, speed = _costs(config, results, val_set)
-        with one_at_a_time(lock):
+        with lock(lock_file):
             results = load_results(path, config)  # others may have added runs while the networks were timed
             results["costs"] |= costs
             results["speed"] = speed or results["speed"]
@@ -82,7 +82,7 @@ def ablate(config: AblateConfig, *, tabulate: bool = False, progress: bool = Tru
                 if progress:
                     print(f"stopped; the same command goes on. Finished runs are in {path}", flush=True)
                 raise
-            with one_at_a_time(lock):
+            with lock(lock_file):
                 results = load_results(path, config)  # another process may have added a run of its own meanwhile
                 if not finished(results, variant, seed):
                     add_run(results, variant, seed, **run, commit=code)
@@ -91,7 +91,7 @@ def ablate(config: AblateConfig, *, tabulate: bool = False, progress: bool = Tru
             if pending:
                 save_report(path, results)
     if results["runs"]:
-        with nullcontext() if tabulate else one_at_a_time(lock):
+        with nullcontext() if tabulate else lock(lock_file):
             results = load_results(path, None if tabulate else config)
             save_results(path, results)
         save_report(path, results)  # without a new run, too: what draws it may have changed
