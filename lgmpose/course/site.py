@@ -1,6 +1,6 @@
 """The course as web pages: runs every notebook and renders each to one HTML file that needs no network.
 
-``python -m lgmpose.course.site notebooks build/course`` is what ``make course`` calls. The notebooks themselves stay as they
+``lgmpose course build notebooks build/course`` is what ``make course`` calls. The notebooks themselves stay as they
 are; with ``--in-place`` they are stored with their new outputs instead, and no page is written.
 
 What a page takes from its notebook: the title is the first ``# heading`` (a question, by the house's custom), the
@@ -9,7 +9,6 @@ reading time is the first "NN minutes" or "NN min" in the text.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import base64
 import contextlib
@@ -35,8 +34,8 @@ from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 
-from lgmpose.errors import UserError, as_sentence
-from lgmpose.files import check_writable, print_anywhere
+from lgmpose.errors import UserError
+from lgmpose.files import check_writable
 
 __all__ = ["Lesson", "build_course", "execute", "find_notebooks", "read_lesson", "refresh_notebooks", "render"]
 
@@ -448,32 +447,22 @@ def _report(started: float, peaks_gb: list[float], failure: str | None) -> str:
     return f"{seconds:.0f} s{memory}"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m lgmpose.course.site", description=__doc__.splitlines()[0])
-    parser.add_argument("notebooks", type=Path, help="folder of the notebooks")
-    parser.add_argument("output", type=Path, nargs="?", default=Path("build/course"), help="where the pages go")
-    parser.add_argument("--in-place", action="store_true", help="store outputs in the notebooks instead")
-    options = parser.parse_args(arguments)
-    print_anywhere()
-    try:
-        if options.in_place:
-            failures = refresh_notebooks(options.notebooks)
-        else:
-            failures = build_course(options.notebooks, options.output)
-            print(f"Open {(options.output / 'index.html').resolve().as_uri()}")
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except OSError as error:  # a disk that is full by now, a notebook that cannot be stored
-        print(as_sentence(error), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+def build_site(notebooks: Path, output: Path, *, in_place: bool) -> bool:
+    """Build the pages, or store outputs in the notebooks, and print what failed. Return True if nothing did.
+
+    Args:
+        notebooks: folder of the notebooks.
+        output: folder of the pages.
+        in_place: store the outputs in the notebooks; write no page.
+
+    Raises:
+        UserError: no notebooks, or a notebook that is not valid.
+    """
+    if in_place:
+        failures = refresh_notebooks(notebooks)
+    else:
+        failures = build_course(notebooks, output)
+        print(f"Open {(output / 'index.html').resolve().as_uri()}")
     for path, reason in failures.items():
-        print(f"{options.notebooks / path}: {reason}", file=sys.stderr)
-    return 1 if failures else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        print(f"{notebooks / path}: {reason}", file=sys.stderr)
+    return not failures

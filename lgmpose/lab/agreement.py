@@ -1,19 +1,17 @@
 """How far two annotators of one photograph agree: what no network can be asked to pass on their data by much.
 
-``python -m lgmpose.lab.agreement lspet:PATH``. Leeds Sports Pose Extended holds some photographs twice, at other scales,
+``lgmpose lab agreement lspet:PATH``. Leeds Sports Pose Extended holds some photographs twice, at other scales,
 and each copy was labelled by itself. One annotator's joints are judged by the other's as if a network had found them.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
-import tyro
 from tqdm import tqdm
 
 from lgmpose.data import RecordSet, load_records
@@ -148,10 +146,10 @@ def judge(twice: LabelledTwice, predicted_xy: np.ndarray) -> Evaluation:
     return Evaluation(figures, conditions, per_joint, intervals, errors)
 
 
-def main(
-    data: tyro.conf.Positional[str],
+def measure_agreement(
+    data: str,
     *,
-    weights: Path = Path(DEFAULT_WEIGHTS),
+    weights: Path | None = None,
     json_file: Path | None = None,
     sheet: Path | None = None,
 ) -> None:
@@ -169,6 +167,7 @@ def main(
     for file in (json_file, sheet):
         if file is not None:
             check_writable(file)
+    weights = weights or Path(DEFAULT_WEIGHTS)
     net, card = load_weights(weights)
     train, val = (load_records(data, split) for split in ("train", "val"))
     if (skeleton := skeleton_of(card)).joint_names != train.skeleton.joint_names:
@@ -180,7 +179,7 @@ def main(
     network = judge(twice, predict_records(net, twice.truth, codec, skeleton=skeleton).keypoints_xy)
     if json_file is not None:
         content = {
-            "command": f"python -m lgmpose.lab.agreement {data.split(':')[0]}:PATH",
+            "command": f"lgmpose lab agreement {data.split(':')[0]}:PATH",
             "commit": commit(),
             "pictures": len(records),
             "pairs": twice.pairs,
@@ -197,9 +196,3 @@ def main(
     print(f"{twice.others} pairs more have labels that overlap too little to be of one person: left out")
     for title, evaluation in (("one annotator by the other", annotators), (f"{weights.name} by both", network)):
         print(f"\n{title}\n{evaluation.as_text()}")
-
-
-if __name__ == "__main__":
-    from lgmpose.cli import exit_status
-
-    sys.exit(exit_status(lambda: tyro.cli(main)))

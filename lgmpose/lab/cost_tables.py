@@ -5,20 +5,24 @@ Beside each network stands what the paper prints of it, and which way of countin
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lgmpose.errors import UserError
+from lgmpose.files import check_writable, write_atomically
 from lgmpose.lab.conventions import GIBI, Conventions, count_by_conventions, in_giga, in_unit_of, megabytes
 from lgmpose.lab.paper import NOT_REPRODUCIBLE, TABLES, PaperRow, published
+from lgmpose.lab.profiling import measure_fps, profile
 from lgmpose.network.config import STAGES, VARIANTS
 from lgmpose.zoo.catalogue import create_model, list_models
 
-__all__ = ["CostRow", "as_json", "as_text", "catalogue_costs", "count", "matches", "paper_costs"]
+__all__ = ["CostRow", "as_json", "as_text", "catalogue_costs", "count", "matches", "paper_costs", "print_costs"]
 
 COUNTERS = {
     "true_macs": "true MACs", "hrnet_tool": "HRNet tool", "torchstat": "torchstat", "torchstat_mebi": "torchstat, Mi",
@@ -213,3 +217,51 @@ def as_json(rows: list[CostRow]) -> list[dict]:
             }
         )
     return found
+
+
+def print_costs(  # the options of ``lgmpose profile``
+    model: str, *, image_hw: tuple[int, int] | None, num_keypoints: int | None, fusion: str, global_block: str,
+    fps: bool, threads: int, all_networks: bool, table: int | None, json_file: Path | None, list_names: bool,
+) -> None:  # fmt: skip
+    """Print what one network costs, every network, or a table of the paper, and write it as JSON.
+
+    Raises:
+        UserError: options that have no effect together, or a file that cannot be written.
+    """
+    if threads < 1:
+        raise UserError(f"threads {threads}: at least 1")
+    if list_names:
+        print("\n".join(list_models()))
+        return
+    if json_file is not None:
+        check_writable(json_file)
+    one = (model, fusion, global_block) != ("lgm-pose-coco-256x192", "sfusion", "mobilevim")  # a certain network
+    if table is not None:
+        if all_networks or image_hw is not None or num_keypoints is not None or one:
+            raise UserError(
+                "--table has its own networks, sizes and keypoints: leave out --all, --model, --fusion, "
+                "--global-block, --image-hw and --num-keypoints"
+            )
+        rows = paper_costs(table)
+        text = as_text(rows, title=f"Table {table} of the paper, with our counts")
+        data = as_json(rows)
+    elif all_networks:
+        if one:
+            raise UserError("--all is every network as it is: leave out --model, --fusion and --global-block")
+        hw, K = image_hw or (256, 192), 17 if num_keypoints is None else num_keypoints
+        rows = catalogue_costs(hw, K)
+        text = as_text(rows, title=f"every network, input {hw[0]} × {hw[1]}, {K} keypoints")
+        data = as_json(rows)
+    else:
+        options = {"image_hw": image_hw, "num_keypoints": num_keypoints}
+        options["fusion"] = None if fusion == "sfusion" else fusion
+        options["global_block"] = None if global_block == "mobilevim" else global_block
+        changes = {name: value for name, value in options.items() if value is not None}
+        net = create_model(model, **changes).eval()
+        row = published(model, fusion, global_block, net.config.image_hw)
+        cost = profile(net)
+        speed = measure_fps(net, threads=threads) if fps else None
+        text, data = cost.as_text(fps=speed, published=row), cost.as_json(fps=speed, published=row)
+    if json_file is not None:
+        write_atomically(json_file, (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode())
+    print(text)

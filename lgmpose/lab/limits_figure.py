@@ -1,4 +1,4 @@
-"""What limits the shipped weights, drawn from the stored results: ``python -m lgmpose.lab.limits_figure limits.png``.
+"""What limits the shipped weights, drawn from the stored results: ``lgmpose lab limits limits.png``.
 
 On the left all training, hour by hour, with what was tried afterwards; on the right how persons that the network was
 trained on fare beside others, part by part. The grey band is how far two annotators agree (``lgmpose.lab.agreement``).
@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 from pathlib import Path
 
-import tyro
 from matplotlib.figure import Figure
 
 from lgmpose.files import check_writable, write_atomically
@@ -23,7 +21,7 @@ RESULTS = Path(__file__).parents[2] / "results"
 METRIC = "PCK@0.2"
 
 
-def draw_limits(png: tyro.conf.Positional[Path]) -> None:
+def draw_limits(png: Path) -> None:
     """Draws the two panels.
 
     Args:
@@ -74,9 +72,3 @@ def _draw(axes, log: list[dict], start: float, part: dict, colour: str) -> float
     small = tuple(part["image_hw"] or (128, 128)) == (96, 96)
     axes.plot(*zip(*points, strict=True), ":" if small else "-", color=colour, marker=".", markersize=3, linewidth=1)
     return start + log[-1]["seconds"] / 3600
-
-
-if __name__ == "__main__":
-    from lgmpose.cli import exit_status
-
-    sys.exit(exit_status(lambda: tyro.cli(draw_limits)))

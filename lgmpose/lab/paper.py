@@ -1,7 +1,7 @@
 """The paper's tables as data: the one place where a published figure is typed in.
 
 Tables 1 to 5 in full, exactly as printed, and what a careful reader finds wrong in them (``SLIPS``). ``TABLES`` holds
-every row, ``ROWS`` LGM-Pose's own. ``python -m lgmpose.lab.paper`` prints the slips.
+every row, ``ROWS`` LGM-Pose's own. ``lgmpose lab paper`` prints the slips.
 """
 
 from __future__ import annotations
@@ -365,10 +365,3 @@ def slips_table() -> str:
         command = f"`{slip.command}`" if slip.command else "reading"
         lines.append(f"| {slip.says} | {slip.finds} | {slip.why} | {command} |")
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    from lgmpose.files import print_anywhere
-
-    print_anywhere()
-    print(slips_table())

@@ -1,6 +1,6 @@
 """Turns a finished run into weights that ship with the package: fp16 and 8-bit ONNX, figures, curve, model card.
 
-``python -m lgmpose.lab.ship lspet:PATH runs/NAME``; with several runs, each having started from the one before, the last is
+``lgmpose lab ship lspet:PATH runs/NAME``; with several runs, each having started from the one before, the last is
 shipped and the log is that of all. Every figure in the card comes from evaluating the very file that is shipped; fp16
 is used only where it leaves the figures as they are.
 """
@@ -10,12 +10,9 @@ from __future__ import annotations
 import csv
 import json
 import platform
-import sys
 import tempfile
 import textwrap
 from pathlib import Path
-
-import tyro
 
 from lgmpose.errors import UserError
 from lgmpose.files import write_atomically
@@ -133,8 +130,8 @@ pictures remain their owners'.""",
 
 
 def ship(
-    data: tyro.conf.Positional[str],
-    runs: tyro.conf.Positional[tuple[Path, ...]],
+    data: str,
+    runs: tuple[Path, ...],
     *,
     name: str = SHIPPED[0],
     folder: Path = WEIGHTS_FOLDER,
@@ -366,9 +363,3 @@ def _machine() -> str:
 
     version = torch.__version__.partition("+")[0]
     return f"{torch.get_num_threads()} CPU threads ({platform.machine()}), PyTorch {version}"
-
-
-if __name__ == "__main__":
-    from lgmpose.cli import exit_status
-
-    sys.exit(exit_status(lambda: tyro.cli(ship)))

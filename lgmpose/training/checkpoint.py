@@ -176,7 +176,7 @@ def resume_command(run_dir: Path, processes: int) -> str:
     """What to type to go on with a run; all processes are taken to be on one machine."""
     program = f"torchrun --nproc-per-node {processes} -m lgmpose" if processes > 1 else "lgmpose"
     folder = subprocess.list2cmdline([str(run_dir)]) if sys.platform == "win32" else shlex.quote(str(run_dir))
-    return f"{program} train --resume {folder}"
+    return f"{program} resume {folder}"
 
 
 def check_same_run(config: TrainConfig, checkpoint: Path) -> None:

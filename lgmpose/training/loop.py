@@ -33,14 +33,14 @@ from lgmpose.machine import choose_device, tune_allocator
 from lgmpose.network.model import LGMPose
 from lgmpose.pose.codecs import make_codec
 from lgmpose.pose.skeletons import notice_unpaired
-from lgmpose.training.checkpoint import Run, check_same_run, fingerprint, resume_command
+from lgmpose.training.checkpoint import Run, check_same_run, fingerprint, resume_command, stored_config
 from lgmpose.training.curve import save_curve
 from lgmpose.training.recipe import TrainConfig, learning_rate
 from lgmpose.training.run_folder import CsvLog, StopRequest, Stopwatch, append_epoch, duration, exclusive
 from lgmpose.zoo.catalogue import at_size, create_model, load_weights, save_weights, weights_hash
 from lgmpose.zoo.tensor_files import read_tensors
 
-__all__ = ["heatmap_loss", "train"]
+__all__ = ["heatmap_loss", "resume", "train"]
 
 
 def heatmap_loss(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor:
@@ -118,10 +118,26 @@ def train(
             dist.destroy_process_group()
 
 
+def resume(run_dir: str | Path, **changes: Any) -> Evaluation | None:
+    """Resume a run with its own settings.
+
+    Args:
+        run_dir: the run's folder.
+        changes: new values of ``RESUME_FIELDS``.
+
+    Raises:
+        UserError: no run there, or what ``train`` raises.
+    """
+    checkpoint = Path(run_dir) / "last.safetensors"
+    if not checkpoint.is_file():
+        raise UserError(f"{run_dir}: no last.safetensors in it, so there is no run to resume")
+    return train(replace(stored_config(checkpoint), **changes), run_dir, resume=True)
+
+
 def _refuse_other_run(run_dir: Path, checkpoint: Path) -> None:
     """Raises UserError where a new run would overwrite what another has left."""
     if checkpoint.exists():
-        raise UserError(f"{run_dir}: holds a run already; --resume goes on with it, another --out starts a new one")
+        raise UserError(f"{run_dir}: holds a run already; lgmpose resume continues it, another --out starts a new one")
     for name in ("best.safetensors", "log.csv"):
         if (run_dir / name).exists():
             raise UserError(

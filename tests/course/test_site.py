@@ -17,8 +17,9 @@ import pytest
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from lgmpose.cli import main
 from lgmpose.course import site as course_module
-from lgmpose.course.site import build_course, execute, find_notebooks, main, read_lesson, refresh_notebooks, thumbnail
+from lgmpose.course.site import build_course, execute, find_notebooks, read_lesson, refresh_notebooks, thumbnail
 from lgmpose.errors import UserError
 
 PROSE = r"""# 00 · What is a pose?
@@ -223,7 +224,7 @@ def test_where_the_peak_memory_is_not_known_it_is_left_out(tmp_path, capsys, mon
 
 def test_a_formula_that_cannot_be_shown_is_named(tmp_path, capsys):
     write_notebook(tmp_path / "00_a.ipynb", new_markdown_cell(r"# A" "\n\n" r"so $\left( x$"))
-    assert main([str(tmp_path), str(tmp_path / "out")]) == 1
+    assert main(["course", "build", str(tmp_path), str(tmp_path / "out")]) == 1
     assert r"the formula '\\left( x' cannot be shown" in capsys.readouterr().err
 
 
@@ -231,7 +232,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_any_notebook_runs(tm
     monkeypatch.setattr(course_module, "execute", lambda *_: pytest.fail("a notebook ran"))
     write_notebook(tmp_path / "00_a.ipynb", new_markdown_cell("# A"))
     (tmp_path / "taken").write_text("")
-    assert main([str(tmp_path), str(tmp_path / "taken")]) == 2
+    assert main(["course", "build", str(tmp_path), str(tmp_path / "taken")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "taken" in line and "cannot be written" in line
 
@@ -242,7 +243,7 @@ def test_ctrl_c_amid_a_cell_stops_it_all(tmp_path):
     stop = new_code_cell("import os, signal, time\nos.kill(os.getppid(), signal.SIGINT)\ntime.sleep(60)")
     write_notebook(tmp_path / "00_a.ipynb", new_markdown_cell("# 00 · A"), stop)
     write_notebook(tmp_path / "01_b.ipynb", new_markdown_cell("# 01 · B"), new_code_cell("1"))
-    words = [sys.executable, "-m", "lgmpose.course.site", str(tmp_path), str(tmp_path / "out")]
+    words = [sys.executable, "-m", "lgmpose", "course", "build", str(tmp_path), str(tmp_path / "out")]
     run = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
     assert (run.returncode, run.stderr.splitlines()) == (130, ["stopped"]) and "01_b" not in run.stdout
 
@@ -257,15 +258,16 @@ def test_what_was_done_before_a_stop_has_an_index(tmp_path, capsys, monkeypatch,
     for name in "abc":
         write_notebook(tmp_path / f"00_{name}.ipynb", new_markdown_cell(f"# {name.upper()}"))
     write_notebook(tmp_path / "solutions" / "00_a.ipynb", new_markdown_cell("# A"))
-    assert main([str(tmp_path), str(tmp_path / "out")]) == status
+    assert main(["course", "build", str(tmp_path), str(tmp_path / "out")]) == status
     message = capsys.readouterr().err
-    assert message.splitlines() == ["stopped" if status == 130 else "[Errno 28] No space left on device"]
+    assert message.splitlines() == ["stopped" if status == 130 else "error: [Errno 28] No space left on device"]
     assert References(tmp_path / "out" / "index.html").links == ["00_a.html"] * 2 + ["00_b.html"] * 2
     with monkeypatch.context() as patch:
         patch.setattr(course_module, "execute", lambda *_: None)
-        assert main([str(tmp_path), str(tmp_path / "out")]) == 0
+        assert main(["course", "build", str(tmp_path), str(tmp_path / "out")]) == 0
     capsys.readouterr()
-    assert main([str(tmp_path), str(tmp_path / "out")]) == status  # the pages are still there, and so is their index
+    assert main(["course", "build", str(tmp_path), str(tmp_path / "out")]) == status
+    # the pages are still there, and so is their index
     links = References(tmp_path / "out" / "index.html").links
     assert {"00_a.html", "00_b.html", "00_c.html", "solutions/00_a.html"} <= set(links)
 
@@ -273,12 +275,12 @@ def test_what_was_done_before_a_stop_has_an_index(tmp_path, capsys, monkeypatch,
 def test_a_folder_without_notebooks_is_refused(tmp_path, capsys):
     with pytest.raises(UserError, match="no notebook named like"):
         find_notebooks(tmp_path)
-    assert main([str(tmp_path)]) == 2
+    assert main(["course", "build", str(tmp_path)]) == 2
     assert "no notebook named like 00_start_here.ipynb" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", ["", "{}", "not json", '{"cells": 3, "nbformat": 4, "nbformat_minor": 5}', "[]"])
 def test_a_file_that_is_no_notebook_is_refused(tmp_path, capsys, content):
     (tmp_path / "00_a.ipynb").write_text(content)
-    assert main([str(tmp_path), str(tmp_path / "out")]) == 2
+    assert main(["course", "build", str(tmp_path), str(tmp_path / "out")]) == 2
     assert "00_a.ipynb: not a valid notebook" in capsys.readouterr().err

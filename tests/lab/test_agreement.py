@@ -123,7 +123,7 @@ def test_nothing_is_there_twice(tmp_path):
 def test_the_stored_figures_are_what_the_command_finds(shared_data, tmp_path):
     file, sheet = tmp_path / "found.json", tmp_path / "sheet.png"
     data = f"lspet:{shared_data / 'lspet_dataset.zip'}"
-    command = [sys.executable, "-m", "lgmpose.lab.agreement", data, "--json-file", str(file), "--sheet", str(sheet)]
+    command = [sys.executable, "-m", "lgmpose", "lab", "agreement", data, "--json", str(file), "--sheet", str(sheet)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and "one annotator by the other" in done.stdout, done.stderr
     found, stored = json.loads(file.read_text()), json.loads(STORED.read_text())
@@ -137,8 +137,8 @@ def test_the_stored_figures_are_what_the_command_finds(shared_data, tmp_path):
 def test_mistakes_are_told_in_one_line(tmp_path):
     for arguments in (["lspet:nowhere"], ["lspet:nowhere", "--weights", "none.safetensors"]):
         done = subprocess.run(
-            [sys.executable, "-m", "lgmpose.lab.agreement", *arguments], cwd=tmp_path, capture_output=True, text=True,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            [sys.executable, "-m", "lgmpose", "lab", "agreement", *arguments],
+            cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
         )  # fmt: skip
         assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
 

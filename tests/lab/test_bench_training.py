@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from lgmpose.cli import main
 from lgmpose.lab.bench import training
 from lgmpose.lab.bench.training import DEFAULT, PLAIN, SETTINGS, markdown, train_steps
 from lgmpose.training.checkpoint import Run
@@ -91,7 +92,7 @@ def test_a_whole_small_run_leaves_table_and_figures(monkeypatch):
 def test_bad_input_is_one_line_before_the_work(arguments, message, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(training, "measure", lambda *a, **k: pytest.fail("work was started"))
-    assert training.main(arguments) == 2
+    assert main(["lab", "bench-training", *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error and error.startswith("error: ") and error.count("\n") == 1
 
@@ -102,7 +103,7 @@ def test_what_the_others_are_compared_with_is_always_measured(monkeypatch, capsy
 
     monkeypatch.setattr(training, "measure", measure)
     monkeypatch.setattr("lgmpose.data.load_records", lambda *_: None)
-    assert training.main(["--settings", DEFAULT, PLAIN, "bf16"]) == 2
+    assert main(["lab", "bench-training", "--settings", DEFAULT, PLAIN, "bf16"]) == 2
     assert capsys.readouterr().err == f"error: {PLAIN} {DEFAULT} bf16\n"
 
 

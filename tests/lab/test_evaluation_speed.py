@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lgmpose import metrics
+from lgmpose.cli import main
 from lgmpose.inference.top_down import coco_persons, kept_persons
-from lgmpose.lab.bench.evaluation import by_boxes, main
+from lgmpose.lab.bench.evaluation import by_boxes
 from lgmpose.lab.bench.simulated import heatmap_batches, simulate
 from lgmpose.pose.codecs import make_codec
 from lgmpose.pose.geometry import invert_matrix, transform_points
@@ -176,7 +177,7 @@ def test_simulated_heatmaps_peak_where_the_simulation_says(job):
 
 def test_the_benchmark_says_that_both_ways_agree(tmp_path, capsys):
     file = tmp_path / "evaluation.json"
-    assert main(["--pictures", "25", "--rounds", "2", "--json", str(file)]) == 0
+    assert main(["lab", "bench-evaluation", "--pictures", "25", "--rounds", "2", "--json", str(file)]) == 0
     result = json.loads(file.read_text())
     assert result["job"]["pictures"] == 25 and result["job"]["boxes"] == 520
     assert list(result["seconds"]) == ["decode", "rescore, OKS-NMS", "results", "JSON", "AP"]
@@ -192,6 +193,6 @@ def test_the_benchmark_says_that_both_ways_agree(tmp_path, capsys):
     [(["--pictures", "0"], "at least 1"), (["--rounds", "0"], "at least 1"), (["--json", "x.txt"], "end in .json")],
 )
 def test_the_benchmark_refuses_in_one_line(arguments, message, capsys):
-    assert main(arguments) == 2
+    assert main(["lab", "bench-evaluation", *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and error.count("\n") == 1

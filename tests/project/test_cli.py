@@ -163,7 +163,7 @@ def test_predict_writes_a_picture_and_a_json(tmp_path):
 
 
 def test_resume_without_a_run(tmp_path, capsys):
-    assert "no run to resume" in refused(capsys, "train", "--resume", tmp_path)
+    assert "no run to resume" in refused(capsys, "resume", tmp_path)
 
 
 def test_resume_goes_on_with_its_own_settings(people, tmp_path, capsys, monkeypatch):
@@ -172,22 +172,22 @@ def test_resume_goes_on_with_its_own_settings(people, tmp_path, capsys, monkeypa
     arguments += ["--checkpoint-minutes", "7"]
     assert main(["train", "--data", f"synthetic:{people}", *arguments, "--out", str(run)]) == 0
     assert "holds a run already" in refused(capsys, "train", "--data", f"synthetic:{people}", "--out", run)
-    assert main(["train", "--resume", str(run)]) == 0
+    assert main(["resume", str(run)]) == 0
     progress, config = (read_tensors(run / "last.safetensors")[1][part] for part in ("progress", "config"))
     assert progress["epoch"] == 1
 
     resumed = []
     monkeypatch.setattr("lgmpose.training.loop.train", lambda config, *_, **__: resumed.append(config.as_dict()))
     for given, changes in (
-        (["--epochs", "9"], {}),  # not to be changed
-        (["--device", "auto", "--workers=None", "--checkpoint_minutes", "2"],  # the defaults, but given
+        (["--device", "auto", "--workers=auto", "--checkpoint_minutes", "2"],
          {"device": "auto", "workers": None, "checkpoint_minutes": 2.0}),
         (["--workers", "3"], {"workers": 3}),
         (["--bad-images", "skip"], {"bad_images": "skip"}),
     ):  # fmt: skip
-        for words in (["--resume", str(run), *given], [*given, f"--resume={run}"]):
-            assert main(["train", *words]) == 0
-            assert resumed.pop() == config | changes
+        assert main(["resume", str(run), *given]) == 0
+        assert resumed.pop() == config | changes
+    for words in (["--resume", str(run)], [f"--resume={run}"], ["--resume"]):
+        assert "lgmpose resume RUN" in refused(capsys, "train", *words)
 
 
 def test_an_augmentation_that_leaves_no_crop(people, tmp_path, capsys):
@@ -250,7 +250,7 @@ def test_annotations_where_there_are_none_to_choose(coco, capsys):
 def test_weights_in_the_checkpoints_place(people, tmp_path, capsys):
     net = create_model("lgm-pose-coco-256x192", image_hw=(64, 64))
     save_weights(tmp_path / "last.safetensors", net, COCO, make_codec("standard", (64, 64)))
-    assert "weights, not a checkpoint: --init-weights" in refused(capsys, "train", "--resume", tmp_path)
+    assert "weights, not a checkpoint: --init-weights" in refused(capsys, "resume", tmp_path)
 
 
 def test_profile_lists_every_network(capsys):
@@ -258,9 +258,21 @@ def test_profile_lists_every_network(capsys):
     assert capsys.readouterr().out.split() == list_models()
 
 
-def test_help_of_every_command():
-    for command in ([], ["data"], ["data", "coco"], ["train"], ["eval"], ["predict"], ["profile"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "lgmpose", *command, "--help"], capture_output=True, text=True, check=True
-        )
-        assert "usage: lgmpose" in done.stdout
+def test_help_of_every_command(capsys):
+    for command in ([], ["data"], ["data", "coco"], ["train"], ["resume"], ["eval"], ["predict"], ["profile"], ["lab"],
+                    ["lab", "ship"], ["course", "build"]):  # fmt: skip
+        with pytest.raises(SystemExit) as end:
+            main([*command, "--help"])
+        assert not end.value.code and f"usage: {' '.join(['lgmpose', *command])}" in capsys.readouterr().out
+
+
+def test_the_core_has_its_commands_without_the_rooms_above_it():
+    """Hide lab and course as an installation without them would."""
+    code = """
+import sys
+sys.modules["lgmpose.lab"] = sys.modules["lgmpose.course"] = None
+from lgmpose.cli import main
+main(["--help"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "{data,train,resume,eval,predict,compare,export}" in done.stdout

@@ -116,7 +116,9 @@ print(*sorted(heavy))
 """
 
 
-COMMANDS = ("data", "train", "eval", "predict", "compare", "export", "profile", "bench", "ablate")
+COMMANDS = (
+    "data", "train", "resume", "eval", "predict", "compare", "export", "profile", "bench", "ablate", "lab", "course",
+)  # fmt: skip
 
 HELP = """
 from lgmpose.cli import main

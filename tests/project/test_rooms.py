@@ -82,7 +82,9 @@ def test_no_circles():
 
 
 def test_module_names_are_unique():
-    names = Counter(name.rsplit(".", 1)[-1] for name in MODULES if MODULES[name].name != "__init__.py")
+    # lgmpose.cli registers the module ``commands`` of each room that has one.
+    convention = ("__init__.py", "commands.py")
+    names = Counter(name.rsplit(".", 1)[-1] for name in MODULES if MODULES[name].name not in convention)
     assert not {name: count for name, count in names.items() if count > 1}
 
 

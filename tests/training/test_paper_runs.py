@@ -52,7 +52,7 @@ def words_of(start: str, **changes: str) -> list[str]:
     """The one README command that starts so; of a training, what makes it long is changed and nothing else."""
     (line,) = (line for line in COMMANDS if line.startswith(start))
     words = shlex.split(line)
-    if "--epochs" not in words and "train" in words and "--resume" not in words:
+    if "--epochs" not in words and "train" in words:
         for flag, value in (SMALL | changes).items():
             if flag in words:
                 del words[words.index(flag) : words.index(flag) + 2]
@@ -81,7 +81,7 @@ def test_coco_is_trained_resumed_and_evaluated(folder, monkeypatch, capsys):
         patch.setattr("lgmpose.training.loop.StopRequest", lambda: nullcontext(SimpleNamespace(asked=True)))
         assert main(words_of("lgmpose train --data coco:data/coco --eval")[1:]) == 130
     assert "stopped at epoch 1" in capsys.readouterr().out
-    run(words_of("lgmpose train --resume"))
+    run(words_of("lgmpose resume"))
     check_run(Path("runs/coco"), "lgm-pose-coco-256x192", 17, "person_keypoints_train2017")
     run(words_of("lgmpose eval --data coco"))
     figures = json.loads(Path("runs/coco/figures.json").read_text(encoding="utf-8"))

@@ -296,7 +296,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(config, tmp_path):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err  # `lgmpose train … && lgmpose eval …` must not go on
-    assert f"lgmpose train --resume {run_dir}" in out
+    assert f"lgmpose resume {run_dir}" in out
     assert read_tensors(run_dir / "last.safetensors")[1]["progress"]["step"] == len(losses(run_dir)) > 0
 
 
@@ -535,9 +535,9 @@ def test_a_stop_of_one_process_ends_both_when_the_state_is_saved(config, tmp_pat
     assert read_tensors(run_dir / "last.safetensors")[1]["progress"]["step"] == len(losses(run_dir)) > 1
     children[0].join()
     assert [child.exitcode for child in children] == [130, 130]
-    how = f"go on with: torchrun --nproc-per-node 2 -m lgmpose train --resume {shlex.quote(str(run_dir))}\n"
+    how = f"go on with: torchrun --nproc-per-node 2 -m lgmpose resume {shlex.quote(str(run_dir))}\n"
     assert how in Path(f"{run_dir}.0.txt").read_text()
-    assert main(["train", "--resume", str(run_dir)]) == 2  # alone it would be another run
+    assert main(["resume", str(run_dir)]) == 2  # alone it would be another run
     assert f"of a run of 2 processes, which does not go on the same with 1; {how}" in capsys.readouterr().err
 
 
@@ -682,7 +682,7 @@ def test_a_run_that_meets_an_unreadable_picture_late_is_finished_without_it(conf
         train(config, run_dir, progress=False)
     progress = read_tensors(run_dir / "last.safetensors")[1]["progress"]
     assert progress["epoch"] == 0 and progress["step"] == progress["epoch_step"] == len(losses(run_dir)) > 0
-    assert main(["train", "--resume", str(run_dir), "--bad-images", "skip"]) == 0
+    assert main(["resume", str(run_dir), "--bad-images", "skip"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch ")]
     assert ["pictures/s" in line for line in lines] == [False, True]  # of the first no step was left to be timed
     train(replace(config, bad_images="skip"), tmp_path / "calm", progress=False)

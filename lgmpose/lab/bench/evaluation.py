@@ -1,4 +1,4 @@
-"""``python -m lgmpose.lab.bench.evaluation``: how long COCO's evaluation takes once the network has run, step by step.
+"""``lgmpose lab bench-evaluation``: how long COCO's evaluation takes once the network has run, step by step.
 
 A made-up job of val2017's size goes through the package's own functions: decoding batch by batch, rescoring, OKS-NMS,
 results, JSON, AP. Beside it, in the same rounds, the rescoring and OKS-NMS that goes from box to box in Python, as the
@@ -7,7 +7,6 @@ field's code does; both must keep the same persons and reach the same AP.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import math
@@ -35,7 +34,7 @@ from lgmpose.pose.codecs import StandardCodec, make_codec
 from lgmpose.pose.geometry import fit_aspect, invert_matrix, transform_points
 from lgmpose.pose.skeletons import COCO
 
-__all__ = ["by_boxes", "markdown", "measure"]
+__all__ = ["bench_evaluation", "by_boxes", "markdown", "measure"]
 
 IMAGE_HW, CODEC, BATCH_SIZE = (256, 192), "dark", 32
 
@@ -133,7 +132,7 @@ def markdown(result: dict[str, Any]) -> str:
     rows.append(["**all**", f"{total:.2f}", "100%"])
     names = {True: "the same", False: "**others**"}
     lines = [
-        "# The evaluation job, measured by `python -m lgmpose.lab.bench.evaluation`",
+        "# The evaluation job, measured by `lgmpose lab bench-evaluation`",
         "",
         f"* {header['cpu']}, {header['cores']} cores; {header['system']}; load {header['load']} before, "
         f"{header['load_after']} after",
@@ -191,20 +190,12 @@ def _same(ours: dict[str, float], theirs: dict[str, float]) -> bool:
     return all(math.isclose(ours[name], theirs[name], rel_tol=0, abs_tol=1e-12) for name in ours)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m lgmpose.lab.bench.evaluation", description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="where to keep the result; the page (.md) is written beside it")
-    parser.add_argument("--pictures", type=int, default=5000, help="size of the job; val2017 has 5,000")
-    parser.add_argument("--rounds", type=int, default=3, help="how often both ways to choose persons are timed")
-    options = parser.parse_args(arguments)
+def bench_evaluation(num_pictures: int, rounds: int, json_file: Path | None) -> None:
+    """Measure, print the page and keep the result (``lgmpose lab bench-evaluation``).
 
-    def checked() -> dict[str, Any]:
-        if options.pictures < 1 or options.rounds < 1:
-            raise UserError(f"--pictures {options.pictures} and --rounds {options.rounds} must be at least 1")
-        return measure(options.pictures, options.rounds)
-
-    return run_command(checked, markdown, options.json)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    Raises:
+        UserError: a number below 1, or a file that cannot be written.
+    """
+    if num_pictures < 1 or rounds < 1:
+        raise UserError(f"--pictures {num_pictures} and --rounds {rounds} must be at least 1")
+    run_command(lambda: measure(num_pictures, rounds), markdown, json_file)

@@ -1,4 +1,4 @@
-"""``python -m lgmpose.lab.bench.training``: pictures per second of a training step, by setting, and where the time goes.
+"""``lgmpose lab bench-training``: pictures per second of a training step, by setting, and where the time goes.
 
 Every setting trains the same network on the same batches in a fresh process, for the allocator is set once per process;
 settings take turns in rounds, and ratios are of the same round. Each round has another seed, so that the losses tell,
@@ -7,7 +7,6 @@ too: two settings may differ by rounding, but not as two seeds do.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -27,9 +26,9 @@ from lgmpose.lab.bench.result import paired_ratio
 from lgmpose.lab.bench.run import end_of_process, machine_header
 from lgmpose.lab.bench.worker import load, one_line
 
-__all__ = ["SETTINGS", "Setting", "markdown", "measure", "train_steps"]
+__all__ = ["SETTINGS", "Setting", "bench_training", "markdown", "measure", "train_steps"]
 
-WORKER = [sys.executable, "-m", "lgmpose.lab.bench.training", "--worker"]
+WORKER = [sys.executable, "-m", "lgmpose.lab.bench.training"]
 SIZES = {128: 32, 256: 8}  # side of the input → pictures in a batch; at 256 a larger one needs more than 10 GB
 WARM_UP = 2
 LEARNING_RATE = 1e-3
@@ -230,7 +229,7 @@ def markdown(result: dict[str, Any]) -> str:
     """The result as a page."""
     header = result["header"]
     lines = [
-        "# The training step, measured by `python -m lgmpose.lab.bench.training`",
+        "# The training step, measured by `lgmpose lab bench-training`",
         "",
         f"* {header['cpu']}, {header['cores']} cores, {header['threads']} threads; {header['system']}; load "
         f"{header['load']} before, {header['load_after']} after",
@@ -266,41 +265,35 @@ NOTES = """\
 """
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m lgmpose.lab.bench.training", description=__doc__)
-    parser.add_argument("--data", default="synthetic", help="KIND:PATH; by default pictures of synthetic people")
-    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=[n for n in SETTINGS if n != "compile"],
-                        help=f"what to measure; {PLAIN}, which the others are compared with, always is")
-    parser.add_argument("--sides", nargs="+", type=int, choices=SIZES, default=list(SIZES))
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--json", type=Path, help="where to keep the result; a table is written beside it")
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    if options.worker:
-        try:
-            print(json.dumps(work(json.load(sys.stdin))))
-        except Exception as error:  # its last line is what the parent shows
-            print(one_line(error), file=sys.stderr)
-            return 1
-        return 0
+def bench_training(
+    data: str, *, settings: tuple[str, ...] | None, sides: tuple[int, ...] | None, rounds: int, steps: int,
+    threads: int | None, json_file: Path | None,
+) -> None:  # fmt: skip
+    """Measure, print the page and keep the result (``lgmpose lab bench-training``).
+
+    Raises:
+        UserError: unknown settings or sizes, a number below 1, bad data, or a file that cannot be written.
+    """
+    from lgmpose.data import load_records
+    from lgmpose.machine import num_cores
+
+    settings, sides = settings or tuple(n for n in SETTINGS if n != "compile"), sides or tuple(SIZES)
+    for what, values, known in (("settings", settings, SETTINGS), ("sides", sides, SIZES)):
+        if unknown := [value for value in values if value not in known]:
+            raise UserError(f"{what} {unknown[0]}: choose from {', '.join(map(str, known))}")
+    if min(rounds, steps) < 1:
+        raise UserError(f"rounds {rounds} and steps {steps}: at least 1")
+    names = tuple(dict.fromkeys([PLAIN, *settings]))
 
     def checked() -> dict[str, Any]:
-        from lgmpose.data import load_records
-        from lgmpose.machine import num_cores
+        load_records(data, "train")  # draws the synthetic one; bad data is reported before the work
+        return measure(data, names=names, sides=sides, rounds=rounds, steps=steps, threads=threads or num_cores())
 
-        if min(options.rounds, options.steps) < 1:
-            raise UserError(f"rounds {options.rounds} and steps {options.steps}: at least 1")
-        load_records(options.data, "train")  # makes the synthetic one; bad data is known before the work
-        return measure(
-            options.data, names=tuple(dict.fromkeys([PLAIN, *options.settings])), sides=tuple(options.sides),
-            rounds=options.rounds, steps=options.steps, threads=options.threads or num_cores(),
-        )  # fmt: skip
-
-    return run_command(checked, markdown, options.json)
+    run_command(checked, markdown, json_file)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+if __name__ == "__main__":  # the worker process of ``measure``
+    try:
+        print(json.dumps(work(json.load(sys.stdin))))
+    except Exception as error:  # the parent shows its last line
+        sys.exit(one_line(error))

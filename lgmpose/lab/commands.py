@@ -1,0 +1,230 @@
+"""The command lines of this room: bench, ablate, profile and the group ``lgmpose lab``. Each one makes one call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from lgmpose.lab.ablate.recipe_rows import AblateConfig
+
+__all__ = ["register"]
+
+group = tyro.extras.SubcommandApp()
+
+
+def register(app: tyro.extras.SubcommandApp) -> None:
+    """Add this room's commands to the command line."""
+    for command in (profile, bench, ablate):
+        app.command(command)
+    app.command(group, name="lab", help="Measure and compare: the paper's tables, labels, benchmarks, shipped weights.")
+
+
+def ablate(config: AblateConfig, tabulate: bool = False) -> None:
+    """Train LGM-Pose with one thing changed at a time (Tables 4 and 5, LARM taken apart), and peers, and compare them.
+
+    Stop it with Ctrl-C at any time; the same command goes on. Finished runs are not done again.
+
+    Args:
+        tabulate: train nothing; only write table and figure anew from the finished runs in --json.
+    """
+    from lgmpose.lab.ablate.ablation import ablate as run_ablations
+
+    run_ablations(config, tabulate=tabulate)
+
+
+def profile(  # the options of the command
+    model: str = "lgm-pose-coco-256x192",
+    image_hw: tuple[int, int] | None = None,
+    num_keypoints: int | None = None,
+    fusion: Literal["none", "conv3x3", "dw1", "dw2", "sfusion"] = "sfusion",
+    global_block: Literal["mobilevim", "mobilevit", "mobilevit_relu6"] = "mobilevim",
+    fps: bool = True,
+    threads: int = 1,
+    all: bool = False,
+    table: Literal[1, 2, 3, 4, 5] | None = None,
+    json: Path | None = None,
+    list: bool = False,
+) -> None:
+    """Print what a network costs, or every network: parameters, MACs by three conventions, memory, beside the paper's.
+
+    Args:
+        model: a name of --list.
+        image_hw: input height and width, if not the model's own.
+        num_keypoints: K, if not the model's own.
+        fusion: a row of Table 5.
+        global_block: a row of Table 4.
+        fps: measure the speed on this machine too (of one network).
+        threads: how many threads that may take.
+        all: one table of every network, by default at 256 192 for 17 keypoints, beside the paper's figures.
+        table: one of the paper's tables, 1 to 5, with our counts in every row.
+        json: where to write the same for machines.
+        list: print the models' names instead.
+    """
+    from lgmpose.lab.cost_tables import print_costs
+
+    print_costs(
+        model, image_hw=image_hw, num_keypoints=num_keypoints, fusion=fusion, global_block=global_block, fps=fps,
+        threads=threads, all_networks=all, table=table, json_file=json, list_names=list,
+    )  # fmt: skip
+
+
+def bench(  # the options of the command
+    models: tuple[str, ...] = (),
+    backends: tuple[str, ...] = ("eager",),
+    threads: tuple[int, ...] | None = None,
+    image_hw: tyro.conf.UseAppendAction[tuple[tuple[int, int], ...]] = (),
+    num_keypoints: int | None = None,
+    batch_sizes: tuple[int, ...] = (1,),
+    reference: str | None = None,
+    tables: tuple[int, ...] | None = None,
+    scope: Literal["network", "decode", "pipeline"] = "network",
+    codec: Literal["standard", "dark", "udp"] = "dark",
+    runs: int = 100,
+    seconds: float = 5.0,
+    keep_memory: bool = False,
+    device: str = "auto",
+    json: Path | None = None,
+    render: Path | None = None,
+) -> None:
+    """Measure how long networks take on this machine, side by side; in about a minute where nothing else is asked for.
+
+    Each backend with each number of threads gets a fresh process, in which all networks take turns.
+
+    Args:
+        models: names of `lgmpose profile --list`; by default LGM-Pose and the small networks.
+        backends: eager, eager-folded, eager-fast, compile, onnxruntime, onnxruntime-int8, openvino, openvino-bf16,
+            openvino-int8.
+        threads: numbers of threads; by default 1, and 1 2 with --tables.
+        image_hw: input height and width; repeat it for more sizes. By default the reference's own.
+        num_keypoints: K; by default the reference's own.
+        batch_sizes: persons at a time.
+        reference: what the others are compared with; by default the first LGM-Pose among the models.
+        tables: measure the systems of the paper's Tables 1 and 3 instead; or of one of them, --tables 1.
+        scope: the network alone, with decoding, or from the picture to its keypoints.
+        codec: how heatmaps are decoded.
+        runs: rounds at most; a group of networks ends with these or with --seconds, but not before 10.
+        seconds: seconds per network at most, see --runs.
+        keep_memory: tell the C library to keep freed memory, as training does and predict does not.
+        device: auto, cpu, cuda, mps …
+        json: where to keep the result; the table (.md) and the plot (.png) are written beside it.
+        render: measure nothing; write table and plot of this result file anew.
+    """
+    from lgmpose.lab.bench import bench as measure
+    from lgmpose.lab.bench import load_results, save_report
+
+    if render is not None:
+        result, json = load_results(render), render
+    else:
+        result = measure(
+            models, backends=backends, threads=threads or ((1,) if tables is None else (1, 2)), image_sizes=image_hw,
+            num_keypoints=num_keypoints, batch_sizes=batch_sizes, reference=reference, tables=tables, scope=scope,
+            codec=codec, runs=runs, seconds=seconds, keep_memory=keep_memory, device=device, json_file=json,
+        )  # fmt: skip
+    print(result.as_markdown())
+    if json is not None:
+        print(f"written: {', '.join(map(str, [json, *save_report(result, json)]))}")
+    if not result.finished and render is None:
+        raise KeyboardInterrupt
+
+
+@group.command
+def paper() -> None:
+    """Print the differences between the paper's text, its tables and its method, as a Markdown table."""
+    from lgmpose.lab.paper import slips_table
+
+    print(slips_table())
+
+
+@group.command
+def agreement(
+    data: tyro.conf.Positional[str],
+    weights: Path | None = None,
+    json: Path | None = None,
+    sheet: Path | None = None,
+) -> None:
+    """Measure how far two annotators of one photograph agree, and a network with both on the same photographs.
+
+    Args:
+        data: KIND:PATH of a data set with one person per image (lspet).
+        weights: a weights file; by default the weights that come with the package.
+        json: where to write the figures.
+        sheet: where to draw the pairs that agree least and most (a PNG): one annotator left, the other right.
+    """
+    from lgmpose.lab.agreement import measure_agreement
+
+    measure_agreement(data, weights=weights, json_file=json, sheet=sheet)
+
+
+@group.command
+def limits(png: tyro.conf.Positional[Path]) -> None:
+    """Draw what limits the shipped weights, from the stored results.
+
+    Args:
+        png: the figure.
+    """
+    from lgmpose.lab.limits_figure import draw_limits
+
+    draw_limits(png)
+
+
+@group.command
+def ship(
+    data: tyro.conf.Positional[str],
+    runs: tyro.conf.Positional[tuple[Path, ...]],
+    name: str | None = None,
+    folder: Path | None = None,
+) -> None:
+    """Write a run's weights into the package, with ONNX file, figures, learning curve and model card.
+
+    Args:
+        data: the data to take the figures from, KIND:PATH.
+        runs: the run's folder; or several, each of which started from the weights of the one before.
+        name: the model name of the weights; by default that of the shipped weights.
+        folder: where to write; by default the package's weights folder.
+    """
+    from lgmpose.lab.ship import ship as ship_weights
+
+    options = {"name": name, "folder": folder}
+    ship_weights(data, runs, **{key: value for key, value in options.items() if value is not None})
+
+
+@group.command(name="bench-training")
+def bench_training(
+    data: str = "synthetic",
+    settings: tuple[str, ...] | None = None,
+    sides: tuple[int, ...] | None = None,
+    rounds: int = 3,
+    steps: int = 8,
+    threads: int | None = None,
+    json: Path | None = None,
+) -> None:
+    """Measure images per second of a training step, by setting, and the share of each part of the step.
+
+    Args:
+        data: KIND:PATH; by default images of synthetic people.
+        settings: what to measure; by default everything but compile. plain is always measured, for comparison.
+        sides: input sizes in pixels; by default 128 and 256.
+        rounds: rounds in which all settings take turns.
+        steps: steps per round and setting.
+        threads: CPU threads; None: all cores.
+        json: where to keep the result; a page (.md) is written beside it.
+    """
+    from lgmpose.lab.bench.training import bench_training as measure
+
+    measure(data, settings=settings, sides=sides, rounds=rounds, steps=steps, threads=threads, json_file=json)
+
+
+@group.command(name="bench-evaluation")
+def bench_evaluation(pictures: int = 5000, rounds: int = 3, json: Path | None = None) -> None:
+    """Measure how long COCO's evaluation takes after the network has run, step by step.
+
+    Args:
+        pictures: size of the job; val2017 has 5,000.
+        rounds: how often each way to choose persons is timed.
+        json: where to keep the result; a page (.md) is written beside it.
+    """
+    from lgmpose.lab.bench.evaluation import bench_evaluation as measure
+
+    measure(pictures, rounds, json)
