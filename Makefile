@@ -21,14 +21,20 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # seconds would take minutes.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: help course test lab notebooks clean
+.PHONY: help course docs docs-figures test lab notebooks clean
 .DEFAULT_GOAL := help
 
 help:  ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
-course: $(STAMP)  ## run every notebook, render the pages, print the address of the index
-	@$(PY) -m lgmpose course build notebooks build/course
+course: $(STAMP)  ## run every notebook, build the web pages and print where they are
+	@$(PY) -m lgmpose course build
+
+docs: $(STAMP)  ## build the web pages from the stored outputs, without running notebooks
+	@$(PY) -m lgmpose course build build/docs --no-run
+
+docs-figures: $(STAMP)  ## write the generated tables and figures of README and docs from the result files
+	@$(PY) docs/figures.py
 
 test: $(STAMP)  ## lint, type check, all tests with coverage, and every notebook compared with its stored outputs
 	$(PY) -m ruff check .
@@ -39,7 +45,7 @@ lab: $(STAMP)  ## open JupyterLab in this environment
 	$(PY) -m jupyterlab notebooks
 
 notebooks: $(STAMP)  ## run every notebook and store its outputs in place
-	@$(PY) -m lgmpose course build notebooks --in-place
+	@$(PY) -m lgmpose course run
 
 clean:  ## remove pages and caches; keep the environment, data and runs
 	rm -rf build .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage

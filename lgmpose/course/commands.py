@@ -1,4 +1,4 @@
-"""The command line of this room: ``lgmpose course build``."""
+"""The command line of this room: ``lgmpose course build`` and ``lgmpose course run``."""
 
 from __future__ import annotations
 
@@ -6,29 +6,46 @@ from pathlib import Path
 
 import tyro
 
+from lgmpose.errors import UserError
+
 __all__ = ["register"]
+
+NOTEBOOKS = Path("notebooks")
 
 group = tyro.extras.SubcommandApp()
 
 
 def register(app: tyro.extras.SubcommandApp) -> None:
     """Add this room's commands to the command line."""
-    app.command(group, name="course", help="Build the course.")
+    app.command(group, name="course", help="Run the lessons; build the course and the documentation as web pages.")
 
 
 @group.command
-def build(
-    notebooks: tyro.conf.Positional[Path] = Path("notebooks"),
-    output: tyro.conf.Positional[Path] = Path("build/course"),
-    in_place: bool = False,
-) -> int:
-    """Run every notebook and write the course as web pages. The exit status is 1 if a notebook failed.
+def build(output: tyro.conf.Positional[Path] = Path("build/course"), run: bool = True) -> None:
+    """Run every lesson and write the course, the guides and the API reference as web pages.
 
     Args:
-        notebooks: folder of the notebooks.
         output: folder of the pages.
-        in_place: store the outputs in the notebooks instead; no page is written.
+        run: run the lessons first; without it the pages show the stored outputs.
     """
+    from lgmpose.course.notebooks import run_notebooks
     from lgmpose.course.site import build_site
 
-    return 0 if build_site(notebooks, output, in_place=in_place) else 1
+    executed = output.with_name(f"{output.name}-notebooks") if run else None
+    failures = run_notebooks(NOTEBOOKS, executed / NOTEBOOKS) if executed else {}
+    print(f"Open {build_site(output, executed).resolve().as_uri()}")
+    _report(failures)
+
+
+@group.command(name="run")
+def run_in_place() -> None:
+    """Run every lesson and store its outputs in place. A lesson that fails keeps its file."""
+    from lgmpose.course.notebooks import run_notebooks
+
+    _report(run_notebooks(NOTEBOOKS, NOTEBOOKS))
+
+
+def _report(failures: dict[Path, str]) -> None:
+    """Raise a UserError that names the failed notebooks, if there are any."""
+    if failures:
+        raise UserError("failed: " + "; ".join(f"{path.as_posix()}, {reason}" for path, reason in failures.items()))

@@ -1,0 +1,102 @@
+"""Sphinx settings of the documentation site: the course, the guides in this folder, and the API reference.
+
+The source folder is the project's root, so that a link such as ``../results/ablations.md`` works on the site and in
+the repository alike. ``lgmpose.course.site`` calls Sphinx; every file it writes can be opened without a network.
+"""
+
+import os
+import pkgutil
+from pathlib import Path
+
+from docutils import nodes
+from latex2mathml.converter import convert as latex_to_mathml
+
+import lgmpose
+
+ROOT = Path(__file__).resolve().parents[1]
+
+project = "LGM-Pose"
+author = "the LGM-Pose project"
+copyright = "the LGM-Pose project, Apache-2.0"
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+root_doc = "docs/index"
+include_patterns = ["docs/**", "notebooks/**", "results/*.md", "lgmpose/weights/*.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+exclude_patterns = ["**/.ipynb_checkpoints"]
+
+nb_execution_mode = "off"  # lgmpose.course.notebooks runs the lessons and shows their progress
+nb_merge_streams = True
+myst_enable_extensions = ["amsmath", "dollarmath"]
+myst_heading_anchors = 3
+suppress_warnings = ["ref.python"]  # a class that two modules export has two entries; either is a good target
+
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 88
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+
+html_theme = "sphinx_book_theme"
+html_title = "LGM-Pose"
+html_static_path = ["_static"]
+html_context = {"default_mode": "auto"}  # light or dark, as the reader's system is
+html_css_files = ["custom.css"]
+html_show_sourcelink = False
+html_copy_source = False
+html_show_search_summary = False  # summaries are fetched page by page, which browsers refuse to pages from a disk
+html_theme_options = {"show_toc_level": 2, "use_download_button": False, "use_fullscreen_button": False}
+
+
+def use_executed_notebook(app, docname: str, source: list[str]) -> None:
+    """Take a lesson as it was run just now, where ``make course`` ran it; else as it is stored."""
+    executed = Path(app.config.executed_notebooks) / f"{docname}.ipynb"
+    if app.config.executed_notebooks and executed.is_file():
+        source[0] = executed.read_text(encoding="utf-8")
+
+
+def list_the_rooms_modules(app, docname: str, source: list[str]) -> None:
+    """Add to ``docs/api/ROOM.md`` the reference of every module of that room, made from the docstrings."""
+    folder, _, room = docname.rpartition("/")
+    if folder != "docs/api" or room == "index":
+        return
+    modules = [(f"lgmpose.{room}", True)]
+    for module in pkgutil.walk_packages([str(ROOT / "lgmpose" / room)], f"lgmpose.{room}."):
+        modules.append((module.name, module.ispkg))
+    for name, is_package in sorted(modules):
+        members = "" if is_package else "   :members:\n"
+        source[0] += f"\n\n## {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n{members}```\n"
+
+
+def describe_figures(app, doctree) -> None:
+    """Give each picture without an alternative text the title of its section."""
+    for image in doctree.findall(nodes.image):
+        section = image.parent
+        while section.parent is not None and not isinstance(section, nodes.section):
+            section = section.parent
+        if not image.get("alt"):
+            title = section.next_node(nodes.title)
+            image["alt"] = f"Figure: {title.astext()}" if title else "Figure"
+
+
+def _mathml(node, display: str) -> str:
+    tex = node.astext().replace("{aligned}", "{align*}")  # the same picture; the converter knows only the second
+    return latex_to_mathml(tex, display=display)
+
+
+def visit_inline_formula(translator, node) -> None:
+    """Write a formula as MathML, which every browser draws by itself: no script, no fonts, no network."""
+    translator.body.append(_mathml(node, "inline"))
+    raise nodes.SkipNode
+
+
+def visit_formula(translator, node) -> None:
+    translator.body.append(f'<div class="math">{_mathml(node, "block")}</div>')
+    raise nodes.SkipNode
+
+
+def setup(app) -> None:
+    app.add_config_value("executed_notebooks", os.environ.get("LGMPOSE_EXECUTED_NOTEBOOKS", ""), "env")
+    app.add_html_math_renderer("mathml", (visit_inline_formula, None), (visit_formula, None))
+    app.config.html_math_renderer = "mathml"
+    app.connect("source-read", use_executed_notebook)
+    app.connect("source-read", list_the_rooms_modules)
+    app.connect("doctree-read", describe_figures)
