@@ -11,8 +11,6 @@ from pathlib import Path
 from docutils import nodes
 from latex2mathml.converter import convert as latex_to_mathml
 
-import lgmpose
-
 ROOT = Path(__file__).resolve().parents[1]
 
 project = "LGM-Pose"
@@ -20,7 +18,7 @@ author = "the LGM-Pose project"
 copyright = "the LGM-Pose project, Apache-2.0"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 root_doc = "docs/index"
-include_patterns = ["docs/**", "notebooks/**", "results/*.md", "lgmpose/weights/*.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+include_patterns = ["docs/**", "notebooks/**", "results/*.md", "lgmpose/weights/*.md", "C*.md"]
 exclude_patterns = ["**/.ipynb_checkpoints"]
 
 nb_execution_mode = "off"  # lgmpose.course.notebooks runs the lessons and shows their progress
