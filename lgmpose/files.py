@@ -4,24 +4,43 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import secrets
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from lgmpose.errors import UserError
 
-__all__ = ["check_writable", "lock", "print_anywhere", "write_atomically"]
+__all__ = ["check_writable", "lock", "print_anywhere", "read_json", "write_atomically"]
 
 
 def print_anywhere() -> None:
     """From here on prints "?" for what the output's encoding lacks ("σ" in a pipe on Windows), instead of failing."""
     if hasattr(sys.stdout, "reconfigure"):  # not where something else stands in for it
         sys.stdout.reconfigure(errors="replace")
+
+
+def read_json(path: str | Path) -> Any:
+    """Return the content of a JSON file. A byte-order mark at its beginning is allowed.
+
+    Raises:
+        UserError: The file is missing, cannot be read, or is not JSON (cut short, an HTML error page, ...).
+    """
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:  # ValueError: also JSONDecodeError and UnicodeDecodeError
+        raise UserError(f"{path}: not valid JSON ({error}); fetch or copy the file again") from error
 
 
 def write_atomically(path: str | Path, data: bytes | Iterable[bytes]) -> None:

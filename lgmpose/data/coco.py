@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lgmpose.data.reading import read_coco, read_json, require_pictures
+from lgmpose.data.reading import read_coco, require_pictures
 from lgmpose.data.records import PersonRecord, RecordSet, check_records
 from lgmpose.errors import UserError
+from lgmpose.files import read_json
 from lgmpose.pose import geometry
 from lgmpose.pose.skeletons import COCO, Skeleton, skeleton_from_category
 

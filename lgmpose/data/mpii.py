@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from lgmpose.data.mpii_truth import HEAD_BOX_FACTOR, MPIITruth, load_mpii_truth
-from lgmpose.data.reading import load_mat, read_json, require_pictures
+from lgmpose.data.reading import load_mat, require_pictures
 from lgmpose.data.records import PADDING, PersonRecord, RecordSet, check_records
 from lgmpose.errors import UserError
+from lgmpose.files import read_json
 from lgmpose.pose.skeletons import MPII
 
 __all__ = [

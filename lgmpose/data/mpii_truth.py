@@ -1,4 +1,10 @@
-"""The truth that MPII's validation split of 2,958 persons is scored against, from its MATLAB file."""
+"""MPII's validation truth (2,958 persons) from its MATLAB file, and PCKh as MPII's evaluation code computes it.
+
+That evaluation counts pixels from 1, takes 0.6 × the diagonal of the annotated head box as head size, leaves missing
+joints out, and leaves pelvis and thorax (but not the upper neck) out of the mean.
+Source: Andriluka et al., "2D human pose estimation: new benchmark and state of the art analysis", CVPR 2014; the factor
+and the joints are those of the evaluation code that all later papers share.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +15,17 @@ import numpy as np
 
 from lgmpose.data.reading import load_mat
 from lgmpose.errors import UserError
+from lgmpose.metrics.pck import PCKResult, pckh
+from lgmpose.pose.skeletons import MPII
 
-__all__ = ["HEAD_BOX_FACTOR", "MPIITruth", "load_mpii_truth"]
+__all__ = ["HEAD_BOX_FACTOR", "MPIITruth", "load_mpii_truth", "mpii_pckh", "one_based"]
 
 HEAD_BOX_FACTOR = 0.6  # head size / head box diagonal; "SC_BIAS" in MPII's evaluation code
 
 
 @dataclass(frozen=True, eq=False)
 class MPIITruth:
-    """MPII's validation truth as its MATLAB file has it: **1-based** pixels (the first pixel's centre is 1, 1).
+    """MPII's validation truth as in its MATLAB file: **1-based** pixels (the first pixel's centre is 1, 1).
 
     Attributes:
         keypoints_xy_1based: (n, 16, 2).
@@ -34,18 +42,18 @@ class MPIITruth:
 
     @property
     def head_sizes(self) -> np.ndarray:
-        """(n,) pixels: 0.6 × the diagonal of the head box."""
+        """Head sizes (n,) in pixels: 0.6 × the diagonal of the head box."""
         return HEAD_BOX_FACTOR * np.linalg.norm(self.head_boxes_xyxy[:, 2:] - self.head_boxes_xyxy[:, :2], axis=1)
 
 
 def load_mpii_truth(path: str | Path) -> MPIITruth:
-    """Reads ``pos_gt_src``, ``jnt_missing``, ``headboxes_src`` and, if there, ``pos_pred_src`` (``gt_valid.mat``).
+    """Load ``pos_gt_src``, ``jnt_missing``, ``headboxes_src`` and, if present, ``pos_pred_src`` of ``gt_valid.mat``.
 
-    A few labelled joints in it have a coordinate set to 0 where the original annotation lies elsewhere (12 joints of 9
-    persons among those that can be compared). They stay: published figures are measured against them.
+    Some labelled joints in it have a coordinate of 0 where the original annotation lies elsewhere (12 joints of 9
+    persons among those that can be compared). They are kept, because published figures are measured against them.
 
     Raises:
-        UserError: the file is missing, no MATLAB file, or lacks one of these arrays in its known shape.
+        UserError: The file is missing, is not a MATLAB file, or lacks one of these arrays in its known shape.
     """
     arrays = load_mat(path)
     try:
@@ -65,3 +73,19 @@ def load_mpii_truth(path: str | Path) -> MPIITruth:
         )
     published = arrays.get("pos_pred_src")
     return MPIITruth(joints_xy, visibility, head_boxes, None if published is None else published.transpose(2, 0, 1))
+
+
+def one_based(keypoints_xy: np.ndarray) -> np.ndarray:
+    """Return 0-based pixels, as used everywhere else in the package, as the 1-based pixels of MPII's truth."""
+    return np.asarray(keypoints_xy, float) + 1
+
+
+def mpii_pckh(predicted_xy_1based: np.ndarray, truth: MPIITruth, threshold: float = 0.5) -> PCKResult:
+    """Return PCKh as MPII's evaluation defines it.
+
+    Args:
+        predicted_xy_1based: (n, 16, 2) in the order of ``truth``; ``one_based`` converts the package's own.
+        truth: joints and head boxes.
+        threshold: in head sizes.
+    """
+    return pckh(predicted_xy_1based, truth.keypoints_xy_1based, truth.visibility, truth.head_sizes, MPII, threshold)

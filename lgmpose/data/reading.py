@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from lgmpose.errors import UserError
+from lgmpose.files import read_json
 
-__all__ = ["load_mat", "read_coco", "read_json", "require_pictures"]
-
-
-def read_json(path: str | Path):
-    """Parses a JSON file.
-
-    Raises:
-        UserError: no such file, unreadable, or no JSON (cut short, an HTML error page saved under its name …).
-    """
-    path = Path(path)
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:  # covers JSONDecodeError and UnicodeDecodeError
-        raise UserError(f"{path}: not valid JSON ({error}); fetch or copy the file again") from error
+__all__ = ["load_mat", "read_coco", "require_pictures"]
 
 
 def read_coco(path: str | Path) -> dict:

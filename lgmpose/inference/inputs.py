@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from lgmpose.data.images import read_image
-from lgmpose.data.reading import read_json
 from lgmpose.errors import UserError
+from lgmpose.files import read_json
 
 __all__ = [
     "as_boxes", "check_boxes", "is_own_drawing", "is_video", "list_inputs", "load_picture", "overlaps", "own_result",

@@ -56,7 +56,12 @@ def kept_persons(
     if not record_set.has_keypoints:
         # The area is that of the padded box in the network's aspect ratio, as HRNet has it.
         areas = fit_aspect(np.array([record.size_wh for record in records]), image_hw).prod(axis=1)
-        picture_ids = np.array([record.image_id for record in records])
-        alone = oks_nms(keypoints_xy[keep], scores[keep], areas[keep], sigmas, picture_ids=picture_ids[keep])
-        keep = keep[alone]
+        picture_ids = np.array([records[i].image_id for i in keep], int)
+        by_picture = keep[np.argsort(picture_ids, kind="stable")]
+        starts = np.unique(np.sort(picture_ids), return_index=True)[1][1:]
+        alone = [
+            boxes[oks_nms(keypoints_xy[boxes], scores[boxes], areas[boxes], sigmas)]
+            for boxes in np.split(by_picture, starts)
+        ]
+        keep = np.concatenate(alone)
     return keep, scores

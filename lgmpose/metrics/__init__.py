@@ -1,9 +1,8 @@
-"""How good is a pose? PCK and PCKh (distances), OKS (similarity, NMS, rescoring) and COCO's average precision."""
+"""Metrics of poses: PCK and PCKh (distances), OKS (similarity, NMS, rescoring) and COCO's average precision."""
 
 from lgmpose.metrics.average_precision import AP_ENGINES, AP_NAMES, ap_engine, coco_ap, coco_results, results_json
 from lgmpose.metrics.error_kinds import ERROR_KINDS, error_kinds
-from lgmpose.metrics.mpii_pckh import mpii_pckh, one_based
-from lgmpose.metrics.oks import JOINT_SCORE_THRESHOLD, oks, oks_nms, rescore
+from lgmpose.metrics.oks import JOINT_SCORE_THRESHOLD, check_sigmas, oks, oks_nms, rescore
 from lgmpose.metrics.pck import (
     PCKResult,
     bootstrap_interval,
@@ -16,26 +15,7 @@ from lgmpose.metrics.pck import (
 )
 
 __all__ = [
-    "AP_ENGINES",
-    "AP_NAMES",
-    "ERROR_KINDS",
-    "JOINT_SCORE_THRESHOLD",
-    "PCKResult",
-    "ap_engine",
-    "bootstrap_interval",
-    "coco_ap",
-    "coco_results",
-    "error_kinds",
-    "head_size_from_joints",
-    "mpii_pckh",
-    "oks",
-    "oks_nms",
-    "one_based",
-    "pck",
-    "pck_joints",
-    "pckh",
-    "pckh_joints",
-    "rescore",
-    "results_json",
-    "torso_size",
-]
+    "AP_ENGINES", "AP_NAMES", "ERROR_KINDS", "JOINT_SCORE_THRESHOLD", "PCKResult", "ap_engine", "bootstrap_interval",
+    "check_sigmas", "coco_ap", "coco_results", "error_kinds", "head_size_from_joints", "oks", "oks_nms", "pck",
+    "pck_joints", "pckh", "pckh_joints", "rescore", "results_json", "torso_size",
+]  # fmt: skip

@@ -1,7 +1,7 @@
-"""COCO's average precision over OKS thresholds 0.50, 0.55 … 0.95.
+"""COCO's average precision (AP) of poses, over the OKS thresholds 0.50, 0.55 ... 0.95.
 
-pycocotools defines it. hotcoco (``pip install 'lgmpose[fast]'``) computes the same figures many times faster, and does
-so where it is installed; tests hold both equal, and what computed a figure is said beside it.
+pycocotools defines it. hotcoco (``pip install 'lgmpose[fast]'``) computes the same figures many times faster and is
+used where it is installed. The tests compare both, and evaluation prints which of them computed a figure.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ import importlib.util
 import io
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lgmpose.data.reading import read_coco
-from lgmpose.errors import UserError
+from lgmpose.errors import UserError, notice_once
+from lgmpose.files import read_json
+from lgmpose.metrics.coco_format import Category, CocoFile, one_skeleton, read_coco_file, read_persons
+from lgmpose.metrics.oks import check_sigmas
 
 if TYPE_CHECKING:
     from pycocotools.coco import COCO
@@ -26,34 +29,35 @@ if TYPE_CHECKING:
 __all__ = ["AP_ENGINES", "AP_NAMES", "ap_engine", "coco_ap", "coco_results", "results_json"]
 
 AP_NAMES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")  # in the order of COCOeval.stats
+MAX_PERSONS = 20  # of a picture that COCO evaluates
 
 
 def ap_engine() -> str:
-    """What computes AP here, as its package is called."""
+    """Return the name of the package that computes AP here."""
     return next(name for name in AP_ENGINES if importlib.util.find_spec(name))
 
 
 def coco_results(
-    image_ids: Sequence[int],
+    image_ids: Sequence[int] | np.ndarray,
     keypoints_xy: np.ndarray,
     joint_scores: np.ndarray,
-    scores: np.ndarray,
+    scores: Sequence[float] | np.ndarray,
     category_id: int = 1,
 ) -> list[dict]:
-    """Predicted persons in COCO's results format, as ``json.dump`` and the test server take it.
+    """Return predicted persons in COCO's results format, as ``json.dump`` and the test server take it.
 
     Args:
-        image_ids: n numbers of pictures.
+        image_ids: n picture ids.
         keypoints_xy: (n, K, 2) pixels, 0-based.
         joint_scores: (n, K) confidences.
-        scores: (n,) persons' scores.
-        category_id: the annotations' number of "person"; COCO's is 1.
+        scores: (n,) scores of the persons.
+        category_id: id of the category "person" in the annotations; COCO's is 1.
 
     Returns:
-        n dicts of plain numbers: ``image_id``, ``category_id``, ``keypoints`` [x, y, score, x, …] and ``score``.
+        n dicts of plain numbers: ``image_id``, ``category_id``, ``keypoints`` [x, y, score, x, ...] and ``score``.
 
     Raises:
-        ValueError: shapes that do not fit together, or a number that is NaN or infinite (JSON has none).
+        ValueError: The lengths differ, or a number is NaN or infinite, which JSON cannot hold.
     """
     joints = np.concatenate([np.asarray(keypoints_xy, float), np.asarray(joint_scores, float)[..., None]], axis=-1)
     image_ids, scores = np.asarray(image_ids, int), np.asarray(scores, float)
@@ -61,15 +65,15 @@ def coco_results(
         raise ValueError(f"{len(image_ids)} image ids, {len(joints)} poses and {len(scores)} scores: they must match")
     if not (np.isfinite(joints).all() and np.isfinite(scores).all()):
         raise ValueError("a predicted coordinate or score is NaN or infinite, which COCO's results format cannot hold")
-    category_id, rows = int(category_id), joints.reshape(len(joints), 3 * joints.shape[1]).tolist()
+    rows = joints.reshape(len(joints), 3 * joints.shape[1]).tolist()
     return [
-        {"image_id": image_id, "category_id": category_id, "keypoints": row, "score": score}
+        {"image_id": image_id, "category_id": int(category_id), "keypoints": row, "score": score}
         for image_id, row, score in zip(image_ids.tolist(), rows, scores.tolist(), strict=True)
     ]
 
 
 def results_json(results: list[dict]) -> Iterator[bytes]:
-    """``json.dumps(results)`` in pieces: as one string, val2017's would take hundreds of megabytes while it is made."""
+    """Yield ``json.dumps(results)`` in pieces, as the whole text of val2017's results takes hundreds of megabytes."""
     yield b"["
     for start in range(0, len(results), 1000):
         yield (", " if start else "").encode() + json.dumps(results[start : start + 1000])[1:-1].encode()
@@ -78,61 +82,59 @@ def results_json(results: list[dict]) -> Iterator[bytes]:
 
 def coco_ap(
     results: list[dict],
-    annotations: str | Path | COCO,
+    annotations: str | Path | dict,
     sigmas: Sequence[float] | None = None,
     image_ids: Sequence[int] | None = None,
     engine: str | None = None,
 ) -> dict[str, float]:
-    """AP and AR of predicted persons against those of their category in a COCO keypoint annotation file.
+    """Return AP and AR of predicted persons against those of a COCO keypoint annotation file.
 
-    At most the 20 best-scored persons per picture count (COCO's rule for keypoints). M and L are persons of medium
-    (32² to 96² square pixels) and large segment area.
+    ``coco_format.read_persons`` decides which persons of the file count, and with which box and area. At most the 20
+    best-scored predictions of a picture count (COCO's rule for keypoints). M and L are persons of medium (32² to 96²
+    square pixels) and large segment area.
 
     Args:
-        results: as ``coco_results`` makes them; not changed.
-        annotations: path of the annotation JSON, or the ``pycocotools.coco.COCO`` read from it.
-        sigmas: per-joint constants of OKS; None means COCO-17's.
+        results: as ``coco_results`` returns them; not changed.
+        annotations: path of the annotation JSON, or its decoded content.
+        sigmas: K OKS constants; None means COCO's.
         image_ids: pictures to evaluate; None means all in the file.
         engine: one of ``AP_ENGINES``; None means ``ap_engine()``.
 
     Returns:
-        AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL in [0, 1]; −1 where the pictures have no labelled person of
-        that area (pycocotools' sign for "not defined"). All are 0 for empty results.
+        AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL in [0, 1]; −1 (pycocotools' sign for "not defined") where the
+        pictures have no labelled person of that size. All are 0 for empty results.
 
     Raises:
-        UserError: a file that cannot be read, a person without joints or box, results for unknown pictures or
-            categories, or numbers of joints that differ between results, annotations and sigmas.
+        UserError: The file cannot be read or has no usable person, the results are for pictures or categories that it
+            does not list, or the numbers of joints of results and sigmas differ.
     """
-    from_file = isinstance(annotations, str | Path)
-    name, content = (annotations, read_coco(annotations)) if from_file else ("the annotations", annotations.dataset)
-    if not content.get("annotations"):
-        raise UserError(f"{name}: lists no persons to evaluate against (COCO keeps test-dev's truth: submit to it)")
+    name = "the annotations" if isinstance(annotations, dict) else str(annotations)
+    file = read_coco_file(annotations if isinstance(annotations, dict) else read_json(annotations), name)
+    if not file.annotations:
+        raise UserError(f"{name}: lists no persons to evaluate against; the annotations of test-dev are not public")
     if not results:  # pycocotools fails on an empty list
         return dict.fromkeys(AP_NAMES, 0.0)
-    for key, what, part in (("image_id", "pictures", "images"), ("category_id", "categories", "categories")):
-        unknown = {result[key] for result in results} - {item.get("id") for item in content.get(part) or ()}
-        if unknown:
+    listed = {"image_id": set(file.pictures), "category_id": {category.id for category in file.categories}}
+    for key, known in listed.items():
+        if unknown := {result[key] for result in results} - known:
             raise UserError(
-                f"{name}: results are for {what} that it does not list ({len(unknown)} of them, for one "
-                f"{min(unknown)}); evaluate against the file that the pictures came from"
+                f"{name}: does not list the {key} {min(unknown)} of the results ({len(unknown)} such ids); evaluate "
+                "against the file that the pictures came from"
             )
-    truth = _truth(content, {r["category_id"] for r in results}, len(results[0]["keypoints"]), name)
-
-    evaluation = AP_ENGINES[engine or ap_engine()](truth, results)
+    evaluation = AP_ENGINES[engine or ap_engine()](_truth(file, results, name), results)
     if sigmas is not None:
+        check_sigmas(sigmas, "sigmas")
         evaluation.params.kpt_oks_sigmas = np.asarray(sigmas, float)
     num_keypoints = len(evaluation.params.kpt_oks_sigmas)
-    for what, persons in (("the results", results), (name, truth.anns.values())):
-        odd = [p for p in persons if len(p["keypoints"]) != 3 * num_keypoints]
-        if odd:
-            raise UserError(
-                f"{what}: a person of picture {odd[0]['image_id']} has {len(odd[0]['keypoints'])} keypoint numbers, "
-                f"but OKS has constants for {num_keypoints} joints of 3 numbers each; give the skeleton's own sigmas"
-            )
+    if odd := {len(result["keypoints"]) for result in results} - {3 * num_keypoints}:
+        raise UserError(
+            f"a person of the results has {min(odd)} keypoint numbers, but there are OKS constants for "
+            f"{num_keypoints} joints of 3 numbers each; give the sigmas of the skeleton"
+        )
     if image_ids is not None:
         evaluation.params.imgIds = sorted({int(i) for i in image_ids})
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        # hotcoco warns of what was asked for: constants other than COCO's, for another skeleton.
+        # hotcoco warns of constants other than COCO's, which other skeletons need.
         warnings.filterwarnings("ignore", "hotcoco: kpt_oks_sigmas differ")
         evaluation.evaluate()
         evaluation.accumulate()
@@ -140,55 +142,47 @@ def coco_ap(
     return dict(zip(AP_NAMES, evaluation.stats.tolist(), strict=True))
 
 
-def _truth(content: dict, category_ids: set[int], num_values: int, name: str | Path) -> COCO:
-    """The persons of an annotation file as COCO's evaluation wants them; those of other categories are left out.
-
-    COCO's own files say everything. Others leave out what ``load_coco`` does without, and that is filled in: nobody is
-    a crowd, joints are counted, the area is the box's. Ids are given anew: 0 is the evaluation's sign for "no match".
-
-    Args:
-        content: of the annotation file.
-        category_ids: of the results.
-        num_values: 3 K, how many numbers make up a pose; a crowd without joints gets as many zeros, as COCO's have.
-        name: of the file, for errors.
-    """
+def _truth(file: CocoFile, results: list[dict], name: str) -> COCO:
+    """Return the persons of the results' category as COCO's evaluation wants them, all fields filled in."""
     from pycocotools.coco import COCO
 
-    persons = []
-    for person in content["annotations"]:
-        if person.get("category_id") not in category_ids:
-            continue
-        keypoints, box_xywh, crowd = person.get("keypoints"), person.get("bbox"), int(person.get("iscrowd") or 0)
-        if crowd:
-            if not box_xywh:  # where it is decides whom it excuses
-                continue
-            keypoints = keypoints if len(keypoints or ()) == num_values else [0] * num_values
-        for key, values in (("keypoints", keypoints), ("bbox", box_xywh)):
-            if not values:
-                raise UserError(f"{name}: person {person.get('id')} has no {key}, which AP needs")
-        keypoints, box_xywh = (np.asarray(values, float).tolist() for values in (keypoints, box_xywh))
-        persons.append({
-            "id": len(persons) + 1,
-            "image_id": person["image_id"],
-            "category_id": person["category_id"],
-            "iscrowd": crowd,
-            "keypoints": keypoints,
-            "num_keypoints": sum(flag > 0 for flag in keypoints[2::3]),
-            "bbox": box_xywh,
-            "area": float(person.get("area") or box_xywh[2] * box_xywh[3]),
-        })  # fmt: skip
+    category_id = results[0]["category_id"]
+    chosen = next((c for c in file.categories if c.id == category_id), Category(category_id))
+    category_ids = one_skeleton(file.categories, chosen)
+    num_keypoints = len(results[0]["keypoints"]) // 3
+    persons, notes = read_persons(file.annotations or [], file.pictures, category_ids, num_keypoints)
+    if not persons:
+        raise UserError(f"{name}: has no person to evaluate against ({dict(notes)})")
+    crowded = Counter(person.image_id for person in persons if person.visibility.any())
+    if max(crowded.values(), default=0) > MAX_PERSONS:
+        notice_once(
+            f"notice: {name} has pictures with more than {MAX_PERSONS} persons; by COCO's rule AP and AR count the "
+            f"{MAX_PERSONS} best-scored predictions of a picture only, so that not even perfect poses reach 1"
+        )
     truth = COCO()
     truth.dataset = {
-        "images": [{"id": picture["id"]} for picture in content["images"]],
-        "categories": [{"id": category_id, "name": "person"} for category_id in sorted(category_ids)],
-        "annotations": persons,
+        "images": [{"id": picture_id} for picture_id in file.pictures],
+        "categories": [{"id": category_id, "name": "person"}],
+        "annotations": [
+            {
+                "id": number,  # from 1, as 0 means "no match" in the evaluation
+                "image_id": person.image_id,
+                "category_id": category_id,
+                "iscrowd": int(person.is_crowd),
+                "keypoints": np.column_stack([person.keypoints_xy, person.visibility]).ravel().tolist(),
+                "num_keypoints": int((person.visibility > 0).sum()),
+                "bbox": person.box_xywh.tolist(),
+                "area": person.area,
+            }
+            for number, person in enumerate(persons, 1)
+        ],
     }
     with contextlib.redirect_stdout(io.StringIO()):
         truth.createIndex()
     return truth
 
 
-def _pycocotools(truth: COCO, results: list[dict]):
+def _pycocotools(truth: COCO, results: list[dict]) -> Any:
     from pycocotools.cocoeval import COCOeval  # here, because it is slow to import and only AP needs it
 
     with contextlib.redirect_stdout(io.StringIO()):
@@ -196,11 +190,12 @@ def _pycocotools(truth: COCO, results: list[dict]):
         return COCOeval(truth, truth.loadRes([dict(result) for result in results]), "keypoints")
 
 
-def _hotcoco(truth: COCO, results: list[dict]):
+def _hotcoco(truth: COCO, results: list[dict]) -> Any:
     import hotcoco
 
     annotations = hotcoco.COCO(truth.dataset)
     return hotcoco.COCOeval(annotations, annotations.load_res(results), "keypoints")
 
 
-AP_ENGINES = {"hotcoco": _hotcoco, "pycocotools": _pycocotools}  # the first that is installed is taken
+# The first that is installed is used.
+AP_ENGINES: dict[str, Callable[[COCO, list[dict]], Any]] = {"hotcoco": _hotcoco, "pycocotools": _pycocotools}

@@ -1,7 +1,7 @@
 """Object keypoint similarity (OKS), and the two steps of COCO's top-down protocol around it: NMS and rescoring.
 
-OKS is the mean over the labelled joints of exp(−d² / (2 · area · (2σ)²)): 1 for a perfect pose, about 0 for a far one.
-Each joint has its own σ (eyes are placed more exactly than hips), the person's area gives the scale.
+OKS is the mean over the labelled joints of exp(−d² / (2 · area · (2σ)²)): 1 for a perfect pose, near 0 for a far one.
+Each joint has its own σ (eyes are located more precisely than hips), and the person's area gives the scale.
 Definition: https://cocodataset.org/#keypoints-eval
 """
 
@@ -11,11 +11,33 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["JOINT_SCORE_THRESHOLD", "oks", "oks_nms", "rescore"]
+from lgmpose.errors import UserError
+
+__all__ = ["JOINT_SCORE_THRESHOLD", "check_sigmas", "oks", "oks_nms", "rescore"]
 
 JOINT_SCORE_THRESHOLD = 0.2  # joints at or below it do not count in a person's score
-OKS_NMS_THRESHOLD = 0.9  # more alike than this, two poses are of one person (SimpleBaseline, HRNet)
-_TINY = np.spacing(1)  # what pycocotools adds to an area, so that 0 can be divided by
+OKS_NMS_THRESHOLD = 0.9  # above it, two poses are of one person (SimpleBaseline, HRNet)
+LARGEST_SIGMA = 0.2  # COCO's largest is 0.107; far larger ones make OKS 1 for any pose
+_TINY = np.spacing(1)  # pycocotools adds it to an area, so that it can divide by an area of 0
+
+
+def check_sigmas(sigmas: Sequence[float] | np.ndarray, source: str) -> None:
+    """Refuse OKS constants that make every pose right or wrong.
+
+    Args:
+        sigmas: K per-joint constants.
+        source: where they come from, named in the error.
+
+    Raises:
+        UserError: One is not in (0, 0.2].
+    """
+    values = np.asarray(sigmas, float)
+    wrong = values[~((values > 0) & (values <= LARGEST_SIGMA))]  # also NaN
+    if wrong.size:
+        raise UserError(
+            f"{source}: the OKS constant (sigma) {wrong[0]:g} is not above 0 and at most {LARGEST_SIGMA}; COCO's lie "
+            "between 0.025 and 0.107"
+        )
 
 
 def oks(
@@ -23,18 +45,18 @@ def oks(
     truth: np.ndarray,
     visibility: np.ndarray,
     areas: np.ndarray,
-    sigmas: Sequence[float],
+    sigmas: Sequence[float] | np.ndarray,
     boxes: np.ndarray | None = None,
 ) -> np.ndarray:
-    """OKS of every prediction with every true person, as ``COCOeval.computeOks`` of pycocotools has it.
+    """Return the OKS of every prediction with every true person, as ``COCOeval.computeOks`` of pycocotools does.
 
-    A true person without a labelled joint has no pose to compare with: there a predicted joint costs nothing within
-    the person's box doubled in each direction, and its distance to it outside (COCO ignores such matches, so that a
-    prediction on an unlabelled person is no false alarm).
+    A true person without a labelled joint has no pose to compare with. There, a predicted joint within the person's
+    box, doubled in each direction, has distance 0, and one outside has its distance to that box. COCO ignores such
+    matches, so that a prediction on an unlabelled person is not a false positive.
 
     Args:
         predicted: (n, K, 2) pixels.
-        truth: (m, K, 2) pixels; may be junk where ``visibility`` is 0.
+        truth: (m, K, 2) pixels; not used where ``visibility`` is 0.
         visibility: (m, K), 0 where a joint is not labelled.
         areas: (m,) segment areas, square pixels.
         sigmas: K per-joint constants (``Skeleton.oks_sigmas``).
@@ -44,10 +66,11 @@ def oks(
         (n, m) float64 in [0, 1].
 
     Raises:
-        ValueError: a person without labelled joints, and no boxes.
+        ValueError: A person has no labelled joint, and no boxes are given.
     """
     predicted, truth = np.asarray(predicted, float), np.asarray(truth, float)
-    labelled, areas = np.asarray(visibility) > 0, np.asarray(areas, float)
+    labelled = np.atleast_1d(np.greater(visibility, 0))
+    areas = np.asarray(areas, float)
     variances = (2 * np.asarray(sigmas, float)) ** 2  # (K,)
 
     offsets = predicted[:, None] - np.where(labelled[..., None], truth, 0)  # (n, m, K, 2)
@@ -69,59 +92,45 @@ def oks_nms(
     keypoints_xy: np.ndarray,
     scores: np.ndarray,
     areas: np.ndarray,
-    sigmas: Sequence[float],
+    sigmas: Sequence[float] | np.ndarray,
     threshold: float = OKS_NMS_THRESHOLD,
-    picture_ids: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Non-maximum suppression by pose: the best-scored person of a picture is kept, those too like it are dropped.
+    """Suppress all but the best-scored of several predictions of one person in a picture.
 
-    Two predicted poses are compared over all K joints, with the mean of their two areas as the scale; a pose goes
-    when its OKS with a kept one is *above* the threshold (SimpleBaseline, HRNet).
-
-    All pictures take each step together: in one pass over all poses left, every picture keeps its best. So there are
-    as many passes as persons kept in the fullest picture, and no loop over pictures or boxes.
+    The best-scored pose is kept, all poses whose OKS with it is *above* the threshold are dropped, and so on with those
+    that are left (SimpleBaseline, HRNet). Two predicted poses are compared over all K joints, with the mean of their
+    two areas as the scale.
 
     Args:
-        keypoints_xy: (n, K, 2) predicted poses, pixels.
-        scores: (n,) rescored persons; among equals the first comes first.
+        keypoints_xy: (n, K, 2) predicted poses of one picture, pixels.
+        scores: (n,) rescored persons; of equal scores the first comes first.
         areas: (n,) areas of the padded boxes (as cropped), square pixels.
         sigmas: K per-joint constants.
         threshold: largest OKS that two kept poses may have.
-        picture_ids: (n,) numbers of the pictures the poses are in; None: all are in one.
 
     Returns:
-        Indices of the kept persons, by picture, there the best score first.
+        Indices of the kept persons, the best score first.
     """
-    keypoints_xy, areas, scores = (np.asarray(values, float) for values in (keypoints_xy, areas, scores))
-    picture_ids = np.zeros(len(scores), int) if picture_ids is None else np.asarray(picture_ids)
+    keypoints_xy, areas = np.asarray(keypoints_xy, float), np.asarray(areas, float)
     variances = (2 * np.asarray(sigmas, float)) ** 2
-    order = np.lexsort((-scores, picture_ids))  # stable
-    poses, areas, picture_ids = keypoints_xy.take(order, axis=0), areas[order], picture_ids[order]
-    left, kept = np.arange(len(order)), np.zeros(len(order), bool)
+    left, kept = np.argsort(-np.asarray(scores, float), kind="stable"), []
     while len(left):
-        picture = picture_ids[left]
-        is_best = np.append(True, picture[1:] != picture[:-1])
-        best, others = left[is_best], left[~is_best]
-        kept[best] = True
-        rivals = best[np.cumsum(is_best)[~is_best] - 1]  # the best of each one's own picture
-        offsets = poses.take(others, axis=0)  # (others, K, 2), and all in place, for these are large
-        offsets -= poses.take(rivals, axis=0)
-        offsets *= offsets
-        exponents = offsets[..., 0] + offsets[..., 1]  # (others, K)
-        exponents /= -2 * variances
-        exponents /= ((areas[others] + areas[rivals]) / 2 + _TINY)[:, None]
-        similarity = np.exp(exponents, out=exponents).mean(axis=-1)
+        best, others = left[0], left[1:]
+        kept.append(best)
+        squared = ((keypoints_xy[others] - keypoints_xy[best]) ** 2).sum(axis=-1)  # (others, K)
+        scales = (areas[others] + areas[best]) / 2 + _TINY
+        similarity = np.exp(squared / (-2 * variances) / scales[:, None]).mean(axis=-1)
         left = others[similarity <= threshold]
-    return order[kept]
+    return np.array(kept, int)
 
 
 def rescore(joint_scores: np.ndarray, box_scores: np.ndarray, threshold: float = JOINT_SCORE_THRESHOLD) -> np.ndarray:
-    """Score of a person: the mean of the joint confidences above the threshold, times the box's score.
+    """Return the score of each person: the mean of the joint confidences above the threshold, times the box's score.
 
     Args:
         joint_scores: (n, K) heatmap maxima.
         box_scores: (n,) confidences of the boxes.
-        threshold: joints at or below it take no part.
+        threshold: joints at or below it are left out of the mean.
 
     Returns:
         (n,); 0 where no joint is above the threshold.

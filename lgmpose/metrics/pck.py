@@ -1,8 +1,7 @@
-"""PCK and PCKh: the percentage of joints that lie close enough to the truth, measured in torsos or in heads.
+"""PCK and PCKh: the percentage of joints that lie close enough to the truth, relative to the torso or the head.
 
-Both are one rule with two yardsticks. A joint is correct when its error divided by the person's size is at most the
-threshold: PCK@0.2 takes the torso as size, PCKh@0.5 the head. Unlabelled joints never count. The mean is weighted by
-counts: all labelled joints of all persons in one pool.
+A joint is correct if its error divided by the person's size is at most the threshold: PCK@0.2 takes the torso as size,
+PCKh@0.5 the head. Unlabelled joints never count. The mean pools all labelled joints of all persons.
 
 n persons, K joints; points are (x, y); sizes and distances are pixels; all figures are per cent.
 """
@@ -35,19 +34,19 @@ _LIMB_JOINTS = {
 
 @dataclass(frozen=True, eq=False)
 class PCKResult:
-    """What ``pck`` and ``pckh`` return.
+    """The result of ``pck`` and ``pckh``.
 
     Attributes:
         threshold: largest error that is still correct, in sizes.
         joints: indices of the joints that the mean pools.
-        mean_percent: percentage of correct ones among all counted joints in ``joints``; NaN if there are none.
+        mean_percent: percentage of correct joints among all counted joints in ``joints``; NaN if there are none.
         joint_percent: (K,) percentage per joint, also of those outside ``joints``; NaN where the count is 0.
-        joint_counts: (K,) how many persons have the joint counted.
+        joint_counts: (K,) number of persons for whom the joint counts.
         num_persons: persons with a usable size.
         num_without_size: persons left out because their size is undefined (NaN) or not positive.
-        correct: (n, K) bool; False wherever ``counted`` is.
+        correct: (n, K) bool; False where ``counted`` is False.
         counted: (n, K) bool, labelled joints of persons with a usable size.
-        sizes: (n,) what errors were measured by, pixels.
+        sizes: (n,) the persons' sizes, pixels.
     """
 
     threshold: float
@@ -62,46 +61,43 @@ class PCKResult:
     sizes: np.ndarray
 
     def interval(self, seed: int | np.random.Generator = 0, num: int = 1000) -> tuple[float, float]:
-        """95 % interval of ``mean_percent``; see ``bootstrap_interval``."""
+        """Return the 95 % interval of ``mean_percent``; see ``bootstrap_interval``."""
         joints = list(self.joints)
         return bootstrap_interval(self.correct[:, joints], self.counted[:, joints], seed, num)
 
 
 def pck_joints(skeleton: Skeleton) -> tuple[int, ...]:
-    """Joints that PCK's mean pools: shoulders, elbows, wrists, hips, knees and ankles.
+    """Return the joints that PCK's mean pools: shoulders, elbows, wrists, hips, knees and ankles.
 
-    These twelve are what COCO-17, MPII-16 and LSP-14 have in common, so that one figure can be compared between them;
-    for LSP-14 they are all but neck and head top.
+    COCO-17, MPII-16 and LSP-14 all have these twelve, so the figure can be compared between them. LSP-14 has two more,
+    neck and head top.
     """
     return tuple(i for i, name in enumerate(skeleton.joint_names) if name in _LIMB_JOINTS)
 
 
 def pckh_joints(skeleton: Skeleton) -> tuple[int, ...]:
-    """Joints that PCKh's mean pools: all but pelvis and thorax, as MPII has it.
+    """Return the joints that PCKh's mean pools: all but pelvis and thorax, as in MPII's evaluation.
 
-    That is 14 of MPII-16 (upper neck included, though no named group shows it) and all 14 of LSP-14.
+    These are 14 of MPII-16 (with the upper neck, which no named group of joints includes) and all 14 of LSP-14.
     """
     return tuple(i for i, name in enumerate(skeleton.joint_names) if name not in ("pelvis", "thorax"))
 
 
 def torso_size(keypoints_xy: np.ndarray, visibility: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """Size of each torso: the mean of the two distances from a hip to the opposite shoulder.
+    """Return the size of each torso: the mean of the two distances from a hip to the opposite shoulder.
 
     Args:
         keypoints_xy: (n, K, 2) true joints, pixels.
         visibility: (n, K), 0 where a joint is not labelled.
 
     Returns:
-        (n,) pixels; the one diagonal if only one is labelled at both ends, NaN if none is.
+        (n,) pixels; one distance alone if only that one is labelled at both ends, NaN if none is.
 
     Raises:
-        UserError: the skeleton has no hips and shoulders.
+        UserError: The skeleton has no hips and shoulders.
     """
     if skeleton.torso_diagonals is None:
-        raise UserError(
-            f"skeleton {skeleton.name} has no hips and shoulders of those names, so PCK has no torso to measure by: "
-            "evaluate it by OKS"
-        )
+        raise UserError(f"skeleton {skeleton.name}: PCK needs left and right hip and shoulder; use OKS instead")
     hips, shoulders = np.transpose(skeleton.torso_diagonals)
     keypoints_xy, labelled = np.asarray(keypoints_xy, float), np.asarray(visibility) > 0
     diagonals = np.linalg.norm(keypoints_xy[:, hips] - keypoints_xy[:, shoulders], axis=-1)  # (n, 2)
@@ -110,9 +106,9 @@ def torso_size(keypoints_xy: np.ndarray, visibility: np.ndarray, skeleton: Skele
 
 
 def head_size_from_joints(true_xy: np.ndarray, visibility: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """Size of each head for PCKh where no head box is annotated (LSP-14): the distance from neck to head top.
+    """Return the size of each head where no head box is annotated (LSP-14): the distance from neck to head top.
 
-    Unlike MPII's head box diagonal this is the head's own length, so MPII's factor 0.6 does not apply.
+    This is the head's length, so the factor 0.6 of MPII's head box diagonal does not apply.
 
     Args:
         true_xy: (n, K, 2) true joints, pixels.
@@ -122,13 +118,10 @@ def head_size_from_joints(true_xy: np.ndarray, visibility: np.ndarray, skeleton:
         (n,) pixels; NaN where neck or head top is not labelled.
 
     Raises:
-        UserError: the skeleton has no neck and head top.
+        UserError: The skeleton has no neck and head top.
     """
     if skeleton.head_segment is None:
-        raise UserError(
-            f"skeleton {skeleton.name} has no neck and head top, so PCKh has no head to measure by: evaluate it by "
-            "PCK or OKS"
-        )
+        raise UserError(f"skeleton {skeleton.name}: PCKh needs the joints neck and head_top; use PCK or OKS instead")
     neck, head_top = skeleton.head_segment
     true_xy, labelled = np.asarray(true_xy, float), np.asarray(visibility) > 0
     length = np.linalg.norm(true_xy[:, neck] - true_xy[:, head_top], axis=-1)
@@ -143,20 +136,20 @@ def pck(
     threshold: float = 0.2,
     joints: Sequence[int] | None = None,
 ) -> PCKResult:
-    """Percentage of correct keypoints: error / size ≤ threshold.
+    """Return the percentage of correct keypoints: those with error / size ≤ threshold.
 
     Persons of undefined size are left out and counted in ``num_without_size``. A prediction of NaN is wrong.
 
     Args:
         predicted_xy: (n, K, 2) pixels.
-        true_xy: (n, K, 2) pixels of the same picture; may be junk where ``visibility`` is 0.
+        true_xy: (n, K, 2) pixels of the same picture; not used where ``visibility`` is 0.
         visibility: (n, K), 0 where a joint is not labelled.
-        sizes: (n,) what errors are measured by, pixels: ``torso_size`` for PCK.
+        sizes: (n,) sizes of the persons, pixels: ``torso_size`` for PCK.
         threshold: in sizes.
-        joints: joints that the mean pools; None pools all K. The project's PCK@0.2 uses ``pck_joints(skeleton)``.
+        joints: joints that the mean pools; None pools all K. PCK@0.2 uses ``pck_joints(skeleton)``.
 
     Raises:
-        ValueError: shapes that do not fit together.
+        ValueError: The shapes do not fit together.
     """
     predicted_xy, true_xy = np.asarray(predicted_xy, float), np.asarray(true_xy, float)
     labelled, sizes = np.asarray(visibility) > 0, np.asarray(sizes, float)
@@ -168,7 +161,7 @@ def pck(
     usable = np.isfinite(sizes) & (sizes > 0)
     counted = labelled & usable[:, None]
     error_px = np.linalg.norm(predicted_xy - true_xy, axis=-1)
-    # Dividing (not multiplying the threshold) keeps an error of exactly threshold × size correct: 3 / 15 is 0.2.
+    # Divide the error, do not multiply the threshold: an error of exactly threshold × size is correct (3 / 15 is 0.2).
     correct = counted & (error_px / np.where(usable, sizes, 1)[:, None] <= threshold)
     joints = tuple(range(labelled.shape[1])) if joints is None else tuple(int(joint) for joint in joints)
     pool = list(joints)
@@ -194,54 +187,64 @@ def pckh(
     skeleton: Skeleton,
     threshold: float = 0.5,
 ) -> PCKResult:
-    """PCK by head sizes, its mean over ``pckh_joints(skeleton)``.
+    """Return PCK relative to head sizes, its mean over ``pckh_joints(skeleton)``.
 
     Args:
         predicted_xy: (n, K, 2) pixels.
         true_xy: (n, K, 2) pixels of the same picture.
         visibility: (n, K), 0 where a joint is not labelled.
-        head_sizes: (n,) pixels: the records' ``head_size`` for MPII, ``head_size_from_joints`` for LSP-14.
+        head_sizes: (n,) pixels: 0.6 × head box diagonal for MPII, ``head_size_from_joints`` for LSP-14.
+        skeleton: names the joints.
         threshold: in head sizes.
     """
     return pck(predicted_xy, true_xy, visibility, head_sizes, threshold, pckh_joints(skeleton))
 
 
 def bootstrap_interval(
-    correct: np.ndarray, counted: np.ndarray, seed: int | np.random.Generator, num: int = 1000
+    correct: np.ndarray, counted: np.ndarray, seed: int | np.random.Generator = 0, num: int = 1000
 ) -> tuple[float, float]:
-    """95 % bootstrap interval (percentile method) of the pooled percentage of correct joints.
+    """Return the 95 % bootstrap interval (percentile method) of the pooled percentage of correct joints.
 
-    Persons are drawn again with replacement, each with its correct and its counted joints as a pair: the joints of one
-    person fail together, so drawing single joints would give too narrow an interval. Persons without a counted joint
-    take no part.
+    Persons are drawn with replacement, each with its correct and its counted joints as a pair: the joints of one person
+    fail together, so drawing single joints would give too narrow an interval. Persons without a counted joint are left
+    out.
 
-    ``correct`` may also be a difference, ``correct_a.astype(int) - correct_b`` of two networks on the same persons:
-    then the interval is that of a's lead over b in percentage points, with what both find hard cancelled out.
+    ``correct`` may also be a difference, ``correct_a.astype(int) - correct_b`` of two networks on the same persons. The
+    interval is then that of a's lead over b in percentage points.
 
     Args:
-        correct: (n, K) bool, or −1, 0, 1.
-        counted: (n, K) bool.
+        correct: (n, K) bool or numbers, or (n,) correct joints of each person.
+        counted: of the same shape: bool, or (n,) counted joints of each person.
         seed: of the drawing, or a generator.
         num: number of drawings.
 
     Returns:
         (low, high) per cent; NaN if nothing is counted.
     """
-    counted = np.asarray(counted, bool)
-    hits, totals = np.where(counted, correct, 0).sum(axis=1), counted.sum(axis=1)  # (n,) each
+    from scipy.stats import bootstrap  # here, because it takes a second to import
+
+    counted = np.asarray(counted)
+    hits, totals = (
+        values.reshape(len(counted), -1).sum(axis=1) for values in (np.where(counted, correct, 0), counted)
+    )  # (n,) each
     hits, totals = hits[totals > 0], totals[totals > 0]
-    if not len(totals):
-        return float("nan"), float("nan")
-    generator = np.random.default_rng(seed)
-    percent = np.empty(num)
-    for i in range(num):  # a loop, as all drawings at once would take num × n numbers of memory
-        chosen = generator.integers(len(totals), size=len(totals))
-        percent[i] = 100 * hits[chosen].sum() / totals[chosen].sum()
-    low, high = np.percentile(percent, (2.5, 97.5))
-    return float(low), float(high)
+    if len(totals) < 2:  # scipy needs two
+        percent = float(100 * _ratio(hits.sum(), totals.sum()))
+        return percent, percent
+    interval = bootstrap(
+        (hits, totals),
+        lambda hits, totals, axis: 100 * hits.sum(axis) / totals.sum(axis),
+        n_resamples=num,
+        batch=100,  # of drawings at a time: all at once would take num × n numbers of memory
+        paired=True,
+        vectorized=True,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Elementwise quotient, NaN (without a warning) where the denominator is 0."""
+    """Return the elementwise quotient, NaN (without a warning) where the denominator is 0."""
     numerator, denominator = np.asarray(numerator, float), np.asarray(denominator, float)
     return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)

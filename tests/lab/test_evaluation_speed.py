@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from lgmpose import metrics
 from lgmpose.cli import main
@@ -49,22 +46,6 @@ def truth_file(job, tmp_path_factory):
 # ---------------------------------------------------------------- persons
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(0, 60), st.integers(1, 9), st.booleans())
-@settings(max_examples=50, deadline=None)
-def test_nms_of_many_pictures_is_that_of_each(seed, num, num_pictures, ties):
-    rng = np.random.default_rng(seed)
-    people = rng.uniform(0, (640, 480), (4, 17, 2))
-    poses = people[rng.integers(0, 4, num)] + rng.normal(0, 1, (num, 17, 2)) * rng.uniform(0, 15, (num, 1, 1))
-    scores = rng.integers(0, 3, num) / 2 if ties else rng.random(num)
-    areas, pictures = rng.uniform(1e3, 4e4, num), rng.integers(-5, num_pictures - 5, num)
-    kept = metrics.oks_nms(poses, scores, areas, COCO.oks_sigmas, 0.6, pictures)
-    expected = []
-    for picture in np.unique(pictures):
-        here = np.flatnonzero(pictures == picture)
-        expected += here[metrics.oks_nms(poses[here], scores[here], areas[here], COCO.oks_sigmas, 0.6)].tolist()
-    assert kept.tolist() == expected
-
-
 def test_the_persons_kept_are_those_of_the_loop_over_boxes(job):
     simulation, keypoints_xy = job
     choose = (keypoints_xy, simulation.confidence, simulation.record_set, COCO.oks_sigmas, IMAGE_HW)
@@ -89,12 +70,6 @@ def test_ground_truth_boxes_are_all_kept_and_unreadable_pictures_left_out(job):
     assert order == sorted(order) and np.isfinite([person["keypoints"] for person in detected]).all()
 
 
-@pytest.mark.parametrize("num", [0, 1, 1000, 2001])
-def test_results_in_pieces_are_the_same_file(num):
-    persons = metrics.coco_results(np.arange(num), np.ones((num, 2, 2)) / 3, np.ones((num, 2)), np.arange(num) / 7)
-    assert b"".join(metrics.results_json(persons)) == json.dumps(persons).encode()
-
-
 # ---------------------------------------------------------------- AP by both engines
 
 
@@ -116,47 +91,6 @@ def test_hotcoco_has_pycocotools_figures(persons, truth_file, capfd):
         assert some["AP"] != figures["AP"]
     assert capfd.readouterr() == ("", "")
     assert set(persons[0]) == {"image_id", "category_id", "keypoints", "score"}  # not written into
-
-
-@given(st.integers(0, 2**32 - 1))
-@settings(max_examples=15, deadline=None)
-def test_hotcoco_agrees_on_odd_data(seed):
-    """Crowds, persons without a labelled joint, equal scores, more than twenty persons in a picture, empty pictures."""
-    rng = np.random.default_rng(seed)
-    num, pictures = 40, [1, 2, 5]
-    xy = rng.uniform(0, 300, (num, 5, 2))
-    visibility = rng.integers(0, 3, (num, 5)) * (rng.random((num, 1)) < 0.8)
-    boxes = np.hstack([xy.min(axis=1), np.ptp(xy, axis=1)])
-    image_ids = rng.choice(pictures, num)
-    annotations = [
-        {
-            "id": i + 1, "image_id": int(image_ids[i]), "category_id": 1, "iscrowd": int(rng.random() < 0.1),
-            "area": float(boxes[i, 2:].prod() * rng.random()), "bbox": boxes[i].tolist(),
-            "keypoints": np.column_stack([xy[i], visibility[i]]).ravel().tolist(),
-            "num_keypoints": int((visibility[i] > 0).sum()),
-        }
-        for i in range(num)
-    ]  # fmt: skip
-    from pycocotools.coco import COCO as CocoAPI
-
-    truth = CocoAPI()
-    truth.dataset = {
-        "images": [{"id": i, "height": 300, "width": 300} for i in (*pictures, 9)],
-        "categories": [{"id": 1, "name": "person"}], "annotations": annotations,
-    }  # fmt: skip
-    truth.createIndex()
-    chosen = rng.integers(0, num, 90)
-    predicted = xy[chosen] + rng.normal(0, 1, (90, 5, 2)) * rng.uniform(0, 30, (90, 1, 1))
-    results = metrics.coco_results(image_ids[chosen], predicted, np.ones((90, 5)), rng.integers(1, 9, 90) / 8)
-    both(results, truth, sigmas=[0.05] * 5)
-
-
-def test_pycocotools_computes_ap_where_hotcoco_is_not(monkeypatch):
-    real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "hotcoco" else real(name))
-    assert metrics.ap_engine() == "pycocotools"
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-    assert metrics.ap_engine() == "hotcoco"
 
 
 # ---------------------------------------------------------------- the benchmark

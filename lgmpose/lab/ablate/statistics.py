@@ -16,6 +16,7 @@ import numpy as np
 
 from lgmpose.lab.ablate.recipe_rows import ABLATIONS, BASELINE, CHOICES, NETWORKS, PEERS
 from lgmpose.lab.paper import published
+from lgmpose.metrics import bootstrap_interval
 
 __all__ = ["METRICS", "Comparison", "Difference", "compare", "counts", "paired_bootstrap", "seed_margin", "verdict"]
 
@@ -41,7 +42,7 @@ def paired_bootstrap(
 
     Persons are drawn again with replacement, each with its figures for both networks: what both find hard cancels out,
     so the interval is narrower than those of the two figures suggest. Several runs (seeds) of a network are averaged
-    person by person first. Same drawing as ``metrics.bootstrap_interval``.
+    person by person first.
 
     Args:
         correct_a: (n,) correct joints of each person, or (S, n) for S runs.
@@ -57,14 +58,8 @@ def paired_bootstrap(
     if counted.ndim != 1 or a.shape[-1:] != counted.shape or b.shape[-1:] != counted.shape or not counted.any():
         raise ValueError(f"correct_a {a.shape}, correct_b {b.shape} and counted {counted.shape} must share n persons")
     lead = np.atleast_2d(a).mean(axis=0) - np.atleast_2d(b).mean(axis=0)  # (n,) joints
-    lead, counted = lead[counted > 0], counted[counted > 0]
-    generator = np.random.default_rng(seed)
-    points = np.empty(num)
-    for i in range(num):
-        chosen = generator.integers(len(counted), size=len(counted))
-        points[i] = 100 * lead[chosen].sum() / counted[chosen].sum()
-    low, high = np.percentile(points, (2.5, 97.5))
-    return Difference(float(100 * lead.sum() / counted.sum()), float(low), float(high))
+    lead[counted <= 0] = 0
+    return Difference(float(100 * lead.sum() / counted.sum()), *bootstrap_interval(lead, counted, seed, num))
 
 
 def seed_margin(figures: Sequence[Sequence[float]], runs_a: int, runs_b: int) -> float | None:

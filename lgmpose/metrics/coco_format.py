@@ -1,0 +1,211 @@
+"""The persons of a COCO annotation file, read by one set of rules for data sets and for average precision alike.
+
+Official COCO files state everything. Files of other tools leave fields out, write numbers as text, or give areas that
+are not in square pixels. What can be read without doubt is read; a person that cannot be used is left out and counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+
+from lgmpose.errors import UserError
+from lgmpose.pose.geometry import box_around_points, sanitize_box
+
+__all__ = ["Category", "CocoFile", "Id", "Person", "Picture", "one_skeleton", "read_coco_file", "read_persons"]
+
+Id = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+# Segment area / box area. In COCO it lies between about 0.1 and 1; outside these limits the area is in another unit.
+AREA_SHARES = (0.005, 2.0)
+LARGEST_PX = 1e7  # a coordinate beyond it is an error, and its square would no longer be exact
+
+
+class Picture(msgspec.Struct):
+    """One entry of ``images``. ``height`` and ``width`` are pixels; 0 where the file does not state them."""
+
+    id: Id
+    file_name: str = ""
+    height: Annotated[int, msgspec.Meta(ge=0, le=2**31)] = 0
+    width: Annotated[int, msgspec.Meta(ge=0, le=2**31)] = 0
+
+
+class Category(msgspec.Struct):
+    """One entry of ``categories``."""
+
+    id: Id
+    name: str = ""
+    keypoints: list[str] | None = None
+    skeleton: list[tuple[int, int]] | None = None
+    sigmas: list[float] | None = None
+
+
+class _Annotation(msgspec.Struct):
+    id: Id | None = None
+    image_id: Id | None = None
+    category_id: Id | None = None
+    keypoints: list[float | None] | None = None
+    bbox: list[float] | None = None
+    area: float | None = None
+    iscrowd: int | bool | None = 0
+
+
+class CocoFile(msgspec.Struct):
+    """A COCO annotation file whose pictures and categories are checked; ``annotations`` are as they were."""
+
+    images: list[Picture]
+    categories: list[Category] = []
+    annotations: list[Any] | None = None
+
+    @property
+    def pictures(self) -> dict[int, Picture]:
+        return {picture.id: picture for picture in self.images}
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """One usable person of a COCO annotation file.
+
+    Attributes:
+        id: of the annotation, or its position in the list.
+        image_id: of the picture.
+        is_crowd: whether it stands for a group of people, which no pose is compared with.
+        keypoints_xy: (K, 2) pixels; 0 where the file has null.
+        visibility: (K,) int64: 0 not labelled, 1 hidden, 2 visible.
+        box_xywh: (4,) pixels: the stated box, or one around the joints where that cannot be used.
+        area: segment area in square pixels, or the box's where the stated area cannot be used.
+    """
+
+    id: int
+    image_id: int
+    is_crowd: bool
+    keypoints_xy: np.ndarray
+    visibility: np.ndarray
+    box_xywh: np.ndarray
+    area: float
+
+
+def read_coco_file(content: Any, source: str | Path) -> CocoFile:
+    """Check the pictures and categories of a decoded COCO annotation file.
+
+    Args:
+        content: the decoded JSON.
+        source: the file, named in errors.
+
+    Raises:
+        UserError: An entry has a wrong type or lacks its id, or two pictures have the same id.
+    """
+    try:
+        file = msgspec.convert(content, CocoFile, strict=False)  # not strict: the id "7" is 7
+    except msgspec.ValidationError as error:
+        raise UserError(
+            f"{source}: not a COCO annotation file that can be read: {error} ($ is the file, [0] its first entry)"
+        ) from error
+    if len(file.pictures) < len(file.images):
+        twice = Counter(picture.id for picture in file.images).most_common(1)[0][0]
+        raise UserError(f"{source}: two pictures have the id {twice}; give each its own")
+    return file
+
+
+def one_skeleton(categories: list[Category], chosen: Category) -> set[int]:
+    """Return the ids of all categories that list the same joints as the chosen one: these are read as one."""
+    return {chosen.id} | {c.id for c in categories if c.keypoints and c.keypoints == chosen.keypoints}
+
+
+def read_persons(
+    annotations: list, pictures: Mapping[int, Picture], category_ids: set[int], num_keypoints: int
+) -> tuple[list[Person], Counter[str]]:
+    """Read the persons of a COCO annotation file.
+
+    Args:
+        annotations: the file's entries.
+        pictures: the file's pictures by id.
+        category_ids: the categories to read.
+        num_keypoints: how many joints the skeleton has.
+
+    Returns:
+        The persons in the file's order, and how many were left out or completed, by reason.
+    """
+    persons, notes = [], Counter[str]()
+    for number, entry in enumerate(annotations):
+        try:
+            annotation = msgspec.convert(entry, _Annotation, strict=False)
+        except msgspec.ValidationError as error:
+            notes[f"entry that cannot be read: {error}"] += 1
+            continue
+        if annotation.category_id not in category_ids:
+            notes["another category"] += 1
+            continue
+        if (picture := pictures.get(annotation.image_id)) is None:  # type: ignore[arg-type]
+            notes["in a picture that the file does not list"] += 1
+            continue
+        person = _person(annotation, number, picture, num_keypoints, notes)
+        if isinstance(person, str):
+            notes[person] += 1
+        else:
+            persons.append(person)
+    return persons, notes
+
+
+def _person(
+    annotation: _Annotation, number: int, picture: Picture, num_keypoints: int, notes: Counter[str]
+) -> Person | str:
+    """Return the person, or the reason why it cannot be used."""
+    values, is_crowd = annotation.keypoints or [], bool(annotation.iscrowd)
+    if is_crowd and len(values) != 3 * num_keypoints:
+        values = [0.0] * (3 * num_keypoints)  # as COCO's own crowds
+    if not values:
+        return "no keypoints"
+    if len(values) != 3 * num_keypoints:
+        return f"{len(values)} keypoint values instead of {3 * num_keypoints}"
+    joints = np.array(values, np.float64).reshape(num_keypoints, 3)  # None becomes NaN
+    labelled = joints[:, 2] > 0
+    if not np.isin(joints[:, 2], (0, 1, 2)).all():
+        return "visibility other than 0, 1, 2"
+    if not (np.abs(joints[labelled]) < LARGEST_PX).all():  # False for NaN
+        return "labelled joint that is NaN, infinite or far outside"
+    keypoints_xy = np.where(np.isfinite(joints[:, :2]), joints[:, :2], 0.0)
+    joints_box = box_around_points(keypoints_xy[labelled]) if labelled.sum() > 1 and not is_crowd else None
+    box_xywh = np.array(annotation.bbox or [], np.float64)
+    if not _is_usable(box_xywh, picture, for_crop=bool(labelled.any())):
+        if joints_box is None or not _is_usable(joints_box, picture, for_crop=True):
+            return "no box in the picture, and none from the joints"
+        box_xywh = joints_box
+        notes["box around the joints instead of the stated one"] += 1
+    return Person(
+        id=number if annotation.id is None else annotation.id,
+        image_id=picture.id,
+        is_crowd=is_crowd,
+        keypoints_xy=keypoints_xy,
+        visibility=joints[:, 2].astype(np.int64),
+        box_xywh=box_xywh,
+        area=_area(annotation.area, box_xywh, joints_box, notes),
+    )
+
+
+def _is_usable(box_xywh: np.ndarray, picture: Picture, *, for_crop: bool) -> bool:
+    """Return True if a box has an area and lies, at least in part, in its picture."""
+    if box_xywh.shape != (4,) or not (np.abs(box_xywh) < LARGEST_PX).all() or not (box_xywh[2:] > 0).all():
+        return False
+    if not (picture.height and picture.width):
+        return True
+    (x, y), (right, bottom) = box_xywh[:2], box_xywh[:2] + box_xywh[2:]
+    if for_crop and sanitize_box(box_xywh, (picture.height, picture.width)) is None:
+        return False
+    return right > 0 and bottom > 0 and x < picture.width and y < picture.height
+
+
+def _area(stated: float | None, box_xywh: np.ndarray, joints_box: np.ndarray | None, notes: Counter[str]) -> float:
+    box_area = float(box_xywh[2] * box_xywh[3])
+    if stated is None:
+        return box_area
+    largest = max(box_area, 0.0 if joints_box is None else float(joints_box[2] * joints_box[3]))
+    if AREA_SHARES[0] * box_area <= stated <= AREA_SHARES[1] * largest:  # False for NaN
+        return stated
+    notes["area of the box instead of the stated one, which is not in square pixels"] += 1
+    return box_area
