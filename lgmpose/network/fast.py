@@ -1,12 +1,7 @@
-"""The fast form of a network: the same function, without what the mathematics does not need.
+"""The deployment form of a network: the same function with fewer operations and copies.
 
-The modules that students read stay as they are; this module rewrites a copy of a network for running it. What it does:
-
-* every BatchNorm is multiplied into the convolution before it;
-* SFusion's shuffle and its grouped convolution become depthwise convolutions without a shuffle (``FastSFusion``);
-* LARM's reshapes keep the channel axis outermost, so that each copy stays within one channel's map (``FastLARM``).
-
-``fast_form`` of any other network only folds its BatchNorms. Tests hold every rewrite to the readable module.
+The readable modules stay as they are; a copy of the network is rewritten. Tests compare every rewrite with the
+readable module. ``fast_form`` of a network other than LGM-Pose only folds its BatchNorms.
 """
 
 from __future__ import annotations
@@ -15,7 +10,7 @@ import copy
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from lgmpose.network.modules import LARM, SFusion
 
@@ -23,16 +18,16 @@ __all__ = ["FastLARM", "FastSFusion", "channels_last", "fast_form", "fold_batchn
 
 
 def fast_form(net: nn.Module, example: Tensor) -> nn.Module:
-    """A copy of a network that computes the same, faster, laid out as channels_last; for inference only.
+    """Return a faster copy of a network, for inference only, laid out as channels_last.
 
     Args:
         net: in eval mode; not changed.
-        example: (B, 3, H, W), as the network takes it; one picture of it is run.
+        example: (B, 3, H, W), an input of the network; its first image is run.
     """
     net = fold_batchnorm(copy.deepcopy(net), example)
     for parent in list(net.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, SFusion) and child.shuffle and child.grouped[0].weight.shape[1] == 2:
+            if isinstance(child, SFusion) and (child.shuffle_groups, child.channels_per_group) == (2, 2):
                 setattr(parent, name, FastSFusion(child))
             elif isinstance(child, LARM):
                 setattr(parent, name, FastLARM(child))
@@ -40,40 +35,41 @@ def fast_form(net: nn.Module, example: Tensor) -> nn.Module:
 
 
 def channels_last(net: nn.Module) -> nn.Module:
-    """Lays out every convolution's weights as channels_last; the network is changed and returned."""
+    """Lay out all convolution weights as channels_last; the network is changed and returned."""
     for parameter in net.parameters():
-        if parameter.ndim == 4:  # convolutions; Dite-HRNet's dynamic kernels have five axes, which .to() refuses
+        if parameter.ndim == 4:  # net.to() would refuse Dite-HRNet's dynamic kernels, which have five axes
             parameter.data = parameter.data.to(memory_format=torch.channels_last)
     return net
 
 
 class FastSFusion(nn.Module):
-    """SFusion with two channels per group, as one depthwise convolution and a 1×1; the BatchNorms already folded.
+    """SFusion as one depthwise convolution and a 1×1, made from an SFusion whose BatchNorms are folded.
 
-    After the shuffle, group i holds channels i and i + C/2 of the concatenation. So its two outputs are sums of
-    depthwise convolutions: one of channel i, one of channel i + C/2. Written so, nothing has to be shuffled, the
-    multiply–accumulates stay the same, and runtimes have fast code for depthwise convolutions but slow code for
-    groups of two. The order of the sums (all first outputs of the groups, then all second ones) and the grouped
-    convolution's bias go into the 1×1, for nothing but a BatchNorm stands between the two.
+    After the shuffle, group i holds channels i and i + C/2 of the concatenation. So each of its two outputs is a sum of
+    two depthwise convolutions, one of channel i and one of channel i + C/2. Written in this way, nothing is shuffled,
+    the MACs stay the same, and runtimes are fast at depthwise convolutions but slow at groups of two. The first outputs
+    of all groups come first, then the second ones; the 1×1 takes this order and the grouped convolution's bias into its
+    own weights.
     """
 
     def __init__(self, fusion: SFusion):
         super().__init__()
-        grouped, pointwise = fusion.grouped[0], fusion.pointwise[0]
-        C = self.out_channels = fusion.out_channels
-        weight = grouped.weight.detach()  # (C, 2, 3, 3): row 2i and 2i + 1 are group i's outputs
-        first, second = weight[0::2], weight[1::2]
-        self.depthwise = nn.Conv2d(2 * C, 2 * C, 3, padding=1, groups=2 * C, bias=False)
+        state = fusion.state_dict()
+        weight, mix = state["grouped.0.weight"], state["pointwise.0.weight"]  # (C, 2, 3, 3), (C, C, 1, 1)
+        first, second = weight[0::2], weight[1::2]  # the two outputs of each group
         # Channels i of the concatenation for both outputs of their groups, then channels i + C/2 likewise.
-        self.depthwise.weight.data = torch.cat([first[:, :1], second[:, :1], first[:, 1:], second[:, 1:]])
-        mix = pointwise.weight.detach()
+        depthwise = torch.cat([first[:, :1], second[:, :1], first[:, 1:], second[:, 1:]])
+        bias = state["pointwise.0.bias"] + mix[:, :, 0, 0] @ state["grouped.0.bias"]
+        C = self.channels = len(weight)
+        self.depthwise = nn.Conv2d(2 * C, 2 * C, 3, padding=1, groups=2 * C, bias=False)
+        self.depthwise.weight = nn.Parameter(depthwise)
         self.pointwise = nn.Conv2d(C, C, 1)
-        self.pointwise.weight.data = torch.cat([mix[:, 0::2], mix[:, 1::2]], dim=1)
-        self.pointwise.bias.data = pointwise.bias.detach() + mix[:, :, 0, 0] @ grouped.bias.detach()
+        self.pointwise.weight = nn.Parameter(torch.cat([mix[:, 0::2], mix[:, 1::2]], dim=1))
+        self.pointwise.bias = nn.Parameter(bias)
         self.activation = fusion.pointwise[2]
 
     def forward(self, decoder: Tensor, encoder: Tensor) -> Tensor:
-        C = self.out_channels
+        C = self.channels
         x = torch.cat([decoder, encoder], dim=1)
         low, high = x[:, : C // 2], x[:, C // 2 :]
         x = self.depthwise(torch.cat([low, low, high, high], dim=1))
@@ -81,68 +77,66 @@ class FastSFusion(nn.Module):
 
 
 class FastLARM(nn.Module):
-    """LARM with the channel axis outermost all the way: (B, d, H, W) → (B, d, P, N) → (B, d, N, P) → (B, d, H, W).
+    """LARM with the channel axis first: (B, d, H, W) → (B, d, P, N) → (B, d, N, P) → (B, d, H, W).
 
-    NPT-Op puts an axis of patches or pixels before the channels, which moves every number across the whole tensor.
-    LARM never mixes channels, so where their axis stands changes nothing but the copies.
+    NPT-Op puts patches or pixels before the channels, which moves every element across the whole tensor. LARM never
+    mixes channels, so with the channel axis first, each copy stays within one channel's map.
     """
 
     def __init__(self, larm: LARM):
         super().__init__()
-        self.map_hw, self.patch_hw = larm.map_hw, larm.patch_hw
+        self.grid_hw, self.patch_hw = larm.grid_hw, larm.patch_hw
         self.between_patches, self.within_patch = larm.between_patches, larm.within_patch
 
     def forward(self, x: Tensor) -> Tensor:
-        B, d = x.shape[:2]
-        (H, W), (h, w) = self.map_hw, self.patch_hw
-        x = x.reshape(B, d, H // h, h, W // w, w).permute(0, 1, 3, 5, 2, 4)  # (B, d, h, w, H/h, W/w)
-        x = self.between_patches(x.reshape(B, d, h * w, (H // h) * (W // w)))  # (B, d, P, N)
-        x = self.within_patch(x.transpose(2, 3))  # (B, d, N, P)
-        x = x.reshape(B, d, H // h, W // w, h, w).permute(0, 1, 2, 4, 3, 5)  # (B, d, H/h, h, W/w, w)
+        B, d, H, W = x.shape
+        (rows, columns), (h, w) = self.grid_hw, self.patch_hw
+        x = x.reshape(B, d, rows, h, columns, w).permute(0, 1, 3, 5, 2, 4)  # (B, d, h, w, rows, columns)
+        x = self.between_patches(x.reshape(B, d, h * w, rows * columns))  #   (B, d, P, N)
+        x = self.within_patch(x.transpose(2, 3))  #                           (B, d, N, P)
+        x = x.reshape(B, d, rows, columns, h, w).permute(0, 1, 2, 4, 3, 5)  # (B, d, rows, h, columns, w)
         return x.reshape(B, d, H, W)
 
 
 def fold_batchnorm(net: nn.Module, example: Tensor) -> nn.Module:
-    """Multiplies every BatchNorm into the convolution or deconvolution before it; the network is changed and returned.
+    """Multiply every BatchNorm into the convolution or deconvolution before it; the network is changed and returned.
 
-    Which convolution comes before a BatchNorm is seen by running the example: the norm's input is the very tensor that
-    the convolution gave. A norm after anything else (a sum, a concatenation, a dynamic convolution) stays.
+    To find out which convolution comes before a BatchNorm, the example is run: the norm's input is the very tensor that
+    the convolution returned. A norm after anything else (a sum, a concatenation, a dynamic convolution) stays. The
+    function does not notice if something else reads the convolution's output as well; no network of the catalogue does.
 
     Args:
         net: in eval mode.
-        example: (B, 3, H, W); one picture of it is run.
+        example: (B, 3, H, W); its first image is run.
     """
     convolutions = (nn.Conv2d, nn.ConvTranspose2d)
-    calls = {module: 0 for module in net.modules()}
-    before: dict[nn.Module, list] = {module: [] for module in net.modules() if isinstance(module, nn.BatchNorm2d)}
+    sources: dict[nn.BatchNorm2d, list] = {m: [] for m in net.modules() if isinstance(m, nn.BatchNorm2d)}
+    calls = dict.fromkeys(net.modules(), 0)
 
-    def seen(module, inputs, output):
+    def note(module, inputs, output):
         calls[module] += 1
-        if isinstance(module, convolutions):
+        if module in sources:
+            sources[module].append(getattr(inputs[0], "made_by", None))
+        else:
             output.made_by = module
-        elif module in before:
-            before[module].append(getattr(inputs[0], "made_by", None))
 
-    handles = [m.register_forward_hook(seen) for m in net.modules() if isinstance(m, convolutions) or m in before]
+    hooked = [m for m in net.modules() if isinstance(m, convolutions) or m in sources]
+    handles = [m.register_forward_hook(note) for m in hooked]
     with torch.inference_mode():
         net(example[:1])
     for handle in handles:
         handle.remove()
 
     folded = set()
-    for norm, sources in before.items():
-        conv = sources[0] if sources else None
-        # Always this convolution, as often as it was called; no groups in a deconvolution, whose weights lie otherwise.
-        # Whether something else reads the convolution's output, too (a sum beside the norm), is not seen here: no
-        # network of the catalogue has that, and a test holds each of them to its fast form.
-        if conv is None or set(sources) != {conv} or calls[conv] != len(sources):
+    for norm, found in sources.items():
+        conv = found[0] if found else None
+        if conv is None or set(found) != {conv} or calls[conv] != len(found):  # the two do not always run together
             continue
         transposed = isinstance(conv, nn.ConvTranspose2d)
-        if transposed and conv.groups > 1:
+        if transposed and conv.groups > 1:  # fuse_conv_bn_eval takes its weights for those of one group
             continue
-        conv.weight, conv.bias = fuse_conv_bn_weights(
-            conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias, transposed
-        )
+        fused = fuse_conv_bn_eval(conv, norm, transpose=transposed)
+        conv.weight, conv.bias = fused.weight, fused.bias
         folded.add(norm)
     for parent in net.modules():
         for name, child in list(parent.named_children()):

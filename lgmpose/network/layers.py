@@ -1,4 +1,4 @@
-"""Borrowed parts: convolution-norm-activation, MobileNetV2's inverted residual, ShuffleNet's channel shuffle."""
+"""Layers that LGM-Pose takes from other networks: MobileNetV2's inverted residual, ShuffleNet's channel shuffle."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ __all__ = ["ConvNormAct", "InvertedResidual", "channel_shuffle", "make_activatio
 
 
 def make_activation(name: str) -> nn.Module:
-    """The activation of ``LGMPoseConfig.activation``."""
+    """Return a new activation layer, by its name in ``config.ACTIVATIONS``."""
     return {"relu6": nn.ReLU6, "relu": nn.ReLU, "silu": nn.SiLU}[name](inplace=True)
 
 
 class ConvNormAct(nn.Sequential):
     """Convolution without bias → BatchNorm → activation; (B, C_in, H, W) → (B, C_out, H/s, W/s).
 
-    ``activation=None`` leaves the activation out; ``transposed`` makes the decoder's 2 × 2, stride 2 deconvolution,
-    (B, C_in, H, W) → (B, C_out, 2H, 2W).
+    Args:
+        activation: None leaves it out.
+        transposed: make the decoder's deconvolution instead, 2 × 2 with stride 2: (B, C_in, H, W) → (B, C_out, 2H, 2W).
     """
 
     def __init__(
@@ -30,22 +31,22 @@ class ConvNormAct(nn.Sequential):
         activation: str | None = "relu6",
         transposed: bool = False,
     ):
+        conv: nn.Module
         if transposed:
             conv = nn.ConvTranspose2d(in_channels, out_channels, 2, stride=2, bias=False)
         else:
             conv = nn.Conv2d(
                 in_channels, out_channels, kernel, stride, padding=kernel // 2, groups=groups, bias=False
             )
-        layers = [conv, nn.BatchNorm2d(out_channels)]
-        if activation is not None:
-            layers.append(make_activation(activation))
-        super().__init__(*layers)
+        norm = nn.BatchNorm2d(out_channels)
+        super().__init__(conv, norm, *([make_activation(activation)] if activation else []))
 
 
 class InvertedResidual(nn.Module):
-    """MobileNetV2's block (Sandler et al. 2018): 1×1 widen → 3×3 depthwise → 1×1 narrow without activation.
+    """MobileNetV2's block (Sandler et al. 2018): 1×1 widens → 3×3 depthwise → 1×1 narrows, without activation.
 
-    (B, C_in, H, W) → (B, C_out, H/s, W/s). The input is added where the shapes allow it. Expansion 1 has no first 1×1.
+    (B, C_in, H, W) → (B, C_out, H/s, W/s). With stride 1 and equal widths, the input is added. With expansion 1, the
+    first 1×1 is left out.
     """
 
     def __init__(
@@ -66,10 +67,10 @@ class InvertedResidual(nn.Module):
 
 
 def channel_shuffle(x: Tensor, groups: int) -> Tensor:
-    """ShuffleNet's transposition of channels: (B, C, H, W) → (B, C, H, W).
+    """Reorder channels as ShuffleNet does: (B, C, H, W) → (B, C, H, W).
 
-    Channels seen as a (groups, C/groups) table are read column by column, so that neighbours come from different
-    groups: for groups = 2, channels 0 1 2 | 3 4 5 become 0 3 1 4 2 5.
+    The channels form a table of ``groups`` rows, which is read column by column, so that neighbours come from different
+    groups. For groups = 2, channels 0 1 2 | 3 4 5 become 0 3 1 4 2 5.
     """
     B, C, H, W = x.shape
     return x.view(B, groups, C // groups, H, W).transpose(1, 2).reshape(B, C, H, W)

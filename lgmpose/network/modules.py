@@ -10,51 +10,66 @@ from torch import Tensor, nn
 
 from lgmpose.network.layers import ConvNormAct, channel_shuffle
 
-__all__ = ["LARM", "MLPBlock", "MobileViM", "SFusion", "npt_op1", "npt_op2", "npt_op3"]
+__all__ = ["LARM", "MLPBlock", "MobileViM", "SFusion", "npt_op1", "npt_op2", "npt_op3", "patch_grid"]
+
+
+def patch_grid(map_hw: tuple[int, int], patch_hw: tuple[int, int]) -> tuple[int, int]:
+    """Return the rows and columns of patches on a map.
+
+    Raises:
+        ValueError: the patches do not tile the map.
+    """
+    (H, W), (h, w) = map_hw, patch_hw
+    if H % h or W % w:
+        raise ValueError(f"patches of {h} × {w} do not tile a map of {H} × {W}")
+    return H // h, W // w
 
 
 def npt_op1(x: Tensor, patch_hw: tuple[int, int]) -> Tensor:
-    """NPT-Op.1 (section 3.2.2): cut into patches; (B, d, H, W) → (B, P, d, N).
+    """Apply NPT-Op.1 (section 3.2.2), which cuts a map into patches: (B, d, H, W) → (B, P, d, N).
 
-    The last axis runs over the patches, so a linear layer on it mixes the pixels that hold the same position in
-    different patches. Pixels within a patch and patches within the map are both counted row by row.
+    The last axis runs over the patches. So a linear layer on it mixes the pixels that have the same position in
+    different patches. Pixels within a patch, and patches within the map, are counted row by row.
 
     Raises:
-        ValueError: the patch does not divide the map.
+        ValueError: the patches do not tile the map.
     """
     B, d, H, W = x.shape
     h, w = patch_hw
-    if H % h or W % w:
-        raise ValueError(f"patches of {h} × {w} do not tile a map of {H} × {W}")
-    x = x.reshape(B, d, H // h, h, W // w, w)  #  rows → (patch row, row in patch), columns likewise
-    x = x.permute(0, 3, 5, 1, 2, 4)  #           (B, h, w, d, H/h, W/w)
-    return x.reshape(B, h * w, d, (H // h) * (W // w))
+    rows, columns = patch_grid((H, W), patch_hw)
+    x = x.reshape(B, d, rows, h, columns, w)
+    x = x.permute(0, 3, 5, 1, 2, 4)  # (B, h, w, d, rows, columns)
+    return x.reshape(B, h * w, d, rows * columns)
 
 
 def npt_op2(x: Tensor) -> Tensor:
-    """NPT-Op.2: turn the block; (B, P, d, N) → (B, N, d, P). Now the last axis runs over the pixels of one patch."""
+    """Apply NPT-Op.2: (B, P, d, N) → (B, N, d, P). Now the last axis runs over the pixels of one patch."""
     return x.transpose(1, 3)
 
 
 def npt_op3(x: Tensor, patch_hw: tuple[int, int], map_hw: tuple[int, int]) -> Tensor:
-    """NPT-Op.3: fold back; (B, N, d, P) → (B, d, H, W). ``npt_op3(npt_op2(npt_op1(x)))`` is x.
+    """Apply NPT-Op.3, which folds patches back into a map: (B, N, d, P) → (B, d, H, W).
+
+    ``npt_op3(npt_op2(npt_op1(x, patch_hw)), patch_hw, map_hw)`` is ``x``.
 
     Raises:
-        ValueError: N and P are not those of such patches on such a map.
+        ValueError: N and P do not fit such patches on such a map.
     """
     B, N, d, P = x.shape
     (h, w), (H, W) = patch_hw, map_hw
-    if H % h or W % w or P != h * w or N * P != H * W:
+    rows, columns = patch_grid(map_hw, patch_hw)
+    if P != h * w or N != rows * columns:
         raise ValueError(f"{N} patches of {P} pixels do not fold into a map of {H} × {W} with patches of {h} × {w}")
-    x = x.reshape(B, H // h, W // w, d, h, w)
-    x = x.permute(0, 3, 1, 4, 2, 5)  #           (B, d, H/h, h, W/w, w)
+    x = x.reshape(B, rows, columns, d, h, w)
+    x = x.permute(0, 3, 1, 4, 2, 5)  # (B, d, rows, h, columns, w)
     return x.reshape(B, d, H, W)
 
 
 class MLPBlock(nn.Module):
     """Equation 1: Linear(GELU(Linear(LayerNorm(x)))) on the last axis; (…, length) → (…, length).
 
-    Equation 1 adds no residual; ``residual`` adds one, as the transformer that the block replaces has.
+    ``residual`` adds the input to the result. Equation 1 does not; the transformer that the block replaces does. On by
+    default is chosen: our trainings do not decide which is better (``results/ablations.md``).
     """
 
     def __init__(self, length: int, *, ratio: int = 4, residual: bool = True):
@@ -73,41 +88,30 @@ class MLPBlock(nn.Module):
 class LARM(nn.Module):
     """Lightweight Attentional Representation Module (section 3.2.1); (B, d, H, W) → (B, d, H, W).
 
-    Two MLP Blocks see the whole map: the first mixes equal positions of all patches, the second all positions of one
-    patch. Channels are never mixed. The weights depend on the number of patches, so a LARM fits one map size.
-    ``parts`` leaves one of the two out: ``between_patches`` keeps the first alone, ``within_patch`` the second.
+    The first MLP Block mixes the pixels at the same position of all patches, the second the pixels of one patch. So
+    each output depends on the whole map of its channel. Channels are never mixed. The weights depend on the number of
+    patches, so a LARM fits one map size. ``ratio`` and ``residual``: see ``MLPBlock``.
+
+    Raises:
+        ValueError: the patches do not tile the map; in ``forward``, a map of another size.
     """
 
     def __init__(
-        self,
-        map_hw: tuple[int, int],
-        patch_hw: tuple[int, int],
-        *,
-        ratio: int = 4,
-        residual: bool = True,
-        parts: str = "both",
+        self, map_hw: tuple[int, int], patch_hw: tuple[int, int], *, ratio: int = 4, residual: bool = True
     ):
         super().__init__()
-        (H, W), (h, w) = map_hw, patch_hw
-        if H % h or W % w:
-            raise ValueError(f"patches of {h} × {w} do not tile a map of {H} × {W}")
-        self.map_hw, self.patch_hw = tuple(map_hw), tuple(patch_hw)
-        first, second = {"both": (True, True), "between_patches": (True, False), "within_patch": (False, True)}[parts]
-        count, pixels = (H // h) * (W // w), h * w
-        self.between_patches = MLPBlock(count, ratio=ratio, residual=residual) if first else nn.Identity()
-        self.within_patch = MLPBlock(pixels, ratio=ratio, residual=residual) if second else nn.Identity()
-
-    @property
-    def grid_hw(self) -> tuple[int, int]:
-        """Rows and columns of patches."""
-        return self.map_hw[0] // self.patch_hw[0], self.map_hw[1] // self.patch_hw[1]
+        self.map_hw, self.patch_hw = map_hw, patch_hw
+        self.grid_hw = patch_grid(map_hw, patch_hw)
+        P, N = patch_hw[0] * patch_hw[1], self.grid_hw[0] * self.grid_hw[1]
+        self.between_patches: nn.Module = MLPBlock(N, ratio=ratio, residual=residual)
+        self.within_patch: nn.Module = MLPBlock(P, ratio=ratio, residual=residual)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[-2:] != self.map_hw:
+        B, d, H, W = x.shape
+        if (H, W) != self.map_hw:
             raise ValueError(
-                f"this LARM was built for maps of {self.map_hw[0]} × {self.map_hw[1]}, not "
-                f"{x.shape[-2]} × {x.shape[-1]}: its weights hold one row per patch. LGMPose.resized(image_hw) moves a "
-                "network to another input size"
+                f"this LARM was built for maps of {self.map_hw[0]} × {self.map_hw[1]}, not {H} × {W}; "
+                "LGMPose.resized(image_hw) moves a network to another input size"
             )
         x = npt_op1(x, self.patch_hw)  #                 (B, P, d, N)
         x = self.between_patches(x)
@@ -119,8 +123,7 @@ class LARM(nn.Module):
 class MobileViM(nn.Module):
     """MobileViM Block (section 3.2): local convolution, global LARM, fused with the input; (B, C, H, W) → same.
 
-    The 1×1 that ends it is recovered; the order of the concatenation (input first), which no cost tells, is chosen.
-    ``larm`` is one of ``config.LARM_PARTS``; ``identity`` leaves LARM out and the convolutions as they are.
+    The 1×1 at its end is recovered. The order of the concatenation, input first, is chosen.
     """
 
     def __init__(
@@ -132,15 +135,12 @@ class MobileViM(nn.Module):
         *,
         mlp_ratio: int = 4,
         residual: bool = True,
-        larm: str = "both",
         activation: str = "relu6",
     ):
         super().__init__()
         self.local = ConvNormAct(channels, channels, activation=activation)
         self.project_up = nn.Conv2d(channels, token_width, 1, bias=False)
-        self.larm = nn.Identity()
-        if larm != "identity":
-            self.larm = LARM(map_hw, patch_hw, ratio=mlp_ratio, residual=residual, parts=larm)
+        self.larm: nn.Module = LARM(map_hw, patch_hw, ratio=mlp_ratio, residual=residual)
         self.project_down = ConvNormAct(token_width, channels, kernel=1, activation=activation)
         self.fuse = ConvNormAct(2 * channels, channels, kernel=1, activation=activation)
 
@@ -151,15 +151,18 @@ class MobileViM(nn.Module):
 
 
 class SFusion(nn.Module):
-    """Shuffle-Integrated Fusion Module (section 3.3).
+    """Shuffle-Integrated Fusion Module (section 3.3); (B, C1, H, W), (B, C2, H, W) → (B, C1 + C2, H, W).
 
-    Concatenate → channel shuffle → grouped 3×3 → 1×1: (B, C1, H, W), (B, C2, H, W) → (B, C1 + C2, H, W).
+    Concatenate → channel shuffle → grouped 3×3 → 1×1. The paper's text ends at the grouped convolution. The 1×1 is
+    recovered from Table 5's costs; that no activation stands before it is chosen.
 
-    The text ends at the grouped convolution; the 1×1 is read from Table 5's costs, as the widths are; that no
-    activation stands before it is chosen. Table 5 sets both the shuffle's groups n and the convolution's k to 2. Two
-    *groups* would add half of what a plain 3×3 adds before any 1×1, Table 5 shows a quarter in all, and the text speaks
-    of "a large number of groups": k is the channels per group.
-    ``shuffle=False`` with two channels or one per group gives Table 5's "DW g=2" and "DW g=1".
+    Args:
+        decoder_channels: C1, from the deconvolution.
+        encoder_channels: C2, from the stage of the same map size.
+        shuffle_groups: the paper's n. With 1, the shuffle changes nothing.
+        channels_per_group: the paper's k. The paper calls it a number of groups, but with 2 groups the grouped
+            convolution alone would add half of what Table 5's plain 3×3 adds; Table 5 shows a quarter in all, and the
+            text speaks of "a large number of groups".
     """
 
     def __init__(
@@ -167,18 +170,17 @@ class SFusion(nn.Module):
         decoder_channels: int,
         encoder_channels: int,
         *,
-        shuffle: bool = True,
+        shuffle_groups: int = 2,
         channels_per_group: int = 2,
         activation: str = "relu6",
     ):
         super().__init__()
-        channels = self.out_channels = decoder_channels + encoder_channels
-        self.shuffle = shuffle
+        channels = decoder_channels + encoder_channels
+        self.shuffle_groups, self.channels_per_group = shuffle_groups, channels_per_group
         self.grouped = ConvNormAct(channels, channels, groups=channels // channels_per_group, activation=None)
         self.pointwise = ConvNormAct(channels, channels, kernel=1, activation=activation)
 
     def forward(self, decoder: Tensor, encoder: Tensor) -> Tensor:
         x = torch.cat([decoder, encoder], dim=1)
-        if self.shuffle:
-            x = channel_shuffle(x, 2)
+        x = channel_shuffle(x, self.shuffle_groups)
         return self.pointwise(self.grouped(x))

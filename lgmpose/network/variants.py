@@ -1,4 +1,7 @@
-"""What Tables 4 and 5 put in place of the paper's modules: the MobileViT block and the other fusions."""
+"""What Tables 4 and 5 put in the place of the paper's modules, and LARM with parts left out.
+
+These are built here, from outside, so that ``modules.py`` holds the paper's modules without switches for ablations.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lgmpose.network.layers import ConvNormAct, make_activation
-from lgmpose.network.modules import SFusion, npt_op1
+from lgmpose.network.modules import MobileViM, SFusion, npt_op1, npt_op2, npt_op3
 
-__all__ = ["ConvFusion", "MobileViTBlock", "NoFusion", "TransformerLayer", "make_fusion"]
+__all__ = ["ConvFusion", "MobileViTBlock", "NoFusion", "TransformerLayer", "keep_of_larm", "make_fusion"]
 
 
 class NoFusion(nn.Module):
-    """Table 5's "None": the encoder's feature is not used at all."""
-
-    def __init__(self, decoder_channels: int):
-        super().__init__()
-        self.out_channels = decoder_channels
+    """Table 5's "None": the encoder's feature is not used; (B, C1, H, W), (B, C2, H, W) → (B, C1, H, W)."""
 
     def forward(self, decoder: Tensor, encoder: Tensor) -> Tensor:
         return decoder
@@ -28,7 +27,7 @@ class ConvFusion(nn.Module):
 
     def __init__(self, decoder_channels: int, encoder_channels: int, *, activation: str = "relu6"):
         super().__init__()
-        channels = self.out_channels = decoder_channels + encoder_channels
+        channels = decoder_channels + encoder_channels
         self.conv = ConvNormAct(channels, channels, activation=activation)
 
     def forward(self, decoder: Tensor, encoder: Tensor) -> Tensor:
@@ -36,25 +35,35 @@ class ConvFusion(nn.Module):
 
 
 def make_fusion(name: str, decoder_channels: int, encoder_channels: int, *, activation: str) -> nn.Module:
-    """The fusion of one row of Table 5; its ``out_channels`` tells the width it leaves."""
+    """Return the fusion of one row of Table 5, named as in ``config.FUSIONS``."""
     if name == "none":
-        return NoFusion(decoder_channels)
+        return NoFusion()
     if name == "conv3x3":
         return ConvFusion(decoder_channels, encoder_channels, activation=activation)
-    return SFusion(
-        decoder_channels,
-        encoder_channels,
-        shuffle=name == "sfusion",
-        channels_per_group=1 if name == "dw1" else 2,
-        activation=activation,
-    )
+    # "DW g=1" and "DW g=2" are SFusion without the shuffle, with 1 and 2 channels per group.
+    n, k = {"sfusion": (2, 2), "dw1": (1, 1), "dw2": (1, 2)}[name]
+    return SFusion(decoder_channels, encoder_channels, shuffle_groups=n, channels_per_group=k, activation=activation)
+
+
+def keep_of_larm(block: MobileViM, part: str) -> nn.Module:
+    """Keep one of ``config.LARM_PARTS`` of a block's LARM and put the identity in place of the rest.
+
+    The block is changed and returned. The weights that it keeps start as those of the whole block.
+    """
+    if part == "identity":
+        block.larm = nn.Identity()
+    elif part == "between_patches":
+        block.larm.within_patch = nn.Identity()
+    elif part == "within_patch":
+        block.larm.between_patches = nn.Identity()
+    return block
 
 
 class TransformerLayer(nn.Module):
     """Pre-norm encoder layer of MobileViT; (B, P, N, d) → (B, P, N, d), attention over N.
 
-    The products are written out, not left to ``scaled_dot_product_attention``, so that every counter sees them. Its
-    linear layers start as its authors' do, with a deviation of 0.02.
+    The attention's products are written out, instead of calling ``scaled_dot_product_attention``, so that every
+    counter of MACs sees them. The linear layers start as in its authors' code, with a standard deviation of 0.02.
     """
 
     def __init__(
@@ -86,11 +95,11 @@ class TransformerLayer(nn.Module):
 
 
 class MobileViTBlock(nn.Module):
-    """MobileViT block (Mehta and Rastegari 2021), Table 4's rival of MobileViM; (B, C, H, W) → (B, C, H, W).
+    """MobileViT block (Mehta and Rastegari 2021), which Table 4 compares with MobileViM; (B, C, H, W) → (B, C, H, W).
 
-    Same widths as the MobileViM it replaces; patch 2 × 2, feed-forward width 2d, four heads, and its own 3×3 fusion.
-    A map that the patches do not tile is stretched to one that they do, and back, as its authors do. In LGM-Pose that
-    never happens (strides 8 and 16 of a multiple of 32); MobileViT itself meets 12 × 9, stride 32 of 384 × 288.
+    It has the widths of the MobileViM that it replaces, 2 × 2 patches, feed-forward width 2d, four heads, and its own
+    3×3 fusion. A map that the patches do not tile is resized to one that they do, and back, as in its authors' code.
+    This never happens in LGM-Pose, but it does in MobileViT: stride 32 of 384 × 288 is 12 × 9.
     """
 
     patch_hw = (2, 2)
@@ -101,28 +110,28 @@ class MobileViTBlock(nn.Module):
         super().__init__()
         self.local = ConvNormAct(channels, channels, activation=activation)
         self.project_up = nn.Conv2d(channels, token_width, 1, bias=False)
-        settings = {"dropout": dropout, "activation": activation}
-        self.layers = nn.Sequential(*(TransformerLayer(token_width, **settings) for _ in range(layers)))
+        self.layers = nn.Sequential(
+            *(TransformerLayer(token_width, dropout=dropout, activation=activation) for _ in range(layers))
+        )
         self.norm = nn.LayerNorm(token_width)
         self.project_down = ConvNormAct(token_width, channels, kernel=1, activation=activation)
         self.fuse = ConvNormAct(2 * channels, channels, activation=activation)
 
     def forward(self, x: Tensor) -> Tensor:
-        B, C, H, W = x.shape
+        H, W = x.shape[-2:]
         h, w = self.patch_hw
-        rows, columns = -(-H // h), -(-W // w)  #                   of patches, rounded up
+        even_hw = (-(-H // h) * h, -(-W // w) * w)  #               rounded up to whole patches
         y = self.project_up(self.local(x))  #                       (B, d, H, W)
-        y = _stretch(y, (rows * h, columns * w))
+        y = _resize(y, even_hw)
         y = npt_op1(y, self.patch_hw).transpose(2, 3)  #            (B, P, N, d): attention mixes equal positions
-        y = self.norm(self.layers(y))
-        y = y.reshape(B, h, w, rows, columns, -1)
-        y = y.permute(0, 5, 3, 1, 4, 2).reshape(B, -1, rows * h, columns * w)
-        y = _stretch(y, (H, W))  #                                  (B, d, H, W)
+        y = self.norm(self.layers(y)).transpose(2, 3)  #            (B, P, d, N)
+        y = npt_op3(npt_op2(y), self.patch_hw, even_hw)
+        y = _resize(y, (H, W))  #                                   (B, d, H, W)
         return self.fuse(torch.cat([x, self.project_down(y)], dim=1))
 
 
-def _stretch(x: Tensor, map_hw: tuple[int, int]) -> Tensor:
-    """Bilinear resampling; (B, d, H, W) → (B, d, *map_hw). Does nothing to a map that has that size already."""
+def _resize(x: Tensor, map_hw: tuple[int, int]) -> Tensor:
+    """Resample bilinearly, (B, d, H, W) → (B, d, *map_hw), unless the map has that size already."""
     if x.shape[-2:] == map_hw:
         return x
     return F.interpolate(x, size=map_hw, mode="bilinear", align_corners=False)
