@@ -30,6 +30,13 @@ def randomise(net: nn.Module, gain: float = 1.0) -> nn.Module:
     return net.eval().double()
 
 
+def blank(make, gain: float = 1.0) -> nn.Module:
+    """Build a network without the time that its own initialisation takes, then ``randomise`` it."""
+    with torch.device("meta"):
+        net = make()
+    return randomise(net.to_empty(device="cpu"), gain)
+
+
 def randomise_by_kind(net: nn.Module) -> nn.Module:
     """Convolutions that keep a signal alive, and statistics by which a missing or misplaced norm shows; eval mode."""
     torch.manual_seed(0)

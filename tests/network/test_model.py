@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
+from torch.utils.flop_counter import FlopCounterMode
 
 import lgmpose
-from lgmpose.lab.conventions import count_by_conventions
 from lgmpose.lab.paper import ROWS
 from lgmpose.network import resize
 from lgmpose.network.config import FUSIONS, VARIANTS, LGMPoseConfig
@@ -45,11 +45,18 @@ COSTS = {  # (name, fusion, global block) → parameters, MACs
 }
 
 
+def cost_of(net: nn.Module) -> tuple[int, int]:
+    """Parameters and MACs, counted by PyTorch on shapes alone."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        net.eval()(torch.empty(1, 3, *net.config.image_hw, device="meta"))
+    return sum(p.numel() for p in net.parameters()), counter.get_total_flops() // 2
+
+
 @pytest.mark.parametrize("name, fusion, global_block", COSTS)
 def test_costs_are_the_papers_to_the_unit(name, fusion, global_block):
-    cost = lgmpose.profile(lgmpose.create_model(name, fusion=fusion, global_block=global_block))
-    assert (cost.params, cost.macs) == COSTS[name, fusion, global_block]
-    assert cost.macs_flop_counter == cost.macs, "the second counter"
+    with torch.device("meta"):
+        net = lgmpose.create_model(name, fusion=fusion, global_block=global_block)
+    assert cost_of(net) == COSTS[name, fusion, global_block]
 
 
 def test_the_paper_prints_our_costs_rounded_or_truncated():
@@ -200,9 +207,11 @@ def test_parts_of_larm_start_as_those_of_the_whole():
     for larm in ("both", "between_patches", "within_patch", "identity"):
         torch.manual_seed(4)
         states[larm] = small(larm=larm).state_dict()
-    for larm, kept in (("between_patches", {"between_patches"}), ("within_patch", {"within_patch"}), ("identity", set())):
-        assert {name.split(".larm.")[1].split(".")[0] for name in states[larm] if ".larm." in name} == kept
+    for larm, kept in (
+        ("between_patches", {"between_patches"}), ("within_patch", {"within_patch"}), ("identity", set()),
+    ):  # fmt: skip
         mlp = {name: value for name, value in states[larm].items() if ".larm." in name}
+        assert {name.split(".larm.")[1].split(".")[0] for name in mlp} == kept
         assert all(torch.equal(value, states["both"][name]) for name, value in mlp.items())
 
 
@@ -260,7 +269,7 @@ def test_pictures_of_a_batch_do_not_see_each_other(changes):
 
 # Another input size
 
-SIZES = [((128, 96), (192, 160)), ((128, 192), (64, 96)), ((64, 96), (96, 64))]  # larger, smaller, turned
+SIZES = [((64, 96), (128, 96)), ((128, 64), (64, 96)), ((64, 96), (96, 64))]  # larger, fewer patches, turned
 
 
 def larms(net: LGMPose) -> list[LARM]:
@@ -452,11 +461,7 @@ def test_resizing_neither_uses_nor_changes_the_callers_random_numbers():
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
 
 
-def test_the_fast_variant_has_as_many_parameters_and_half_the_work():
-    counts = {}
-    for name in ("lgm-pose-coco-256x192", "lgm-pose-fast-coco-256x192"):
-        with torch.device("meta"):
-            counts[name] = count_by_conventions(lgmpose.create_model(name), (256, 192))
-    own, fast = counts.values()
-    assert 0.95 < fast.params / own.params < 1
-    assert fast.true_macs / own.true_macs < 0.52 and fast.activations / own.activations < 0.5
+def test_the_fast_variant_has_as_many_parameters_and_half_the_macs():
+    with torch.device("meta"):
+        own, fast = (cost_of(lgmpose.create_model(name)) for name in (COCO, "lgm-pose-fast-coco-256x192"))
+    assert 0.95 < fast[0] / own[0] < 1 and 0.48 < fast[1] / own[1] < 0.52
