@@ -13,6 +13,7 @@ Four things are recovered: the 1×1 convolutions that end MobileViM and SFusion 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 __all__ = [
@@ -51,7 +52,7 @@ STAGES = (
 )
 
 
-def check_image_hw(image_hw: tuple[int, int], least: int = STRIDE) -> None:
+def check_image_hw(image_hw: Sequence[int], least: int = STRIDE) -> None:
     """Check that a network of stride 32 can take inputs of this size.
 
     Raises:

@@ -1,6 +1,6 @@
-"""The systems that LGM-Pose is compared with, one file per family, and the catalogue of their names.
+"""The networks that LGM-Pose is compared with, one file per family, and the list of their names.
 
-Every factory takes ``num_keypoints`` and ``image_hw`` and gives a network (B, 3, H, W) → (B, K, H/4, W/4).
+Every factory takes ``num_keypoints`` and ``image_hw`` and returns a network (B, 3, H, W) → (B, K, H/4, W/4).
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
+from lgmpose.network.config import check_image_hw
+
 __all__ = ["PEERS", "PeerConfig", "build_peer"]
 
-# name → module of this package and factory in it; imported when asked for, as some need torchvision
+# name → module of this package and factory in it; imported when asked for, because some need torchvision
 PEERS: dict[str, tuple[str, str]] = {
     "simplebaseline-r50": ("deconv", "simplebaseline_r50"),
     "mobilenetv2": ("deconv", "mobilenetv2"),
@@ -35,10 +37,10 @@ PEERS: dict[str, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class PeerConfig:
-    """Everything that tells one peer network from another.
+    """Everything that distinguishes one peer network from another.
 
     Raises:
-        ValueError: an unknown name, or a number of keypoints below 1.
+        ValueError: an unknown name, a size that the network cannot take, or no keypoint.
     """
 
     name: str
@@ -46,19 +48,25 @@ class PeerConfig:
     num_keypoints: int = 17
 
     def __post_init__(self):
-        object.__setattr__(self, "image_hw", tuple(self.image_hw))  # a list, as JSON has it, would equal no shape
+        object.__setattr__(self, "image_hw", tuple(self.image_hw))  # JSON has a list, which equals no tensor's shape
         if self.name not in PEERS:
             raise ValueError(f"no network {self.name!r}; there are {', '.join(PEERS)}")
+        check_image_hw(self.image_hw)
         if self.num_keypoints < 1:
             raise ValueError(f"num_keypoints {self.num_keypoints}: at least 1")
 
     def with_(self, **changes) -> PeerConfig:
-        """A copy with some fields changed."""
+        """Return a copy with some fields changed."""
         return replace(self, **changes)
 
 
 def build_peer(config: PeerConfig) -> nn.Module:
-    """The network with fresh weights; ``config`` becomes its attribute. Raises ValueError for a size it cannot take."""
+    """Return the network with new weights; ``config`` becomes its attribute.
+
+    Raises:
+        ValueError: a size that the network cannot take.
+        UserError: torchvision is needed and not installed.
+    """
     module, factory = PEERS[config.name]
     make = getattr(importlib.import_module(f"lgmpose.peers.{module}"), factory)
     net = make(num_keypoints=config.num_keypoints, image_hw=config.image_hw)

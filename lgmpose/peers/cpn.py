@@ -1,19 +1,16 @@
 """CPN: Chen et al., "Cascaded Pyramid Network for Multi-Person Pose Estimation", CVPR 2018, with ResNet-50.
 
-GlobalNet, a feature pyramid, predicts heatmaps from each of four scales; RefineNet brings the four scales together,
-the coarser the deeper, and predicts once more. The plain joints are settled by the first, the hard ones by the second:
-by the authors' loss, which asks the second for the eight worst joints alone and the first for wider spots.
-``lgmpose train`` does not have it; here all five predictions learn the same heatmaps.
+GlobalNet, a feature pyramid, predicts heatmaps from each of four scales. RefineNet combines the four scales, the
+coarser the deeper, and predicts once more. The authors train GlobalNet with wider targets and RefineNet with the eight
+worst joints only. ``lgmpose train`` does not: all five predictions learn the same heatmaps.
 
-There are two CPNs. The authors' TensorFlow code takes a residual's input as it is where its width fits; the PyTorch
-port that most people use always projects it: six 1×1 convolutions and 0.40 M parameters more. ``shortcuts`` chooses.
+This is GengDavid/pytorch-cpn, the PyTorch port, with which results were published: 27,406,826 parameters for 17 joints.
+It projects every residual's input with a 1×1, and it has a BatchNorm after the 1×1 of each upsampling and on the
+heatmaps. The authors' TensorFlow code has six projections less: 27,010,538 parameters, the 27.0 M that papers print.
+The published 6.2 GFLOPs fit neither; they have 6.81 and 6.73 × 2³⁰ MACs at 256 × 192.
 
-* ``"projection"``, the default: 27,406,826 parameters for 17 joints. All else here follows the port, too (BatchNorm
-  after each upsampling's 1×1 and on the heatmaps themselves), so this is a network that somebody has trained and
-  published results of.
-* ``"identity"``: 27,010,538, the 27.0 M that papers print.
-
-The published 6.2 GFLOPs are those of neither, which have 6.81 and 6.73 × 2³⁰ MACs at 256 × 192. The backbone is
+One departure from the port: RefineNet concatenates its branches from fine to coarse, the port from coarse to fine. It
+is the same function with the input channels of the next layer's weights in another order. The backbone is
 torchvision's, without weights.
 """
 
@@ -23,28 +20,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lgmpose.network.config import check_image_hw
 from lgmpose.network.layers import ConvNormAct
-from lgmpose.peers.deconv import check_multiple_of_32, require_torchvision_models
+from lgmpose.peers.deconv import torchvision_models
 
-__all__ = ["CPN", "SHORTCUTS", "Bottleneck", "GlobalNet", "RefineNet", "cpn_r50"]
+__all__ = ["CPN", "Bottleneck", "GlobalNet", "RefineNet", "cpn_r50"]
 
-SHORTCUTS = ("projection", "identity")
-SCALES = (256, 512, 1024, 2048)  # ResNet-50's C2 … C5, strides 4 … 32
+SCALES = (256, 512, 1024, 2048)  # channels of ResNet-50's C2 … C5, strides 4 … 32
+WIDTH = 256  # channels of all maps behind the backbone
 
 
 class Bottleneck(nn.Module):
-    """ResNet's residual, 128 channels wide inside; (B, C_in, H, W) → (B, 256, H, W)."""
+    """ResNet's residual with a projected input, 128 channels wide inside; (B, C_in, H, W) → (B, 256, H, W)."""
 
-    def __init__(self, in_channels: int, *, project: bool, hidden: int = 128):
+    def __init__(self, in_channels: int):
         super().__init__()
-        out_channels = 2 * hidden
+        hidden = WIDTH // 2
         self.layers = nn.Sequential(
             ConvNormAct(in_channels, hidden, kernel=1, activation="relu"),
             ConvNormAct(hidden, hidden, activation="relu"),
-            ConvNormAct(hidden, out_channels, kernel=1, activation=None),
+            ConvNormAct(hidden, WIDTH, kernel=1, activation=None),
         )
-        project = project or in_channels != out_channels
-        self.skip = ConvNormAct(in_channels, out_channels, kernel=1, activation=None) if project else nn.Identity()
+        self.skip = ConvNormAct(in_channels, WIDTH, kernel=1, activation=None)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.skip(x) + self.layers(x))
@@ -56,37 +53,38 @@ class GlobalNet(nn.Module):
     Maps keep their strides, 4 … 32; all heatmaps are (B, K, H/4, W/4).
     """
 
-    def __init__(self, *, num_keypoints: int, width: int = 256):
+    def __init__(self, num_keypoints: int):
         super().__init__()
-        self.laterals = nn.ModuleList(ConvNormAct(C, width, kernel=1, activation="relu") for C in SCALES)
-        self.tops = nn.ModuleList(ConvNormAct(width, width, kernel=1, activation=None) for _ in SCALES[1:])
-        self.features = nn.ModuleList(ConvNormAct(width, width, kernel=1, activation="relu") for _ in SCALES)
-        self.heads = nn.ModuleList(nn.Conv2d(width, num_keypoints, 3, padding=1, bias=False) for _ in SCALES)
+        self.laterals = nn.ModuleList(ConvNormAct(C, WIDTH, kernel=1, activation="relu") for C in SCALES)
+        self.tops = nn.ModuleList(ConvNormAct(WIDTH, WIDTH, kernel=1, activation=None) for _ in SCALES[1:])
+        self.features = nn.ModuleList(ConvNormAct(WIDTH, WIDTH, kernel=1, activation="relu") for _ in SCALES)
+        self.heads = nn.ModuleList(nn.Conv2d(WIDTH, num_keypoints, 3, padding=1, bias=False) for _ in SCALES)
         self.norms = nn.ModuleList(nn.BatchNorm2d(num_keypoints) for _ in SCALES)
 
     def forward(self, scales: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         heatmap_hw = scales[0].shape[-2:]
-        maps, heatmaps = [], []
+        maps: list[Tensor] = []
+        heatmaps: list[Tensor] = []
         for i in reversed(range(len(scales))):  # from stride 32 up
             x = self.laterals[i](scales[i])
             if maps:
                 x = x + self.tops[i](_resize(maps[0], x.shape[-2:]))
             maps.insert(0, x)
             y = self.heads[i](self.features[i](x))
-            heatmaps.insert(0, self.norms[i](_resize(y, heatmap_hw)))  # BatchNorm last: after the resize
+            heatmaps.insert(0, self.norms[i](_resize(y, heatmap_hw)))  # BatchNorm comes after the resize
         return maps, heatmaps
 
 
 class RefineNet(nn.Module):
     """Four maps of 256 channels, strides 4 … 32 → (B, K, H/4, W/4), through 0, 1, 2, 3 bottlenecks."""
 
-    def __init__(self, *, num_keypoints: int, project: bool, width: int = 256):
+    def __init__(self, num_keypoints: int):
         super().__init__()
         self.branches = nn.ModuleList(
-            nn.Sequential(*(Bottleneck(width, project=project) for _ in range(i))) for i in range(len(SCALES))
+            nn.Sequential(*(Bottleneck(WIDTH) for _ in range(depth))) for depth in range(len(SCALES))
         )
-        self.mix = Bottleneck(len(SCALES) * width, project=True)
-        self.head = nn.Conv2d(width, num_keypoints, 3, padding=1, bias=False)
+        self.mix = Bottleneck(len(SCALES) * WIDTH)
+        self.head = nn.Conv2d(WIDTH, num_keypoints, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(num_keypoints)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
@@ -97,35 +95,22 @@ class RefineNet(nn.Module):
 
 
 class CPN(nn.Module):
-    """The network; (B, 3, H, W) → (B, K, H/4, W/4).
+    """The network; (B, 3, H, W) → (B, K, H/4, W/4), H and W multiples of 32.
 
-    In training mode it returns five heatmaps: GlobalNet's, finest scale first, and RefineNet's, the answer, last. No
-    weight depends on the input's size; ``image_hw`` is checked and no more.
-
-    Args:
-        num_keypoints: K.
-        image_hw: the input's height and width.
-        shortcuts: of RefineNet's residuals, see above.
-
-    Raises:
-        ValueError: a size (also in ``forward``) that is not a multiple of 32, or unknown shortcuts.
-        UserError: torchvision is not installed.
+    In training mode it returns five heatmaps: GlobalNet's, finest scale first, and RefineNet's, the answer, last.
     """
 
-    def __init__(self, *, num_keypoints: int, image_hw: tuple[int, int], shortcuts: str = "projection"):
+    def __init__(self, num_keypoints: int):
         super().__init__()
-        check_multiple_of_32(image_hw)
-        if shortcuts not in SHORTCUTS:
-            raise ValueError(f"no shortcuts {shortcuts!r}; there are {', '.join(SHORTCUTS)}")
-        resnet = require_torchvision_models().resnet50(weights=None)
+        resnet = torchvision_models().resnet50(weights=None)
         self.stem = nn.Sequential(resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool)
         self.stages = nn.ModuleList([resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4])
-        self.global_net = GlobalNet(num_keypoints=num_keypoints)
-        self.refine_net = RefineNet(num_keypoints=num_keypoints, project=shortcuts == "projection")
-        self.global_net.apply(_init_weights)  # the port leaves the other to PyTorch
+        self.global_net = GlobalNet(num_keypoints)
+        self.refine_net = RefineNet(num_keypoints)
+        self.global_net.apply(_init_weights)  # the port leaves RefineNet to PyTorch
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        check_multiple_of_32(x.shape[-2:])
+        check_image_hw(x.shape[-2:])
         x = self.stem(x)  #                               (B, 64, H/4, W/4)
         scales = []
         for stage in self.stages:
@@ -136,8 +121,8 @@ class CPN(nn.Module):
         return (*heatmaps, answer) if self.training else answer
 
 
-def _resize(x: Tensor, hw: tuple[int, int]) -> Tensor:
-    """Bilinear, corner pixels upon corner pixels, as the port does it."""
+def _resize(x: Tensor, hw: torch.Size) -> Tensor:
+    """Resample bilinearly with aligned corners, as the port does."""
     return F.interpolate(x, size=hw, mode="bilinear", align_corners=True)
 
 
@@ -147,5 +132,5 @@ def _init_weights(module: nn.Module) -> None:
 
 
 def cpn_r50(num_keypoints: int, image_hw: tuple[int, int]) -> CPN:
-    """CPN with ResNet-50, as its PyTorch port has it."""
-    return CPN(num_keypoints=num_keypoints, image_hw=image_hw)
+    """Return CPN with ResNet-50, as in its PyTorch port."""
+    return CPN(num_keypoints)

@@ -1,15 +1,15 @@
-"""Dite-HRNet-18 and -30: Lite-HRNet's skeleton with kernels that depend on the picture and pooling that attends.
+"""Dite-HRNet-18 and -30: Lite-HRNet's skeleton, with kernels that depend on the image and attention pooling.
 
 Li et al., "Dite-HRNet: Dynamic Lightweight High-Resolution Network for Human Pose Estimation", IJCAI 2022. Its new
 parts: ``DynamicConv`` (the paper's dynamic kernel aggregation), ``GlobalContext`` (global context modeling) and
-``DenseContext`` (dense context modeling, in the place of Lite-HRNet's cross-resolution weighting).
+``DenseContext`` (dense context modeling, which replaces Lite-HRNet's cross-resolution weighting).
 
-Three things to know of the published code, all kept here. Its fusion adds branch 0 twice (``official_fusion``, see
-``multibranch.Fusion``). ``DenseContext`` gathers by reshaping, without moving pixels together. And every
-``DenseContext`` owns a mask for the lowest branch that it never uses: those parameters get no gradient. (A mask's bias
-gets one, but it is zero: softmax does not see what is added to all pixels.)
+Three properties of the published code are kept. Every fusion adds branch 0 twice (see ``quirk`` of
+``multibranch.Fusion``). ``DenseContext`` gathers by reshaping, which does not bring neighbouring pixels together. Every
+``DenseContext`` has a mask for the lowest branch that it never uses, so these parameters get no gradient. (A mask's
+bias gets a gradient of zero, because softmax ignores what is added to all pixels.)
 
-Training needs more than one picture per batch: its norms after a global pooling see one value per channel and picture.
+Training needs more than one image per batch: the norms after a global pooling see one value per channel and image.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from lgmpose.network.layers import ConvNormAct, channel_shuffle, make_activation
 from lgmpose.peers.multibranch import LIGHT_MODULES, HalfBlock, LightHRNet, Parallel
 
 __all__ = [
-    "DenseContext", "DiteHRNet", "DiteStem", "DynamicConv", "GlobalContext", "SplitConv",
+    "DenseContext", "DiteHRNet", "DiteStem", "DynamicConv", "GlobalContext", "SplitConv", "context_block",
     "dite_hrnet_18", "dite_hrnet_30",
 ]  # fmt: skip
 
 
 class DynamicConv(nn.Module):
-    """Convolution by a sum of n kernels, weighted for each picture; (B, C_in, H, W) → (B, C_out, H/s, W/s).
+    """Convolution with a sum of n kernels, weighted for each image; (B, C_in, H, W) → (B, C_out, H/s, W/s).
 
-    The weights come from the input's means, each in (0, 1) by itself: a sigmoid, no softmax. All pictures of a batch
-    are convolved at once, as groups of one picture of B · C_in channels; so an exported network keeps its batch size.
+    The weights come from the means of the input's channels through a sigmoid, not a softmax. All images of a batch are
+    convolved at once, as groups of one image with B · C_in channels.
     """
 
     def __init__(
@@ -87,14 +87,14 @@ class DynamicConvNormAct(nn.Sequential):
 
 
 def _gate(channels: int, hidden: int) -> nn.Sequential:
-    """1×1 narrow → 1×1 back → weights in (0, 1); (B, C, h, w) → same."""
+    """Return 1×1 narrow → 1×1 back → factors in (0, 1); (B, C, h, w) → same."""
     return nn.Sequential(
         ConvNormAct(channels, hidden, kernel=1, activation="relu"), nn.Conv2d(hidden, channels, 1), nn.Sigmoid()
     )
 
 
 class GlobalContext(nn.Module):
-    """One weight per channel, from a mean over the pixels that the network chooses; (B, C, H, W) → same."""
+    """Multiply each channel by a factor from an attention-weighted mean over the pixels; (B, C, H, W) → same."""
 
     def __init__(self, channels: int, *, reduction: int):
         super().__init__()
@@ -109,13 +109,13 @@ class GlobalContext(nn.Module):
 
 
 class DenseContext(nn.Module):
-    """A weight per channel and cell of the lowest resolution, from all branches; branches → same.
+    """Multiply by a factor per channel and cell of the lowest resolution; branches → same.
 
-    Each higher branch is brought down to h · w = P cells by a sum over the r = HW / P pixels of a cell, weighted by a
-    softmax over the whole map. The published code forms "cells" by a plain reshape: of the map (B, C, HW) to
-    (B, P, C, r), of the mask (B, HW) to (B, P, r). So the mask's cells are runs of r pixels in reading order, no
-    squares, and the map's values that they meet belong to other pixels, and what is then called channel c is mostly
-    another. Kept: trained weights rely on it.
+    The factors come from all branches together. Each higher branch is reduced to h · w = P cells by a sum over the r =
+    HW / P pixels of a cell, weighted by a softmax over the whole map. The published code forms "cells" by a plain
+    reshape: of the map (B, C, HW) to (B, P, C, r), of the mask (B, HW) to (B, P, r). So the mask's cells are runs of r
+    pixels in reading order instead of squares, they weight values of other pixels, and most values end up in another
+    channel. This is kept: trained weights rely on it.
     """
 
     def __init__(self, widths: Sequence[int], *, reduction: int = 8):
@@ -133,7 +133,7 @@ class DenseContext(nn.Module):
 
 
 def _gather(x: Tensor, mask: Tensor, cells_hw: tuple[int, int]) -> Tensor:
-    """(B, C, H, W) and a mask (B, 1, H, W) → (B, C, h, w)."""
+    """Reduce (B, C, H, W) by a mask (B, 1, H, W) to (B, C, h, w)."""
     B, C, H, W = x.shape
     h, w = cells_hw
     attention = mask.flatten(1).softmax(dim=-1).view(B, h * w, -1, 1)  #  (B, P, r, 1)
@@ -142,14 +142,15 @@ def _gather(x: Tensor, mask: Tensor, cells_hw: tuple[int, int]) -> Tensor:
 
 
 class SplitConv(nn.Module):
-    """Depthwise convolutions of 3×3, 5×5 … on equal groups of the channels, then a shuffle; (B, C, H, W) → same."""
+    """Depthwise convolutions of 3×3, 5×5, … on equal groups of the channels, then a shuffle; (B, C, H, W) → same."""
 
     def __init__(self, channels: int, *, groups: int, num_kernels: int):
         super().__init__()
         width = channels // groups
         self.convs = nn.ModuleList()
         for kernel in range(3, 3 + 2 * groups, 2):
-            if num_kernels == 1:  # nothing to choose from: an ordinary convolution
+            conv: nn.Module
+            if num_kernels == 1:  # nothing to weight: an ordinary convolution
                 conv = ConvNormAct(width, width, kernel=kernel, groups=width, activation=None)
             else:
                 conv = DynamicConvNormAct(width, width, kernel=kernel, groups=width, num_kernels=num_kernels)
@@ -161,14 +162,14 @@ class SplitConv(nn.Module):
         return channel_shuffle(torch.cat(parts, dim=1), groups)
 
 
-# Per branch, highest resolution first: the lower it is, the more sizes of kernel and the fewer kernels to choose from.
+# Per branch, highest resolution first. Lower resolutions have more kernel sizes and fewer kernels per convolution.
 _GROUPS = (1, 1, 2, 4)
 _NUM_KERNELS = (4, 4, 2, 1)
 _CONTEXT_REDUCTION = (4, 4, 8, 8)
 
 
-def _context_block(widths: Sequence[int]) -> HalfBlock:
-    """The paper's dynamic multi-scale context block; branches → same."""
+def context_block(widths: Sequence[int]) -> HalfBlock:
+    """Return the paper's dynamic multi-scale context block; branches → same."""
     half = [width // 2 for width in widths]
     return HalfBlock(
         DenseContext(half),
@@ -205,16 +206,17 @@ class DiteStem(nn.Module):
 class DiteHRNet(LightHRNet):
     """Dite-HRNet; (B, 3, H, W) → (B, K, H/4, W/4). Arguments and errors: see ``LightHRNet``."""
 
-    make_stem = DiteStem
-    make_block = staticmethod(_context_block)
-    official_quirk = "dite"
+    def __init__(self, num_keypoints: int, *, modules: Sequence[int], widths: Sequence[int] = (40, 80, 160, 320)):
+        super().__init__(
+            num_keypoints, modules=modules, widths=widths, stem=DiteStem(), make_block=context_block, quirk="dite"
+        )
 
 
 def dite_hrnet_18(num_keypoints: int, image_hw: tuple[int, int]) -> DiteHRNet:
-    """1.19 M parameters."""
-    return DiteHRNet(num_keypoints=num_keypoints, image_hw=image_hw, modules=LIGHT_MODULES[18])
+    """Return Dite-HRNet-18: 1.19 M parameters."""
+    return DiteHRNet(num_keypoints, modules=LIGHT_MODULES[18])
 
 
 def dite_hrnet_30(num_keypoints: int, image_hw: tuple[int, int]) -> DiteHRNet:
-    """1.86 M parameters."""
-    return DiteHRNet(num_keypoints=num_keypoints, image_hw=image_hw, modules=LIGHT_MODULES[30])
+    """Return Dite-HRNet-30: 1.86 M parameters."""
+    return DiteHRNet(num_keypoints, modules=LIGHT_MODULES[30])

@@ -1,10 +1,8 @@
-"""HRNet-W32 and Small HRNet; and ``HRNetStem3``, the part of HRNet that TokenPose stands on.
+"""HRNet-W32 and Small HRNet; and ``HRNetStem3``, the part of HRNet that TokenPose uses.
 
-HRNet: Sun, Xiao, Liu, Wang, "Deep High-Resolution Representation Learning for Human Pose Estimation", CVPR 2019.
-Small HRNet: the authors' smallest layout for segmentation ("W18 small v1", whose branches are in truth 16, 32, 64 and
-128 wide) with the pose head; the Lite-HRNet paper compares itself with it.
-
-``HRNetStem3(width=32)`` (TokenPose-B) or ``width=48`` (TokenPose-L): (B, 3, H, W) → (B, width, H/4, W/4).
+HRNet: Sun, Xiao, Liu, Wang, "Deep High-Resolution Representation Learning for Human Pose Estimation", CVPR 2019. Small
+HRNet: the authors' smallest layout for segmentation ("W18 small v1", whose branches are in fact 16, 32, 64 and 128
+wide) with the pose head; the Lite-HRNet paper compares itself with it.
 """
 
 from __future__ import annotations
@@ -13,10 +11,13 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from lgmpose.network.config import check_image_hw
 from lgmpose.network.layers import ConvNormAct
-from lgmpose.peers.multibranch import Parallel, Trunk, check_image_hw, dense_step, init_normal
+from lgmpose.peers.multibranch import Parallel, Trunk, dense_step, init_normal
 
-__all__ = ["HRNet", "HRNetBackbone", "HRNetStem3", "Residual", "hrnet_w32", "small_hrnet"]
+__all__ = [
+    "HRNet", "HRNetBackbone", "HRNetStem3", "Residual", "basic_block", "bottleneck_block", "hrnet_w32", "small_hrnet",
+]  # fmt: skip
 
 
 class Residual(nn.Module):
@@ -32,8 +33,8 @@ class Residual(nn.Module):
         return self.relu(self.body(x) + self.shortcut(x))
 
 
-def _basic(width: int) -> Residual:
-    """Two 3×3; (B, C, H, W) → same."""
+def basic_block(width: int) -> Residual:
+    """Return two 3×3 with a residual; (B, C, H, W) → same."""
     return Residual(
         nn.Sequential(
             ConvNormAct(width, width, activation="relu"),
@@ -42,8 +43,8 @@ def _basic(width: int) -> Residual:
     )
 
 
-def _bottleneck(in_channels: int, width: int) -> Residual:
-    """1×1 narrow → 3×3 → 1×1 to 4 · width; (B, C_in, H, W) → (B, 4 · width, H, W)."""
+def bottleneck_block(in_channels: int, width: int) -> Residual:
+    """Return 1×1 narrow → 3×3 → 1×1 to 4 · width, with a residual; (B, C_in, H, W) → (B, 4 · width, H, W)."""
     out_channels = 4 * width
     return Residual(
         nn.Sequential(
@@ -60,10 +61,13 @@ class HRNetBackbone(nn.Module):
 
     Args:
         widths: of the branches, highest resolution first.
-        modules: per stage, from stage 2 on; as many entries as the network has stages of several branches.
+        modules: per stage, from stage 2 on.
         blocks: basic blocks per branch and module.
-        bottlenecks: how many, before the first branching.
-        bottleneck_width: of their 3×3; they hand on four times as many channels.
+        bottlenecks: their number, before the first branching.
+        bottleneck_width: of their 3×3; their output is four times as wide.
+
+    Raises (in ``forward``):
+        ValueError: H or W is not a multiple of 32.
     """
 
     def __init__(
@@ -82,11 +86,11 @@ class HRNetBackbone(nn.Module):
         )
         channels = 4 * bottleneck_width
         self.layer1 = nn.Sequential(
-            *(_bottleneck(64 if i == 0 else channels, bottleneck_width) for i in range(bottlenecks))
+            *(bottleneck_block(64 if i == 0 else channels, bottleneck_width) for i in range(bottlenecks))
         )
 
         def make_blocks(stage_widths: Sequence[int]) -> Parallel:
-            return Parallel(nn.Sequential(*(_basic(width) for _ in range(blocks))) for width in stage_widths)
+            return Parallel(nn.Sequential(*(basic_block(width) for _ in range(blocks))) for width in stage_widths)
 
         self.trunk = Trunk(
             channels, widths=widths, modules=modules, make_blocks=make_blocks, step=dense_step, all_outputs=False
@@ -94,16 +98,15 @@ class HRNetBackbone(nn.Module):
         self.apply(init_normal)
 
     def forward(self, x: Tensor) -> Tensor:
-        B, C, H, W = x.shape
-        check_image_hw(type(self).__name__, (H, W))
+        check_image_hw(x.shape[-2:])
         x = self.layer1(self.stem(x))  #    (B, 256, H/4, W/4)
         return self.trunk(x)[0]  #          (B, widths[0], H/4, W/4)
 
 
 class HRNetStem3(HRNetBackbone):
-    """HRNet cut after stage 3, whose last fusion computes the 1/4-resolution branch alone; TokenPose's features.
+    """HRNet up to stage 3, whose last fusion computes the 1/4-resolution branch only: TokenPose's features.
 
-    (B, 3, H, W) → (B, width, H/4, W/4), ``width`` 32 or 48.
+    (B, 3, H, W) → (B, width, H/4, W/4), ``width`` 32 (TokenPose-B) or 48 (TokenPose-L).
     """
 
     def __init__(self, *, width: int = 32):
@@ -113,22 +116,17 @@ class HRNetStem3(HRNetBackbone):
 class HRNet(nn.Module):
     """The backbone and a 1×1 convolution to heatmaps; (B, 3, H, W) → (B, K, H/4, W/4).
 
-    H and W are multiples of 32; the weights do not depend on them. Further arguments as ``HRNetBackbone``'s.
-
-    Raises:
-        ValueError: other sizes.
+    H and W are multiples of 32; the weights do not depend on them. ``layout``: the arguments of ``HRNetBackbone``.
     """
 
     def __init__(
         self,
-        *,
         num_keypoints: int,
-        image_hw: tuple[int, int],
+        *,
         widths: Sequence[int] = (32, 64, 128, 256),
         modules: Sequence[int] = (1, 4, 3),
         **layout: int,
     ):
-        check_image_hw(type(self).__name__, image_hw)
         super().__init__()
         self.backbone = HRNetBackbone(widths=widths, modules=modules, **layout)
         self.head = nn.Conv2d(widths[0], num_keypoints, 1)
@@ -139,18 +137,12 @@ class HRNet(nn.Module):
 
 
 def hrnet_w32(num_keypoints: int, image_hw: tuple[int, int]) -> HRNet:
-    """28.5 M parameters."""
-    return HRNet(num_keypoints=num_keypoints, image_hw=image_hw)
+    """Return HRNet-W32: 28.5 M parameters."""
+    return HRNet(num_keypoints)
 
 
 def small_hrnet(num_keypoints: int, image_hw: tuple[int, int]) -> HRNet:
-    """1.3 M parameters: half as wide, one module per stage, half as many blocks, one thin bottleneck."""
+    """Return Small HRNet: 1.3 M parameters; half as wide, fewer modules and blocks, one thin bottleneck."""
     return HRNet(
-        num_keypoints=num_keypoints,
-        image_hw=image_hw,
-        widths=(16, 32, 64, 128),
-        modules=(1, 1, 1),
-        blocks=2,
-        bottlenecks=1,
-        bottleneck_width=32,
+        num_keypoints, widths=(16, 32, 64, 128), modules=(1, 1, 1), blocks=2, bottlenecks=1, bottleneck_width=32
     )

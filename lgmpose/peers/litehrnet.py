@@ -1,11 +1,11 @@
 """Lite-HRNet-18 and -30: HRNet's branches, without the 1×1 convolutions that make ShuffleNet's blocks expensive.
 
 Yu et al., "Lite-HRNet: A Lightweight High-Resolution Network", CVPR 2021. A ShuffleNetV2 block spends most of its MACs
-in two 1×1 convolutions, which mix channels at every pixel. Here channels are instead *weighted*: by numbers found on a
-coarse grid from all resolutions together (``CrossResolutionWeighting``), and for the whole picture from each branch
-alone (``SpatialWeighting``). Both cost little, and between them stands one depthwise 3×3.
+in two 1×1 convolutions, which mix channels at every pixel. Here channels are *weighted* instead: by factors computed on
+a coarse grid from all resolutions together (``CrossResolutionWeighting``), and by factors for the whole map from each
+branch alone (``SpatialWeighting``). Both are cheap. Between them is one depthwise 3×3.
 
-The published code adds branch 0 twice in every fusion: ``official_fusion`` (see ``multibranch.Fusion``).
+As in the published code, every fusion adds branch 0 twice (see ``quirk`` of ``multibranch.Fusion``).
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ from torch import Tensor, nn
 from lgmpose.network.layers import ConvNormAct, channel_shuffle
 from lgmpose.peers.multibranch import LIGHT_MODULES, HalfBlock, LightHRNet, Parallel
 
-__all__ = ["CrossResolutionWeighting", "LiteHRNet", "LiteStem", "SpatialWeighting", "lite_hrnet_18", "lite_hrnet_30"]
+__all__ = [
+    "CrossResolutionWeighting", "LiteHRNet", "LiteStem", "SpatialWeighting", "lite_hrnet_18", "lite_hrnet_30",
+    "weighting_block",
+]  # fmt: skip
 
 
 class SpatialWeighting(nn.Module):
-    """One weight in (0, 1) per channel, from its mean over the map; (B, C, H, W) → same. (Squeeze and excitation.)"""
+    """Squeeze and excitation: multiply each channel by a factor in (0, 1) from its mean; (B, C, H, W) → same."""
 
     def __init__(self, channels: int, *, reduction: int = 4):
         super().__init__()
@@ -41,7 +44,10 @@ class SpatialWeighting(nn.Module):
 
 
 class CrossResolutionWeighting(nn.Module):
-    """A weight in (0, 1) per channel and cell of the lowest resolution, from all branches; branches → same."""
+    """Multiply by a factor in (0, 1) per channel and cell of the lowest resolution; branches → same.
+
+    The factors come from all branches together.
+    """
 
     def __init__(self, widths: Sequence[int], *, reduction: int = 8):
         super().__init__()
@@ -61,8 +67,8 @@ class CrossResolutionWeighting(nn.Module):
         return [x * F.interpolate(a, size=x.shape[-2:]) for x, a in zip(branches, weights, strict=True)]
 
 
-def _weighting_block(widths: Sequence[int]) -> HalfBlock:
-    """The paper's conditional channel weighting; branches → same."""
+def weighting_block(widths: Sequence[int]) -> HalfBlock:
+    """Return the paper's conditional channel weighting; branches → same."""
     half = [width // 2 for width in widths]
     return HalfBlock(
         CrossResolutionWeighting(half),
@@ -96,16 +102,17 @@ class LiteStem(nn.Module):
 class LiteHRNet(LightHRNet):
     """Lite-HRNet; (B, 3, H, W) → (B, K, H/4, W/4). Arguments and errors: see ``LightHRNet``."""
 
-    make_stem = LiteStem
-    make_block = staticmethod(_weighting_block)
-    official_quirk = "lite"
+    def __init__(self, num_keypoints: int, *, modules: Sequence[int], widths: Sequence[int] = (40, 80, 160, 320)):
+        super().__init__(
+            num_keypoints, modules=modules, widths=widths, stem=LiteStem(), make_block=weighting_block, quirk="lite"
+        )
 
 
 def lite_hrnet_18(num_keypoints: int, image_hw: tuple[int, int]) -> LiteHRNet:
-    """1.13 M parameters."""
-    return LiteHRNet(num_keypoints=num_keypoints, image_hw=image_hw, modules=LIGHT_MODULES[18])
+    """Return Lite-HRNet-18: 1.13 M parameters."""
+    return LiteHRNet(num_keypoints, modules=LIGHT_MODULES[18])
 
 
 def lite_hrnet_30(num_keypoints: int, image_hw: tuple[int, int]) -> LiteHRNet:
-    """1.76 M parameters."""
-    return LiteHRNet(num_keypoints=num_keypoints, image_hw=image_hw, modules=LIGHT_MODULES[30])
+    """Return Lite-HRNet-30: 1.76 M parameters."""
+    return LiteHRNet(num_keypoints, modules=LIGHT_MODULES[30])

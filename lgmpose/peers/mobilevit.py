@@ -1,11 +1,11 @@
-"""MobileViT-XXS, -XS and -S under SimpleBaseline's head.
+"""MobileViT-XXS, -XS and -S with SimpleBaseline's head.
 
 Mehta and Rastegari, "MobileViT: Light-weight, General-purpose, and Mobile-friendly Vision Transformer", ICLR 2022. Its
-block is what MobileViM was made from, and the rival of MobileViM in the paper's Table 4; here is the whole network that
-the block was made for. Nobody has published it as a pose network: the head is the one of the other light classifiers.
+block is what MobileViM was derived from, and the paper's Table 4 compares the two; this is the whole network that the
+block was made for. It was not published as a pose network: the head is the one of the other light classifiers.
 
-Inverted residuals go down to stride 8; at strides 8, 16 and 32 each is followed by a MobileViT block, in which 2, 4 and
-3 transformer layers let every pixel see the whole map. SiLU throughout.
+Inverted residuals lead down to stride 8. At strides 8, 16 and 32, each is followed by a MobileViT block with 2, 4 and 3
+transformer layers. All activations are SiLU.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ SIZES = {
 
 
 class MobileViT(nn.Sequential):
-    """The backbone, named as its authors name it; (B, 3, H, W) → (B, C5, H/32, W/32).
+    """The backbone, with its authors' names of layers; (B, 3, H, W) → (B, C5, H/32, W/32).
 
-    Ends with layer 5. The classifier's own 1×1 convolution to 4 × C5 channels is left out, as its authors leave it out
-    under their heads for detection and segmentation.
+    It ends with layer 5, without the classifier's 1×1 convolution to 4 × C5 channels, as in its authors' networks for
+    detection and segmentation.
     """
 
     def __init__(self, size: MobileViTSize):
@@ -78,31 +78,26 @@ class MobileViT(nn.Sequential):
 
 
 def _init_weights(module: nn.Module) -> None:
-    """As the authors train it: convolutions by their fan-out; a ``TransformerLayer`` sees to itself."""
+    """Initialise convolutions as the authors do; a ``TransformerLayer`` initialises itself."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out")
 
 
-# The networks by name
-
-
-def _pose_network(size: str, num_keypoints: int, image_hw: tuple[int, int]) -> DeconvPose:
+def _pose_network(size: str, num_keypoints: int) -> DeconvPose:
     backbone = MobileViT(SIZES[size])
-    return DeconvPose(
-        backbone=backbone, channels=backbone.out_channels, num_keypoints=num_keypoints, image_hw=image_hw
-    )
+    return DeconvPose(backbone=backbone, channels=backbone.out_channels, num_keypoints=num_keypoints)
 
 
 def mobilevit_xxs(num_keypoints: int, image_hw: tuple[int, int]) -> DeconvPose:
-    """MobileViT-XXS: 0.92 M parameters in the backbone."""
-    return _pose_network("xxs", num_keypoints, image_hw)
+    """Return MobileViT-XXS: 0.92 M parameters in the backbone."""
+    return _pose_network("xxs", num_keypoints)
 
 
 def mobilevit_xs(num_keypoints: int, image_hw: tuple[int, int]) -> DeconvPose:
-    """MobileViT-XS: 1.90 M parameters in the backbone."""
-    return _pose_network("xs", num_keypoints, image_hw)
+    """Return MobileViT-XS: 1.90 M parameters in the backbone."""
+    return _pose_network("xs", num_keypoints)
 
 
 def mobilevit_s(num_keypoints: int, image_hw: tuple[int, int]) -> DeconvPose:
-    """MobileViT-S: 4.83 M parameters in the backbone."""
-    return _pose_network("s", num_keypoints, image_hw)
+    """Return MobileViT-S: 4.83 M parameters in the backbone."""
+    return _pose_network("s", num_keypoints)

@@ -1,9 +1,8 @@
 """TokenPose-B and -L/D6: Li et al., "TokenPose: Learning Keypoint Tokens for Human Pose Estimation", ICCV 2021.
 
-A truncated HRNet makes a map at 1/4 of the resolution; its patches become visual tokens. Every joint has a token of its
-own, learned, that asks the visual tokens and the other joints' where it is; from each, a linear head draws a heatmap.
-
-The table of positions is fixed, yet stored as a parameter, as its authors do.
+A truncated HRNet makes a map at 1/4 of the resolution; its patches become visual tokens. Every joint has a learned
+token of its own, which attends to the visual tokens and to the other joints' tokens. A linear head turns each joint's
+token into a heatmap. The table of positions is fixed, but stored as a parameter, as in the authors' code.
 """
 
 from __future__ import annotations
@@ -15,23 +14,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lgmpose.network.modules import npt_op1
+from lgmpose.network.modules import npt_op1, patch_grid
 from lgmpose.peers.hrnet import HRNetStem3
-from lgmpose.peers.multibranch import check_image_hw
 
-__all__ = ["EncoderLayer", "TokenPose", "default_patch_hw", "sine_positions", "tokenpose_b", "tokenpose_l_d6"]
+__all__ = ["EncoderLayer", "TokenPose", "choose_patch_hw", "sine_positions", "tokenpose_b", "tokenpose_l_d6"]
 
 
 class EncoderLayer(nn.Module):
     """Pre-norm transformer layer; (B, N, d) → (B, N, d).
 
-    The products are written out, not left to ``scaled_dot_product_attention``, so that every counter sees them.
+    The attention's products are written out, instead of calling ``scaled_dot_product_attention``, so that every counter
+    of MACs sees them.
     """
 
     def __init__(self, width: int, *, heads: int = 8, mlp_ratio: int = 3):
         super().__init__()
-        if width % heads:
-            raise ValueError(f"{heads} heads do not divide {width} channels")
         self.heads = heads
         self.norm1 = nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width, bias=False)
@@ -57,14 +54,12 @@ class TokenPose(nn.Module):
         num_keypoints: K.
         image_hw: the input's height and width.
         backbone_width: of HRNet's 1/4-resolution branch: 32 or 48.
-        layers: of the transformer, in groups. The head reads the keypoint tokens that leave each group.
+        layers: of the transformer, in groups. The head reads the keypoint tokens after each group.
         width: of a token, d.
         heads: of the attention; a divisor of ``width``.
-        patch_hw: pixels of the 1/4-resolution map that make one visual token; by default ``default_patch_hw``.
 
-    Raises:
-        ValueError: a size that is not a multiple of 32, patches that do not tile its map, or (in ``forward``) another
-            size.
+    Raises (in ``forward``):
+        ValueError: an input of another size.
     """
 
     def __init__(
@@ -76,20 +71,16 @@ class TokenPose(nn.Module):
         layers: Sequence[int] = (12,),
         width: int = 192,
         heads: int = 8,
-        patch_hw: tuple[int, int] | None = None,
     ):
         super().__init__()
-        check_image_hw(type(self).__name__, image_hw)
-        (H, W) = map_hw = (image_hw[0] // 4, image_hw[1] // 4)
-        (h, w) = self.patch_hw = patch_hw or default_patch_hw(map_hw)
-        if H % h or W % w:
-            raise ValueError(f"patches of {h} × {w} do not tile a map of {H} × {W}")
-        self.image_hw, self.map_hw = tuple(image_hw), map_hw
+        H, W = image_hw[0] // 4, image_hw[1] // 4
+        h, w = choose_patch_hw((H, W))
+        self.image_hw, self.map_hw, self.patch_hw = image_hw, (H, W), (h, w)
 
         self.backbone = HRNetStem3(width=backbone_width)
         self.embed = nn.Linear(h * w * backbone_width, width)
         self.keypoint_tokens = nn.Parameter(torch.empty(1, num_keypoints, width))
-        self.positions = nn.Parameter(sine_positions((H // h, W // w), width), requires_grad=False)
+        self.positions = nn.Parameter(sine_positions(patch_grid((H, W), (h, w)), width), requires_grad=False)
         self.groups = nn.ModuleList(
             nn.ModuleList(EncoderLayer(width, heads=heads) for _ in range(depth)) for depth in layers
         )
@@ -103,8 +94,8 @@ class TokenPose(nn.Module):
         B, C, H, W = x.shape
         if (H, W) != self.image_hw:
             raise ValueError(
-                f"this network was built for pictures of {self.image_hw[0]} × {self.image_hw[1]}, got {H} × {W}: its "
-                "positions and its head belong to one size"
+                f"this network was built for images of {self.image_hw[0]} × {self.image_hw[1]}, got {H} × {W}; its "
+                "positions and its head fit one size only"
             )
         K = self.keypoint_tokens.shape[1]
         x = self.backbone(x)  #                                                (B, C, H/4, W/4)
@@ -114,15 +105,16 @@ class TokenPose(nn.Module):
         x = x + positions
         found = []
         for group in self.groups:
+            assert isinstance(group, nn.ModuleList)
             for i, layer in enumerate(group):
-                # Again before each layer, but not before the first of a later group: so its authors have it.
+                # Again before each layer, but not before the first of a later group, as in the authors' code.
                 x = layer(x + positions if i else x)
             found.append(x[:, :K])
         return self.head(torch.cat(found, dim=2)).view(B, K, *self.map_hw)
 
 
-def default_patch_hw(map_hw: tuple[int, int]) -> tuple[int, int]:
-    """The authors' patches: the largest that tile the map and leave at least 16 of them on either axis.
+def choose_patch_hw(map_hw: tuple[int, int]) -> tuple[int, int]:
+    """Return the authors' patch size: the largest that tiles the map with at least 16 patches on either axis.
 
     4 × 3 for an input of 256 × 192, 4 × 4 for 256 × 256 and 6 × 4 for 384 × 288.
     """
@@ -131,9 +123,10 @@ def default_patch_hw(map_hw: tuple[int, int]) -> tuple[int, int]:
 
 
 def sine_positions(grid_hw: tuple[int, int], width: int) -> Tensor:
-    """DETR's fixed table of a grid's positions, row by row; → (1, N, width). First half of the channels y, second x.
+    """Return DETR's fixed table of a grid's positions, row by row, (1, N, width).
 
-    Channel pairs hold sine and cosine of the position, which runs over (0, 2π], slowed down by 1 … 10,000.
+    The first half of the channels encodes y, the second x. Channel pairs hold sine and cosine of the position, which
+    runs over (0, 2π], divided by 1 … 10,000.
     """
     H, W = grid_hw
     half = width // 2
@@ -146,12 +139,12 @@ def sine_positions(grid_hw: tuple[int, int], width: int) -> Tensor:
 
 
 def _sines(angles: Tensor) -> Tensor:
-    """Even channels → their sine, odd ones → their cosine."""
+    """Return the sine of even channels and the cosine of odd ones."""
     return torch.stack([angles[:, 0::2].sin(), angles[:, 1::2].cos()], dim=2).flatten(1)
 
 
 def _make_head(in_features: int, map_pixels: int) -> nn.Sequential:
-    """(B, K, in_features) → (B, K, map_pixels), through a hidden layer where that is at least twice as wide."""
+    """Return (B, K, in_features) → (B, K, map_pixels), with a hidden layer if it is at least twice as wide."""
     hidden = map_pixels // 8
     if 2 * in_features > hidden:
         return nn.Sequential(nn.LayerNorm(in_features), nn.Linear(in_features, map_pixels))
@@ -168,10 +161,10 @@ def _init_weights(module: nn.Module) -> None:
 
 
 def tokenpose_b(num_keypoints: int, image_hw: tuple[int, int]) -> TokenPose:
-    """HRNet-W32 to stage 3, twelve layers."""
+    """Return TokenPose-B: HRNet-W32 to stage 3, twelve layers."""
     return TokenPose(num_keypoints=num_keypoints, image_hw=image_hw)
 
 
 def tokenpose_l_d6(num_keypoints: int, image_hw: tuple[int, int]) -> TokenPose:
-    """HRNet-W48 to stage 3, three groups of two layers."""
+    """Return TokenPose-L/D6: HRNet-W48 to stage 3, three groups of two layers."""
     return TokenPose(num_keypoints=num_keypoints, image_hw=image_hw, backbone_width=48, layers=(2, 2, 2))

@@ -529,7 +529,7 @@ def test_a_refused_openvino_file_goes_with_its_bin(shipped, quick, tmp_path, mon
 def test_dynamic_kernels_are_exported_for_any_number_of_pictures(tmp_path):
     """Dite-HRNet's, which depend on the picture; whole ones are exported where there is time (see above)."""
     torch.manual_seed(0)
-    net = randomise(DiteHRNet(num_keypoints=5, image_hw=(64, 64), modules=(1, 1, 1))).float().eval()
+    net = randomise(DiteHRNet(5, modules=(1, 1, 1))).float().eval()
     onnx.save(export_graph(net, (64, 64)), tmp_path / "net.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
     x = torch.rand(3, 3, 64, 64)

@@ -229,7 +229,7 @@ def test_every_row_of_the_papers_tables_is_given_by_its_convention_or_says_why_n
 def test_darks_row_is_hrnet_w48s():
     """Table 2's 63.6 M and 32.9 G belong to no network of DARK's own."""
     with torch.device("meta"):
-        net = HRNet(num_keypoints=17, image_hw=LARGE, widths=(48, 96, 192, 384))
+        net = HRNet(17, widths=(48, 96, 192, 384))
     c = count_by_conventions(net, LARGE)
     assert matches("63.6 M", c.params / 1e6) and matches("32.9 G", c.hrnet_tool / GIBI)
 

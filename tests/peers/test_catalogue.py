@@ -2,18 +2,19 @@
 
 import pytest
 import torch
+from peer_tools import slow
 
 import lgmpose
 from lgmpose.data.synthetic import make_synthetic
 from lgmpose.errors import UserError
-from lgmpose.peers import PEERS, PeerConfig
+from lgmpose.peers import PEERS
 from lgmpose.pose.codecs import make_codec
 from lgmpose.pose.skeletons import LSP
 from lgmpose.training.loop import train
 from lgmpose.training.recipe import TrainConfig
 from lgmpose.zoo.catalogue import at_size, create_model, load_weights, save_weights
 
-LIGHT = ("small-hrnet", "lite-hrnet-18", "dite-hrnet-18", "mobilevit-xxs")
+LIGHT = ("mobilevit-xxs", "small-hrnet", "lite-hrnet-18", "dite-hrnet-18")
 
 
 def test_the_catalogue_has_the_names_others_rely_on():
@@ -25,16 +26,7 @@ def test_the_catalogue_has_the_names_others_rely_on():
     assert set(PEERS) < set(lgmpose.list_models())
 
 
-@pytest.mark.parametrize("name", PEERS)
-def test_every_name_builds_and_says_which_it_is(name):
-    with torch.device("meta"):
-        net = create_model(name, num_keypoints=14, image_hw=(256, 192)).eval()
-        heatmaps = net(torch.zeros(2, 3, 256, 192))
-    assert net.config == PeerConfig(name, (256, 192), 14)
-    assert heatmaps.shape == (2, 14, 64, 48)
-
-
-@pytest.mark.parametrize("name", LIGHT)
+@pytest.mark.parametrize("name", slow(LIGHT, ("mobilevit-xxs",)))
 def test_weights_come_back_and_move_to_another_size(name, tmp_path):
     torch.manual_seed(0)
     net = create_model(name, num_keypoints=14, image_hw=(64, 96)).eval()
@@ -46,16 +38,18 @@ def test_weights_come_back_and_move_to_another_size(name, tmp_path):
     torch.testing.assert_close(loaded(x), net(x))
     moved = at_size(loaded, (96, 64))
     assert moved.config.image_hw == (96, 64) and moved(torch.rand(1, 3, 96, 64)).shape == (1, 14, 24, 16)
-    with pytest.raises(UserError, match="another network"):
+    with pytest.raises(UserError, match="net.safetensors"):
         create_model("shufflenetv2", num_keypoints=14, image_hw=(64, 96), pretrained=path)
 
 
 def test_weights_tied_to_the_size_are_refused_at_another():
-    net = create_model("tokenpose-b", num_keypoints=3, image_hw=(64, 64))
-    with pytest.raises(UserError, match="tokenpose-b: .* another number of keypoints or input size"):
-        at_size(net, (128, 64))
+    with torch.device("meta"):
+        net = create_model("tokenpose-b", num_keypoints=3, image_hw=(64, 64))
+        with pytest.raises(UserError, match="tokenpose-b: embed.weight"):
+            at_size(net, (128, 64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lite-hrnet-18", "hourglass-8"])
 def test_a_peer_trains_through_the_same_command(name, tmp_path):
     make_synthetic(tmp_path / "people", 6, image_hw=(96, 128), progress=False)
@@ -70,7 +64,5 @@ def test_a_peer_trains_through_the_same_command(name, tmp_path):
 
 
 def test_options_of_lgm_pose_are_refused_for_peers():
-    with pytest.raises(UserError, match="small-hrnet has no option 'fusion'"):
+    with pytest.raises(UserError, match="small-hrnet .*'fusion'"):
         create_model("small-hrnet", fusion="dw1")
-    with pytest.raises(UserError, match="multiple"):
-        create_model("hrnet-w32", image_hw=(100, 100))

@@ -6,8 +6,7 @@ from peer_tools import randomise_by_kind
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lgmpose.lab.macs import count_macs
-from lgmpose.peers.hrnet import HRNetStem3, _basic, _bottleneck, hrnet_w32, small_hrnet
+from lgmpose.peers.hrnet import HRNet, HRNetStem3, basic_block, bottleneck_block, hrnet_w32, small_hrnet
 from lgmpose.peers.multibranch import Fusion, IterativeHead, Transition, dense_step, separable_step
 
 
@@ -50,18 +49,14 @@ def test_parameters_are_those_of_the_published_networks(on_meta):
 @pytest.mark.parametrize(
     "name, image_hw, giga_macs",
     [
-        ("w32", (256, 192), 7.645), ("w32", (384, 288), 17.201), ("w32", (256, 256), 10.193),
+        ("w32", (256, 192), 7.645),
+        pytest.param("w32", (384, 288), 17.201, marks=pytest.mark.slow),
+        pytest.param("w32", (256, 256), 10.193, marks=pytest.mark.slow),
         ("small", (256, 192), 0.571), ("small", (384, 288), 1.284), ("small", (256, 256), 0.761),
     ],
 )  # fmt: skip
 def test_macs_are_those_of_the_published_networks(on_meta, name, image_hw, giga_macs):
     assert macs_on_meta(on_meta[name], image_hw) / 1e9 == pytest.approx(giga_macs, rel=1e-3)
-
-
-def test_the_projects_counter_agrees(on_meta):
-    net = on_meta["small"]
-    macs = count_macs(net, (96, 64), counter="FlopCounterMode")[""]
-    assert sum(macs.values()) == macs_on_meta(net, (96, 64))
 
 
 def test_the_stem_of_tokenpose_is_hrnet_without_its_last_stage(on_meta):
@@ -79,13 +74,13 @@ def test_blocks_equal_torchvisions():
     resnet = pytest.importorskip("torchvision.models.resnet")
     x = torch.randn(2, 64, 10, 14)
     theirs = randomise_by_kind(resnet.BasicBlock(64, 64))
-    torch.testing.assert_close(same_weights(_basic(64), theirs)(x), theirs(x))
+    torch.testing.assert_close(same_weights(basic_block(64), theirs)(x), theirs(x))
     projection = nn.Sequential(nn.Conv2d(64, 128, 1, bias=False), nn.BatchNorm2d(128))
     theirs = randomise_by_kind(resnet.Bottleneck(64, 32, downsample=projection))
-    torch.testing.assert_close(same_weights(_bottleneck(64, 32), theirs)(x), theirs(x))
+    torch.testing.assert_close(same_weights(bottleneck_block(64, 32), theirs)(x), theirs(x))
     theirs = randomise_by_kind(resnet.Bottleneck(128, 32))
     x = torch.randn(2, 128, 10, 14)
-    torch.testing.assert_close(same_weights(_bottleneck(128, 32), theirs)(x), theirs(x))
+    torch.testing.assert_close(same_weights(bottleneck_block(128, 32), theirs)(x), theirs(x))
 
 
 def test_hrnet_w32_equals_timms():
@@ -167,11 +162,6 @@ def test_the_quirk_runs_the_paths_down_from_branch_0_twice(branches):
                 assert count == (times if name.startswith(("paths.1.0", "paths.2.0")) else 1), name
 
 
-def test_fusion_refuses_an_unknown_quirk():
-    with pytest.raises(ValueError, match="none, lite, dite"):
-        Fusion((4, 6), step=dense_step, quirk="heavy")
-
-
 def test_iterative_head_goes_up_by_aligned_bilinear_upsampling(branches):
     head = randomise_by_kind(IterativeHead((4, 6, 8)))
 
@@ -188,23 +178,10 @@ def test_iterative_head_goes_up_by_aligned_bilinear_upsampling(branches):
     torch.testing.assert_close(head(branches), x, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("make", [hrnet_w32, small_hrnet])
-def test_gradient_reaches_every_parameter(make):
-    torch.manual_seed(0)
-    net = make(5, (64, 96)).train()
-    net(torch.rand(2, 3, 64, 96)).square().sum().backward()
-    assert [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
-
-
-@pytest.mark.parametrize("image_hw", [(256, 200), (100, 192), (16, 32), (0, 32)])
-def test_sizes_that_do_not_halve_five_times_are_refused(image_hw):
-    with pytest.raises(ValueError, match=rf"HRNet takes .* multiples of 32, not {image_hw[0]} × {image_hw[1]}"):
-        small_hrnet(17, image_hw)
-    with pytest.raises(ValueError, match="multiples of 32"):
-        small_hrnet(17, (64, 96))(torch.zeros(1, 3, *image_hw))
-
-
-def test_any_multiple_of_32_and_any_number_of_keypoints():
-    net = small_hrnet(3, (64, 96)).eval()
-    assert net(torch.zeros(2, 3, 64, 96)).shape == (2, 3, 16, 24)
-    assert net(torch.zeros(1, 3, 32, 160)).shape == (1, 3, 8, 40)
+def test_any_multiple_of_32_and_no_other_size():
+    net = HRNet(3, widths=(4, 8, 16, 32), modules=(1, 1, 1), blocks=1, bottlenecks=1, bottleneck_width=4).eval()
+    for H, W in ((64, 96), (32, 160)):
+        assert net(torch.zeros(2, 3, H, W)).shape == (2, 3, H // 4, W // 4)
+    for H, W in ((256, 200), (100, 192), (16, 32), (0, 32)):
+        with pytest.raises(ValueError, match=f"{H} × {W}"):
+            net(torch.zeros(1, 3, H, W))

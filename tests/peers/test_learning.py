@@ -1,16 +1,10 @@
-"""Every network of the catalogue learns, and can be exported.
-
-Overfitting all sixteen takes about half an hour of a CPU, so a plain run overfits two light ones; the rest is
-``LGMPOSE_SLOW_TESTS=1 pytest tests/test_peers_learning.py``.
-"""
+"""Networks of every family have right gradients and can be exported; those of the catalogue can also learn (slow)."""
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import pytest
 import torch
-from peer_tools import randomise, slow
+from peer_tools import blank, slow
 from torch import nn
 
 from lgmpose.data import load_records
@@ -32,9 +26,90 @@ from lgmpose.zoo.catalogue import create_model
 pytest.importorskip("torchvision")
 
 HW = (96, 64)
-LIGHT = ("small-hrnet", "mobilevit-xxs")
 TOKENPOSE = {"tokenpose-b": 5e-4, "tokenpose-l-d6": 1e-3}  # their learning rates
 LARGE = ("simplebaseline-r50", "hrnet-w32", "cpn-r50", "hourglass-8", "tokenpose-b", "tokenpose-l-d6")
+
+
+# A shallow network of every family
+
+SHALLOW = {
+    "hrnet": lambda: HRNet(3, widths=(8, 16, 32, 64), modules=(1, 1, 1), blocks=1, bottlenecks=1, bottleneck_width=8),
+    "litehrnet": lambda: LiteHRNet(3, modules=(1, 1), widths=(40, 80, 160)),
+    "ditehrnet": lambda: DiteHRNet(3, modules=(1, 1), widths=(40, 80, 160)),
+    "hourglass": lambda: StackedHourglass(3, stacks=2, channels=16),
+    "tokenpose": lambda: TokenPose(num_keypoints=3, image_hw=HW, layers=(1, 2), width=24),
+    "cpn": lambda: CPN(3),
+    "deconv": lambda: create_model("shufflenetv2", num_keypoints=3, image_hw=HW),
+    "mobilevit": lambda: create_model("mobilevit-xxs", num_keypoints=3, image_hw=HW),
+}
+
+
+def test_every_family_has_a_shallow_network():
+    assert set(SHALLOW) == {module for module, _ in PEERS.values()}
+
+
+def unused_parameters(net: nn.Module) -> set[str]:
+    """Those that the original does not use either, or does not train."""
+    unused = {"positions"} if isinstance(net, TokenPose) else set()  # TokenPose's fixed table
+    for name, module in net.named_modules():
+        if isinstance(module, DenseContext):  # the mask of Dite-HRNet's lowest branch
+            unused |= {f"{name}.masks.{len(module.masks) - 1}.{kind}" for kind in ("weight", "bias")}
+    return unused
+
+
+def loss_of(net: nn.Module, images: torch.Tensor, heatmaps: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    outputs = net(images)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)  # Hourglass and CPN answer several times
+    return sum(heatmap_loss(y, heatmaps, weights) for y in outputs)
+
+
+def check_gradient(net: nn.Module, *batch: torch.Tensor) -> None:
+    """One small step against the gradient lowers the loss as predicted; all used parameters have a gradient."""
+    before = loss_of(net, *batch)
+    before.backward()
+    gradients = {key: p.grad for key, p in net.named_parameters()}
+    assert {key for key, gradient in gradients.items() if gradient is None} == unused_parameters(net)
+    square = sum(gradient.square().sum() for gradient in gradients.values() if gradient is not None)
+    with torch.no_grad():
+        for p in net.parameters():
+            if p.grad is not None:
+                p -= 1e-6 * before / square * p.grad
+        after = loss_of(net, *batch)
+    assert ((before - after) / before).item() == pytest.approx(1e-6, rel=0.05)
+
+
+@pytest.mark.parametrize("family", SHALLOW)
+def test_the_gradient_is_the_slope_of_the_loss(family):
+    torch.manual_seed(0)
+    net = blank(SHALLOW[family], gain=2)
+    net.training = True  # only the network itself, so that it returns all its outputs; no dropout
+    check_gradient(net, torch.rand(2, 3, *HW).double(), torch.rand(2, 3, 24, 16).double(), torch.ones(2, 3))
+
+
+@pytest.mark.parametrize("family", slow(SHALLOW, ("hrnet",)))
+def test_an_exported_graph_gives_the_same_numbers(family):
+    torch.manual_seed(0)
+    net = blank(SHALLOW[family], gain=2).float()
+    x = torch.rand(2, 3, *HW)
+    with torch.no_grad():
+        graph = torch.export.export(net, (torch.rand(2, 3, *HW),), strict=False).module()
+        expected = net(x)
+        assert not torch.allclose(expected[0], expected[1]), "a network that looks at nothing proves nothing"
+        torch.testing.assert_close(graph(x), expected)
+
+
+# The networks of the catalogue
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PEERS)
+def test_every_network_exports_whole(name):
+    """On the meta device, where nothing could branch on a number."""
+    with torch.device("meta"):
+        net = create_model(name, image_hw=HW).eval()
+        exported = torch.export.export(net, (torch.empty(1, 3, *HW),), strict=False)
+    (output,) = [node for node in exported.graph.nodes if node.op == "output"]
+    assert output.args[0][0].meta["val"].shape == (1, 17, HW[0] // 4, HW[1] // 4)
 
 
 @pytest.fixture(scope="module")
@@ -48,53 +123,27 @@ def people(tmp_path_factory):
 def batch_of(people, image_hw: tuple[int, int] = HW):
     """Their codec and their one batch."""
     codec = make_codec("dark", image_hw)
-    return codec, next(iter(make_loader(CropDataset(people, image_hw), codec, [list(range(8))], workers=0)))
+    batch = next(iter(make_loader(CropDataset(people, image_hw), codec, [list(range(8))], workers=0)))
+    return codec, (to_input(batch["image"]), batch["heatmaps"], batch["weights"])
 
 
-def loss_of(net: nn.Module, batch: dict, count: int = 8) -> torch.Tensor:
-    dtype = next(net.parameters()).dtype
-    outputs = net(to_input(batch["image"][:count]).to(dtype))
-    outputs = outputs if isinstance(outputs, tuple) else (outputs,)  # Hourglass and CPN answer several times
-    return sum(heatmap_loss(y, batch["heatmaps"][:count], batch["weights"][:count]) for y in outputs)
-
-
-@lru_cache
-def unused_parameters(name: str) -> set[str]:
-    """Those that the original does not use either, or does not train."""
-    with torch.device("meta"):
-        net = create_model(name, image_hw=HW)
-    if name.startswith("tokenpose"):
-        return {"positions"}  # fixed
-    masks = {f"{key}.masks.{len(m.masks) - 1}" for key, m in net.named_modules() if isinstance(m, DenseContext)}
-    return {f"{mask}.{kind}" for mask in masks for kind in ("weight", "bias")}  # of Dite-HRNet's lowest branches
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PEERS)
-def test_the_gradient_is_the_loss_slope(name, people):
-    """One step against it lowers the loss by what it foretells; every parameter that the original uses has one."""
+def test_the_gradient_is_the_slope_of_the_loss_after_initialisation(name, people):
     torch.manual_seed(0)
-    _, batch = batch_of(people)
-    net = create_model(name, image_hw=HW, num_keypoints=batch["heatmaps"].shape[1]).train().double()
+    _, (images, heatmaps, weights) = batch_of(people)
+    net = create_model(name, image_hw=HW, num_keypoints=heatmaps.shape[1]).train().double()
     for module in net.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0  # the second loss is of the same function
         if name == "hourglass-8" and isinstance(module, nn.BatchNorm2d):
             module.eval()  # its innermost map has one pixel here: two values to a norm, and gradients of 10³³
-    before = loss_of(net, batch, 2)
-    before.backward()
-    gradients = {key: p.grad for key, p in net.named_parameters()}
-    assert {key for key, gradient in gradients.items() if gradient is None} == unused_parameters(name)
-    square = sum(gradient.square().sum() for gradient in gradients.values() if gradient is not None)
-    with torch.no_grad():
-        for p in net.parameters():
-            if p.grad is not None:
-                p -= 1e-6 * before / square * p.grad
-        after = loss_of(net, batch, 2)
-    assert ((before - after) / before).item() == pytest.approx(1e-6, rel=0.05)
+    check_gradient(net, images[:2].double(), heatmaps[:2], weights[:2])
 
 
-@pytest.mark.parametrize("name", slow(PEERS, LIGHT))
-def test_overfits_eight_pictures(name, people):
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PEERS)
+def test_overfits_eight_images(name, people):
     image_hw, rate, steps, fast = HW, 4e-3, 120, 70
     if name in LARGE:
         rate, steps = 1e-3, 200
@@ -102,57 +151,17 @@ def test_overfits_eight_pictures(name, people):
         image_hw, rate, steps, fast = (64, 64), TOKENPOSE[name], 360, 300
     codec, batch = batch_of(people, image_hw)
     torch.manual_seed(0)
-    net = create_model(name, image_hw=image_hw, num_keypoints=batch["heatmaps"].shape[1]).train()
+    net = create_model(name, image_hw=image_hw, num_keypoints=batch[1].shape[1]).train()
     optimizer = torch.optim.Adam(net.parameters(), rate)
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1, (step + 1) / 10) * (1 if step < fast else 0.3)
-        loss = loss_of(net, batch)
+        loss = loss_of(net, *batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     with torch.no_grad():  # BatchNorm's running averages lag behind the weights; let them settle before judging
         for _ in range(30):
-            loss_of(net, batch)
+            loss_of(net, *batch)
     result = evaluate(net, people, codec, flip_test=False, workers=0, progress=False)
     assert result.figures["PCK@0.2"] == 100
-
-
-# Export: one graph without branches on the data, from which the same numbers come.
-
-SHALLOW = {
-    "hrnet": lambda: HRNet(num_keypoints=3, image_hw=HW, widths=(8, 16, 32, 64), modules=(1, 1, 1), blocks=1),
-    "litehrnet": lambda: LiteHRNet(num_keypoints=3, image_hw=HW, modules=(1, 1), widths=(40, 80, 160)),
-    "ditehrnet": lambda: DiteHRNet(num_keypoints=3, image_hw=HW, modules=(1, 1), widths=(40, 80, 160)),
-    "hourglass": lambda: StackedHourglass(num_keypoints=3, image_hw=HW, stacks=2, channels=16, stem_channels=(8, 8)),
-    "tokenpose": lambda: TokenPose(num_keypoints=3, image_hw=HW, layers=(1, 2), width=24),
-    "cpn": lambda: CPN(num_keypoints=3, image_hw=HW),
-    "deconv": lambda: create_model("shufflenetv2", num_keypoints=3, image_hw=HW),
-    "mobilevit": lambda: create_model("mobilevit-xxs", num_keypoints=3, image_hw=HW),
-}
-
-
-def test_every_family_has_a_shallow_network():
-    assert set(SHALLOW) == {module for module, _ in PEERS.values()}
-
-
-@pytest.mark.parametrize("family", SHALLOW)
-def test_an_exported_graph_gives_the_same_numbers(family):
-    torch.manual_seed(0)
-    net = randomise(SHALLOW[family](), gain=2).float()
-    x = torch.rand(2, 3, *HW)
-    with torch.no_grad():
-        graph = torch.export.export(net, (torch.rand(2, 3, *HW),), strict=False).module()
-        expected = net(x)
-        assert not torch.allclose(expected[0], expected[1]), "a network that looks at nothing proves nothing"
-        torch.testing.assert_close(graph(x), expected)
-
-
-@pytest.mark.parametrize("name", slow(PEERS, ("simplebaseline-r50", "mobilenetv2", "small-hrnet")))
-def test_every_network_exports_whole(name):
-    """On the meta device, where nothing could branch on a number."""
-    with torch.device("meta"):
-        net = create_model(name, image_hw=HW).eval()
-        exported = torch.export.export(net, (torch.empty(1, 3, *HW),), strict=False)
-    (output,) = [node for node in exported.graph.nodes if node.op == "output"]
-    assert output.args[0][0].meta["val"].shape == (1, 17, HW[0] // 4, HW[1] // 4)

@@ -3,10 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from peer_tools import randomise_by_kind
+from peer_tools import blank, randomise_by_kind
 from torch import nn
 
-from lgmpose.lab.macs import count_macs
 from lgmpose.network.layers import ConvNormAct
 from lgmpose.peers.ditehrnet import (
     DenseContext,
@@ -59,20 +58,20 @@ def conv_macs(net: nn.Module, image_hw: tuple[int, int]) -> tuple[int, int]:
     [  # (each layer once, as executed or None where it was not published)
         (lite_hrnet_18, 1_130_769, 1_130_728,
          {(256, 192): (198.6, 242.3), (384, 288): (446.8, 545.1), (256, 256): (264.6, 322.9)}),
-        (lite_hrnet_30, 1_763_717, 1_763_676,
-         {(256, 192): (309.5, 386.1), (384, 288): (696.0, 868.5), (256, 256): (412.4, 514.6)}),
+        pytest.param(lite_hrnet_30, 1_763_717, 1_763_676,
+         {(256, 192): (309.5, 386.1), (384, 288): (696.0, 868.5), (256, 256): (412.4, 514.6)}, marks=pytest.mark.slow),
         (dite_hrnet_18, 1_186_933, 1_186_892,
          {(256, 192): (199.4, 243.2), (384, 288): (448.6, None), (256, 256): (265.7, None)}),
-        (dite_hrnet_30, 1_862_549, 1_862_508,
-         {(256, 192): (314.3, 391.0), (384, 288): (707.1, None), (256, 256): (418.9, None)}),
+        pytest.param(dite_hrnet_30, 1_862_549, 1_862_508,
+         {(256, 192): (314.3, 391.0), (384, 288): (707.1, None), (256, 256): (418.9, None)}, marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_parameters_and_macs_are_those_of_the_published_networks(make, k17, k16, mega_macs):
-    net = make(17, (256, 192)).eval()
+    net = blank(lambda: make(17, (256, 192))).float()
     num_params = sum(p.numel() for p in net.parameters())
     assert num_params == k17
     # 40 weights and a bias fewer; and on the 1/4 map 40 MACs fewer per pixel.
-    assert num_params - 41 == k16 and make(16, (64, 64)).head.weight.shape == (16, 40, 1, 1)
+    assert num_params - 41 == k16
 
     # Maps grow with the picture and what follows a global mean does not: MACs are a · HW + c. Two small pictures give
     # a and c, a third confirms them.
@@ -89,13 +88,6 @@ def test_parameters_and_macs_are_those_of_the_published_networks(make, k17, k16,
         assert (at(image_hw)[0] - fewer) / 1e6 == pytest.approx(published_once, rel=1e-3)
         if published_executed:
             assert (at(image_hw)[1] - fewer) / 1e6 == pytest.approx(published_executed, rel=1e-3)
-
-
-@pytest.mark.parametrize("make", [lite_hrnet_18, dite_hrnet_18])
-def test_the_projects_counter_counts_what_is_executed(make):
-    net = make(17, (64, 32)).eval()
-    macs = count_macs(net, (64, 32), counter="FlopCounterMode")[""]
-    assert macs["aten.convolution"] == conv_macs(net, (64, 32))[1]
 
 
 # Lite-HRNet's parts.
@@ -197,25 +189,9 @@ def test_split_conv_has_growing_kernels_and_interleaves_its_groups():
 # Assembled.
 
 
-@pytest.mark.parametrize("make", [lite_hrnet_18, dite_hrnet_18])
-def test_gradient_reaches_every_parameter_that_the_published_network_uses(make):
-    net = randomise_by_kind(make(5, (64, 96))).train()
-    net(torch.rand(4, 3, 64, 96)).square().sum().backward()
-    masks = {f"{name}.masks.{len(m.masks) - 1}" for name, m in net.named_modules() if isinstance(m, DenseContext)}
-    for name, p in net.named_parameters():
-        if name.rpartition(".")[0] in masks:
-            assert p.grad is None, name  # DenseContext takes the lowest branch as it is
-        elif "mask" in name and name.endswith("bias"):
-            assert p.grad is not None, name  # zero up to rounding: softmax does not see it
-        else:
-            assert p.grad is not None and p.grad.any(), name
-    assert bool(masks) == (make is dite_hrnet_18)
-
-
-@pytest.mark.parametrize("make", [lite_hrnet_18, dite_hrnet_18])
-def test_pictures_of_a_batch_do_not_see_each_other(make):
-    # In double: random weights this deep multiply rounding errors ten-thousandfold.
-    net = randomise_by_kind(make(3, (64, 96))).double()
+@pytest.mark.parametrize("network", [LiteHRNet, DiteHRNet])
+def test_images_of_a_batch_do_not_affect_each_other(network):
+    net = randomise_by_kind(network(3, modules=(1, 1, 1))).double()
     x = torch.rand(2, 3, 64, 96).double()
     with torch.no_grad():
         y = net(x)
@@ -224,17 +200,9 @@ def test_pictures_of_a_batch_do_not_see_each_other(make):
 
 
 @pytest.mark.parametrize("network, quirk", [(LiteHRNet, "lite"), (DiteHRNet, "dite")])
-def test_official_fusion_is_the_default_and_a_switch_without_weights(network, quirk):
-    small = {"num_keypoints": 3, "image_hw": (64, 96), "modules": (1, 1, 1)}
-    default, plain = network(**small), network(**small, official_fusion=False)
-    for net, expected in ((default, quirk), (plain, "none")):
-        assert {module.quirk for module in net.modules() if isinstance(module, Fusion)} == {expected}
-    assert default.state_dict().keys() == plain.state_dict().keys()
-
-
-@pytest.mark.parametrize("make", [lite_hrnet_18, dite_hrnet_18])
-def test_sizes_that_do_not_halve_five_times_are_refused(make):
-    with pytest.raises(ValueError, match="iteHRNet takes .* multiples of 32, not 256 × 200"):
-        make(17, (256, 200))
-    with pytest.raises(ValueError, match="multiples of 32"):
-        make(17, (64, 96))(torch.zeros(1, 3, 96, 72))
+def test_every_fusion_has_the_quirk_of_the_published_code(network, quirk):
+    with torch.device("meta"):
+        net = network(3, modules=(1, 1, 1))
+    assert {module.quirk for module in net.modules() if isinstance(module, Fusion)} == {quirk}
+    with pytest.raises(ValueError, match="96 × 72"):
+        net(torch.zeros(1, 3, 96, 72, device="meta"))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from peer_tools import random, randomise
+from peer_tools import random, randomise, slow
 from torch import nn
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
-from lgmpose.lab.macs import count_macs
 from lgmpose.network.layers import ConvNormAct
 from lgmpose.network.variants import MobileViTBlock
 from lgmpose.peers.mobilevit import SIZES, MobileViT, mobilevit_s, mobilevit_xs, mobilevit_xxs
@@ -74,7 +73,7 @@ def test_params(size):
     assert [(num_params(block), num_params(block.layers, block.norm)) for block in found] == blocks
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", slow(SIZES, ("xxs",)))
 def test_pose_networks_are_backbone_and_head(size):
     for num_keypoints in (17, 16):
         with torch.device("meta"):
@@ -99,13 +98,11 @@ def test_one_network_takes_every_multiple_of_32(image_hw):
     with torch.device("meta"):
         net = mobilevit_xxs(17, (256, 192)).eval()
         assert net(torch.empty(2, 3, *image_hw)).shape == (2, 17, image_hw[0] // 4, image_hw[1] // 4)
-    with pytest.raises(ValueError, match="multiples of 32"):
+    with pytest.raises(ValueError, match=f"{image_hw[0]} × {image_hw[1] + 16}"):
         net(torch.empty(1, 3, image_hw[0], image_hw[1] + 16, device="meta"))
-    with pytest.raises(ValueError, match="multiples of 32"):
-        mobilevit_xxs(17, (image_hw[0] + 8, image_hw[1]))
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", slow(SIZES, ("xs",)))
 def test_macs_of_the_classifier(size):
     with torch.device("meta"):
         net = classifier(MobileViT(SIZES[size]))
@@ -114,23 +111,6 @@ def test_macs_of_the_classifier(size):
     assert (round(sum(macs.values()) / 1e9, 3), round(attention / 1e6)) == CLASSIFIER_MACS[size]
     assert shape == (1, 1000)
     assert attention == attention_macs(size, (16 * 16, 8 * 8, 4 * 4))
-
-
-def test_both_counters_agree():
-    pytest.importorskip("fvcore")
-    net = mobilevit_xxs(5, HW)
-    fvcore, flop_counter = (count_macs(net, HW, counter=name)[""].total() for name in ("fvcore", "FlopCounterMode"))
-    assert fvcore == flop_counter
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_every_parameter_gets_a_gradient(size):
-    net = NETWORKS[size](4, HW).train()
-    nn.init.normal_(net.head[-1].weight)
-    y = net(torch.randn(2, 3, *HW))
-    assert y.shape == (2, 4, 16, 24)
-    y.square().mean().backward()
-    assert not [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]
 
 
 # The block on maps that 2 × 2 patches do not tile
@@ -212,7 +192,7 @@ def mobilevit_by_hand(net: MobileViT, x: torch.Tensor, *, activation=F.silu, res
     return x
 
 
-@pytest.mark.parametrize("size", ["xxs", "xs"])  # only XXS's layer 1 keeps its width, and so adds its input
+@pytest.mark.parametrize("size", slow(("xxs", "xs"), ("xxs",)))  # only XXS's layer 1 adds its input
 def test_the_backbone_is_the_authors_table(size):
     net = randomise(MobileViT(SIZES[size]), gain=2)
     x = random(2, 3, *HW)
@@ -225,7 +205,9 @@ def test_the_backbone_is_the_authors_table(size):
     assert set(activations) == {nn.SiLU}, "in the blocks, too"
 
 
-@pytest.mark.parametrize("size, image_hw", [("xxs", HW), ("xxs", (128, 64)), ("xs", HW), ("s", HW)])
+@pytest.mark.parametrize(
+    "size, image_hw", slow([("xxs", HW), ("xxs", (128, 64)), ("xs", HW), ("s", HW)], [("xxs", HW)])
+)
 def test_the_classifier_is_timms(size, image_hw):
     timm = pytest.importorskip("timm")
     theirs = randomise(timm.create_model(f"mobilevit_{size}"), gain=2)
