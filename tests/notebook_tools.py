@@ -11,6 +11,7 @@ import matplotlib
 import nbformat
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
+LESSONS = [path.name[:2] for path in sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))]
 
 
 def notebook_path(number: str, folder: Path = FOLDER) -> Path:
@@ -50,13 +51,3 @@ def run_core(number: str, *mistakes: tuple[str, str], folder: Path = FOLDER) -> 
     finally:
         os.chdir(before)
     return namespace
-
-
-def verdict(exercise: str, attempt) -> str:
-    """What ``check`` prints, without the exercise's number."""
-    from lgmpose.course.checks import check
-
-    output = io.StringIO()
-    with contextlib.redirect_stdout(output):
-        check(exercise, attempt)
-    return output.getvalue().removeprefix(f"{exercise}: ").strip()

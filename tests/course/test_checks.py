@@ -1,4 +1,4 @@
-"""``check``: blank stubs, right and wrong attempts, attempts that crash; what a verdict says first."""
+"""``check``: empty stubs, right, wrong and crashing attempts, and which difference a verdict names."""
 
 import sys
 from types import ModuleType
@@ -6,53 +6,53 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from notebook_tools import run_core, verdict
+from nbformat import write
+from nbformat.v4 import new_code_cell, new_notebook
+from notebook_tools import run_core
 from torch import nn
 
-from lgmpose.course.checks import Different, NotAttempted, compare, randomised
+from lgmpose.course.checks import Different, NotAttempted, check, compare, compare_prediction, randomised, verdict
+
+X = torch.arange(6.0).reshape(2, 3)
 
 
 @pytest.fixture(autouse=True)
 def lesson(monkeypatch):
     """A lesson 99 whose first exercise is to double a tensor."""
     module = ModuleType("lgmpose.course.checks.lesson99")
-
-    def doubled(attempt):
-        x = torch.arange(6.0).reshape(2, 3)
-        compare(attempt(x), 2 * x, "called with (2, 3)")
-
-    module.EXERCISES = {"99.1": doubled}
+    module.EXERCISES = {"99.1": lambda attempt: compare(attempt(X), 2 * X, "called with (2, 3)")}
     monkeypatch.setitem(sys.modules, "lgmpose.course.checks.lesson99", module)
 
 
 @pytest.mark.parametrize("blank", [None, ..., lambda x: None, lambda x: ...])
-def test_a_blank_stub_is_not_attempted_yet(blank):
+def test_an_empty_stub_is_not_attempted(blank):
     assert verdict("99.1", blank) == "not attempted yet"
 
 
-def test_right_is_correct():
-    assert verdict("99.1", lambda x: x + x) == "correct"
+def test_right_is_correct_and_check_prints_it(capsys):
     assert verdict("99.1", lambda x: (x + x).numpy()) == "correct"
+    check("99.1", lambda x: x + x)
+    assert capsys.readouterr().out == "99.1: correct\n"
 
 
 @pytest.mark.parametrize(
-    "wrong, says",
+    "wrong, named",
     [
-        (lambda x: 2 * x.T, "called with (2, 3): has the shape (3, 2) where (2, 3) is right"),
-        (lambda x: x**2 + (x == 1), "called with (2, 3): 9 at index (1, 0) where 6 is right"),
-        (lambda x: "twice", "called with (2, 3): gives a str where numbers are right"),
-        (lambda x: x / "2", "stops with TypeError"),
-        (3, "stops with TypeError: 'int' object is not callable"),
+        (lambda x: 2 * x.T, ["(3, 2)", "(2, 3)"]),
+        (lambda x: x**2 + (x == 1), ["9", "(1, 0)", "6"]),
+        (lambda x: "twice", ["str"]),
+        (lambda x: x / "2", ["TypeError"]),
+        (3, ["TypeError", "'int'"]),
     ],
 )
-def test_wrong_says_what_differs_first(wrong, says):
-    assert verdict("99.1", wrong).startswith(says)
+def test_a_verdict_names_the_first_difference(wrong, named):
+    assert all(word in verdict("99.1", wrong) for word in named)
 
 
 def test_an_error_is_shown_with_the_line_of_the_readers_cell():
     namespace = {}
     exec(compile("def f(x):\n    return x.nothing", "<cell>", "exec"), namespace)
-    assert verdict("99.1", namespace["f"]).endswith("(line 2 of its cell)")
+    assert "line 2" in verdict("99.1", namespace["f"])
 
 
 def test_compare_goes_into_tuples_lists_and_dicts():
@@ -61,6 +61,7 @@ def test_compare_goes_into_tuples_lists_and_dicts():
     compare(True, True, "x")
     for got, expected in (
         ((1, 2), (1, 3)), ((1,), (1, 2)), (1, (1, 2)), ({"b": 1}, {"a": 1}), ("a", "b"), (1, True), (False, True),
+        ({"a": 1, "b": 2}, {"a": 1}),
     ):  # fmt: skip
         with pytest.raises(Different):
             compare(got, expected, "x")
@@ -74,6 +75,19 @@ def test_compare_is_relative_for_large_numbers_and_absolute_for_small_ones():
     for got, expected in ((1e6 + 100, 1e6), (1e-4, 0)):
         with pytest.raises(Different):
             compare(got, expected, "x")
+
+
+def test_predictions_are_compared_within_their_tolerance():
+    compare_prediction(1.09, 1, atol=0.1)
+    compare_prediction(np.array([2.0, 4.3]), (2, 4), rtol=0.1)
+    for prediction, measured in ((1.11, 1), (0.89, 1), ((1, 1.2), (1, 1)), ((1, 1), 1), (1, (1, 1)), ("1", 1)):
+        with pytest.raises(Different):
+            compare_prediction(prediction, measured, atol=0.1)
+    with pytest.raises(Different):
+        compare_prediction(4.5, 4, rtol=0.1)
+    for blank in (None, ..., (1, ...)):
+        with pytest.raises(NotAttempted):
+            compare_prediction(blank, (1, 1), atol=0.1)
 
 
 def test_randomised_leaves_no_number_at_its_initial_value():
@@ -91,9 +105,6 @@ def test_randomised_leaves_no_number_at_its_initial_value():
 
 
 def test_core_cells_are_run_with_their_mistakes(tmp_path):
-    from nbformat import write
-    from nbformat.v4 import new_code_cell, new_notebook
-
     core = {"tags": ["core"]}
     cells = [
         new_code_cell("def double(x):\n    return 2 * x", metadata=core),
@@ -104,5 +115,5 @@ def test_core_cells_are_run_with_their_mistakes(tmp_path):
     assert run_core("99", folder=tmp_path)["double"](4) == 8
     with pytest.raises(AssertionError):
         run_core("99", ("2 * x", "3 * x"), folder=tmp_path)
-    with pytest.raises(LookupError, match="occurs 0 times"):
+    with pytest.raises(LookupError):  # a text that is not there must not pass for a proof that failed
         run_core("99", ("4 * x", "3 * x"), folder=tmp_path)

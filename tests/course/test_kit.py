@@ -10,7 +10,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from notebook_tools import FOLDER, verdict
+from notebook_tools import FOLDER
+
+from lgmpose.course.checks import verdict
 
 PAGE = (FOLDER / "README.md").read_text(encoding="utf-8")
 LESSONS = sorted(path.name for path in FOLDER.glob("[0-9][0-9]_*.ipynb"))

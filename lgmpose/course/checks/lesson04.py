@@ -1,4 +1,4 @@
-"""Exercises of lesson 04: NPT-Op.1 from slices, and who hears from whom."""
+"""Exercises of lesson 04: NPT-Op.1 from slices, and which pixels one output depends on."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from torch import Tensor, nn
 from lgmpose.course.checks import compare
 from lgmpose.network.modules import npt_op1, npt_op2, npt_op3
 
+__all__ = ["EXERCISES"]
+
 MAP_HW, PATCH_HW = (8, 12), (2, 3)
-ORDERS = {"a": "N", "b": "P", "c": "NP", "d": "NN"}  # which axis is mixed first, which second
+ORDERS = {"a": "N", "b": "P", "c": "NP", "d": "NN"}  # the axes that are mixed, in order
 
 
-def check_slices(op1_by_slices) -> None:
-    """04.1: NPT-Op.1 on maps and patches that are not square, and two channels that must not be confused."""
+def check_slices(attempt) -> None:
     for seed, (map_hw, patch_hw) in enumerate((((4, 6), (2, 3)), ((12, 24), (4, 6)), ((8, 4), (4, 1)))):
         x = torch.randn(2, 3, *map_hw, generator=torch.Generator().manual_seed(seed))
         case = f"called with a map of {map_hw} and patches of {patch_hw}"
-        compare(op1_by_slices(x.clone(), patch_hw), npt_op1(x, patch_hw), case)
+        compare(attempt(x.clone(), patch_hw), npt_op1(x, patch_hw), case)
 
 
 def check_reach(prediction) -> None:
-    """04.2: how many pixels one output depends on, measured by its gradient."""
+    """Measure by the gradient how many pixels one output depends on."""
     generator = torch.Generator().manual_seed(0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Exercises of lesson 06: one dense kernel for SFusion's two convolutions, and how many pairs a shuffle mixes."""
+"""Exercises of lesson 06: SFusion's two convolutions as one dense kernel, and the pairs that a shuffle mixes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import torch
 from lgmpose.course.checks import compare
 from lgmpose.network.layers import channel_shuffle
 
+__all__ = ["EXERCISES"]
 
-def _dense_kernel(attempt) -> None:
+
+def check_dense_kernel(attempt) -> None:
     generator = torch.Generator().manual_seed(61)
     for C, k, out in ((6, 2, 4), (12, 3, 12), (5, 1, 7), (8, 8, 3)):
         grouped = torch.randn(C, k, 3, 3, generator=generator)
@@ -22,11 +24,11 @@ def _dense_kernel(attempt) -> None:
         compare(attempt(grouped.clone(), pointwise.clone()), expected, case)
 
 
-def _mixed_pairs(attempt) -> None:
+def check_mixed_pairs(prediction) -> None:
     decoder, encoder = 208, 96
     source = (torch.arange(decoder + encoder) >= decoder).view(1, -1, 1, 1)
     pairs = channel_shuffle(source, 4).flatten().view(-1, 2)
-    compare(attempt, int((pairs[:, 0] != pairs[:, 1]).sum()), "mixed pairs with n = 4")
+    compare(prediction, int((pairs[:, 0] != pairs[:, 1]).sum()), "mixed pairs with n = 4")
 
 
-EXERCISES = {"06.1": _dense_kernel, "06.2": _mixed_pairs}
+EXERCISES = {"06.1": check_dense_kernel, "06.2": check_mixed_pairs}

@@ -1,17 +1,17 @@
-"""Lesson 10: non-maximum suppression by pose, and what AP makes of false persons."""
+"""Exercises of lesson 10: non-maximum suppression by OKS, and how false persons change AP."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from lgmpose.course.checks import Different, NotAttempted, compare
+from lgmpose.course.checks import compare, compare_prediction
 from lgmpose.metrics import coco_ap, coco_results, oks_nms
 from lgmpose.pose.skeletons import COCO
 
 __all__ = ["EXERCISES"]
 
 
-def _pose_nms(attempt) -> None:
+def check_pose_nms(attempt) -> None:
     rng, sigmas = np.random.default_rng(3), np.array(COCO.oks_sigmas)
     for case in range(8):
         num_people, copies = 3 + case % 2, 3
@@ -26,32 +26,23 @@ def _pose_nms(attempt) -> None:
         if got is not None and got is not ... and np.ndim(got) == 1:
             got = np.asarray(got)
         compare(got, expected, f"called with {len(poses)} poses and the threshold {threshold}")
-    # A chain, whose middle is like both ends: it is dropped, and drops nobody in its turn.
+    # Three poses in a row: the middle one is similar to both others and is dropped; the outer two are kept.
     chain = people[0] + np.arange(3)[:, None, None] * 4.0
     got = attempt(chain, np.array([0.9, 0.8, 0.7]), np.full(3, 5000.0), sigmas, 0.6)
-    compare(np.asarray(got), np.array([0, 2]), "called with three poses in a chain")
-    # An OKS of exactly the threshold: two equal poses, and all others far away.
+    compare(np.asarray(got), np.array([0, 2]), "called with three poses, the middle one similar to both others")
+    # Two equal poses have an OKS of exactly the threshold, 1; the third pose is far away.
     poses = np.concatenate([people[:1], people[:1], people[1:2] + 4000])
     got = attempt(poses, np.array([0.5, 0.9, 0.7]), np.full(3, 5000.0), sigmas, 1.0)
     compare(np.asarray(got), np.array([1, 2, 0]), "called with two equal poses and the threshold 1")
 
 
-def _false_persons(prediction) -> None:
-    if isinstance(prediction, (tuple, list)) and any(value is None or value is ... for value in prediction):
-        raise NotAttempted
-    if np.shape(prediction) != (2,):
-        raise Different("a prediction is two numbers: AP with low-scored false persons, AP with high-scored ones")
-    measured = [_ap_with_false_persons(score) for score in (0.1, 0.95)]
-    if not np.allclose(np.asarray(prediction, float), measured, rtol=0, atol=0.02):
-        low, high = prediction
-        raise Different(
-            f"you said {low:g} where they are scored lower and {high:g} where higher; measured were {measured[0]:.2f} "
-            f"and {measured[1]:.2f} (right within 0.02)"
-        )
+def check_false_persons(prediction) -> None:
+    """Compute AP with false persons scored lower than all true persons, then higher."""
+    compare_prediction(prediction, tuple(_ap_with_false_persons(score) for score in (0.1, 0.95)), atol=0.02)
 
 
 def _ap_with_false_persons(score: float) -> float:
-    """AP of ten exact persons scored 0.5 to 0.9, one per picture, with a far-off one of the given score beside each."""
+    """Return the AP of ten exact poses scored 0.5 to 0.9, one per image, each with a false one of the given score."""
     people, ids = np.random.default_rng(4).uniform(0, 200, (10, 17, 2)), range(1, 11)
     joints = np.concatenate([people, np.full((10, 17, 1), 2.0)], axis=2)
     truth = {
@@ -68,4 +59,4 @@ def _ap_with_false_persons(score: float) -> float:
     return coco_ap(coco_results([*ids, *ids], poses, np.ones((20, 17)), scores), truth)["AP"]
 
 
-EXERCISES = {"10.1": _pose_nms, "10.2": _false_persons}
+EXERCISES = {"10.1": check_pose_nms, "10.2": check_false_persons}
