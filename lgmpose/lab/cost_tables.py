@@ -1,4 +1,4 @@
-"""What many networks cost, side by side: the whole catalogue at one input size, or one of the paper's tables.
+"""Tell what many networks cost, side by side: the whole catalogue at one input size, or one of the paper's tables.
 
 Beside each network stands what the paper prints of it, and which way of counting gives that figure, or why none does.
 """
@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from tabulate import tabulate
 
 from lgmpose.errors import UserError
 from lgmpose.files import check_writable, write_atomically
@@ -24,97 +24,95 @@ from lgmpose.zoo.catalogue import create_model, list_models
 
 __all__ = ["CostRow", "as_json", "as_text", "catalogue_costs", "count", "matches", "paper_costs", "print_costs"]
 
-COUNTERS = {
-    "true_macs": "true MACs", "hrnet_tool": "HRNet tool", "torchstat": "torchstat", "torchstat_mebi": "torchstat, Mi",
-}  # fmt: skip
+COUNTERS = {"true_macs": "true MACs", "hrnet_tool": "HRNet tool", "torchstat": "torchstat",
+            "torchstat_mebi": "torchstat, Mi"}  # fmt: skip
+LEGEND = """\
+true MACs: multiply–accumulates, ÷ 10⁹ or 10⁶. HRNet tool: the HRNet repository's count, which takes stride-2
+deconvolutions four times, ÷ 2³⁰. torchstat: Lite-HRNet's count, with BatchNorm and ReLU, each module once, ÷ 2³⁰ or
+2²⁰. written: elements written to memory. peak: bytes of the tensors alive at once for one picture, eval mode, 32-bit;
+weights take 4 bytes a parameter more. given by: the count that gives the FLOPs the paper prints, rounded or truncated
+to its digits."""
 
 
 @dataclass(frozen=True)
 class CostRow:
-    """One network, or a row of the paper that is none of ours."""
+    """One network, or a row of the paper that we cannot rebuild."""
 
     name: str
     image_hw: tuple[int, int]
     num_keypoints: int
-    counts: Conventions | None  # None: not a network of the catalogue, or one that does not take the size
-    flops_counts: Conventions | None  # the same, for the size that the paper's FLOPs are for
-    paper: PaperRow | None
+    counts: Conventions | None = None  # None: not in the catalogue, or the network does not take the size
+    flops_counts: Conventions | None = None  # the same, for the size that the paper's FLOPs are for
+    paper: PaperRow | None = None
     remark: str = ""
 
     @property
     def params_match(self) -> bool | None:
-        """Whether our parameters are those that the paper prints; None where it prints none, or we have none."""
+        """Return whether the paper prints our number of parameters; None where one of the two is missing."""
         if self.counts is None or self.paper is None or self.paper.params is None:
             return None
         return matches(self.paper.params, self.counts.params / 1e6)
 
     @property
     def flops_match(self) -> bool | None:
-        """The same of FLOPs, counted by the row's convention; False where no convention gives them."""
+        """Return the same of FLOPs, counted by the row's convention; False where no convention gives them."""
         if self.flops_counts is None or self.paper is None or self.paper.flops is None:
             return None
         convention = self.paper.convention
         return convention is not None and matches(self.paper.flops, in_giga(convention, self.flops_counts))
 
     @property
-    def verdict(self) -> str:
-        """``HRNet tool, at 256 × 192``: what gives the printed FLOPs; else that nothing does."""
-        if self.flops_match is None:
-            return "-"
+    def given_by(self) -> str:
+        """Return what gives the printed FLOPs (``HRNet tool, at 256 × 192``), or that nothing does."""
         if not self.flops_match:
-            return "none"
-        size = f", at {_size(self.paper.flops_hw)}" if self.paper.flops_hw else ""
+            return "-" if self.flops_match is None else "none"
+        size = ", at {} × {}".format(*self.paper.flops_hw) if self.paper.flops_hw else ""
         return COUNTERS[self.paper.convention] + size
 
     @property
     def why(self) -> str:
-        """What there is to say of the row; one line, "" where nothing is."""
-        if self.counts is None or self.params_match is False or self.flops_match is False:
-            return self.remark or (self.paper.note if self.paper else "")
-        return self.remark
+        """Return why counts are missing or differ, in one line; "" where they agree."""
+        differs = self.params_match is False or self.flops_match is False
+        return self.remark or (self.paper.note if self.paper and differs else "")
 
 
 def matches(printed: str, value: float) -> bool:
-    """Whether ``8.9 G`` is what a value rounds to, or is cut to: the paper does both."""
+    """Return whether ``8.9 G`` is a value rounded or truncated to the printed digits. The paper does both."""
     number = printed.split()[0]
     digits = len(number.partition(".")[2])
-    cut = math.floor(value * 10**digits + 1e-9) / 10**digits
-    return float(number) in (round(value, digits), cut)
+    truncated = math.floor(value * 10**digits + 1e-9) / 10**digits
+    return float(number) in (round(value, digits), truncated)
 
 
 def catalogue_costs(image_hw: tuple[int, int] = (256, 192), num_keypoints: int = 17) -> list[CostRow]:
-    """Every network of the catalogue, once (of those that differ by their sizes alone, one), then the paper's others.
+    """Count every network of the catalogue, and list the paper's networks that are not in it.
+
+    Of the variants of LGM-Pose that differ only in input size and joints, one is counted.
 
     Raises:
         UserError: no network takes the size, or the number of keypoints is below 1.
     """
-    others = (name for name in list_models() if name not in VARIANTS or VARIANTS[name].stages != STAGES)
-    names = [_own_name(image_hw), *others]
+    sized = [name for name, config in VARIANTS.items() if config.image_hw == tuple(image_hw)]
+    others = [name for name in list_models() if name not in VARIANTS or VARIANTS[name].stages != STAGES]
+    names = [(sized or list(VARIANTS))[0], *others]
     rows = [_row_of(name, image_hw, num_keypoints, published(name, image_hw=image_hw)) for name in names]
     if all(row.counts is None for row in rows):
         raise UserError(rows[0].remark)
     for name, reason in NOT_REPRODUCIBLE.items():
         paper = [row for table in TABLES.values() for row in table if (row.name, row.image_hw) == (name, image_hw)]
-        rows.append(CostRow(name, image_hw, num_keypoints, None, None, paper[0] if paper else None, reason))
+        rows.append(CostRow(name, image_hw, num_keypoints, paper=paper[0] if paper else None, remark=reason))
     return rows
 
 
 def paper_costs(table: int) -> list[CostRow]:
-    """One of the paper's tables, 1 to 5, row by row; 17 keypoints in Tables 1 and 2 (COCO), 16 in the others (MPII)."""
+    """Count the rows of the paper's table 1 to 5. Tables 1 and 2 have 17 keypoints (COCO), the others 16 (MPII)."""
     num_keypoints = 17 if table <= 2 else 16
-    rows = []
-    for paper in TABLES[table]:
-        if paper.model is None:
-            rows.append(CostRow(paper.name, paper.image_hw, num_keypoints, None, None, paper, paper.note))
-        else:
-            rows.append(_row_of(paper.model, paper.image_hw, num_keypoints, paper, title=paper.name))
-    return rows
-
-
-def _own_name(image_hw: tuple[int, int]) -> str:
-    """The variant of LGM-Pose that is made for a size; the first where none is."""
-    fitting = [name for name, config in VARIANTS.items() if config.image_hw == tuple(image_hw)]
-    return (fitting or list(VARIANTS))[0]
+    return [
+        CostRow(paper.name, paper.image_hw, num_keypoints, paper=paper, remark=paper.note)
+        if paper.model is None
+        else _row_of(paper.model, paper.image_hw, num_keypoints, paper, title=paper.name)
+        for paper in TABLES[table]
+    ]
 
 
 def _row_of(
@@ -125,97 +123,57 @@ def _row_of(
         changes = {"fusion": paper.fusion, "global_block": paper.global_block}
     try:
         counts = count(name, tuple(image_hw), num_keypoints, **changes)
+        flops_hw = paper.flops_hw if paper is not None and paper.flops_hw else tuple(image_hw)
+        flops_counts = count(name, flops_hw, num_keypoints, **changes)
     except UserError as error:
-        return CostRow(title or name, image_hw, num_keypoints, None, None, paper, str(error))
-    flops_counts = counts
-    if paper is not None and paper.flops_hw:
-        flops_counts = count(name, paper.flops_hw, num_keypoints, **changes)
+        return CostRow(title or name, image_hw, num_keypoints, paper=paper, remark=str(error))
     return CostRow(title or name, image_hw, num_keypoints, counts, flops_counts, paper)
 
 
 @lru_cache
 def count(name: str, image_hw: tuple[int, int], num_keypoints: int, **changes: str) -> Conventions:
-    """A named network's counts, without ever making its weights.
+    """Return a named network's counts. Its weights are never made.
 
     Raises:
         UserError: see ``create_model``.
     """
-    with torch.device("meta"), _Unfilled():
+    with torch.device("meta"):
         net = create_model(name, image_hw=image_hw, num_keypoints=num_keypoints, **changes)
     return count_by_conventions(net, image_hw, name=name)
 
 
-class _Unfilled(TorchDispatchMode):
-    """Skips what fills weights with numbers. On the meta device there are none, and finding that out takes time."""
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        in_place = func.overloadpacket.__name__.endswith("_")  # normal_, uniform_, fill_, copy_ …
-        return args[0] if in_place else func(*args, **(kwargs or {}))
-
-
 def as_text(rows: list[CostRow], *, title: str) -> str:
-    """The table to print; remarks follow below it."""
-    head = (
-        "", "input", "parameters", "true MACs", "HRNet tool", "torchstat", "written", "peak", "the paper", "given by",
-    )  # fmt: skip
-    cells, remarks = [head], []
+    """Return the table to print, with remarks below it."""
+    remarks = list(dict.fromkeys(row.why for row in rows if row.why))
+    lines = []
     for row in rows:
-        why = ""
-        if row.why:
-            if row.why not in remarks:
-                remarks.append(row.why)
-            why = f" [{remarks.index(row.why) + 1}]"
-        c = row.counts
+        c, paper = row.counts, row.paper
         counts = ("-",) * 6 if c is None else (
             f"{c.params:,}", in_unit_of("true_macs", c), in_unit_of("hrnet_tool", c),
             in_unit_of("torchstat" if c.torchstat >= GIBI else "torchstat_mebi", c),
             f"{c.activations / 1e6:.1f} M", megabytes(c.peak_bytes),
         )  # fmt: skip
-        paper = "-" if row.paper is None else ", ".join(_or_dash(x) for x in (row.paper.params, row.paper.flops))
-        cells.append((row.name, f"{row.image_hw[0]}×{row.image_hw[1]}", *counts, paper, row.verdict + why))
-    widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
-    lines = [title, ""]
-    for line in cells:
-        padded = zip(line, widths, (str.ljust, *[str.rjust] * 7, str.ljust, str.ljust), strict=True)
-        lines.append("  ".join(align(cell, width) for cell, width, align in padded).rstrip())
-    lines += ["", *(f"[{i}] {remark}" for i, remark in enumerate(remarks, start=1)), *([""] if remarks else []), LEGEND]
-    return "\n".join(lines)
-
-
-LEGEND = """\
-true MACs: multiply–accumulates, ÷ 10⁹ or 10⁶. HRNet tool: the HRNet repository's count, which takes stride-2
-deconvolutions four times, ÷ 2³⁰. torchstat: Lite-HRNet's count, with BatchNorm and ReLU, each module once, ÷ 2³⁰ or
-2²⁰. written: numbers written to memory. peak: bytes of the tensors alive at once for one picture, eval mode, 32-bit;
-the weights come on top, 4 bytes a parameter. given by: the count that gives the FLOPs the paper prints, rounded or cut
-to its digits."""
-
-
-def _size(image_hw: tuple[int, int]) -> str:
-    return f"{image_hw[0]} × {image_hw[1]}"
-
-
-def _or_dash(text: str | None) -> str:
-    return text or "-"
+        printed = f"{paper.params or '-'}, {paper.flops or '-'}" if paper else "-"
+        note = f" [{remarks.index(row.why) + 1}]" if row.why else ""
+        lines.append((row.name, "{}×{}".format(*row.image_hw), *counts, printed, row.given_by + note))
+    headers = ("", "input", "parameters", "true MACs", "HRNet tool", "torchstat", "written", "peak", "the paper",
+               "given by")  # fmt: skip
+    align = ("left", *("right",) * 7, "left", "left")
+    table = tabulate(lines, headers, tablefmt="plain", colalign=align, disable_numparse=True)
+    notes = "\n".join(f"[{number}] {remark}" for number, remark in enumerate(remarks, start=1))
+    return "\n\n".join(part for part in (title, table, notes, LEGEND) if part)
 
 
 def as_json(rows: list[CostRow]) -> list[dict]:
-    """The rows for machines: counts undivided, memory in bytes."""
+    """Return the rows for machines: counts undivided, memory in bytes."""
     found = []
     for row in rows:
         counts = {} if row.counts is None else asdict(row.counts)
-        found.append(
-            {
-                "name": row.name,
-                "model": counts.pop("network", None),
-                "image_hw": row.image_hw,
-                "num_keypoints": row.num_keypoints,
-                **{key: value for key, value in counts.items() if key not in ("modules", "image_hw")},
-                "published": None if row.paper is None else asdict(row.paper),
-                "params_match": row.params_match,
-                "flops_match": row.flops_match,
-                "why": row.why,
-            }
-        )
+        found.append({
+            "name": row.name, "model": counts.pop("network", None), **counts, "image_hw": row.image_hw,
+            "num_keypoints": row.num_keypoints, "published": None if row.paper is None else asdict(row.paper),
+            "params_match": row.params_match, "flops_match": row.flops_match, "why": row.why,
+        })  # fmt: skip
     return found
 
 
@@ -235,32 +193,29 @@ def print_costs(  # the options of ``lgmpose profile``
         return
     if json_file is not None:
         check_writable(json_file)
-    one = (model, fusion, global_block) != ("lgm-pose-coco-256x192", "sfusion", "mobilevim")  # a certain network
+    chosen = (model, fusion, global_block) != ("lgm-pose-coco-256x192", "sfusion", "mobilevim")
     if table is not None:
-        if all_networks or image_hw is not None or num_keypoints is not None or one:
+        if all_networks or chosen or image_hw is not None or num_keypoints is not None:
             raise UserError(
                 "--table has its own networks, sizes and keypoints: leave out --all, --model, --fusion, "
                 "--global-block, --image-hw and --num-keypoints"
             )
-        rows = paper_costs(table)
-        text = as_text(rows, title=f"Table {table} of the paper, with our counts")
-        data = as_json(rows)
+        rows, title = paper_costs(table), f"Table {table} of the paper, with our counts"
+        text, data = as_text(rows, title=title), as_json(rows)
     elif all_networks:
-        if one:
-            raise UserError("--all is every network as it is: leave out --model, --fusion and --global-block")
-        hw, K = image_hw or (256, 192), 17 if num_keypoints is None else num_keypoints
-        rows = catalogue_costs(hw, K)
-        text = as_text(rows, title=f"every network, input {hw[0]} × {hw[1]}, {K} keypoints")
-        data = as_json(rows)
+        if chosen:
+            raise UserError("--all counts every network as it is: leave out --model, --fusion and --global-block")
+        (H, W), K = image_hw or (256, 192), 17 if num_keypoints is None else num_keypoints
+        rows, title = catalogue_costs((H, W), K), f"every network, input {H} × {W}, {K} keypoints"
+        text, data = as_text(rows, title=title), as_json(rows)
     else:
         options = {"image_hw": image_hw, "num_keypoints": num_keypoints}
-        options["fusion"] = None if fusion == "sfusion" else fusion
-        options["global_block"] = None if global_block == "mobilevim" else global_block
         changes = {name: value for name, value in options.items() if value is not None}
-        net = create_model(model, **changes).eval()
+        if (fusion, global_block) != ("sfusion", "mobilevim"):  # which only LGM-Pose has
+            changes |= {"fusion": fusion, "global_block": global_block}
+        net = create_model(model, **changes)
         row = published(model, fusion, global_block, net.config.image_hw)
-        cost = profile(net)
-        speed = measure_fps(net, threads=threads) if fps else None
+        cost, speed = profile(net), measure_fps(net, threads=threads) if fps else None
         text, data = cost.as_text(fps=speed, published=row), cost.as_json(fps=speed, published=row)
     if json_file is not None:
         write_atomically(json_file, (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode())

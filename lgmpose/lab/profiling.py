@@ -1,26 +1,29 @@
-"""What one network costs: parameters and multiply–accumulates per stage, memory, and frames per second.
+"""Tell what one network costs: parameters and MACs per stage, memory, and frames per second on this machine.
 
-``lgmpose.lab.cost_tables`` sets many networks side by side.
+``lgmpose.lab.cost_tables`` compares many networks.
 """
 
 from __future__ import annotations
 
 import os
-import statistics
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import torch
+from tabulate import tabulate
 from torch import nn
 
-from lgmpose.lab.conventions import Conventions, count_by_conventions, in_unit_of
-from lgmpose.lab.macs import CONVENTION, count_macs, default_counter
-from lgmpose.lab.paper import CONVENTIONS, PaperRow, published
+from lgmpose.inference.timing import interleaved_times
+from lgmpose.lab.conventions import Conventions, count_by_conventions, in_unit_of, input_hw
+from lgmpose.lab.macs import CONVENTION, SecondOpinion, ask_fvcore, count_macs
+from lgmpose.lab.paper import CONVENTIONS, PaperRow
 from lgmpose.machine import cpu_name, num_cores
 from lgmpose.network.model import LGMPose
 from lgmpose.peers import PeerConfig
 
-__all__ = ["Profile", "StageCost", "measure_fps", "profile", "published"]
+__all__ = ["Profile", "StageCost", "measure_fps", "profile"]
 
 
 @dataclass(frozen=True)
@@ -34,51 +37,46 @@ class StageCost:
 
 @dataclass(frozen=True)
 class Profile:
-    """What a network costs; MACs are for one picture of ``image_hw``."""
+    """What a network costs. MACs are for one picture of ``image_hw``."""
 
     network: str  # in words
     image_hw: tuple[int, int]
     params: int
     macs: int
-    macs_flop_counter: int  # the second count: FlopCounterMode / 2
-    counter: str  # which one made ``macs``
     per_stage: tuple[StageCost, ...]  # adds up to the whole
-    conventions: Conventions  # the same network as others count it, and the memory it takes
+    conventions: Conventions  # the same network by other conventions, and the memory it takes
+    fvcore: SecondOpinion | None  # None where fvcore is not installed
 
     def as_text(self, fps: dict | None = None, published: PaperRow | None = None) -> str:
-        """A table to print: cost per stage and in all, by both counters, the paper's figure, the measured speed.
+        """Return a table to print: cost per stage, second opinion, other conventions, the paper's figures, speed.
 
         Args:
             fps: from ``measure_fps``.
             published: from ``lgmpose.lab.paper.published``.
         """
-        width = max(len(stage.name) for stage in self.per_stage)
-        rows = [*self.per_stage, StageCost("in all", self.params, self.macs)]
-        lines = [
-            f"{self.network}, input {_size(self.image_hw)}",
-            self.headline(published),
-            "",
-            f"{'':{width}}  {'parameters':>12}  {'MACs':>15}  share of MACs",
+        rows = [
+            (stage.name, f"{stage.params:,}", f"{stage.macs:,}", f"{stage.macs / max(self.macs, 1):.1%}")
+            for stage in (*self.per_stage, StageCost("in all", self.params, self.macs))
         ]
-        lines += [f"{r.name:{width}}  {r.params:>12,}  {r.macs:>15,}  {r.macs / self.macs:>13.1%}" for r in rows]
-        lines.append("")
-        if self.counter == "FlopCounterMode":
-            lines.append("counted by FlopCounterMode / 2 alone: fvcore, the second opinion, is not installed")
-        elif self.macs == self.macs_flop_counter:
-            lines.append(f"fvcore and FlopCounterMode / 2 agree: {self.macs:,} MACs")
-        else:
-            lines.append(f"fvcore counts {self.macs:,} MACs, FlopCounterMode / 2 {self.macs_flop_counter:,}")
-        lines += [CONVENTION, "", self.conventions.as_table()]
+        headers = ("", "parameters", "MACs", "share of MACs")
+        align = ("left", "right", "right", "right")
+        parts = [
+            f"{self.network}, input {_size(self.image_hw)}\n{self.headline(published)}",
+            tabulate(rows, headers, tablefmt="plain", colalign=align, disable_numparse=True),
+            CONVENTION,
+            self.fvcore.as_text(self.macs) if self.fvcore else "No second opinion: fvcore is not installed.",
+            self.conventions.as_table(),
+        ]
         if published is not None:
-            lines += ["", *_published_lines(published, self.image_hw)]
+            parts.append(_published_text(published, self.image_hw))
         if fps is not None:
-            lines += ["", *_fps_lines(fps)]
-        return "\n".join(lines)
+            parts.append(_fps_text(fps))
+        return "\n\n".join(parts)
 
     def headline(self, published: PaperRow | None = None) -> str:
-        """``5.43 GMAC; 8.99 Gi as the paper counts it (the HRNet repository's tool)``."""
+        """Return ``5.43 GMAC; 8.99 Gi as the paper counts it (the HRNet repository's tool)``."""
         macs = f"{self.macs / 1e9:.2f} GMAC" if self.macs >= 1e9 else f"{self.macs / 1e6:.0f} MMAC"
-        if published is None or published.convention is None or tuple(self.image_hw) != published.image_hw:
+        if published is None or published.convention is None or self.image_hw != published.image_hw:
             return macs
         if published.convention == "true_macs":
             return f"{macs}, as the paper counts it"
@@ -86,39 +84,34 @@ class Profile:
         return f"{macs}; {theirs} as the paper counts it ({CONVENTIONS[published.convention].partition(':')[0]})"
 
     def as_json(self, fps: dict | None = None, published: PaperRow | None = None) -> dict:
-        """The same for machines: counts undivided, memory in bytes."""
-        counts = asdict(self.conventions)
-        del counts["modules"], counts["network"]
+        """Return the same for machines: counts undivided, memory in bytes."""
         return {
+            **asdict(self.conventions),
             "network": self.network,
-            **counts,
-            "counter": self.counter,
             "macs": self.macs,
             "per_stage": [asdict(stage) for stage in self.per_stage],
+            "fvcore": None if self.fvcore is None else asdict(self.fvcore),
             "published": None if published is None else asdict(published),
             "fps": fps,
         }
 
 
 def profile(net: nn.Module, image_hw: tuple[int, int] | None = None) -> Profile:
-    """Counts a network's parameters and MACs. See ``count_macs``.
+    """Count a network's parameters, MACs and memory.
 
     Args:
-        net: an ``LGMPose``, counted by stage, or any network, counted by its children. It takes (1, 3, H, W); its
+        net: an ``LGMPose``, counted by stage, or any network, counted by its children. It takes (1, 3, H, W). Its
             training mode, device and weights are left alone.
-        image_hw: the input's height and width; by default ``net.config.image_hw``.
+        image_hw: height and width of the input; by default ``net.config.image_hw``.
 
     Raises:
         ValueError: ``image_hw`` is missing, or one that the network refuses.
-        NotImplementedError: see ``count_macs``.
+        NotImplementedError: see ``lgmpose.lab.macs.count_macs``.
     """
-    image_hw = image_hw or _input_hw(net)
-    conventions = count_by_conventions(net, image_hw)  # its MACs are FlopCounterMode's, which it also asks
-    counter = default_counter()
-    counts = count_macs(net, image_hw, counter=counter)
-    macs = counts[""].total()
-    params = sum(p.numel() for p in net.parameters())
-
+    image_hw = input_hw(net, image_hw)
+    conventions = count_by_conventions(net, image_hw)
+    counts = count_macs(net, image_hw)
+    params, macs = conventions.params, conventions.true_macs
     stages = []
     for name, members in _stages(net).items():
         parameters = {p for member in members for p in net.get_submodule(member).parameters()}
@@ -126,20 +119,11 @@ def profile(net: nn.Module, image_hw: tuple[int, int] | None = None) -> Profile:
     rest = StageCost("rest", params - sum(s.params for s in stages), macs - sum(s.macs for s in stages))
     if rest.params or rest.macs:  # what the network does itself, outside of its children
         stages.append(rest)
-    return Profile(
-        _describe(net), tuple(image_hw), params, macs, conventions.true_macs, counter, tuple(stages), conventions
-    )
-
-
-def _input_hw(net: nn.Module) -> tuple[int, int]:
-    image_hw = getattr(getattr(net, "config", None), "image_hw", None)
-    if image_hw is None:
-        raise ValueError(f"{type(net).__name__} does not say its input size: give image_hw=(height, width)")
-    return image_hw
+    return Profile(_describe(net), image_hw, params, macs, tuple(stages), conventions, ask_fvcore(net, image_hw))
 
 
 def _stages(net: nn.Module) -> dict[str, list[str]]:
-    """Row of the table → names of the modules that it sums."""
+    """Return row of the table → names of the modules that it sums."""
     if not isinstance(net, LGMPose):
         return {name: [name] for name, _ in net.named_children()}
     stages = {"stem": ["stem"]}
@@ -161,23 +145,20 @@ def _size(image_hw: tuple[int, int]) -> str:
     return f"{image_hw[0]} × {image_hw[1]}"
 
 
-def _published_lines(row: PaperRow, image_hw: tuple[int, int]) -> list[str]:
+def _published_text(row: PaperRow, image_hw: tuple[int, int]) -> str:
     source = f"the paper (Table {row.table}, {row.name}, {_size(row.image_hw)})"
     lines = [f"{source}: {row.params}, {row.flops}, {row.accuracy}"]
     if row.fps_cpu is not None:
-        lines.append(f"    {row.fps_cpu} FPS on one Xeon Silver 4214, {row.fps_gpu} FPS on one Tesla M10")
+        lines.append(f"{row.fps_cpu} FPS on one Xeon Silver 4214, {row.fps_gpu} FPS on one Tesla M10")
     if row.convention not in (None, "true_macs"):
-        lines.append(f"    its FLOPs are counted otherwise: {CONVENTIONS[row.convention]}")
+        lines.append(f"its FLOPs are counted differently: {CONVENTIONS[row.convention]}")
     if row.flops_hw is not None:
-        lines.append(f"    its FLOPs are those of {_size(row.flops_hw)}")
+        lines.append(f"its FLOPs are those of {_size(row.flops_hw)}")
     if row.note:
-        lines.append(f"    {row.note}")
-    if tuple(image_hw) != row.image_hw:
-        lines.append(f"    for another input size than {_size(image_hw)}: not comparable")
-    return lines
-
-
-# Speed
+        lines.append(row.note)
+    if image_hw != row.image_hw:
+        lines.append(f"not comparable: for another input size than {_size(image_hw)}")
+    return "\n    ".join(lines)
 
 
 def measure_fps(
@@ -186,23 +167,23 @@ def measure_fps(
     *,
     threads: int = 1,
     warmup: int = 10,
-    min_runs: int = 100,
+    max_runs: int = 100,
     seconds: float = 5.0,
 ) -> dict:
-    """Frames per second of the network alone: one picture at a time, eval mode, ``inference_mode``, as it stands.
+    """Measure the frames per second of the network alone: one picture at a time, eval mode, ``inference_mode``.
 
-    Runs where the network lives, in its own precision. A fair comparison of runtimes (ONNX, OpenVINO, …) takes a fresh
-    process for each: their threads get into each other's way.
+    The network runs where it is, in its own precision. ``lgmpose bench`` compares networks and runtimes.
 
     Args:
-        image_hw: the input's height and width; by default ``net.config.image_hw``.
+        net: takes (1, 3, H, W).
+        image_hw: height and width of the input; by default ``net.config.image_hw``.
         threads: PyTorch's, on the CPU.
         warmup: runs before the clock starts.
-        min_runs: stop after so many runs,
-        seconds: or after so long, whichever comes first; but not before the third run.
+        max_runs: stop after this many runs,
+        seconds: or after this long, but not before the third run.
 
     Returns:
-        ``median_ms``, ``iqr_ms`` (interquartile range), ``p95_ms``, ``runs``, ``fps`` (1000 / median); what it ran on:
+        ``median_ms``, ``iqr_ms`` (interquartile range), ``p95_ms``, ``runs``, ``fps`` (1000 / median); the conditions
         ``image_hw``, ``device``, ``dtype``, ``cpu``, ``cores``, ``threads``, ``torch``, ``load`` (of the minute before;
         None on Windows); ``noisy`` and its reasons, ``noise``: an interquartile range above 10 % of the median, or a
         load above the number of cores.
@@ -210,75 +191,54 @@ def measure_fps(
     Raises:
         ValueError: ``image_hw`` is missing, or one that the network refuses.
     """
-    image_hw = image_hw or _input_hw(net)
+    image_hw = input_hw(net, image_hw)
     first = next(net.parameters())
     generator = torch.Generator().manual_seed(0)  # its own: measuring must not change a training run beside it
     image = torch.rand(1, 3, *image_hw, generator=generator).to(first.device, first.dtype)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    with _measuring(net, threads):
+        times = interleaved_times(
+            {"net": lambda: net(image)}, rounds=max_runs, warmup=warmup, max_seconds=seconds, min_rounds=3,
+            synchronize=None if first.device.type == "cpu" else lambda: torch.accelerator.synchronize(first.device),
+        )["net"]  # fmt: skip
+    first_quartile, median_ms, third_quartile, p95_ms = map(float, np.percentile(1e3 * times, (25, 50, 75, 95)))
+    iqr_ms, cores = third_quartile - first_quartile, num_cores()
+    noise = [f"the interquartile range is {iqr_ms / median_ms:.0%} of the median"] if iqr_ms > 0.1 * median_ms else []
+    if load is not None and load > cores:
+        noise.append(f"load {load:.1f} on {cores} cores")
+    return {
+        "image_hw": image_hw, "median_ms": median_ms, "iqr_ms": iqr_ms, "p95_ms": p95_ms, "runs": len(times),
+        "fps": 1e3 / median_ms, "device": str(image.device), "dtype": str(image.dtype).removeprefix("torch."),
+        "cpu": cpu_name(), "cores": cores, "threads": threads, "torch": torch.__version__, "load": load,
+        "noisy": bool(noise), "noise": noise,
+    }  # fmt: skip
+
+
+@contextmanager
+def _measuring(net: nn.Module, threads: int) -> Iterator[None]:
+    """Set eval mode, inference mode and the number of threads, and restore them afterwards."""
     modes = {module: module.training for module in net.modules()}
     threads_before = torch.get_num_threads()
-    times_ms = []
     try:
         torch.set_num_threads(threads)
         net.eval()
         with torch.inference_mode():
-            for _ in range(warmup):
-                net(image)
-            _synchronize(image)
-            end = time.perf_counter() + seconds
-            while len(times_ms) < min_runs and (time.perf_counter() < end or len(times_ms) < 3):
-                start = time.perf_counter()
-                net(image)
-                _synchronize(image)
-                times_ms.append(1e3 * (time.perf_counter() - start))
+            yield
     finally:
         torch.set_num_threads(threads_before)
         for module, training in modes.items():
             module.training = training
 
-    median_ms = statistics.median(times_ms)
-    quartiles = statistics.quantiles(times_ms, n=4, method="inclusive")
-    iqr_ms = quartiles[2] - quartiles[0]
-    cores = num_cores()
-    noise = []
-    if iqr_ms > 0.1 * median_ms:
-        noise.append(f"the interquartile range is {iqr_ms / median_ms:.0%} of the median")
-    if load is not None and load > cores:
-        noise.append(f"load {load:.1f} on {cores} cores")
-    return {
-        "image_hw": tuple(image_hw),
-        "median_ms": median_ms,
-        "iqr_ms": iqr_ms,
-        "p95_ms": statistics.quantiles(times_ms, n=20, method="inclusive")[-1],
-        "runs": len(times_ms),
-        "fps": 1e3 / median_ms,
-        "device": str(image.device),
-        "dtype": str(image.dtype).removeprefix("torch."),
-        "cpu": cpu_name(),
-        "cores": cores,
-        "threads": threads,
-        "torch": torch.__version__,
-        "load": load,
-        "noisy": bool(noise),
-        "noise": noise,
-    }
 
-
-def _synchronize(image: torch.Tensor) -> None:
-    """Waits for an accelerator: its calls return before the work is done."""
-    if image.device.type != "cpu":
-        torch.accelerator.synchronize(image.device)
-
-
-def _fps_lines(fps: dict) -> list[str]:
+def _fps_text(fps: dict) -> str:
     load = "" if fps["load"] is None else f", load {fps['load']:.1f}"
     lines = [
         f"measured: {fps['fps']:.1f} FPS, network alone, one picture of {_size(fps['image_hw'])} at a time",
-        f"    median {fps['median_ms']:.1f} ms, interquartile range {fps['iqr_ms']:.1f} ms, 95 % within "
+        f"median {fps['median_ms']:.1f} ms, interquartile range {fps['iqr_ms']:.1f} ms, 95 % within "
         f"{fps['p95_ms']:.1f} ms, {fps['runs']} runs",
-        f"    {fps['cpu']}, device {fps['device']}, {fps['dtype']}, threads {fps['threads']} on {fps['cores']} cores, "
+        f"{fps['cpu']}, device {fps['device']}, {fps['dtype']}, threads {fps['threads']} on {fps['cores']} cores, "
         f"PyTorch {fps['torch']}{load}",
     ]
     if fps["noisy"]:
-        lines.append(f"    noisy, do not quote: {'; '.join(fps['noise'])}")
-    return lines
+        lines.append(f"noisy, do not quote: {'; '.join(fps['noise'])}")
+    return "\n    ".join(lines)

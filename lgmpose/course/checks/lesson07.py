@@ -27,7 +27,7 @@ def _block_cost(c: int, d: int, layers: int, map_hw: tuple[int, int]) -> tuple[i
     """Return the counted parameters and MACs of the block."""
     block = MobileViTBlock(c, d, layers=layers)
     net = nn.Sequential(nn.Conv2d(3, c, 1), block)  # the counter's input has three channels
-    macs = count_macs(net, map_hw, counter="FlopCounterMode")["1"].total()
+    macs = count_macs(net, map_hw)["1"].total()
     return sum(p.numel() for p in block.parameters()), macs
 
 
@@ -39,7 +39,7 @@ def check_growth_of_macs(prediction) -> None:
 def _growth() -> float:
     """Return the MACs at 512 × 384 divided by those at 256 × 192."""
     small, large = (
-        count_macs(LGMPose(LGMPoseConfig(image_hw)), image_hw, counter="FlopCounterMode")[""].total()
+        count_macs(LGMPose(LGMPoseConfig(image_hw)), image_hw)[""].total()
         for image_hw in ((256, 192), (512, 384))
     )
     return large / small

@@ -195,7 +195,7 @@ def measure_speeds(nets: dict[str, torch.nn.Module], rounds: int, *, runs: int =
     for i in range(rounds):
         start = i % len(names)
         for name in names[start:] + names[:start]:
-            measured = measure_fps(nets[name], warmup=2, min_runs=runs, seconds=10.0)
+            measured = measure_fps(nets[name], warmup=2, max_runs=runs, seconds=10.0)
             times[name].append(measured["median_ms"])
             noise |= {reason for reason in measured["noise"] if reason.startswith("load")}
     variants = {}
