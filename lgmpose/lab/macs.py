@@ -82,7 +82,7 @@ def run_on_meta(net: nn.Module, image_hw: tuple[int, int]) -> ForwardPass:
     written = _Written(net)
     with torch.no_grad(), _visible_attention(), torch.device("meta"):
         image = torch.zeros(1, 3, *image_hw)
-        written.alive[image.untyped_storage()] = image.nbytes
+        written.hold(image)
         with FlopCounterMode(display=False) as counter, written:  # ``written`` sees operators before they decompose
             net(image)
     root, macs = type(net).__name__, {name: Counter() for name, _ in net.named_modules()}
@@ -120,14 +120,17 @@ class _Written(TorchDispatchMode):
         if func.overloadpacket not in flop_registry and any(part in name for part in HEAVY):
             raise NotImplementedError(f"MACs of {func}: FlopCounterMode does not know this operator")
         if _writes(func):
-            results = [t for t in (outputs if isinstance(outputs, (tuple, list)) else [outputs])]
+            results = outputs if isinstance(outputs, (tuple, list)) else [outputs]
             self.elements += results[0].numel()  # not the others, which are indices and statistics
-            for result in results[:1] if "batch_norm" in name else results:  # in eval mode its statistics are empty
-                storage = result.untyped_storage()
-                if storage._cdata not in self.weights:
-                    self.alive[storage] = storage.nbytes()
-            self.peak_bytes = max(self.peak_bytes, sum(self.alive.values()))
+            self.hold(*(results[:1] if "batch_norm" in name else results))  # in eval mode its statistics are empty
         return outputs
+
+    def hold(self, *tensors: Tensor) -> None:
+        """Count the memory of tensors as long as they are alive."""
+        for storage in (tensor.untyped_storage() for tensor in tensors):
+            if storage._cdata not in self.weights:
+                self.alive[storage] = storage.nbytes()
+        self.peak_bytes = max(self.peak_bytes, sum(self.alive.values()))
 
 
 def _writes(func: torch._ops.OpOverload) -> bool:
