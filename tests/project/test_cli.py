@@ -203,13 +203,6 @@ def test_a_run_folder_that_cannot_be_written(people, tmp_path, capsys):
     assert "cannot be written" in line
 
 
-def test_profile_prints_exact_figures_next_to_the_papers(capsys):
-    assert main(["profile", "--model", "lgm-pose-coco-384x288", "--no-fps"]) == 0
-    out = capsys.readouterr().out
-    for word in ("1,205,529", "1,598,697,216", "1.2 M", "1.5 G", "fvcore", "FlopCounterMode", "stage 4"):
-        assert word in out
-
-
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="its Path says that nothing is there, and so do the commands")
 def test_a_closed_folder_is_one_sentence(people, tmp_path, capsys, monkeypatch):
     """Python 3.11's Path raises where it may not look, and tests may run as root, who may look everywhere."""
@@ -228,14 +221,6 @@ def test_a_closed_folder_is_one_sentence(people, tmp_path, capsys, monkeypatch):
         ["train", *data, "--out", closed / "run"], ["compare", closed / "photo.jpg"],
     ):  # fmt: skip
         assert f"{closed}" in (line := refused(capsys, *words)) and line.endswith("Permission denied")
-
-
-def test_options_of_profile_that_would_have_no_effect(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("lgmpose.lab.profiling.measure_fps", lambda *_, **__: pytest.fail("work was started"))
-    assert "leave out --all, --model" in refused(capsys, "profile", "--table", "3", "--model", "hrnet-w32")
-    assert "leave out --model" in refused(capsys, "profile", "--all", "--fusion", "conv3x3")
-    (tmp_path / "taken").write_text("")
-    assert "cannot be written" in refused(capsys, "profile", "--json", tmp_path / "taken" / "costs.json")
 
 
 def test_annotations_where_there_are_none_to_choose(coco, capsys):
