@@ -1,4 +1,4 @@
-"""Heatmap codecs: each class holds how joints become heatmaps and how heatmaps become joints again.
+"""Heatmap codecs: how joints become heatmaps, and how heatmaps become joints again.
 
 ========  =====================================  ==========================================  =========  ==========
 codec     target                                 decoding                                    alignment  flip shift
@@ -10,35 +10,43 @@ udp       Gaussian at the exact place, cut at     blur, log, one Newton step (re
           3 sigma
 ========  =====================================  ==========================================  =========  ==========
 
-Sources: SimpleBaseline (Xiao et al. 2018); DARK (Zhang et al. 2020), here with the ordinary affine as in mmpose; UDP
-(Huang et al. 2020), its Gaussian form. All numpy and vectorised over batch and joints; points are crop pixels.
+Sources: SimpleBaseline (Xiao et al. 2018); DARK (Zhang et al. 2020), with the ordinary alignment as in mmpose; UDP
+(Huang et al. 2020), its Gaussian form. All are NumPy, vectorised over batch and joints. Points are crop pixels.
+
+Known differences from the reference code:
+
+* a joint whose patch ends one pixel outside the map has weight 0; the reference code keeps weight 1 for a target that
+  is
+  zero everywhere (``StandardCodec.encode``);
+* the blur's kernel follows OpenCV's formula, where OpenCV itself has rounded tables for up to 9 taps, that is for a
+  sigma below 1.82 (``_taps``);
+* a Newton step longer than one pixel, or away from a peak, is not taken (``_newton_step``);
+* UDP's decoding is that of mmpose 1.x, not of the UDP-Pose repository (``UDPCodec``).
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from lgmpose.pose.skeletons import Skeleton
 
 __all__ = ["CODECS", "DarkCodec", "StandardCodec", "UDPCodec", "make_codec", "merge_flipped"]
 
-STRIDE = 4  # of the heatmaps, in every network here
-SMALLEST = 1e-10  # a logarithm's argument, in DARK's own code
+STRIDE = 4  # of the heatmaps of all networks here
+SMALLEST = 1e-10  # argument of DARK's logarithm, as in its authors' code
 
 
 class StandardCodec:
     """Rounded centre and quarter offset (SimpleBaseline, HRNet).
 
-    Decodes what it encodes to within 2 crop pixels per coordinate, half a heatmap pixel lost by rounding (the quarter
-    offset helps on a network's maps, whose peaks are not symmetric; on its own targets it does nothing). A joint in the
-    last column or row of heatmap cells may be 3 crop pixels off: the crop's last pixel is 3/4 of a heatmap pixel
-    beyond the map's last. Holds for every sigma and every joint inside the crop.
+    It decodes what it encodes to within 2 crop pixels per coordinate, which is half a heatmap pixel, lost by rounding.
+    (The quarter offset helps on a network's maps, whose peaks are not symmetric.) In the last column or row of heatmap
+    pixels it is within 3 crop pixels, because the crop's last pixel is 3/4 of a heatmap pixel beyond the map's last.
 
     Attributes:
         aligned: which alignment ``geometry.crop_matrix`` must use.
-        flip_shift: whether the mirrored heatmap is shifted by one pixel in the flip test: with the ordinary
-            alignment a mirrored crop is one crop pixel off, with the aligned one it is not.
+        flip_shift: whether the flip test shifts the mirrored heatmap by one pixel. With the ordinary alignment a
+            mirrored crop is one crop pixel off, with the aligned one it is not.
     """
 
     name = "standard"
@@ -46,45 +54,45 @@ class StandardCodec:
     flip_shift = True
 
     def __init__(self, image_hw: tuple[int, int], sigma: float | None = None):
-        """``sigma`` in heatmap pixels; by default 2, or 3 from 384 rows on, as all the literature has it."""
-        self.image_hw = tuple(image_hw)
+        """``sigma`` in heatmap pixels; by default 2, and 3 from 384 rows on, as in the literature."""
+        self.image_hw = image_hw
         self.heatmap_hw = (image_hw[0] // STRIDE, image_hw[1] // STRIDE)
         self.sigma = float(sigma if sigma is not None else 3 if image_hw[0] >= 384 else 2)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(image_hw={self.image_hw}, sigma={self.sigma:g})"
 
-    # --- crop pixels ↔ heatmap pixels ---------------------------------------------------------------------------
     @property
-    def _stride_xy(self) -> np.ndarray:
+    def stride_xy(self) -> np.ndarray:
+        """Return crop pixels per heatmap pixel, (2,)."""
         return np.array([self.image_hw[1] / self.heatmap_hw[1], self.image_hw[0] / self.heatmap_hw[0]])
 
     def to_heatmap(self, points_xy: np.ndarray) -> np.ndarray:
-        """Crop pixels → heatmap pixels."""
-        return points_xy / self._stride_xy
+        """Convert crop pixels to heatmap pixels."""
+        return points_xy / self.stride_xy
 
     def to_crop(self, points_xy: np.ndarray) -> np.ndarray:
-        """Heatmap pixels → crop pixels."""
-        return points_xy * self._stride_xy
+        """Convert heatmap pixels to crop pixels."""
+        return points_xy * self.stride_xy
 
-    # --- encoding -----------------------------------------------------------------------------------------------
     def _centres(self, points_xy: np.ndarray) -> np.ndarray:
-        return np.trunc(points_xy + 0.5)  # int(x + 0.5) of the published codes, left of the crop too
+        """Return where Gaussians are centred, for joints in heatmap pixels."""
+        return np.trunc(points_xy + 0.5)  # int(x + 0.5) of the reference code, also left of the crop
 
     def _cut(self, distance: np.ndarray) -> np.ndarray:
-        # The patch is 2 · 3σ + 1 pixels wide around the centre pixel.
+        """Return True for pixels of the patch, 2 · 3σ + 1 pixels wide, by their distance from its centre pixel."""
         return distance <= int(3 * self.sigma + 0.5)
 
     def encode(self, keypoints_xy: np.ndarray, visible: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Joints → heatmaps.
+        """Draw joints as heatmaps.
 
         Args:
             keypoints_xy: (B, K, 2) crop pixels.
             visible: (B, K), 0 for joints that are not labelled.
 
         Returns:
-            heatmaps (B, K, h, w) float32, peak 1; weights (B, K) float32, 0 where a joint is not labelled or its
-            whole 3-sigma patch lies outside.
+            heatmaps (B, K, h, w) float32, peak 1; weights (B, K) float32, 0 if a joint is not labelled or its whole
+            3-sigma patch lies outside.
         """
         points = self.to_heatmap(np.asarray(keypoints_xy, np.float64))
         labelled = (np.asarray(visible) > 0) & np.isfinite(points).all(axis=-1)
@@ -93,7 +101,7 @@ class StandardCodec:
         reach = 3 * self.sigma
         rounded = np.floor(centres + 0.5)
         inside = (rounded >= -reach).all(axis=-1) & (rounded[..., 0] < w + reach) & (rounded[..., 1] < h + reach)
-        profiles = []  # a Gaussian is a product of one profile along x and one along y
+        profiles = []  # a Gaussian is the product of a profile along x and one along y
         for axis, length in ((0, w), (1, h)):
             distance = np.arange(length) - centres[..., axis, None]  # (B, K, length)
             profile = np.exp(-(distance**2) / (2 * self.sigma**2))
@@ -103,45 +111,41 @@ class StandardCodec:
         heatmaps = profiles[1][..., :, None] * profiles[0][..., None, :] * weights[..., None, None]
         return heatmaps, weights
 
-    # --- decoding -----------------------------------------------------------------------------------------------
     def decode(self, heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Heatmaps → joints.
+        """Find the joints of heatmaps.
 
         Args:
             heatmaps: (B, K, h, w).
 
         Returns:
             keypoints_xy (B, K, 2) crop pixels; scores (B, K), the heatmap's maximum. A joint whose maximum is not
-            positive (or NaN) sits at the crop's origin.
+            positive (or NaN) is at the crop's origin.
         """
-        heatmaps = np.ascontiguousarray(heatmaps, np.float32)  # a network's may lie as B h w K
-        peaks, scores = _argmax(heatmaps)
+        heatmaps = np.ascontiguousarray(heatmaps, np.float32)  # a network's may be laid out as B h w K
+        B, K, h, w = heatmaps.shape
+        index = heatmaps.reshape(B, K, h * w).argmax(axis=-1)
+        peaks = np.stack([index % w, index // w], axis=-1)
+        scores = heatmaps.max(axis=(-1, -2))
         points = self._refine(heatmaps, peaks)
-        points[~(scores > 0)] = 0  # NaN too
+        points[~(scores > 0)] = 0  # also NaN
         return self.to_crop(points), scores
 
     def _refine(self, heatmaps: np.ndarray, peaks: np.ndarray) -> np.ndarray:
-        # A quarter pixel towards the higher neighbour, except at the border.
-        B, K, h, w = heatmaps.shape
+        """Return sub-pixel points (B, K, 2) from integer peaks: a quarter pixel towards the higher neighbour."""
+        h, w = heatmaps.shape[-2:]
         px, py = peaks[..., 0], peaks[..., 1]
         inner = (px > 1) & (px < w - 1) & (py > 1) & (py < h - 1)
-        x, y = np.clip(px, 1, max(w - 2, 1)), np.clip(py, 1, max(h - 2, 1))
-        b, k = np.ogrid[:B, :K]
-        offset = np.stack(
-            [heatmaps[b, k, y, x + 1] - heatmaps[b, k, y, x - 1], heatmaps[b, k, y + 1, x] - heatmaps[b, k, y - 1, x]],
-            axis=-1,
-        )
-        return peaks + np.where(inner[..., None], 0.25 * np.sign(offset), 0.0)
+        gradient = _gradient(_window(heatmaps, peaks, 1))
+        return peaks + np.where(inner[..., None], 0.25 * np.sign(gradient), 0.0)
 
 
 class DarkCodec(StandardCodec):
     """Distribution-aware coding: exact centre, and a Newton step on the logarithm of the blurred map.
 
-    Decodes what it encodes to within 0.01 crop pixels per coordinate (sigma 1.5 to 3) where the blur does not reach the
-    border (from 7 heatmap pixels inwards with sigma 2, 10 with sigma 3), and to within 4 anywhere in the crop: zeros
-    are blurred in from outside, and the outermost two pixels take no step. A decoder without the blur near borders is
-    good to 0.15 on such ideal maps, but on a network's (the shipped one on LSPET) it was worse for three joints out of
-    four, so the published one stands.
+    It decodes what it encodes to within 0.01 crop pixels per coordinate (sigma 1.5 to 3) where the blur does not reach
+    the border (from 7 heatmap pixels inwards with sigma 2, 10 with sigma 3), and to within 4 anywhere in the crop: the
+    blur takes zeros from outside, and the outermost two pixels take no step. A decoder without the blur near borders is
+    within 0.15 on such ideal maps, but on the maps of the shipped network it was worse for three joints out of four.
     """
 
     name = "dark"
@@ -156,25 +160,25 @@ class DarkCodec(StandardCodec):
         h, w = heatmaps.shape[-2:]
         if min(h, w) < 5:
             return peaks.astype(float)
+        blurred = _blur(heatmaps, self.sigma)
+        before, after = (maps.max(axis=(-1, -2), keepdims=True) for maps in (heatmaps, blurred))
+        scale = np.divide(before, after, out=np.ones_like(after), where=after > 0)  # to the old maximum
         centres = np.clip(peaks, 2, [w - 3, h - 3])
-        near = _blurred_near(heatmaps, centres, self.sigma, 2)
-        # The published code rescales the blurred map to the old maximum. A blur only lowers it, so values grow, and the
-        # logarithm of all of them by one constant, which differences do not see. Only where the clip may cut must the
-        # maximum be known, which takes the whole map's blur.
-        cut = (near <= SMALLEST).any(axis=(-1, -2))
-        if cut.any():
-            whole = _blur(heatmaps[cut], self.sigma).max(axis=(-1, -2))
-            original = heatmaps[cut].max(axis=(-1, -2))
-            near[cut] *= np.divide(original, whole, out=np.ones_like(whole), where=whole > 0)[:, None, None]
+        logs = np.log(np.maximum(_window(blurred, centres, 2) * scale, SMALLEST)).astype(float)
+        xx = (_at(logs, 2, 0) - 2 * _at(logs, 0, 0) + _at(logs, -2, 0)) / 4  # second differences over ± 2 pixels
+        yy = (_at(logs, 0, 2) - 2 * _at(logs, 0, 0) + _at(logs, 0, -2)) / 4
+        xy = (_at(logs, 1, 1) - _at(logs, 1, -1) - _at(logs, -1, 1) + _at(logs, -1, -1)) / 4
         inner = (peaks == centres).all(axis=-1, keepdims=True)
-        return peaks + np.where(inner, _wide_step(np.log(np.maximum(near, SMALLEST)).astype(float)), 0.0)
+        return peaks + np.where(inner, _newton_step(_gradient(logs) / 2, xx, xy, yy), 0.0)
 
 
 class UDPCodec(StandardCodec):
     """Unbiased data processing, Gaussian targets: everything counted between pixel centres.
 
-    Decodes what it encodes to within 0.01 crop pixels per coordinate (sigma 1.5 to 3) well inside, as ``DarkCodec``,
-    and to within 6.5 anywhere in the crop.
+    It decodes what it encodes to within 0.01 crop pixels per coordinate (sigma 1.5 to 3) well inside, as ``DarkCodec``,
+    and to within 6.5 anywhere in the crop. The decoding is mmpose 1.x's: clip to [0.001, 50], second differences over
+    ± 1 pixel, the mixed one along one diagonal, and a small number added to the Hessian's diagonal. The UDP-Pose
+    repository decodes as DARK does.
     """
 
     name = "udp"
@@ -182,7 +186,7 @@ class UDPCodec(StandardCodec):
     flip_shift = False
 
     @property
-    def _stride_xy(self) -> np.ndarray:
+    def stride_xy(self) -> np.ndarray:
         (H, W), (h, w) = self.image_hw, self.heatmap_hw
         return np.array([(W - 1) / (w - 1), (H - 1) / (h - 1)])
 
@@ -190,29 +194,24 @@ class UDPCodec(StandardCodec):
         return points_xy
 
     def _refine(self, heatmaps: np.ndarray, peaks: np.ndarray) -> np.ndarray:
-        logs = np.log(np.clip(_blurred_near(heatmaps, peaks, self.sigma, 1), 1e-3, 50)).astype(np.float64)
-
-        def at(dx: int, dy: int) -> np.ndarray:
-            return logs[..., 1 + dy, 1 + dx]
-
-        gradient = np.stack([at(1, 0) - at(-1, 0), at(0, 1) - at(0, -1)], axis=-1) / 2
+        logs = np.log(np.clip(_window(_blur(heatmaps, self.sigma), peaks, 1), 1e-3, 50)).astype(float)
         eps = np.finfo(np.float32).eps
-        xx, yy = at(1, 0) - 2 * at(0, 0) + at(-1, 0) + eps, at(0, 1) - 2 * at(0, 0) + at(0, -1) + eps
-        # The mixed difference along the diagonal alone, as UDP's own code has it.
-        xy = (at(1, 1) - at(1, 0) - at(0, 1) + 2 * at(0, 0) - at(-1, 0) - at(0, -1) + at(-1, -1)) / 2
-        return peaks + _newton_step(gradient, xx, xy, yy)
+        xx = _at(logs, 1, 0) - 2 * _at(logs, 0, 0) + _at(logs, -1, 0) + eps
+        yy = _at(logs, 0, 1) - 2 * _at(logs, 0, 0) + _at(logs, 0, -1) + eps
+        xy = _at(logs, 1, 1) - _at(logs, 1, 0) - _at(logs, 0, 1) + 2 * _at(logs, 0, 0)
+        xy = (xy - _at(logs, -1, 0) - _at(logs, 0, -1) + _at(logs, -1, -1)) / 2
+        return peaks + _newton_step(_gradient(logs) / 2, xx, xy, yy)
 
 
 def merge_flipped(heatmaps, mirrored, skeleton: Skeleton, *, shift: bool):
-    """Flip test: the mean of a crop's heatmaps and those of the mirrored crop, mirrored back.
+    """Return the flip test's mean of a crop's heatmaps and of those of the mirrored crop, mirrored back.
 
     Args:
         heatmaps: (B, K, h, w), array or tensor.
-        mirrored: the same of the mirrored crops, as the network gave them.
-        skeleton: tells which joints a mirror swaps.
-        shift: move the mirrored map one pixel to the right, as the ordinary alignment needs: there a mirrored crop lies
-            one crop pixel beside the crop of the mirrored picture, which a stride of 4 turns into most of a heatmap
-            pixel.
+        mirrored: the same of the mirrored crops, as the network returned them.
+        skeleton: says which joints a mirror swaps.
+        shift: move the mirrored map one pixel to the right, as the ordinary alignment needs: a mirrored crop is one
+            crop pixel beside the crop of the mirrored image, which a stride of 4 turns into most of a heatmap pixel.
 
     Returns:
         (B, K, h, w).
@@ -228,83 +227,53 @@ def merge_flipped(heatmaps, mirrored, skeleton: Skeleton, *, shift: bool):
     return merged
 
 
-def _argmax(heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(B, K, h, w) → integer peaks (B, K, 2) as (x, y), maxima (B, K)."""
+def _window(heatmaps: np.ndarray, centres: np.ndarray, reach: int) -> np.ndarray:
+    """Return the square of ± reach pixels around one (x, y) of each map, (B, K, 2 · reach + 1, 2 · reach + 1).
+
+    Beyond the map's border, the border's values are repeated.
+    """
     B, K, h, w = heatmaps.shape
-    flat = heatmaps.reshape(B, K, h * w)
-    index = flat.argmax(axis=-1)
-    return np.stack([index % w, index // w], axis=-1), np.take_along_axis(flat, index[..., None], -1)[..., 0]
+    offsets = np.arange(-reach, reach + 1)
+    x = np.clip(centres[..., 0, None] + offsets, 0, w - 1)[..., None, :]
+    y = np.clip(centres[..., 1, None] + offsets, 0, h - 1)[..., :, None]
+    b, k = np.arange(B)[:, None, None, None], np.arange(K)[:, None, None]
+    return heatmaps[b, k, y, x]
+
+
+def _at(window: np.ndarray, dx: int, dy: int) -> np.ndarray:
+    """Return the value (dx, dy) pixels from the middle of each window (…, y, x)."""
+    middle = window.shape[-1] // 2
+    return window[..., middle + dy, middle + dx]
+
+
+def _gradient(window: np.ndarray) -> np.ndarray:
+    """Return the differences over ± 1 pixel at the middle of each window, (…, 2) as (x, y)."""
+    return np.stack([_at(window, 1, 0) - _at(window, -1, 0), _at(window, 0, 1) - _at(window, 0, -1)], axis=-1)
 
 
 def _taps(sigma: float) -> np.ndarray:
-    """The Gaussian of DARK's smoothing: 11 pixels for sigma 2, 17 for 3; float32, sum 1."""
+    """Return the Gaussian of DARK's smoothing: 11 taps for sigma 2, 17 for sigma 3; float32, sum 1."""
     reach = int(2.75 * sigma)
-    # OpenCV's rule for a Gaussian kernel of a given width, which the original code relies on.
+    # OpenCV's rule for a Gaussian kernel of a given width, which the authors' code uses through cv2.GaussianBlur.
     width = 0.3 * (reach - 1) + 0.8
     taps = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * width**2))
     return (taps / taps.sum()).astype(np.float32)
 
 
-def _blur_rows(taps: np.ndarray, to: np.ndarray, start: np.ndarray, length: int) -> np.ndarray:
-    """A blur along one axis as matrices: ``to`` (…, m) are the places wanted, ``length`` places from ``start`` (…) on
-    are what they are made from, zeros the rest. → (…, m, length)."""
-    distance = np.abs(to[..., None] - start[..., None, None] - np.arange(length))
-    reach = len(taps) // 2
-    return np.where(distance <= reach, taps[reach + np.minimum(distance, reach)], 0)
-
-
 def _blur(heatmaps: np.ndarray, sigma: float) -> np.ndarray:
-    """DARK's smoothing of whole maps (…, h, w), zeros outside."""
-    taps, origin = _taps(sigma), np.zeros((), int)
-    rows, columns = (_blur_rows(taps, np.arange(n), origin, n) for n in heatmaps.shape[-2:])
+    """Smooth maps (…, h, w) as DARK does, with zeros outside: one matrix product per axis."""
+    taps = _taps(sigma)
+    reach = len(taps) // 2
+    h, w = heatmaps.shape[-2:]
+    rows, columns = (sum(np.eye(n, k=i - reach, dtype=np.float32) * tap for i, tap in enumerate(taps)) for n in (h, w))
     return rows @ heatmaps @ columns.T
 
 
-def _blurred_near(heatmaps: np.ndarray, centres: np.ndarray, sigma: float, reach: int) -> np.ndarray:
-    """``_blur`` in a square around one pixel of each map only, for about a tenth of the time.
-
-    Args:
-        heatmaps: (B, K, h, w), contiguous.
-        centres: (B, K, 2) integer (x, y).
-        reach: pixels to each side; beyond the map's border, the border's are repeated.
-
-    Returns:
-        (B, K, 2 · reach + 1, 2 · reach + 1), y before x.
-    """
-    B, K, h, w = heatmaps.shape
-    taps = _taps(sigma)
-    lengths = [min(2 * reach + len(taps), n) for n in (h, w)]  # of the window that the square is made from
-    starts, matrices = [], []
-    for axis, n, length in ((1, h, lengths[0]), (0, w, lengths[1])):
-        centre, places = centres[..., axis].reshape(-1), np.arange(n)  # all there can be, then those there are
-        start = np.clip(places - reach - len(taps) // 2, 0, n - length)
-        to = np.clip(places[:, None] + np.arange(-reach, reach + 1), 0, n - 1)
-        starts.append(start[centre])
-        matrices.append(_blur_rows(taps, to, start, length)[centre])
-    windows = sliding_window_view(heatmaps.reshape(B * K, h, w), lengths, axis=(1, 2))
-    near = matrices[0] @ windows[np.arange(B * K), starts[0], starts[1]] @ matrices[1].swapaxes(-1, -2)
-    return near.reshape(B, K, 2 * reach + 1, 2 * reach + 1)
-
-
-def _wide_step(logs: np.ndarray) -> np.ndarray:
-    """DARK's step from the middle of 5 × 5 logarithms (…, y, x) to the top: differences over ± 1 pixel, second ones
-    over ± 2."""
-
-    def at(dx: int, dy: int) -> np.ndarray:
-        return logs[..., 2 + dy, 2 + dx]
-
-    gradient = np.stack([at(1, 0) - at(-1, 0), at(0, 1) - at(0, -1)], axis=-1) / 2
-    xx = (at(2, 0) - 2 * at(0, 0) + at(-2, 0)) / 4
-    yy = (at(0, 2) - 2 * at(0, 0) + at(0, -2)) / 4
-    xy = (at(1, 1) - at(1, -1) - at(-1, 1) + at(-1, -1)) / 4
-    return _newton_step(gradient, xx, xy, yy)
-
-
 def _newton_step(gradient: np.ndarray, xx: np.ndarray, xy: np.ndarray, yy: np.ndarray) -> np.ndarray:
-    """-Hessian⁻¹ · gradient, (…, 2); zero where the Hessian is not that of a peak. At most one pixel either way.
+    """Return -Hessian⁻¹ · gradient, (…, 2), at most one pixel either way; 0 if the Hessian is not that of a peak.
 
-    The originals step wherever the Hessian is not singular, and as far as it says. A saddle or a step of more than a
-    pixel means that the map around the maximum is no Gaussian, and the integer peak (or a pixel beside it) is then the
+    The reference code steps wherever the Hessian is not singular, and as far as it says. But with a saddle or a step of
+    more than a pixel, the map around the maximum is no Gaussian, and the integer peak (or a pixel beside it) is the
     better answer.
     """
     determinant = xx * yy - xy * xy
@@ -319,7 +288,7 @@ CODECS = {codec.name: codec for codec in (StandardCodec, DarkCodec, UDPCodec)}
 
 
 def make_codec(name: str, image_hw: tuple[int, int], sigma: float | None = None) -> StandardCodec:
-    """The codec of that name for crops of ``image_hw``. Raises ValueError for an unknown name."""
+    """Return the codec of that name for crops of ``image_hw``. Raises ValueError for an unknown name."""
     if name not in CODECS:
         raise ValueError(f"no codec {name!r}; there are {', '.join(CODECS)}")
     return CODECS[name](image_hw, sigma)

@@ -1,15 +1,15 @@
-"""From a person's box to the network's input and back: one affine matrix, its exact inverse, and flips.
+"""From a person's box to the network's input and back: one affine matrix, its exact inverse, and mirroring.
 
-Points are (x, y) in pixels with pixel i's centre at i; sizes are (H, W). Two alignments exist in the field:
+Points are (x, y) in pixels, and pixel i has its centre at i. Sizes are (H, W). Two alignments are in use:
 
-* the ordinary one (SimpleBaseline, HRNet): the box's centre lands on (W/2, H/2), lengths scale by W / box width;
-* the aligned one (UDP, Huang et al. 2020): lengths are counted between pixel centres, so the box's centre lands on
-  ((W-1)/2, (H-1)/2) and lengths scale by (W-1) / box width.
+* the ordinary one (SimpleBaseline, HRNet): the box's centre maps to (W/2, H/2), lengths scale by W / box width;
+* the aligned one (UDP, Huang et al. 2020): lengths are counted between pixel centres, so the box's centre maps to
+  ((W-1)/2, (H-1)/2) and lengths scale by (W-1) / box width. A known difference: UDP's code scales y by
+  (H-1) / box height. Here both axes have one scale, which differs by up to 0.2 pixels at the crop's border if H ≠ W.
 """
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 __all__ = [
@@ -17,27 +17,27 @@ __all__ = [
     "mirror_crops", "sanitize_box", "transform_points", "warp_image",
 ]  # fmt: skip
 
-PADDING = 1.25  # context around a person's box, in every pipeline since SimpleBaseline
-BOX_MARGIN = 0.05  # around joints, where there is no box: this share of the longer side
+PADDING = 1.25  # context around a person's box, as in all pipelines since SimpleBaseline
+BOX_MARGIN = 0.05  # around joints, if there is no box: this share of the longer side
 
 
 def box_to_center_size(box_xywh, padding: float = PADDING) -> tuple[np.ndarray, np.ndarray]:
-    """(x, y, w, h) → centre (2,) and padded extent (w, h) (2,), float64 pixels."""
+    """Return the centre (2,) and the padded extent (w, h) of a box (x, y, w, h), float64 pixels."""
     x, y, w, h = (float(v) for v in box_xywh)
     return np.array([x + w / 2, y + h / 2]), np.array([w, h]) * padding
 
 
 def box_around_points(points_xy: np.ndarray) -> np.ndarray:
-    """(n, 2) joints → the box (x, y, w, h) around them, with a margin: hands, feet and hair reach beyond the joints."""
+    """Return the box (x, y, w, h) around joints (n, 2), with a margin for hands, feet and hair."""
     low, high = points_xy.min(axis=0), points_xy.max(axis=0)
     margin = BOX_MARGIN * max(*(high - low), 1.0)
     return np.concatenate([low - margin, high - low + 2 * margin])
 
 
 def sanitize_box(box_xywh, image_hw: tuple[int, int]) -> np.ndarray | None:
-    """Clips a ground-truth box to the picture as every COCO pipeline does; None when nothing is left of it.
+    """Clip a ground-truth box to the image as every COCO pipeline does; return None if nothing is left of it.
 
-    They keep a box that ends up one pixel thin, with an extent of 0; such a box is nothing here.
+    The pipelines keep a box that becomes one pixel thin, with an extent of 0. Here it counts as nothing.
     """
     x, y, w, h = (float(v) for v in box_xywh)
     height, width = image_hw
@@ -49,7 +49,7 @@ def sanitize_box(box_xywh, image_hw: tuple[int, int]) -> np.ndarray | None:
 
 
 def fit_aspect(size_wh, image_hw: tuple[int, int]) -> np.ndarray:
-    """Grows the shorter side of extents (…, 2) as (w, h) until they have the network's aspect ratio; float64."""
+    """Enlarge the shorter side of extents (…, 2) as (w, h) to the network's aspect ratio; float64."""
     size_wh, aspect = np.asarray(size_wh, float), image_hw[1] / image_hw[0]
     return np.maximum(size_wh, size_wh[..., ::-1] * (aspect, 1.0) / (1.0, aspect))
 
@@ -63,14 +63,14 @@ def crop_matrix(
     flip: bool = False,
     aligned: bool = False,
 ) -> np.ndarray:
-    """The affine matrix that takes picture points to crop points.
+    """Return the affine matrix that takes image points to crop points.
 
     Args:
-        center_xy: centre of the crop in the picture.
+        center_xy: centre of the crop in the image.
         size_wh: its extent before the network's aspect ratio is applied.
         image_hw: the crop's size.
-        rotation_deg: how far the crop's frame is turned in the picture, clockwise as seen; the person turns the
-            other way.
+        rotation_deg: how far the crop's frame is rotated in the image, clockwise as seen; the person in the crop
+            rotates the other way.
         flip: mirror the crop left to right, about its own centre. The caller swaps the joints.
         aligned: UDP's alignment instead of the ordinary one.
 
@@ -78,16 +78,15 @@ def crop_matrix(
         (2, 3) float64.
 
     Raises:
-        ValueError: an extent of no area or that is not finite.
+        ValueError: an extent of no area, or one that is not finite.
     """
     width, height = fit_aspect(size_wh, image_hw)
     if not (np.isfinite([width, height]).all() and width > 0 and height > 0):
         raise ValueError(f"a crop needs an extent of some area, got {size_wh}")
-    unit = 1.0 if aligned else 0.0  # one pixel less from first centre to last
+    unit = 1.0 if aligned else 0.0  # one pixel less from the first centre to the last
     scale = (image_hw[1] - unit) / width
     angle = np.deg2rad(rotation_deg)
-    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    linear = scale * turn
+    linear = scale * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     if flip:
         linear[0] *= -1
     target = (np.array([image_hw[1], image_hw[0]]) - unit) / 2
@@ -95,31 +94,37 @@ def crop_matrix(
 
 
 def invert_matrix(matrix: np.ndarray) -> np.ndarray:
-    """The exact inverse of a (2, 3) affine matrix, again (2, 3); a batch (…, 2, 3) too."""
+    """Return the exact inverse of affine matrices (…, 2, 3), again (…, 2, 3)."""
     inverse = np.linalg.inv(matrix[..., :2])
     return np.concatenate([inverse, -inverse @ matrix[..., 2:]], axis=-1)
 
 
 def transform_points(matrix: np.ndarray, points_xy: np.ndarray) -> np.ndarray:
-    """Applies (…, 2, 3) matrices to (…, K, 2) points."""
+    """Apply (…, 2, 3) matrices to (…, K, 2) points."""
     return points_xy @ np.swapaxes(matrix[..., :2], -1, -2) + matrix[..., None, :, 2]
 
 
 def warp_image(
     image: np.ndarray, matrix: np.ndarray, image_hw: tuple[int, int], out: np.ndarray | None = None
 ) -> np.ndarray:
-    """(H, W, 3) uint8 picture → (h, w, 3) crop, bilinear, black outside the picture; into ``out`` if given."""
+    """Return the crop (h, w, 3) of an image (H, W, 3) uint8, bilinear, black outside the image; in ``out`` if given."""
+    import cv2  # here, so that points need no OpenCV
+
     return cv2.warpAffine(image, matrix, (image_hw[1], image_hw[0]), dst=out, flags=cv2.INTER_LINEAR)
 
 
 def mirror_crops(crops: np.ndarray) -> np.ndarray:
-    """(B, H, W, 3) uint8 crops, mirrored left to right."""
-    # One picture of all their rows: several times as fast as a copy of NumPy's reversed axis.
+    """Return (B, H, W, 3) uint8 crops mirrored left to right."""
+    import cv2
+
+    # As one image of all their rows: several times as fast as a copy of NumPy's reversed axis.
     return cv2.flip(crops.reshape(-1, *crops.shape[2:]), 1).reshape(crops.shape)
 
 
-def flip_points(keypoints_xy: np.ndarray, visibility: np.ndarray, width: int, permutation) -> tuple:
-    """Mirrors points (…, K, 2) of a picture ``width`` pixels wide (x → width - 1 - x) and swaps left with right."""
+def flip_points(
+    keypoints_xy: np.ndarray, visibility: np.ndarray, width: int, permutation
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mirror points (…, K, 2) of an image ``width`` pixels wide (x → width - 1 - x), and swap left with right."""
     order = list(permutation)
     flipped = keypoints_xy[..., order, :].copy()
     flipped[..., 0] = width - 1 - flipped[..., 0]

@@ -1,11 +1,12 @@
-"""Skeletons: which joints there are, how they are connected, mirrored and weighed.
+"""Skeletons: the joints, how they are connected and mirrored, and their weights.
 
-Three come with the package (COCO-17, MPII-16, LSP-14); any other is read from the category of a COCO keypoint JSON.
-Joint orders are those of the data sets themselves, so an array of joints needs no re-ordering on its way in or out.
+Three come with the package (COCO-17, MPII-16, LSP-14). Any other is read from the category of a COCO keypoint JSON.
+Joint orders are those of the data sets, so joints need no re-ordering on their way in or out.
 """
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 
 __all__ = [
     "COCO", "LSP", "MPII", "SKELETONS", "Skeleton", "notice_unpaired", "side_of", "skeleton_from_category",
-    "skeleton_from_dict", "skeleton_to_dict",
+    "skeleton_from_dict", "skeleton_to_dict", "unpaired_joints",
 ]  # fmt: skip
 
 
@@ -23,8 +24,8 @@ class Skeleton:
     """Names and structure of K joints.
 
     Attributes:
-        name: short name, as printed beside every figure.
-        joint_names: K names, ``left_``/``right_`` prefixed.
+        name: short name, printed beside every figure.
+        joint_names: K names, prefixed by ``left_`` or ``right_``.
         edges: pairs of joint indices to draw.
         flip_pairs: pairs of joint indices that a mirror swaps.
         oks_sigmas: K per-joint constants of OKS (COCO's "k_i / 2"), dimensionless.
@@ -40,11 +41,12 @@ class Skeleton:
 
     @property
     def num_keypoints(self) -> int:
+        """Return K."""
         return len(self.joint_names)
 
     @property
     def flip_permutation(self) -> tuple[int, ...]:
-        """Index i holds the joint that takes i's place in a mirrored picture; its own inverse."""
+        """Return, at index i, the joint that takes i's place in a mirrored image; it is its own inverse."""
         permutation = list(range(self.num_keypoints))
         for a, b in self.flip_pairs:
             permutation[a], permutation[b] = b, a
@@ -52,19 +54,19 @@ class Skeleton:
 
     @property
     def limb_weights(self) -> tuple[float, ...]:
-        """K weights in the loss, more for what is hard (HRNet's USE_DIFFERENT_JOINTS_WEIGHT): by the joints' names."""
+        """Return K weights in the loss, by name: limbs weigh more (HRNet's USE_DIFFERENT_JOINTS_WEIGHT)."""
         weights = {"elbow": 1.2, "knee": 1.2, "wrist": 1.5, "ankle": 1.5}
         return tuple(weights.get(name.rpartition("_")[2], 1.0) for name in self.joint_names)
 
     def index(self, joint_name: str) -> int:
-        """Index of a joint. Raises ValueError when this skeleton has no joint of that name."""
+        """Return the index of a joint. Raises ValueError if this skeleton has no joint of that name."""
         if joint_name not in self.joint_names:
             raise ValueError(f"skeleton {self.name} has no joint {joint_name!r}; it has {', '.join(self.joint_names)}")
         return self.joint_names.index(joint_name)
 
     @property
     def torso_diagonals(self) -> tuple[tuple[int, int], tuple[int, int]] | None:
-        """The two hip-to-opposite-shoulder pairs that PCK@0.2 normalises by, or None without hips and shoulders."""
+        """Return the two hip-to-opposite-shoulder pairs that PCK@0.2 normalises by, or None without such joints."""
         names = ("left_hip", "right_shoulder", "right_hip", "left_shoulder")
         if not set(names) <= set(self.joint_names):
             return None
@@ -73,36 +75,66 @@ class Skeleton:
 
     @property
     def head_segment(self) -> tuple[int, int] | None:
-        """(neck, head top), the segment that PCKh normalises by when there is no head box, or None."""
+        """Return (neck, head top), the segment that PCKh normalises by if there is no head box, or None."""
         for neck in ("neck", "upper_neck"):
             if neck in self.joint_names and "head_top" in self.joint_names:
                 return self.joint_names.index(neck), self.joint_names.index("head_top")
         return None
 
 
-# A lone letter is a side only at an end of the name, and set off from it: "lip" is not the left one of "rip".
-_SIDE = re.compile(
-    r"(?i:left|right|^[lr](?=[\W_])|(?<=[\W_])[lr]$)"  # … l_hip, hip.R
-    r"|^[lr](?=[A-Z])|^[LR](?=[A-Z][a-z])|(?<=[a-z0-9])[LR]$"  # lHip, LHip, hipL
+# Words of a name: "LEFT-knee" → LEFT knee, "lHip" → l Hip, "toe1L" → toe1 L. "L1" stays one word: a vertebra, no side.
+_WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+\d*|[A-Z]+\d*|\d+")
+# How a word shows a side; the second pattern is tried after the first: "rear_left_paw" is a left one.
+_SIDES = (
+    re.compile(r"left|right|^(?:[lr]|lt|rt|lft|rgt)$"),
+    re.compile(r"^[lr](?=ank|ear$|elb|eye|fin|foo|han|hee|hip|kne|sho|thu|toe|wri)"),  # "Lsho", "rankle", not "lip"
 )
-_OTHER_SIDE = {"left": "right", "right": "left", "l": "r", "r": "l"}
+
+
+def _split_side(name: str) -> tuple[str | None, str]:
+    """Return a joint's side (None without one) and its name without the side, in lower case and one spelling."""
+    words = [word.lower() for word in _WORD.findall(name)]
+    for pattern in _SIDES:
+        for i, word in enumerate(words):
+            if found := pattern.search(word):
+                words[i] = f"{word[: found.start()]} * {word[found.end() :]}"
+                return {"l": "left", "r": "right"}[found[0][0]], " ".join(" ".join(words).split())
+    return None, " ".join(words)
 
 
 def side_of(name: str) -> str | None:
-    """``left`` or ``right`` by a joint's name; None where it has no side."""
-    found = _SIDE.search(name)
-    return {"l": "left", "r": "right"}[found[0][0].lower()] if found else None
+    """Return ``left`` or ``right`` by a joint's name; None if it shows no side."""
+    return _split_side(name)[0]
 
 
 def _pairs_by_name(names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
-    """Left/right pairs found by swapping the side in the name, whichever comes first in the joint order first."""
-    pairs = []
+    """Return the pairs of joints whose names differ in the side only, the one that comes first in the order first."""
+    found: dict[str, dict[str, list[int]]] = {}
     for i, name in enumerate(names):
-        swapped = _SIDE.sub(lambda m: _OTHER_SIDE[m[0].lower()], name).lower()
-        lowered = [other.lower() for other in names]
-        if swapped != name.lower() and swapped in lowered and lowered.index(swapped) > i:
-            pairs.append((i, lowered.index(swapped)))
-    return tuple(pairs)
+        side, rest = _split_side(name)
+        if side:
+            found.setdefault(rest, {"left": [], "right": []})[side].append(i)
+    pairs = (both["left"] + both["right"] for both in found.values() if len(both["left"]) == len(both["right"]) == 1)
+    return tuple(sorted((min(pair), max(pair)) for pair in pairs))
+
+
+def _is_misspelt_side(name: str) -> bool:
+    """Return True if a word of the name is nearly "left" or "right": "rigth", "lef"."""
+    return any(
+        sorted(word) == sorted(side) or difflib.SequenceMatcher(None, word, side).ratio() > 0.85
+        for word in map(str.lower, _WORD.findall(name))
+        for side in ("left", "right")
+    )
+
+
+def unpaired_joints(skeleton: Skeleton) -> tuple[str, ...]:
+    """Return the joints whose names show a side, perhaps misspelt, but that belong to no left/right pair."""
+    paired = {joint for pair in skeleton.flip_pairs for joint in pair}
+    return tuple(
+        name
+        for i, name in enumerate(skeleton.joint_names)
+        if i not in paired and (side_of(name) or _is_misspelt_side(name))
+    )
 
 
 _COCO_NAMES = (
@@ -131,8 +163,9 @@ _MPII_NAMES = (
     "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
 )  # fmt: skip
 
-# MPII and LSP publish no OKS constants. A joint that COCO has too keeps COCO's; trunk and neck joints take the hip's
-# (the widest, as their place is the vaguest) and the head top the ear's. Only OKS on these skeletons uses them.
+# MPII and LSP publish no OKS constants. Joints that COCO has keep COCO's; trunk and neck joints take the hip's (COCO's
+# largest, because their position is the least certain) and the head top the ear's. Only OKS on these skeletons uses
+# them.
 MPII = Skeleton(
     name="mpii-16",
     joint_names=_MPII_NAMES,
@@ -170,73 +203,95 @@ SKELETONS = {skeleton.name: skeleton for skeleton in (COCO, MPII, LSP)}
 
 
 def skeleton_from_category(category: dict, name: str | None = None) -> Skeleton:
-    """Reads a skeleton from one entry of a COCO JSON's ``categories``.
+    """Read a skeleton from one entry of a COCO JSON's ``categories``.
 
-    ``keypoints`` gives the names and ``skeleton`` the edges (1-based, as COCO writes them). Left/right pairs are found
-    by name: ``left`` and ``right`` anywhere in it, or a lone letter as in ``l_hip``, ``hip.R``, ``LHip``. ``sigmas``
-    may give the OKS constants; without it each joint gets 0.079, the mean over COCO's body joints being of that size.
+    ``keypoints`` gives the names and ``skeleton`` the edges, counted from 1 as in COCO. Left/right pairs are found by
+    the names, such as ``left_hip``, ``hip.R``, ``LHip``, ``Lhip`` or ``kp_l_1``. Where names do not tell,
+    ``flip_pairs`` lists the pairs of names. ``sigmas`` may give the OKS constants; without it, each joint gets 0.079,
+    about the mean of COCO's body joints.
+
+    Args:
+        category: the entry.
+        name: of the skeleton; by default made from the category's.
 
     Raises:
-        ValueError: no joint names or not one for each joint, an edge outside the joints, or a wrong number of sigmas.
+        ValueError: names, edges, pairs or sigmas that do not fit each other.
     """
-    names = tuple(category.get("keypoints") or ())
-    if not names:
+    names = category.get("keypoints")
+    if not names or not isinstance(names, (list, tuple)):
         raise ValueError("the category lists no 'keypoints': a skeleton needs the joints' names")
     if not all(isinstance(joint, str) for joint in names) or len(set(names)) != len(names):
         raise ValueError("the category's 'keypoints' are not a list of different names")
+    names = tuple(names)
     if names == COCO.joint_names:
         return COCO
-    edges = tuple((int(a) - 1, int(b) - 1) for a, b in category.get("skeleton") or ())
+    index = {joint: i for i, joint in enumerate(names)}
+    try:
+        edges = tuple((int(a) - 1, int(b) - 1) for a, b in category.get("skeleton") or ())
+        sigmas = tuple(float(s) for s in category.get("sigmas") or (0.079,) * len(names))
+        given = [(index[a], index[b]) for a, b in category.get("flip_pairs") or ()]
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"the category's 'skeleton', 'sigmas' or 'flip_pairs' cannot be read ({error})") from error
     if any(not 0 <= joint < len(names) for edge in edges for joint in edge):
         raise ValueError(f"the category's 'skeleton' names a joint outside 1..{len(names)}")
-    sigmas = tuple(float(s) for s in category.get("sigmas") or (0.079,) * len(names))
     if len(sigmas) != len(names):
         raise ValueError(f"the category has {len(sigmas)} sigmas for {len(names)} keypoints")
+    joints_given = [joint for pair in given for joint in pair]
+    if len(set(joints_given)) != len(joints_given):
+        raise ValueError("the category's 'flip_pairs' name a joint twice")
+    by_name = [pair for pair in _pairs_by_name(names) if not set(pair) & set(joints_given)]
     lower = re.compile(r"hip|knee|ankle|foot|toe|heel|leg|pelvis", re.IGNORECASE)
     return Skeleton(
         name=name or f"{category.get('name', 'custom')}-{len(names)}",
         joint_names=names,
         edges=edges,
-        flip_pairs=_pairs_by_name(names),
+        flip_pairs=tuple(sorted(by_name + given)),
         oks_sigmas=sigmas,
         upper_body=tuple(i for i, joint in enumerate(names) if not lower.search(joint)),
     )
 
 
-def notice_unpaired(skeleton: Skeleton) -> None:
-    """Says on stderr, once a process, that mirroring swaps no joints of this skeleton; to be called where it mirrors.
-
-    Not an error: an object without sides has no pairs. But where the names of a body's sides are not recognised, half
-    of the training pictures get wrong labels, and the flip test averages left with right.
-    """
-    if skeleton.num_keypoints > 1 and not skeleton.flip_pairs:
-        _say_once(
-            f"notice: {skeleton.name} has no left/right pairs, so a mirrored picture swaps no joints. Where its joints "
-            "do have sides, name them left_… and right_… (or l_…, r_…) in the data's category, or do not mirror "
-            "(--flip-prob 0, --no-flip-test)"
-        )
-
-
 @functools.cache
-def _say_once(text: str) -> None:
-    print(text, file=sys.stderr)
+def notice_unpaired(skeleton: Skeleton) -> None:
+    """Print to stderr, once per process, which joints a mirrored image does not swap although it perhaps should.
+
+    To be called where images are mirrored. It is no error: an object without sides has no pairs. But if a body's sides
+    are not recognised, mirrored training images get wrong labels, and the flip test averages left with right.
+    """
+    if unpaired := unpaired_joints(skeleton):
+        _print_notice(f"{skeleton.name}: no left/right partner found for {', '.join(unpaired)}")
+    elif skeleton.num_keypoints > 1 and not skeleton.flip_pairs:
+        _print_notice(f"{skeleton.name} has no left/right pairs")
+
+
+def _print_notice(what: str) -> None:
+    print(
+        f"notice: {what}. A mirrored image does not swap these joints. If they have sides, name them left_… and "
+        'right_… in the data\'s category, or list the pairs there: "flip_pairs": [["left_foot", "right_ankle"]]. Or '
+        "do not mirror: --flip-prob 0, --no-flip-test",
+        file=sys.stderr,
+    )
 
 
 def skeleton_to_dict(skeleton: Skeleton) -> dict[str, Any]:
-    """All of a skeleton, for JSON."""
+    """Return all of a skeleton, for JSON."""
     return asdict(skeleton)
 
 
 def skeleton_from_dict(values: dict[str, Any]) -> Skeleton:
-    """The skeleton of a card; one of the package's own is returned as the very object."""
+    """Return the skeleton of a card. One of the package's own is returned as the same object.
+
+    Raises:
+        KeyError, TypeError, ValueError: the values are not those of ``skeleton_to_dict``.
+    """
     skeleton = Skeleton(
         name=values["name"],
         joint_names=tuple(values["joint_names"]),
-        edges=tuple(tuple(edge) for edge in values["edges"]),
-        flip_pairs=tuple(tuple(pair) for pair in values["flip_pairs"]),
+        edges=tuple((int(a), int(b)) for a, b in values["edges"]),
+        flip_pairs=tuple((int(a), int(b)) for a, b in values["flip_pairs"]),
         oks_sigmas=tuple(values["oks_sigmas"]),
         upper_body=tuple(values["upper_body"]),
     )
-    # Its name alone tells little: own data may call their category "lsp", too.
+    # Not by its name alone: the category of own data may be called "lsp", too.
     own = SKELETONS.get(skeleton.name)
     return own if own == skeleton else skeleton

@@ -151,5 +151,5 @@ def test_names():
         "standard": (False, True), "dark": (False, True), "udp": (True, False),
     }  # fmt: skip
     assert "sigma=2" in repr(make_codec("udp", (256, 192)))
-    with pytest.raises(ValueError, match="no codec 'argmax'; there are standard, dark, udp"):
+    with pytest.raises(ValueError, match="argmax.*standard, dark, udp"):
         make_codec("argmax", IMAGE_HW)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -115,7 +118,7 @@ def test_corners_land_on_corners_and_swapped_height_and_width_are_caught():
 
 @pytest.mark.parametrize("size_wh", [(0, 0), (np.nan, 5), (np.inf, 5), (-1, -2)])
 def test_extents_of_no_area_are_refused(size_wh):
-    with pytest.raises(ValueError, match="some area"):
+    with pytest.raises(ValueError, match="extent"):
         crop_matrix((5, 5), size_wh, (256, 192))
 
 
@@ -217,3 +220,11 @@ def test_flipping_points_twice_is_the_identity(skeleton):
     twice = flip_points(*once, 100, skeleton.flip_permutation)
     np.testing.assert_allclose(twice[0], points, atol=1e-12)
     np.testing.assert_array_equal(twice[1], visibility)
+
+
+def test_points_need_neither_torch_nor_opencv():
+    code = (
+        "import sys; import lgmpose.pose.codecs, lgmpose.pose.geometry, lgmpose.pose.skeletons; "
+        "assert not {'torch', 'cv2'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -15,12 +15,12 @@ from lgmpose.pose.skeletons import (
     LSP,
     MPII,
     SKELETONS,
-    _say_once,
     notice_unpaired,
     side_of,
     skeleton_from_category,
     skeleton_from_dict,
     skeleton_to_dict,
+    unpaired_joints,
 )  # fmt: skip
 
 ANIMAL = {
@@ -40,7 +40,7 @@ def test_structure(skeleton):
         reached |= {joint for edge in skeleton.edges if reached & set(edge) for joint in edge}
     assert reached == set(range(k))
     assert [skeleton.index(name) for name in skeleton.joint_names] == list(range(k))
-    with pytest.raises(ValueError, match="no joint 'third_elbow'"):
+    with pytest.raises(ValueError, match="third_elbow"):
         skeleton.index("third_elbow")
 
 
@@ -98,6 +98,11 @@ def test_head_segments():
     assert COCO.head_segment is None
 
 
+def test_cocos_category_is_coco():
+    category = {"name": "person", "keypoints": list(COCO.joint_names), "skeleton": [[1, 2]]}
+    assert skeleton_from_category(category) is COCO
+
+
 def test_category_of_the_coco_sample_is_coco(shared_data):
     content = json.loads((shared_data / "coco_sample" / "person_keypoints_sample.json").read_text())
     category = next(category for category in content["categories"] if category["name"] == "person")
@@ -123,24 +128,70 @@ def test_category_of_another_animal():
         ("l_shoulder", "r_shoulder"), ("L_Shoulder", "R_Shoulder"), ("shoulder_l", "shoulder_r"),
         ("shoulder.L", "shoulder.R"), ("l-eye", "r-eye"), ("Eye L", "Eye R"), ("LShoulder", "RShoulder"),
         ("lShoulder", "rShoulder"), ("shoulderL", "shoulderR"), ("toe1L", "toe1R"), ("LeftEye", "RightEye"),
-        ("eye left", "eye right"),
+        ("eye left", "eye right"), ("leftear", "rightear"), ("Lsho", "Rsho"), ("LSHO", "RSHO"), ("lankle", "rankle"),
+        ("lear", "rear"), ("kp_l_1", "kp_r_1"), ("LEFT-knee", "right_knee"), ("leftear", "Right Ear"),
+        ("hip (left)", "hip (right)"), ("lt_hip", "rt_hip"), ("rear_left_paw", "rear_right_paw"),
     ],
 )  # fmt: skip
 def test_sides_are_recognised(left, right):
     skeleton = skeleton_from_category({"keypoints": [right, "nose", left]})
     assert skeleton.flip_pairs == ((0, 2),) and skeleton.flip_permutation == (2, 1, 0)
-    assert skeleton_from_category({"keypoints": ["nose", left]}).flip_pairs == ()  # one side alone is no pair
+    assert unpaired_joints(skeleton) == ()
     assert [side_of(name) for name in (left, "nose", right)] == ["left", None, "right"]
+    for names in (["nose", left], [right, "nose"]):  # one side alone is no pair, and is named
+        skeleton = skeleton_from_category({"keypoints": names})
+        assert skeleton.flip_pairs == () and unpaired_joints(skeleton) == (({left, right} & set(names)).pop(),)
 
 
 @pytest.mark.parametrize(
-    "names", [("rib", "lib"), ("lip", "rip"), ("LIP", "RIP"), ("Lip", "Rip"), ("tail", "tair"), ("L1", "R1")]
-)
+    "names",
+    [
+        ("rib", "lib"), ("lip", "rip"), ("LIP", "RIP"), ("Lip", "Rip"), ("tail", "tair"), ("L1", "R1"),
+        ("leg", "reg"), ("light", "tight"),
+    ],
+)  # fmt: skip
 def test_letters_that_are_no_sides(names):
-    assert skeleton_from_category({"keypoints": names}).flip_pairs == ()
+    skeleton = skeleton_from_category({"keypoints": names})
+    assert skeleton.flip_pairs == () == unpaired_joints(skeleton)
     assert [side_of(name) for name in names] == [None, None]
 
 
+@pytest.mark.parametrize("names, unpaired", [
+    (["left_shoulder", "rigth_shoulder", "left_hip", "right_hip"], ("left_shoulder", "rigth_shoulder")),
+    (["rihgt_eye", "lef_eye", "nose"], ("rihgt_eye", "lef_eye")),
+    (["left_foot", "right_ankle", "l_eye", "r_eye"], ("left_foot", "right_ankle")),
+    (["left_knee", "LEFT knee", "right_knee"], ("left_knee", "LEFT knee", "right_knee")),  # which of the two?
+    (list(COCO.joint_names[:-1]), ("left_ankle",)),
+])  # fmt: skip
+def test_joints_without_a_partner_are_named(names, unpaired, capsys):
+    skeleton = skeleton_from_category({"keypoints": names, "name": "custom"})
+    assert unpaired_joints(skeleton) == unpaired
+    notice_unpaired.cache_clear()
+    for _ in range(2):  # said once
+        notice_unpaired(skeleton)
+    message = capsys.readouterr().err
+    assert message.count("notice") == message.count("\n") == 1
+    assert skeleton.name in message and ", ".join(unpaired) in message and "flip_pairs" in message
+    assert not any(name in message for name in set(names) - set(unpaired) - {"nose"})
+
+
+def test_pairs_may_be_given_by_hand(capsys):
+    names = ["left_foot", "nose", "right_ankle", "left_eye", "a", "right_eye", "b"]
+    skeleton = skeleton_from_category({"keypoints": names, "flip_pairs": [["right_ankle", "left_foot"], ["a", "b"]]})
+    assert {frozenset(pair) for pair in skeleton.flip_pairs} == {frozenset(p) for p in ((0, 2), (3, 5), (4, 6))}
+    assert skeleton.flip_permutation == (2, 1, 0, 5, 6, 3, 4) and unpaired_joints(skeleton) == ()
+    other = skeleton_from_category({"keypoints": names, "flip_pairs": [["left_eye", "left_foot"]]})
+    assert other.flip_pairs == ((3, 0),) and set(unpaired_joints(other)) == {"right_ankle", "right_eye"}
+    notice_unpaired.cache_clear()
+    notice_unpaired(skeleton)
+    notice_unpaired(COCO)
+    notice_unpaired(skeleton_from_category({"keypoints": ["dot"]}))  # a single joint needs no pair
+    assert not capsys.readouterr().err
+    notice_unpaired(skeleton_from_category({"keypoints": ["tip", "end"], "name": "stick"}))
+    assert "stick-2" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_mirroring_without_pairs_is_said_once_where_a_run_mirrors(tmp_path, capsys):
     file = make_synthetic(tmp_path / "data", 6, image_hw=(64, 96), progress=False)
     content = json.loads(file.read_text())
@@ -150,9 +201,9 @@ def test_mirroring_without_pairs_is_said_once_where_a_run_mirrors(tmp_path, caps
     options = ["--batch-size", "2", "--epochs", "2", "--image-hw", "64", "32"]
 
     def notices(*arguments):
-        _say_once.cache_clear()
+        notice_unpaired.cache_clear()
         assert main(list(map(str, arguments))) == 0
-        return capsys.readouterr().err.count("notice: star-17 has no left/right pairs")
+        return capsys.readouterr().err.count("notice: star-17")
 
     assert notices("train", *data, *options, "--out", tmp_path / "run") == 1
     assert notices("train", *data, *options, "--out", tmp_path / "a", "--no-flip-test") == 1
@@ -165,24 +216,28 @@ def test_mirroring_without_pairs_is_said_once_where_a_run_mirrors(tmp_path, caps
     assert notices(*predict) == 0
 
 
-def test_a_single_joint_needs_no_pair(capsys):
-    notice_unpaired(skeleton_from_category({"keypoints": ["dot"]}))
-    assert not capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "key"),
     [
-        ({"keypoints": []}, "no 'keypoints'"),
-        ({"keypoints": [1, 2, 3, 4, 5]}, "different names"),
-        ({"keypoints": ["a", "b", "c", "d", "a"]}, "different names"),
-        ({"skeleton": [[0, 1]]}, r"outside 1\.\.5"),
-        ({"skeleton": [[1, 6]]}, r"outside 1\.\.5"),
-        ({"sigmas": [0.1]}, "1 sigmas for 5 keypoints"),
+        ({"keypoints": []}, "keypoints"),
+        ({"keypoints": "abc"}, "keypoints"),
+        ({"keypoints": [1, 2, 3, 4, 5]}, "keypoints"),
+        ({"keypoints": ["a", "b", "c", "d", "a"]}, "keypoints"),
+        ({"skeleton": [[0, 1]]}, r"skeleton.*1\.\.5"),
+        ({"skeleton": [[1, 6]]}, r"skeleton.*1\.\.5"),
+        ({"skeleton": [[1, 2, 3]]}, "skeleton"),
+        ({"skeleton": [[1, float("inf")]]}, "skeleton"),
+        ({"skeleton": 7}, "skeleton"),
+        ({"sigmas": [0.1]}, "1 sigmas"),
+        ({"sigmas": ["a"] * 5}, "sigmas"),
+        ({"flip_pairs": [["nose", "ear"]]}, "flip_pairs.*ear"),
+        ({"flip_pairs": [["nose", "nose"]]}, "flip_pairs"),
+        ({"flip_pairs": [["nose", "tail"], ["tail", "left_hip"]]}, "flip_pairs"),
+        ({"flip_pairs": [[["nose"], "tail"]]}, "flip_pairs"),
     ],
 )
-def test_bad_categories_are_refused(change, message):
-    with pytest.raises(ValueError, match=message):
+def test_bad_categories_are_refused(change, key):
+    with pytest.raises(ValueError, match=key):
         skeleton_from_category(ANIMAL | change)
 
 
