@@ -292,7 +292,7 @@ def ablation_costs() -> str:
 
 
 def slips() -> str:
-    from lgmpose.lab.paper import slips_table
+    from lgmpose.lab.slips import slips_table
 
     return slips_table()
 

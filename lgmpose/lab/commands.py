@@ -132,7 +132,7 @@ def bench(  # the options of the command
 @group.command
 def paper() -> None:
     """Print the differences between the paper's text, its tables and its method, as a Markdown table."""
-    from lgmpose.lab.paper import slips_table
+    from lgmpose.lab.slips import slips_table
 
     print(slips_table())
 

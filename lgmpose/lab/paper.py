@@ -1,7 +1,6 @@
-"""The paper's tables as data: the one place where a published figure is typed in.
+"""The paper's Tables 1 to 5, exactly as printed. A published figure is typed here and nowhere else.
 
-Tables 1 to 5 in full, exactly as printed, and what a careful reader finds wrong in them (``SLIPS``). ``TABLES`` holds
-every row, ``ROWS`` LGM-Pose's own. ``lgmpose lab paper`` prints the slips.
+``TABLES`` holds every row and ``ROWS`` those of LGM-Pose. ``lgmpose.lab.slips`` lists what they contradict.
 """
 
 from __future__ import annotations
@@ -9,9 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = [
-    "CONVENTIONS", "NOT_REPRODUCIBLE", "ROWS", "SLIPS", "TABLES", "PaperRow", "Slip", "published", "slips_table",
-]  # fmt: skip
+__all__ = ["CONVENTIONS", "NOT_REPRODUCIBLE", "ROWS", "TABLES", "PaperRow", "published"]
 
 # What "FLOPs" means in a row: the counts of ``lgmpose.lab.conventions``, and what they are divided by.
 CONVENTIONS = {
@@ -21,10 +18,11 @@ CONVENTIONS = {
     "torchstat_mebi": "Lite-HRNet's torchstat: the same, ÷ 2²⁰ and then by 1000, since their tables print M",
 }
 
-# Systems without public code, or a description to write it from.
+# Systems whose code, or a description sufficient to write it, is not public.
 NOT_REPRODUCIBLE = {
-    "MSFNet": "not reproducible: HRNet with a multi-resolution attention module whose inside and place are not public",
-    "EDite-HRNet-s": "not reproducible: an enhanced Dite-HRNet by its title; neither code nor description is public",
+    "MSFNet": "not reproducible: HRNet with a multi-resolution attention module whose structure and position are not "
+    "public",
+    "EDite-HRNet-s": "not reproducible: by its title an enhanced Dite-HRNet; neither code nor description is public",
     "LMFormer-L": "not reproducible: no code; the abstract names its mixer and weighting modules, but no widths",
 }
 
@@ -33,9 +31,9 @@ NOT_REPRODUCIBLE = {
 class PaperRow:
     """One row of one table.
 
-    ``params`` and ``flops`` are strings, since the number of printed digits tells how far a figure can be trusted: the
-    paper truncates some and rounds others. Accuracies are in percent; frames per second are with one picture at a time
-    on one Xeon Silver 4214 and one Tesla M10. "-" and columns a table does not have are None.
+    ``params`` and ``flops`` are strings, because the number of printed digits matters: the paper truncates some figures
+    and rounds others. Accuracies are in per cent. Frames per second are with one picture at a time, on one Xeon Silver
+    4214 and one Tesla M10. "-" and columns that a table does not have are None.
     """
 
     table: int
@@ -43,9 +41,9 @@ class PaperRow:
     image_hw: tuple[int, int]  # the table prints the same order, height × width
     params: str | None
     flops: str | None
-    fusion: str = "sfusion"  # LGMPoseConfig.fusion of the row, if it is LGM-Pose's
-    global_block: str = "mobilevim"  # LGMPoseConfig.global_block, likewise
-    model: str | None = None  # a name for ``create_model``; None where it makes no such network
+    fusion: str = "sfusion"  # Table 5's fusion, of LGM-Pose
+    global_block: str = "mobilevim"  # Table 4's global block, of LGM-Pose
+    model: str | None = None  # a name for ``create_model``; None where it has no such network
     ap: float | None = None
     ap50: float | None = None
     ap75: float | None = None
@@ -64,13 +62,13 @@ class PaperRow:
 
     @property
     def accuracy(self) -> str:
-        """The row's main figure with its name and data set."""
+        """Return the row's main figure with its name and data set."""
         if self.pckh is not None:
             return f"{self.pckh} PCKh@0.5 on MPII val"
         return f"{self.ap} AP on COCO {'test-dev' if self.table == 2 else 'val'}2017"
 
 
-# The tables as printed; a line that ends in a colon is the heading of the rows below it.
+# The tables as printed. A line that ends in a colon is the heading of the rows below it.
 _TABLE_1 = """
     # model              P input   params flops  AP   AP50  AP75  APM   APL   AR   CPU   GPU
     Large networks:
@@ -187,10 +185,10 @@ _SYSTEMS = {
 # Rows that need more: (table, name, input) → fields.
 _SMALL, _SQUARE, _LARGE = (256, 192), (256, 256), (384, 288)
 _MORE = {
-    (1, "Hourglass", _SMALL): {"note": "its code has 25.6 M and 19.6 Gi; 14.3 is 0.75 × the 19.1 printed for 256×256"},
-    (1, "CPN", _SMALL): {"note": "6.2 G stands in CPN's paper; its code counts 6.7 to 6.8 Gi"},
+    (1, "Hourglass", _SMALL): {"note": "its code has 25.6 M and 19.6 Gi; 14.3 is 0.75 × the 19.1 of 256×256"},
+    (1, "CPN", _SMALL): {"note": "6.2 G is the figure of CPN's paper; its code has 6.7 to 6.8 Gi"},
     (1, "Small HRNet", _SMALL): {"convention": "torchstat_mebi"},
-    (2, "CPN", _LARGE): {"model": None, "note": "another network than Table 1's: CPN on ResNet-Inception"},
+    (2, "CPN", _LARGE): {"model": None, "note": "CPN on ResNet-Inception, not the network of Table 1"},
     (2, "UDP", _LARGE): {"note": "HRNet-W32 with UDP's data processing and two offset maps per joint"},
     (2, "DARK", _LARGE): {"note": "HRNet-W48 with DARK's heatmap coding"},
     (2, "MobileNetV2 1", _LARGE): {"note": "the same network has 9.6 M in Tables 1 and 3, and in our count"},
@@ -211,7 +209,7 @@ _ABLATIONS = {
 
 
 def _read_table(table: int, text: str) -> tuple[PaperRow, ...]:
-    """The rows of one of the texts above."""
+    """Return the rows of one of the texts above."""
     rows, large = [], False
     for line in map(str.strip, text.strip().splitlines()):
         if line.endswith(":"):
@@ -256,127 +254,16 @@ def published(
     global_block: str = "mobilevim",
     image_hw: tuple[int, int] | None = None,
 ) -> PaperRow | None:
-    """The paper's row for a named network, the first where several tables hold it; None where no table does.
+    """Return the paper's row for a named network, the first where several tables hold it; None where no table does.
 
     Args:
         model_name: one of ``list_models()``.
-        fusion: one of ``lgmpose.network.config.FUSIONS``; LGM-Pose only.
-        global_block: one of ``lgmpose.network.config.GLOBAL_BLOCKS``; LGM-Pose only.
-        image_hw: the row's input size; None takes the first there is.
+        fusion: a row of Table 5, for LGM-Pose.
+        global_block: a row of Table 4, for LGM-Pose.
+        image_hw: the row's input size; None takes the first row there is.
     """
     for row in (row for rows in TABLES.values() for row in rows):
         if (row.model, row.fusion, row.global_block) == (model_name, fusion, global_block):
             if image_hw is None or tuple(image_hw) == row.image_hw:
                 return row
     return None
-
-
-@dataclass(frozen=True)
-class Slip:
-    """Something in the paper that does not hold.
-
-    Attributes:
-        says: what the paper says; words in double quotes are its own.
-        finds: what we find; every "a/b = c×" and "a - b = c" is made of figures in the tables.
-        why: what must have happened, as far as can be told.
-        command: what shows it on this machine, where that takes more than reading; "" where it does not.
-    """
-
-    says: str
-    finds: str
-    why: str
-    command: str = ""
-
-
-_PROFILE = "lgmpose profile --no-fps --model"
-SLIPS = (
-    # Speed
-    Slip('FPS on CPU "by 6x and 8x" over Lite- and Dite-HRNet-18 (256×192)',
-         "33.1/7.4 = 4.5×, 33.1/5.5 = 6.0×",
-         "a guess: the -30 networks at 384×288, 24.5/3.9 = 6.3× and 24.5/2.9 = 8.4×"),
-    Slip('FPS "on GPU by 4x and 3x" over the same two',
-         "80.1/27.2 = 2.9×, 80.1/9.4 = 8.5×",
-         "a guess: the same -30 networks, in the wrong order: 43.2/15.8 = 2.7× and 43.2/9.6 = 4.5×"),
-    Slip("Table 1: Dite-HRNet-18 runs at 9.4 FPS on the GPU at 256×192",
-         "below its own 16.3 at 384×288 and 16.0 at 256×256",
-         "perhaps Dite-HRNet-30's 9.4, copied into its row"),
-    Slip("Tables 1 and 3: LGM-Pose runs at 33.1, 24.4 and 24.5 FPS on the CPU at 256×192, 256×256 and 384×288",
-         "1.7 times the pixels cost nothing from the second to the third",
-         "unknown; Tables 4 and 5 repeat the 24.4", "lgmpose profile --model lgm-pose-mpii-256x256"),
-    Slip("Table 3: SimpleBaseline, HRNet and TokenPose run at 7.8, 6.6 and 4.5 FPS on the CPU at 256×256",
-         "the same as at 256×192 in Table 1, GPU too",
-         "copied"),
-    Slip('FPS on CPU "increasing by 8 times" over Lite-HRNet-30 (256×256)',
-         "24.4/4.0 = 6.1× (the GPU's 5 times holds: 79.9/15.3 = 5.2×)",
-         "24.4/3.0 = 8.1× is the next sentence's, over Dite-HRNet-30"),
-    Slip('against Lite- and Dite-HRNet, "the FPS reduction of LGM-Pose with changes in image resolution is much less '
-         'pronounced"',
-         "CPU, 384×288 over 256×192: LGM-Pose 24.5/33.1 = 0.74×, Lite-HRNet-18 6.7/7.4 = 0.91×; GPU 43.2/80.1 = 0.54× "
-         "against 27.2/27.2 = 1.00×",
-         "the opposite of Table 1"),
-    Slip('"LGM-Pose achieves 3 times the FPS of Dite-HRNet-18" (256×192)',
-         "CPU: 33.1/5.5 = 6.0×, GPU: 80.1/9.4 = 8.5×",
-         "perhaps the GPU at 384×288, 43.2/16.3 = 2.7×"),
-    Slip('LGM-Pose has "the highest FPS on CPU, with minimal impact from input image size"',
-         "384×288 over 256×192: LGM-Pose 24.5/33.1 = 0.74×, MobileNetV2 21.7/24.5 = 0.89×",
-         "unknown"),
-    Slip('"higher model accuracy than SimpleBaseline with only 3% of the parameter count"',
-         "AP 71.0 at 384×288 is compared with 70.4 at 256×192; at 256×192 LGM-Pose has 68.6",
-         "two input sizes in one comparison"),
-    Slip('SFusion has "comparable results with only half the computational cost" of a regular convolution',
-         "FLOPs: 0.9/1.5 = 0.6×",
-         "perhaps the parameters, 1.1/2.1 = 0.52×"),
-    Slip("the MLP Block's parameters are comparable to those of the transformer's normalization and feed-forward",
-         "0.95 times as many at stage 3, 0.22 times as many at stage 4",
-         "the count depends on the number of patches, not on the channels"),
-    # Cost
-    Slip("one column of FLOPs",
-         "three counts in one column: SimpleBaseline's 8.9 G is 5.43 G multiply–accumulates",
-         "copied from papers that counted with different tools; SimpleBaseline's counts a deconvolution four times",
-         f"{_PROFILE} simplebaseline-r50"),
-    Slip("Table 3: SimpleBaseline and HRNet take 8.9 and 7.1 G at 256×256",
-         "the same as at 256×192; the tool that gives these gives 12.0 and 9.5 at 256×256",
-         "copied", f"{_PROFILE} hrnet-w32 --image-hw 256 256"),
-    Slip("Table 3: TokenPose has 21.4 M parameters and takes 9.1 G",
-         "TokenPose-L/D6, its FLOPs for 256×192, beside TokenPose-B's FPS",
-         "another network than Table 1's TokenPose-B",
-         f"{_PROFILE} tokenpose-l-d6 --num-keypoints 16 --image-hw 256 256"),
-    Slip("Table 2: MobileNetV2 has 9.8 M parameters",
-         "9.6 in Tables 1 and 3, and counted", "unknown", f"{_PROFILE} mobilenetv2"),
-    Slip("Table 1: Small HRNet takes 0.55 G at 256×192",
-         "0.54 in its source", "the same count, 553 · 2²⁰: 0.54 is ÷ 2³⁰, 0.55 the tool's M ÷ 1000"),
-    Slip('against Dite-HRNet-30 at 384×288 "a substantial reduction in computational load"',
-         "1.5/0.7 = 2.1× its FLOPs", "meant is perhaps the time, 24.5/2.9 = 8.4× its FPS on the CPU"),
-    Slip('SFusion: "increasing the number of groups would lead to higher computational complexity", groups "simply set '
-         'to 2"',
-         "more groups cost less, and two would add half of what the plain 3×3 convolution adds, 2.1 - 0.8 = 1.3 M; "
-         "SFusion adds 1.1 - 0.8 = 0.3 M",
-         "k counts the channels per group",
-         "lgmpose profile --no-fps --model lgm-pose-mpii-256x256 --fusion conv3x3"),
-    # Protocol
-    Slip("Table 1, column P: MobileNetV2, ShuffleNetV2 and TokenPose-B start from scratch (N)",
-         "the published figures start from ImageNet weights", "perhaps not checked against their sources"),
-    Slip('train2017 contains "27K" images', "118,287", "unknown", "lgmpose data coco"),
-    Slip('ablations: "training was performed on the MPII validation set"',
-         "that is the set they are measured on", "the training set is meant, as in Table 3"),
-    Slip('the metrics are "AP", AP50, AP70 …', "the tables print AP75", "a typing slip"),
-    # Words
-    Slip("patches are h × w with h ≤ n and w ≤ n",
-         "no n is defined; in MobileViT, whose sentence it is, n is the local convolution's side, here 3",
-         "copied; it would forbid the 4×4 patches with which stage 3 meets the printed costs"),
-    Slip("equation 1 gives x_G", "the text calls its result X_F", "a typing slip"),
-    Slip('"PerNorm"', "no such layer", "pre-norm"),
-    Slip('reference [29] is "DSPNet" in the text and "MSFNet" in Table 1',
-         "its title is that of a multi-scale feature refined network, MSFRNet", "DSPNet is another paper's network"),
-    Slip('"UDP[35], and DARK[36]" in the text', "[38] and [39] in Table 2; 35 is MLP-Mixer and 36 Adam",
-         "citations were moved"),
-)  # fmt: skip
-
-
-def slips_table() -> str:
-    """``SLIPS`` as a Markdown table."""
-    lines = ["| the paper says | we find | why | shown by |", "| --- | --- | --- | --- |"]
-    for slip in SLIPS:
-        command = f"`{slip.command}`" if slip.command else "reading"
-        lines.append(f"| {slip.says} | {slip.finds} | {slip.why} | {command} |")
-    return "\n".join(lines)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lgmpose.inference.backends import OnnxBackend
-from lgmpose.lab.paper import slips_table
+from lgmpose.lab.slips import slips_table
 from lgmpose.metrics import ERROR_KINDS
 from lgmpose.zoo.catalogue import SHIPPED, WEIGHTS_FOLDER, load_weights, weights_hash
 
