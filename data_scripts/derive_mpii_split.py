@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lgmpose.data.mpii import MATCH_PX, VAL_LIST, JointIndex
+from lgmpose.data.mpii import MATCH_PX
+from lgmpose.data.mpii_split import VAL_LIST, find_persons
 from lgmpose.data.mpii_truth import load_mpii_truth
 from lgmpose.errors import UserError
 
@@ -49,9 +50,9 @@ def derive_split(truth_path: Path, table_paths: list[Path]) -> tuple[list[list],
     # The truth has some labelled coordinates overwritten with 0; those joints identify nobody.
     usable = (truth.visibility > 0) & (truth.keypoints_xy_1based > 0.5).all(2)
     counts = {"by all 16 joints": 0, "by all but overwritten joints": 0, "not in the tables": 0, "ambiguous": 0}
-    index, lines, taken = JointIndex(table), [], set()
+    lines, taken = [], set()
     for points, own_usable in zip(truth.keypoints_xy_1based, usable, strict=True):
-        found = index.find(np.flatnonzero(own_usable), points[own_usable])
+        found = find_persons(table, np.flatnonzero(own_usable), points[own_usable])
         if len(found) > 1 or taken & set(found.tolist()):
             counts["ambiguous"] += 1
             found = found[:0]

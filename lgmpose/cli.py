@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from lgmpose.data.prepare.sources import Coco, Lspet, Mpii, Synthetic
+from lgmpose.data.prepare.layouts import Coco, Lspet, Mpii, Synthetic
 from lgmpose.errors import UserError, as_sentence
 from lgmpose.files import print_anywhere
 from lgmpose.training.recipe import TrainConfig

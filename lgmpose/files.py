@@ -11,13 +11,16 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 from filelock import FileLock, Timeout
 
 from lgmpose.errors import UserError
 
-__all__ = ["check_writable", "lock", "print_anywhere", "read_json", "write_atomically"]
+__all__ = ["as_type", "check_writable", "lock", "print_anywhere", "read_json", "write_atomically"]
+
+T = TypeVar("T")
 
 
 def print_anywhere() -> None:
@@ -41,6 +44,18 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:  # ValueError: also JSONDecodeError and UnicodeDecodeError
         raise UserError(f"{path}: not valid JSON ({error}); fetch or copy the file again") from error
+
+
+def as_type(content: Any, kind: type[T], source: str | Path) -> T:
+    """Return decoded JSON as a type of msgspec. Numbers may be given as text.
+
+    Raises:
+        UserError: It does not fit the type. The message names the source and the place in it.
+    """
+    try:
+        return msgspec.convert(content, kind, strict=False)
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
+        raise UserError(f"{source}: {error} ($ is the whole content, [0] the first entry of a list)") from error
 
 
 def write_atomically(path: str | Path, data: bytes | Iterable[bytes]) -> None:

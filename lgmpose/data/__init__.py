@@ -2,90 +2,105 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from lgmpose.data.records import RecordSet
 from lgmpose.errors import UserError
 
-__all__ = ["DATA_HELP", "load_records"]
+__all__ = ["DATA_HELP", "KINDS", "load_records"]
 
 DATA_HELP = (
     "KIND:PATH, where KIND is coco, mpii, lspet or synthetic; e.g. lspet:data/lspet_dataset.zip, coco:data/coco, "
     "mpii:data/mpii, synthetic:data/synthetic"
 )
-SYNTHETIC_PICTURES = 600  # of the embedded default; the last sixth is its validation part
+SYNTHETIC_PICTURES = 600  # of the set that is drawn where none is; the last sixth is its validation part
 
 
 def load_records(
     data: str, split: str = "train", *, detections: str | None = None, annotations: str | None = None
 ) -> RecordSet:
-    """Reads a data set named as on the command line.
+    """Load a data set named as on the command line.
 
     Args:
-        data: see ``DATA_HELP``. ``synthetic`` without a path makes the embedded set under ``data/synthetic``.
+        data: see ``DATA_HELP``. ``synthetic`` without a path draws the set ``data/synthetic`` if it is not there.
         split: ``train`` or ``val``.
         detections: COCO detection file to take boxes from instead of the ground truth (COCO only).
-        annotations: annotation file to take instead of the usual place below PATH (COCO and MPII). COCO's pictures may
-            then lie in any of the usual places below PATH, or beside the file.
+        annotations: annotation file to take instead of the usual one below PATH (COCO and MPII). COCO's pictures may
+            then be beside the file, or below PATH or PATH/images.
 
     Raises:
-        UserError: unknown kind, or missing or bad data.
+        UserError: The kind is unknown, or the data are missing or bad.
     """
     kind, _, path = data.partition(":")
+    if kind not in KINDS or not (path or kind == "synthetic"):
+        raise UserError(f"data {data!r}: expected {DATA_HELP}")
     if split not in ("train", "val"):
         raise UserError(f"no split {split!r}; choose train or val")
     if detections is not None and kind != "coco":
-        raise UserError(f"detector boxes belong to coco data, not to {kind}")
-    if annotations is not None and kind in ("lspet", "synthetic"):
+        raise UserError(f"{detections}: detector boxes belong to coco data, not to {kind}")
+    if annotations is not None and kind not in ("coco", "mpii"):
         raise UserError(f"{annotations}: {kind} data have their own annotations; coco and mpii take another file")
-    if kind == "lspet" and path:
-        from lgmpose.data.lspet import load_lspet
-
-        return load_lspet(path, split)
-    if kind == "coco" and path:
-        from lgmpose.data.coco import load_coco
-
-        annotation_file, images, elsewhere = _coco_layout(Path(path), split, annotations)
-        return load_coco(annotation_file, images, detections=detections, elsewhere=elsewhere)
-    if kind == "mpii" and path:
-        from lgmpose.data.mpii import load_mpii
-
-        return load_mpii(annotations or Path(path) / f"mpii_{split}.json", Path(path) / "images")
-    if kind == "synthetic":
-        from lgmpose.data.coco import load_coco
-        from lgmpose.data.records import check_records
-        from lgmpose.data.synthetic import make_synthetic
-
-        folder = Path(path or "data/synthetic")
-        file = folder / "annotations.json"
-        if not file.exists():
-            file = make_synthetic(folder, SYNTHETIC_PICTURES)
-        record_set = load_coco(file, folder / "images")
-        image_ids = sorted({record.image_id for record in record_set.records})
-        held_out = set(image_ids[-max(1, len(image_ids) // 6) :])
-        chosen = [i for i, r in enumerate(record_set.records) if (r.image_id in held_out) == (split == "val")]
-        return check_records(record_set.subset(chosen, f"synthetic-{split}"), f"{file}, its {split} part")
-    raise UserError(f"data {data!r}: expected {DATA_HELP}")
+    return KINDS[kind](path, split, annotations, detections)
 
 
-def _coco_layout(folder: Path, split: str, annotations: str | None) -> tuple[Path, Path, list[Path]]:
-    """Annotation file and picture folder below a COCO root, and where else the pictures may lie.
+def _coco(path: str, split: str, annotations: str | None, detections: str | None) -> RecordSet:
+    """Load COCO's official layout, or another annotation file with its pictures where common tools put them.
 
-    Known are the official layout, a folder that holds both together, and what Roboflow (pictures beside the file), CVAT
-    (``images/SUBSET``) and Label Studio (names that begin with ``images/``) write.
+    Roboflow puts the pictures beside the file, CVAT in ``images/SUBSET`` (the file's name ends in SUBSET), and Label
+    Studio writes names that begin with ``images/``.
     """
-    official = folder / "annotations" / f"person_keypoints_{split}2017.json"
-    usual = [folder / "images" / f"{split}2017", folder / f"{split}2017"]
+    from lgmpose.data.coco import load_coco
+
+    folder = Path(path)
+    official = [folder / f"{split}2017", folder / "images" / f"{split}2017"]  # the second is HRNet's
     if annotations is not None:
-        usual += [folder / "images", folder]
-        subset = Path(annotations).stem.removeprefix("person_keypoints_")
-        others = [folder / "images" / subset, folder / "images" / "test2017", folder / "test2017"]
-        others += [Path(annotations).parent]
-        return Path(annotations), next((path for path in usual if path.is_dir()), folder), [*usual, *others]
-    if official.is_file():
-        return official, usual[0] if usual[0].is_dir() else usual[1], usual
-    option = "--annotations" if split == "train" else "--val-annotations (of eval: --annotations)"
-    raise UserError(
-        f"{folder}: no annotations/person_keypoints_{split}2017.json below it; `lgmpose data coco` prepares that "
-        f"layout, {option} FILE takes another file"
-    )
+        file = Path(annotations)
+        subset = file.stem.removeprefix("person_keypoints_")
+        below = [folder / "images" / subset, folder / "images", folder]
+        test = [folder / "test2017", folder / "images" / "test2017"]
+        return load_coco(file, [file.parent, *below, *official, *test], detections=detections)
+    file = folder / "annotations" / f"person_keypoints_{split}2017.json"
+    if not file.is_file():
+        option = "--annotations" if split == "train" else "--val-annotations (of eval: --annotations)"
+        raise UserError(
+            f"{file}: no such file; `lgmpose data coco` prepares this layout, {option} FILE takes another file"
+        )
+    return load_coco(file, official, detections=detections)
+
+
+def _mpii(path: str, split: str, annotations: str | None, detections: str | None) -> RecordSet:
+    from lgmpose.data.mpii import load_mpii
+
+    return load_mpii(annotations or Path(path) / f"mpii_{split}.json", Path(path) / "images")
+
+
+def _lspet(path: str, split: str, annotations: str | None, detections: str | None) -> RecordSet:
+    from lgmpose.data.lspet import load_lspet
+
+    return load_lspet(path, split)
+
+
+def _synthetic(path: str, split: str, annotations: str | None, detections: str | None) -> RecordSet:
+    from lgmpose.data.coco import load_coco
+    from lgmpose.data.records import check_records
+    from lgmpose.data.synthetic import make_synthetic
+
+    folder = Path(path or "data/synthetic")
+    file = folder / "annotations.json"
+    if not file.exists():
+        file = make_synthetic(folder, SYNTHETIC_PICTURES)
+    record_set = load_coco(file, folder / "images")
+    image_ids = sorted({record.image_id for record in record_set.records})
+    held_out = set(image_ids[-max(1, len(image_ids) // 6) :])
+    chosen = [i for i, r in enumerate(record_set.records) if (r.image_id in held_out) == (split == "val")]
+    return check_records(record_set.subset(chosen, f"synthetic-{split}"), f"{file}, its {split} part")
+
+
+# Kind of data set -> its loader: (path, split, annotations or None, detections or None) -> records.
+KINDS: dict[str, Callable[[str, str, str | None, str | None], RecordSet]] = {
+    "coco": _coco,
+    "mpii": _mpii,
+    "lspet": _lspet,
+    "synthetic": _synthetic,
+}

@@ -1,49 +1,128 @@
-"""Batches of crops without PyTorch, read ahead by threads."""
+"""Batches of crops: which samples in which order, collated, read ahead by threads or by PyTorch's loader processes.
+
+PyTorch is imported only where tensors are made: networks exported to other runtimes are evaluated without it.
+"""
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lgmpose.data.crops import CropDataset
+from lgmpose.data.images import IMAGE_MEAN, IMAGE_STD
 from lgmpose.errors import UserError
 from lgmpose.machine import num_cores
+from lgmpose.pose.codecs import StandardCodec
 
-__all__ = ["choose_workers", "count_errors", "load_batches"]
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.utils.data import DataLoader
+
+__all__ = ["EpochSampler", "choose_workers", "count_errors", "load_batches", "make_loader", "to_input"]
+
 
 def choose_workers(requested: int | None) -> int:
-    """Loader processes: as asked, else 0 where starting them is slow or fragile, else what the cores can spare.
+    """Return the number of loader processes: the requested one, else what the cores can spare.
 
-    macOS and Windows spawn (and hang in notebooks, where the main module cannot be imported again): 0.
+    On macOS and Windows, and in notebooks, it is 0: processes are spawned there, which is slow, and hangs where the
+    main module cannot be imported again.
+
+    Raises:
+        UserError: A negative number is requested.
     """
     if requested is not None:
         if requested < 0:
-            raise UserError(f"workers {requested}: not below 0")
+            raise UserError(f"workers {requested}: give 0 or more")
         return requested
     if sys.platform != "linux" or "ipykernel" in sys.modules:
         return 0
     return min(8, max(1, num_cores() // 2))
 
 
-def count_errors(batch: dict, bad_images: str) -> int:
-    """How many pictures of a batch could not be read. Raises UserError for the first where they are to be refused."""
+def count_errors(batch: dict[str, Any], bad_images: str) -> int:
+    """Return how many pictures of a batch could not be read.
+
+    Raises:
+        UserError: There is one, and ``bad_images`` is ``refuse``.
+    """
     if batch["errors"] and bad_images == "refuse":
         raise UserError(f"{batch['errors'][0]}; --bad-images skip leaves such pictures out")
     return len(batch["errors"])
 
 
-def load_batches(dataset: CropDataset, keys: Sequence[Sequence[int]], *, workers: int) -> Iterator[dict[str, Any]]:
-    """Crops in batches; the next batch is read while the caller works on this one.
+@dataclass(frozen=True)
+class EpochSampler:
+    """Batches of (epoch, index) keys for one epoch, from any step on, for one of several processes.
 
-    Threads are enough, for OpenCV decodes and warps outside Python's lock.
+    The order is a permutation seeded by (seed, epoch). Of each global batch, process ``rank`` takes its own slice. What
+    does not fill a batch at the end of the epoch is left out; the next epoch has another order.
+
+    Attributes:
+        length: number of samples.
+        batch_size: samples per global batch.
+        seed: of all orders.
+        epoch: which order.
+        first_step: steps already done.
+        rank: number of this process.
+        world: number of processes.
+    """
+
+    length: int
+    batch_size: int
+    seed: int
+    epoch: int
+    first_step: int = 0
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole epoch."""
+        return self.length // self.batch_size
+
+    def __len__(self) -> int:
+        return max(0, self.steps - self.first_step)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
+        share = self.batch_size // self.world
+        for step in range(self.first_step, self.steps):
+            start = step * self.batch_size + self.rank * share
+            yield [(self.epoch, int(i)) for i in order[start : start + share]]
+
+
+def _collate(samples: list[dict[str, Any]], codec: StandardCodec | None = None) -> dict[str, Any]:
+    """Return samples as one dict of arrays, with heatmaps if there is a codec; of unreadable pictures the errors."""
+    good = [sample for sample in samples if sample["image"] is not None]
+    batch: dict[str, Any] = {
+        "errors": [sample["error"] for sample in samples if sample["image"] is None],
+        "index": np.array([sample["index"] for sample in good], int),
+    }
+    if good:
+        batch |= {name: np.stack([sample[name] for sample in good]) for name in ("image", "matrix")}
+        if codec is not None:
+            keypoints_xy, visibility = (np.stack([s[name] for s in good]) for name in ("keypoints_xy", "visibility"))
+            batch["heatmaps"], batch["weights"] = codec.encode(keypoints_xy, visibility)
+    return batch
+
+
+def load_batches(
+    dataset: CropDataset, keys: Sequence[Sequence[int]], *, workers: int
+) -> Iterator[dict[str, Any]]:
+    """Yield crops in batches; the next batch is read while the caller works on this one.
+
+    Threads are enough, because OpenCV decodes and warps without Python's lock.
 
     Args:
+        dataset: the crops.
         keys: the samples of each batch.
-        workers: threads; 0 reads within the calling one.
+        workers: number of threads; 0 reads in the calling thread.
 
     Yields:
         ``errors`` of unreadable pictures, and of the others ``index`` (b,), ``image`` (b, H, W, 3) uint8 and
@@ -59,12 +138,66 @@ def load_batches(dataset: CropDataset, keys: Sequence[Sequence[int]], *, workers
             yield _collate(list(coming.pop(0)))
 
 
-def _collate(samples: list[dict]) -> dict[str, Any]:
-    good = [sample for sample in samples if sample["image"] is not None]
-    batch = {
-        "errors": [sample["error"] for sample in samples if sample["image"] is None],
-        "index": np.array([sample["index"] for sample in good], int),
-    }
-    if good:
-        batch |= {name: np.stack([sample[name] for sample in good]) for name in ("image", "matrix")}
-    return batch
+def to_input(images: Tensor) -> Tensor:
+    """Return the network's input (B, 3, H, W) float32, channels_last, of crops (B, H, W, 3) uint8 RGB."""
+    import torch
+
+    scale = 1 / (255 * torch.tensor(IMAGE_STD, device=images.device))
+    shift = torch.tensor(IMAGE_MEAN, device=images.device) / torch.tensor(IMAGE_STD, device=images.device)
+    return (images * scale - shift).permute(0, 3, 1, 2)
+
+
+class _TensorCollate:
+    """``_collate`` with tensors, which loader processes hand over in shared memory."""
+
+    def __init__(self, codec: StandardCodec | None):
+        self.codec = codec
+
+    def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        import torch
+
+        batch = _collate(samples, self.codec)
+        return {name: value if name == "errors" else torch.from_numpy(value) for name, value in batch.items()}
+
+
+def _start_worker(worker_id: int) -> None:
+    import cv2
+    import torch
+
+    cv2.setNumThreads(0)  # a worker is one of several already
+    torch.set_num_threads(1)
+    # Ctrl-C reaches the whole process group; the main process finishes its step first. Orphans end by themselves.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def make_loader(
+    dataset: CropDataset,
+    codec: StandardCodec,
+    sampler: Iterable[list[Any]],
+    *,
+    workers: int,
+    with_heatmaps: bool = True,
+) -> DataLoader:
+    """Return PyTorch's loader, which yields dicts of CPU tensors.
+
+    Args:
+        dataset: the crops.
+        codec: encodes the joints as heatmaps.
+        sampler: lists of keys, one per batch.
+        workers: number of loader processes; 0 reads in the calling process.
+        with_heatmaps: add ``heatmaps`` (b, K, h, w) and ``weights`` (b, K) to what ``load_batches`` yields.
+    """
+    import torch
+    from torch.utils.data import DataLoader
+
+    return DataLoader(
+        dataset,  # type: ignore[arg-type]  # any object with these two methods will do
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=_TensorCollate(codec if with_heatmaps else None),
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # else every new iterator would draw from the global one, which dropout uses
+        worker_init_fn=_start_worker,
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+    )

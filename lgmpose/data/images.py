@@ -1,13 +1,14 @@
-"""Read pictures, from a file or from inside a zip, to (H, W, 3) uint8 RGB; normalise crops for a network."""
+"""Find and read pictures, in a folder or in a zip, as (H, W, 3) uint8 RGB; normalise crops for a network."""
 
 from __future__ import annotations
 
 import functools
 import os
 import re
+import unicodedata
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -15,12 +16,15 @@ import numpy as np
 
 from lgmpose.errors import UserError
 
-__all__ = ["IMAGE_MEAN", "IMAGE_STD", "ZIP_SEPARATOR", "decode_image", "normalise", "read_annotated", "read_image"]
+__all__ = [
+    "IMAGE_MEAN", "IMAGE_STD", "ZIP_SEPARATOR", "decode_image", "find_pictures", "normalise", "read_annotated",
+    "read_image",
+]  # fmt: skip
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)  # ImageNet's, RGB in 0..1, as in every pipeline of the field
 IMAGE_STD = (0.229, 0.224, 0.225)
-ZIP_SEPARATOR = ".zip!"  # "…/lspet_dataset.zip!images/im00001.jpg"
-_JPEG_SEGMENT = re.compile(rb"\xff[^\x00\xff]")  # two bytes that start it; the next two are its length with themselves
+ZIP_SEPARATOR = ".zip!"  # ".../lspet_dataset.zip!images/im00001.jpg"
+_JPEG_SEGMENT = re.compile(rb"\xff[^\x00\xff]")  # the two bytes of its start; the next two state its length
 _JPEG_END = b"\xff\xd9"
 
 
@@ -30,22 +34,56 @@ def _open_zip(path: str, process_id: int) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
 
+def find_pictures(folder: str | Path, names: Iterable[str], annotations: str | Path) -> dict[str, str]:
+    """Return the path of each picture that annotations name.
+
+    A name may have backslashes for slashes (written on Windows), and accents in another Unicode form than on the disk
+    (written on macOS).
+
+    Args:
+        folder: where the pictures are.
+        names: file names relative to ``folder``, as the annotations give them.
+        annotations: the annotation file, named in the message.
+
+    Returns:
+        Name -> path.
+
+    Raises:
+        UserError: Pictures are missing. The message names the first one and how many there are.
+    """
+    if not os.path.isdir(folder):
+        raise UserError(f"{folder}: no such folder of pictures")
+    names, paths = sorted(set(names)), {}
+    for name in names:
+        slashes = name.replace("\\", "/")
+        spellings = (name, slashes, *(unicodedata.normalize(form, slashes) for form in ("NFC", "NFD")))
+        path = next((p for p in (os.path.join(folder, s) for s in spellings) if os.path.isfile(p)), None)
+        if path is not None:
+            paths[name] = path
+    if missing := [name for name in names if name not in paths]:
+        raise UserError(
+            f"{os.path.join(folder, missing[0])}: no such picture ({len(missing)} of the {len(names)} that "
+            f"{annotations} names are missing); is {folder} the right folder?"
+        )
+    return paths
+
+
 def decode_image(data: bytes, name: str, *, apply_exif: bool = True) -> np.ndarray:
-    """Decodes JPEG, PNG and whatever else OpenCV knows.
+    """Decode a JPEG, PNG or any other format that OpenCV knows.
 
     Grey pictures become RGB, an alpha channel is dropped, 16 bits become 8.
 
     Args:
         data: the encoded bytes.
-        name: what to call the picture in an error.
-        apply_exif: turn the picture as its EXIF orientation says. The data sets' annotations were made on the pixels
-            as stored, so their readers pass False (but see ``read_annotated``); a user's photograph is turned upright.
+        name: of the picture, for errors.
+        apply_exif: turn the picture as its EXIF orientation says, as a user's photograph must be. The annotations of
+            data sets were made on the pixels as stored (but see ``read_annotated``).
 
     Returns:
         (H, W, 3) uint8, RGB.
 
     Raises:
-        UserError: not a picture, or damaged.
+        UserError: It is not a picture, or it is damaged.
     """
     flags = cv2.IMREAD_COLOR if apply_exif else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
@@ -58,10 +96,10 @@ def decode_image(data: bytes, name: str, *, apply_exif: bool = True) -> np.ndarr
 
 
 def read_image(path: str | Path, *, apply_exif: bool = True) -> np.ndarray:
-    """Reads a picture; ``archive.zip!member`` names one inside a zip. See ``decode_image``.
+    """Read a picture; ``archive.zip!member`` names one inside a zip. See ``decode_image``.
 
     Raises:
-        UserError: the file is missing, unreadable or no picture.
+        UserError: The file is missing, cannot be read, or is not a picture.
     """
     path = str(path)
     try:
@@ -72,23 +110,23 @@ def read_image(path: str | Path, *, apply_exif: bool = True) -> np.ndarray:
             data = Path(path).read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     if data.startswith(b"\xff\xd8") and not _is_whole_jpeg(data):  # a JPEG, whatever its name
-        # OpenCV would fill the missing part with grey and say nothing.
+        # OpenCV fills the missing part with grey and raises no error.
         raise UserError(f"{path}: the JPEG is cut short")
     return decode_image(data, path, apply_exif=apply_exif)
 
 
 def read_annotated(path: str | Path, stated_hw: tuple[int, int] | None) -> np.ndarray:
-    """Reads a picture as those saw it who annotated it: as stored, or turned by EXIF where only that has their size.
+    """Read a picture in the orientation of its annotations: as stored, or turned by EXIF if only that has their size.
 
     Args:
         path: as for ``read_image``.
-        stated_hw: the (H, W) that the annotations state; None where they state none: as stored.
+        stated_hw: (H, W) that the annotations state, or None: as stored.
 
     Raises:
-        UserError: as ``read_image``; or the picture has another size either way.
+        UserError: As for ``read_image``, or the picture has another size in both orientations.
     """
     stored = read_image(path, apply_exif=False)
     if stated_hw is None or stored.shape[:2] == stated_hw:
@@ -99,14 +137,14 @@ def read_annotated(path: str | Path, stated_hw: tuple[int, int] | None) -> np.nd
     (height, width), (stated_height, stated_width) = stored.shape[:2], stated_hw
     raise UserError(
         f"{path}: {height} high and {width} wide, but its annotations state height {stated_height} and width "
-        f"{stated_width}; take the picture that they were made on, or correct them"
+        f"{stated_width}; use the picture that was annotated, or correct the annotations"
     )
 
 
 def _is_whole_jpeg(data: bytes) -> bool:
-    """Whether a JPEG's own end marker is there: behind a scan, as thumbnails in the header have one, too.
+    """Return True if a JPEG has an end marker after its scan (thumbnails in the header have their own).
 
-    What comes after it does not matter: the film of a motion photo, a depth map.
+    Data after it are allowed: the film of a motion photo, a depth map.
     """
     position = 2
     while segment := _JPEG_SEGMENT.search(data, position):
@@ -117,9 +155,9 @@ def _is_whole_jpeg(data: bytes) -> bool:
 
 
 def normalise(crops: np.ndarray, mean: Sequence[float] = IMAGE_MEAN, std: Sequence[float] = IMAGE_STD) -> np.ndarray:
-    """Return the network's input (B, 3, H, W) float32 of crops (B, H, W, 3) uint8 RGB, as ``loader.to_input`` does."""
-    mean, std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
-    scale, shift = 1 / (255 * std), mean / std
+    """Return the network's input (B, 3, H, W) float32 of crops (B, H, W, 3) uint8 RGB, as ``batches.to_input`` does."""
+    mean_3, std_3 = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+    scale, shift = 1 / (255 * std_3), mean_3 / std_3
     B, H, W, C = crops.shape
     inputs = np.empty((B, C, H, W), np.float32)
     for crop, planes in zip(crops, inputs, strict=True):

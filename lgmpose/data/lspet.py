@@ -1,90 +1,82 @@
 """Leeds Sports Pose Extended (Johnson and Everingham, CVPR 2011): sports pictures from Flickr, one person each.
 
 The official archive holds ``joints.mat`` with ``joints`` of shape (14, 3, n), that is x, y, flag in 1-based MATLAB
-pixels, and ``images/im00001.jpg`` … There is no official split; ours puts 500 persons aside. Joints flagged 0 carry
-junk.
+pixels, and ``images/im00001.jpg`` and so on. There is no official split; ours holds out 500 persons. The coordinates of
+joints whose flag is 0 are arbitrary.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import zipfile
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from lgmpose.data.images import ZIP_SEPARATOR
+from lgmpose.data.matlab import load_mat
 from lgmpose.data.records import PADDING, PersonRecord, RecordSet, check_records
 from lgmpose.errors import UserError
 from lgmpose.pose.geometry import box_around_points, box_to_center_size
 from lgmpose.pose.skeletons import LSP
 
-__all__ = ["NUM_VALIDATION", "load_lspet", "split_lspet"]
+__all__ = ["NUM_VALIDATION", "VAL_LIST", "load_lspet", "split_lspet"]
 
 NUM_VALIDATION = 500
 VAL_LIST = Path(__file__).with_name("lspet_val_500.txt")
 SPLIT_SEED = 0
 
 
-def split_lspet(checksums: list[int], near_duplicates: Sequence[tuple[int, int]] = (), seed: int = SPLIT_SEED) -> tuple:
-    """Indices (0-based) of the training and the validation persons.
+def split_lspet(checksums: list[int], seed: int = SPLIT_SEED) -> tuple[list[int], list[int]]:
+    """Return the indices (0-based) of the training and the validation persons.
 
-    The 500 validation pictures are known by content, whatever they are called and however many others there are: the
-    package holds the CRC-32 of each. (They were drawn once, by a seed, from the pictures without a near-duplicate.) A
-    set that has none of them gets a split drawn in the same way.
+    The 500 validation pictures are recognised by their content, whatever their names and whatever other pictures there
+    are: the package holds the CRC-32 of each. (They were drawn once from the pictures without a near-duplicate.) For a
+    set that has none of them, a split is drawn.
 
     Args:
         checksums: CRC-32 of every picture's file.
-        near_duplicates: pairs of 1-based picture numbers; where a split must be drawn, both members go to training.
         seed: for that draw.
     """
     known = {int(line, 16) for line in VAL_LIST.read_text().splitlines() if not line.startswith("#")}
     validation = [i for i, checksum in enumerate(checksums) if checksum in known]
     if not validation:
-        held = {number - 1 for pair in near_duplicates for number in pair}
         order = np.random.default_rng(seed).permutation(len(checksums))
-        candidates = [int(i) for i in order if int(i) not in held]
-        validation = sorted(candidates[: min(NUM_VALIDATION, len(candidates) // 2)])
+        validation = sorted(order[: min(NUM_VALIDATION, len(order) // 2)].tolist())
     chosen = set(validation)
     return [i for i in range(len(checksums)) if i not in chosen], validation
 
 
-def load_lspet(path: str | Path, split: str = "train", *, near_duplicates: str | Path | None = None) -> RecordSet:
-    """Reads LSPET from its zip or from a folder with the same content.
+def load_lspet(path: str | Path, split: str = "train") -> RecordSet:
+    """Load LSPET from its zip or from a folder with the same content.
 
     Args:
         path: ``lspet_dataset.zip`` or the folder it was unpacked to.
         split: ``train``, ``val`` or ``all``.
-        near_duplicates: JSON of pairs of 1-based picture numbers; by default ``<name>_near_duplicates.json`` beside
-            the data, if there.
 
     Returns:
         One record per person with at least two labelled joints; centre and extent from the labelled joints.
 
     Raises:
-        UserError: missing, truncated or misshapen data.
+        UserError: The data are missing, cut short or of another shape.
     """
     path = Path(path)
-    if split not in ("train", "val", "all"):
+    joints, images, checksums = _read(path)
+    train, val = split_lspet(checksums)
+    splits = {"train": train, "val": val, "all": list(range(len(images)))}
+    if split not in splits:
         raise UserError(f"lspet has no split {split!r}; choose train, val or all")
-    joints, names, checksums, prefix = _read(path)
-    train, val = split_lspet(checksums, _read_pairs(path, near_duplicates))
-    chosen = {"train": train, "val": val, "all": range(len(names))}[split]
-
-    records, notes = [], {}
-    for i in chosen:
+    records = []
+    for i in splits[split]:
         xy, flag = joints[:, :2, i] - 1.0, joints[:, 2, i] > 0  # MATLAB counts from 1
         if flag.sum() < 2:
-            notes["fewer than two labelled joints"] = notes.get("fewer than two labelled joints", 0) + 1
             continue
         box = box_around_points(xy[flag])
         center_xy, size_wh = box_to_center_size(box, PADDING)
         records.append(
             PersonRecord(
-                image=prefix + names[i],
+                image=images[i],
                 center_xy=center_xy,
                 size_wh=size_wh,
                 keypoints_xy=xy,
@@ -94,69 +86,55 @@ def load_lspet(path: str | Path, split: str = "train", *, near_duplicates: str |
                 area=float(box[2] * box[3]),
             )
         )
+    left_out = len(splits[split]) - len(records)
+    notes = {"fewer than two labelled joints": left_out} if left_out else {}
     record_set = RecordSet(f"lspet-{split}", LSP, tuple(records), "ground-truth boxes (around the joints)", notes=notes)
     return check_records(record_set, path)
 
 
-def _read(path: Path) -> tuple[np.ndarray, list[str], list[int], str]:
-    """joints (14, 3, n) float64, sorted picture names, their files' CRC-32, and the prefix that makes a name a path."""
+def _read(path: Path) -> tuple[np.ndarray, list[str], list[int]]:
+    """Return joints (14, 3, n) float64, the pictures' paths sorted by name, and the CRC-32 of their files."""
     if path.is_dir():
-        mat_file = next((p for p in (path / "joints.mat", path / "lspet_dataset" / "joints.mat") if p.is_file()), None)
-        if mat_file is None:
-            raise UserError(f"{path}: no joints.mat in it; unpack the official lspet_dataset.zip there")
-        data, folder = mat_file.read_bytes(), mat_file.parent
-        names = sorted(f"images/{p.name}" for p in (folder / "images").glob("im*.jpg"))
-        checksums = [zlib.crc32((folder / name).read_bytes()) for name in names]
-        prefix = f"{folder}/"
+        data, images, checksums = _read_folder(path)
     elif path.is_file():
-        try:
-            with zipfile.ZipFile(path) as archive:
-                members = {info.filename: info.CRC for info in archive.infolist()}
-                mat_name = next((name for name in members if name.split("/")[-1] == "joints.mat"), None)
-                if mat_name is None:
-                    raise UserError(f"{path}: holds no joints.mat, so it is not the LSPET archive")
-                data = archive.read(mat_name)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-            raise UserError(
-                f"{path}: not a whole zip ({error}); fetch lspet_dataset.zip again with `lgmpose data lspet`"
-            ) from error
-        root = mat_name[: -len("joints.mat")]
-        names = sorted(name for name in members if name.startswith(f"{root}images/") and name.endswith(".jpg"))
-        checksums = [members[name] for name in names]
-        prefix = str(path)[: -len(".zip")] + ZIP_SEPARATOR if path.suffix == ".zip" else None
-        if prefix is None:
-            raise UserError(f"{path}: expected a file that ends in .zip")
+        data, images, checksums = _read_zip(path)
     else:
         raise UserError(
             f"{path}: no such file or folder; LSPET comes from https://sam.johnson.io/research/lspet.html "
             "(see `lgmpose data lspet --help`)"
         )
-    joints = _read_joints(data, path)
-    if joints.shape[2] != len(names):
-        raise UserError(f"{path}: joints.mat describes {joints.shape[2]} persons, but there are {len(names)} pictures")
-    return joints, names, checksums, prefix
-
-
-def _read_joints(data: bytes, path: Path) -> np.ndarray:
-    from scipy.io import loadmat
-
-    try:
-        content = loadmat(io.BytesIO(data))
-    except Exception as error:  # almost anything, as in files.load_mat
-        raise UserError(f"{path}: joints.mat cannot be read ({error})") from error
-    joints = content.get("joints")
+    joints = load_mat(io.BytesIO(data), f"{path}: joints.mat").get("joints")
     if joints is None or joints.dtype.kind not in "fiu" or joints.ndim != 3 or joints.shape[:2] != (14, 3):
         found = "no array 'joints'" if joints is None else f"'joints' of shape {joints.shape}, type {joints.dtype}"
         raise UserError(f"{path}: joints.mat holds {found}; expected (14, 3, n), the extended LSP format")
-    return joints.astype(np.float64)
+    if joints.shape[2] != len(images):
+        raise UserError(f"{path}: joints.mat describes {joints.shape[2]} persons, but there are {len(images)} pictures")
+    return joints.astype(np.float64), images, checksums
 
 
-def _read_pairs(path: Path, near_duplicates: str | Path | None) -> list[tuple[int, int]]:
-    if near_duplicates is None:
-        near_duplicates = path.with_name(f"{path.stem}_near_duplicates.json")
-        if not near_duplicates.is_file():
-            return []
+def _read_folder(path: Path) -> tuple[bytes, list[str], list[int]]:
+    mat_file = next((p for p in (path / "joints.mat", path / "lspet_dataset" / "joints.mat") if p.is_file()), None)
+    if mat_file is None:
+        raise UserError(f"{path}: no joints.mat in it; unpack the official lspet_dataset.zip there")
+    pictures = sorted((mat_file.parent / "images").glob("im*.jpg"))
+    return mat_file.read_bytes(), [str(p) for p in pictures], [zlib.crc32(p.read_bytes()) for p in pictures]
+
+
+def _read_zip(path: Path) -> tuple[bytes, list[str], list[int]]:
+    if path.suffix != ".zip":
+        raise UserError(f"{path}: expected a file that ends in .zip")
     try:
-        return [(int(a), int(b)) for a, b in json.loads(Path(near_duplicates).read_text())]
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{near_duplicates}: not a JSON list of pairs of picture numbers ({error})") from error
+        with zipfile.ZipFile(path) as archive:
+            checksums = {info.filename: info.CRC for info in archive.infolist()}
+            mat_name = next((name for name in checksums if name.split("/")[-1] == "joints.mat"), None)
+            if mat_name is None:
+                raise UserError(f"{path}: holds no joints.mat, so it is not the LSPET archive")
+            data = archive.read(mat_name)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+        raise UserError(
+            f"{path}: not a whole zip ({error}); fetch lspet_dataset.zip again with `lgmpose data lspet`"
+        ) from error
+    folder = mat_name.removesuffix("joints.mat") + "images/"
+    names = sorted(name for name in checksums if name.startswith(folder) and name.endswith(".jpg"))
+    prefix = str(path).removesuffix(".zip") + ZIP_SEPARATOR
+    return data, [prefix + name for name in names], [checksums[name] for name in names]

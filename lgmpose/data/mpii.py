@@ -1,180 +1,163 @@
-"""MPII Human Pose: the JSON of the HRNet code, the official MATLAB file, and the standard validation split.
+"""MPII Human Pose, as a list of persons in the JSON format of the HRNet code.
 
-MPII's coordinates are 1-based MATLAB pixels; the JSON keeps them so, and ``load_mpii`` takes the 1 off. In the JSON a
-person's ``scale`` is the person's height / 200 px and ``center`` the rough middle of the body.
+MPII's coordinates are 1-based MATLAB pixels. The JSON keeps them, and ``load_mpii`` subtracts the 1. The ``scale`` of a
+person is the person's height / 200 px, and ``center`` is roughly the middle of the body.
 """
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 
+from lgmpose.data.images import find_pictures
 from lgmpose.data.mpii_truth import HEAD_BOX_FACTOR, MPIITruth, load_mpii_truth
-from lgmpose.data.reading import load_mat, require_pictures
 from lgmpose.data.records import PADDING, PersonRecord, RecordSet, check_records
 from lgmpose.errors import UserError
-from lgmpose.files import read_json
+from lgmpose.files import as_type, read_json
 from lgmpose.pose.skeletons import MPII
 
-__all__ = [
-    "VAL_LIST",
-    "JointIndex",
-    "ValPerson",
-    "convert_mpii_mat",
-    "load_mpii",
-    "mpii_split",
-    "read_val_list",
-]
+__all__ = ["MATCH_PX", "MPIIPerson", "as_persons", "joint_arrays", "load_mpii"]
 
-VAL_LIST = Path(__file__).with_name("mpii_val_2958.csv")
 PIXELS_PER_SCALE = 200.0
-MATCH_PX = 0.05  # the list is rounded to 0.01 px; neighbours' joints are whole pixels apart
+MATCH_PX = 0.05  # lists of joints are rounded to 0.01 px; the joints of neighbours are whole pixels apart
 NUM_KEYPOINTS = MPII.num_keypoints
+_OfEachJoint = msgspec.Meta(min_length=NUM_KEYPOINTS, max_length=NUM_KEYPOINTS)
 
 
-def load_mpii(
-    annotations: str | Path, images: str | Path, *, truth: str | Path | None = None, split: str = "all"
-) -> RecordSet:
-    """Reads persons from HRNet's ``train.json``/``valid.json``, or from what ``convert_mpii_mat`` makes.
+class MPIIPerson(msgspec.Struct):
+    """One entry of the list; all coordinates are 1-based.
 
-    The crop is HRNet's: the centre moves down by 15 × scale, its side is 200 × scale × 1.25. Centre and joints lose
-    MATLAB's 1.
+    Attributes:
+        image: file name of the picture.
+        center: (x, y), or -1 if not annotated.
+        scale: the person's height / 200 px.
+        joints: 16 points (x, y), in MPII's order.
+        joints_vis: 16 flags, 0 where a joint is not labelled.
+        joints_visible: 16 flags, 0 where a labelled joint is hidden; HRNet's lists have none.
+        headbox: left, top, right, bottom; HRNet's lists have none.
+        person: 1-based number of the person within the picture in the official file; 0 if not known.
+    """
+
+    image: str
+    center: tuple[float, float]
+    scale: float
+    joints: Annotated[list[tuple[float, float]], _OfEachJoint]
+    joints_vis: Annotated[list[float], _OfEachJoint]
+    joints_visible: Annotated[list[float], _OfEachJoint] | None = None
+    headbox: tuple[float, float, float, float] | None = None
+    person: int = 0
+
+
+def as_persons(content: Any, source: str | Path) -> list[MPIIPerson]:
+    """Check a decoded list.
 
     Args:
-        annotations: JSON list of ``{image, center, scale, joints, joints_vis}``; optional per person:
-            ``joints_visible`` (0 for hidden joints) and ``headbox`` (x1, y1, x2, y2).
-        images: folder of the pictures.
-        truth: ``gt_valid.mat``. The persons must then be its first ones, in its order; they take its joints, its
-            missing joints and its head sizes, so that PCKh is measured as published. Where the list has no head boxes
-            (HRNet's has none), it is looked for beside the list and in ``annot`` beside ``images``.
-        split: ``all`` of the list, or ``train``/``val`` by ``mpii_split``.
+        content: the decoded JSON.
+        source: the file, named in errors.
 
     Raises:
-        UserError: a file or picture is missing or damaged, a person has not 16 joints, a value is not finite, the list
-            does not fit ``truth``, or nobody is left.
+        UserError: It is not a list of persons, or a labelled joint, centre, scale or head box is not a finite number.
     """
-    entries = read_json(annotations)
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise UserError(f"{annotations}: not a list of persons (image, center, scale, joints, joints_vis each)")
-    if split not in ("all", "train", "val"):
-        raise UserError(f"MPII has no split {split!r}; choose all, train or val")
-    joints, labelled, visible = _joint_arrays(entries, annotations)
-    indices = range(len(entries))
-    if split != "all":
-        train, val = mpii_split(entries, annotations)
-        indices = train if split == "train" else val
-    if truth is None and not any(entry.get("headbox") for entry in entries):
-        truth = _find_truth(Path(annotations), Path(images))
-    ground_truth = None if truth is None else load_mpii_truth(truth)
-    if ground_truth is not None:
-        _check_order(ground_truth, joints[list(indices)], labelled[list(indices)], annotations, truth)
+    persons = as_type(content, list[MPIIPerson], f"{source}: not a list of MPII's persons with joints")
+    for number, person in enumerate(persons):
+        labelled = [xy for xy, flag in zip(person.joints, person.joints_vis, strict=True) if flag > 0]
+        for name, values in (("labelled joint", labelled), ("center", person.center), ("scale", person.scale),
+                             ("headbox", person.headbox or 0)):  # fmt: skip
+            if not np.isfinite(values).all():
+                raise UserError(f"{source}: person number {number} has a {name} that is NaN or infinite")
+    return persons
 
-    records, notes, image_ids = [], Counter(), {}
-    for position, index in enumerate(indices):
-        entry, where = entries[index], f"{annotations}: person number {index}"
-        center_xy, scale = _center_and_scale(entry, where)
-        if center_xy[0] == -1 or scale <= 0:
+
+def joint_arrays(persons: list[MPIIPerson]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the joints (n, 16, 2) float64, 1-based, and whether they are labelled (n, 16) bool."""
+    joints = np.array([person.joints for person in persons], np.float64).reshape(-1, NUM_KEYPOINTS, 2)
+    return joints, np.array([person.joints_vis for person in persons]).reshape(-1, NUM_KEYPOINTS) > 0
+
+
+def load_mpii(annotations: str | Path, images: str | Path, *, truth: str | Path | None = None) -> RecordSet:
+    """Load persons from HRNet's ``train.json``/``valid.json``, or from the lists that ``lgmpose data mpii`` writes.
+
+    The crop is HRNet's: the centre moves down by 15 × scale, its side is 200 × scale × 1.25.
+
+    Args:
+        annotations: JSON list of ``MPIIPerson``.
+        images: folder of the pictures.
+        truth: ``gt_valid.mat``. The persons must be its first ones, in its order. They take its joints, its missing
+            joints and its head sizes, so that PCKh is measured as published. For ``valid.json`` and ``mpii_val.json``
+            without head boxes, it is looked for beside the list and in ``annot`` beside ``images``.
+
+    Raises:
+        UserError: A file or picture is missing or damaged, a value has a wrong type or is not finite, the list does not
+            fit ``truth``, or no person is left.
+    """
+    persons = as_persons(read_json(annotations), annotations)
+    joints, labelled = joint_arrays(persons)
+    seen = np.array([person.joints_visible or person.joints_vis for person in persons]).reshape(labelled.shape) > 0
+    visibility = np.where(labelled, 1 + seen, 0)
+    head_sizes = np.array([_head_size(person) for person in persons])
+    if truth is None and not any(person.headbox for person in persons):
+        truth = _find_truth(Path(annotations), Path(images))
+    if truth is not None:
+        ground_truth, count = load_mpii_truth(truth), len(persons)
+        _check_order(ground_truth, joints, labelled, annotations, truth)
+        joints, head_sizes = ground_truth.keypoints_xy_1based[:count], ground_truth.head_sizes[:count]
+        visibility = np.where(ground_truth.visibility[:count] > 0, np.where(visibility > 0, visibility, 2), 0)
+
+    notes, used = Counter[str](), []
+    for number, person in enumerate(persons):
+        if person.center[0] == -1 or person.scale <= 0:
             notes["no position or scale"] += 1
-            continue
-        keypoints_xy, visibility = joints[index], np.where(labelled[index], 1 + visible[index], 0)
-        head_size = _head_size(entry, where)
-        if ground_truth is not None:
-            keypoints_xy = ground_truth.keypoints_xy_1based[position]
-            visibility = np.where(ground_truth.visibility[position] > 0, np.where(visibility > 0, visibility, 2), 0)
-            head_size = float(ground_truth.head_sizes[position])
-        if not visibility.any():
+        elif not visibility[number].any():
             notes["no labelled joint"] += 1
-            continue
-        side = PIXELS_PER_SCALE * scale
+        else:
+            used.append(number)
+    paths = find_pictures(images, (persons[number].image for number in used), annotations) if used else {}
+    image_ids = {name: i for i, name in enumerate(dict.fromkeys(persons[number].image for number in used))}
+    records = []
+    for number in used:
+        person = persons[number]
+        side = PIXELS_PER_SCALE * person.scale
         records.append(
             PersonRecord(
-                image=str(Path(images) / entry["image"]),
-                center_xy=center_xy + (0, 15 * scale) - 1,
+                image=paths[person.image],
+                center_xy=np.array(person.center) + (0, 15 * person.scale) - 1,
                 size_wh=np.full(2, side * PADDING),
-                keypoints_xy=keypoints_xy - 1,
-                visibility=visibility.astype(np.int64),
-                id=index,
-                image_id=image_ids.setdefault(entry["image"], len(image_ids)),
+                keypoints_xy=joints[number] - 1,
+                visibility=visibility[number].astype(np.int64),
+                id=number,
+                image_id=image_ids[person.image],
                 area=side**2,
-                head_size=head_size,
+                head_size=float(head_sizes[number]),
             )
         )
-    record_set = RecordSet(
-        name="mpii-" + (split if split != "all" else Path(annotations).stem.removeprefix("mpii_")),
-        skeleton=MPII,
-        records=tuple(records),
-        box_source="ground-truth centre and scale",
-        notes=dict(notes),
-    )
-    check_records(record_set, annotations)
-    require_pictures(images, (entries[record.id]["image"] for record in records), annotations)
-    return record_set
+    name = f"mpii-{Path(annotations).stem.removeprefix('mpii_')}"
+    record_set = RecordSet(name, MPII, tuple(records), "ground-truth centre and scale", notes=dict(notes))
+    return check_records(record_set, annotations)
+
+
+def _head_size(person: MPIIPerson) -> float:
+    if person.headbox is None:
+        return float("nan")
+    left, top, right, bottom = person.headbox
+    return HEAD_BOX_FACTOR * float(np.hypot(right - left, bottom - top))
 
 
 def _find_truth(annotations: Path, images: Path) -> Path | None:
-    """The ``gt_valid.mat`` of HRNet's ``valid.json``, or of this project's ``mpii_val.json``; no other list has one."""
+    """Return the ``gt_valid.mat`` of HRNet's ``valid.json`` or of this project's ``mpii_val.json``, if it is there."""
     if annotations.name not in ("valid.json", "mpii_val.json"):
         return None
     candidates = (annotations.with_name("gt_valid.mat"), images.parent / "annot" / "gt_valid.mat")
     return next((path for path in candidates if path.is_file()), None)
 
 
-def _joint_arrays(entries: list[dict], source: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(n, 16, 2) float64 1-based joints, (n, 16) bool labelled, (n, 16) bool visible."""
-    joints = np.full((len(entries), NUM_KEYPOINTS, 2), -1.0)
-    labelled = np.zeros((len(entries), NUM_KEYPOINTS), bool)
-    visible = np.zeros_like(labelled)
-    for index, entry in enumerate(entries):
-        where = f"{source}: person number {index}"
-        lacking = [key for key in ("image", "joints", "joints_vis", "center", "scale") if key not in entry]
-        if lacking:
-            raise UserError(f"{where} has no {lacking[0]!r}; lists of MPII's test pictures, for one, have no joints")
-        try:
-            own_joints = np.asarray(entry["joints"], np.float64)
-            own_labelled = np.asarray(entry["joints_vis"], np.float64)
-            own_visible = np.asarray(entry.get("joints_visible", entry["joints_vis"]), np.float64)
-        except (TypeError, ValueError):
-            raise UserError(f"{where} has a joint that is not made of numbers") from None
-        if own_joints.shape != (NUM_KEYPOINTS, 2) or own_labelled.shape != (NUM_KEYPOINTS,):
-            raise UserError(
-                f"{where} has joints of shape {own_joints.shape} and joints_vis of shape {own_labelled.shape}; MPII "
-                f"needs ({NUM_KEYPOINTS}, 2) and ({NUM_KEYPOINTS},)"
-            )
-        if own_visible.shape != (NUM_KEYPOINTS,):
-            raise UserError(f"{where} has joints_visible of shape {own_visible.shape}, not ({NUM_KEYPOINTS},)")
-        if not np.isfinite(own_joints[own_labelled > 0]).all():
-            raise UserError(f"{where} has a labelled joint whose coordinate is NaN or infinite")
-        joints[index], labelled[index], visible[index] = own_joints, own_labelled > 0, own_visible > 0
-    return joints, labelled, visible
-
-
-def _center_and_scale(entry: dict, where: str) -> tuple[np.ndarray, float]:
-    try:
-        center_xy, scale = np.asarray(entry["center"], np.float64), float(entry["scale"])
-    except (TypeError, ValueError):
-        raise UserError(f"{where} has a center or scale that is not a number") from None
-    if center_xy.shape != (2,) or not np.isfinite(center_xy).all() or not np.isfinite(scale):
-        raise UserError(f"{where} has center {entry['center']} and scale {entry['scale']}; finite numbers needed")
-    return center_xy, scale
-
-
-def _head_size(entry: dict, where: str) -> float:
-    if entry.get("headbox") is None:
-        return float("nan")
-    box = np.asarray(entry["headbox"], np.float64)
-    if box.shape != (4,) or not np.isfinite(box).all():
-        raise UserError(f"{where} has a headbox that is not four finite numbers: {entry['headbox']}")
-    return HEAD_BOX_FACTOR * float(np.hypot(box[2] - box[0], box[3] - box[1]))
-
-
 def _check_order(
     truth: MPIITruth, joints: np.ndarray, labelled: np.ndarray, annotations: str | Path, truth_path: str | Path
 ) -> None:
-    """Persons must be those of the ground truth, in its order: PCKh of shuffled persons looks like a bad network."""
+    """Refuse persons that are not those of the ground truth, in its order: their PCKh would be wrong."""
     count = len(joints)
     if count > len(truth.visibility):
         raise UserError(f"{annotations}: {count} persons, but {truth_path} has {len(truth.visibility)}")
@@ -188,178 +171,3 @@ def _check_order(
             "use the standard validation list in its own order, or take that file away (heads are then measured from "
             "neck to head top)"
         )
-
-
-@dataclass(frozen=True)
-class ValPerson:
-    """One line of ``mpii_val_2958.csv``: how to know a person of the validation split again.
-
-    Attributes:
-        picture: file name, or empty where it is not known (persons with a missing joint).
-        joints: indices of two labelled joints.
-        points_xy: (2, 2) their 1-based coordinates, rounded to 0.01 px.
-    """
-
-    picture: str
-    joints: tuple[int, int]
-    points_xy: np.ndarray
-
-
-def read_val_list(path: str | Path = VAL_LIST) -> list[ValPerson]:
-    """The 2,958 validation persons in their standard order, the order of ``gt_valid.mat``."""
-    with open(path, encoding="utf-8", newline="") as file:
-        lines = list(csv.reader(file))[1:]
-    return [
-        ValPerson(line[0], (int(line[1]), int(line[4])), np.array([line[2:4], line[5:7]], np.float64)) for line in lines
-    ]
-
-
-class JointIndex:
-    """Finds persons by where some of their joints lie, without comparing with everybody.
-
-    Args:
-        joints_xy: (n, 16, 2) of all persons, infinite where not labelled.
-    """
-
-    def __init__(self, joints_xy: np.ndarray):
-        self.joints_xy = joints_xy
-        self.order = np.argsort(joints_xy[:, :, 0], axis=0)  # per joint, persons from left to right
-        self.sorted_x = np.take_along_axis(joints_xy[:, :, 0], self.order, axis=0)
-
-    def find(self, joints, points_xy: np.ndarray) -> np.ndarray:
-        """Indices of all persons whose ``joints`` (m indices) lie within ``MATCH_PX`` of ``points_xy`` (m, 2)."""
-        first, x = joints[0], points_xy[0, 0]
-        begin = np.searchsorted(self.sorted_x[:, first], x - MATCH_PX)
-        end = np.searchsorted(self.sorted_x[:, first], x + MATCH_PX, side="right")
-        candidates = self.order[begin:end, first]
-        distance = np.abs(self.joints_xy[candidates][:, joints] - points_xy).max((1, 2))
-        return np.sort(candidates[distance <= MATCH_PX])
-
-
-def mpii_split(
-    entries: list[dict], source: str | Path = "the list", *, allow_missing: bool = False
-) -> tuple[list[int], list[int]]:
-    """Divides persons into training and the standard 2,958-person validation split.
-
-    A validation person is recognised by two joints' coordinates, and by the picture's name where the list has it.
-    Persons who share a picture with a validation person belong to neither part: training on the validation pictures
-    would flatter the result. (HRNet's ``train.json`` has 22,246 persons; a list made from the official file may give
-    another number.)
-
-    Args:
-        entries: persons as in the JSON: ``image``, ``joints`` (1-based), ``joints_vis``.
-        source: what to call them in an error.
-        allow_missing: leave out validation persons that are not found instead of refusing.
-
-    Returns:
-        Indices for training, in their order, and for validation, in the standard order.
-
-    Raises:
-        UserError: a validation person is found twice, or (without ``allow_missing``) not at all.
-    """
-    joints, labelled, _ = _joint_arrays(entries, source)
-    joints[~labelled] = np.inf
-    names = np.array([Path(entry["image"]).name for entry in entries])
-    index, val, lost = JointIndex(joints), [], []
-    for line, person in enumerate(read_val_list()):
-        found = index.find(person.joints, person.points_xy)
-        if person.picture:
-            found = found[names[found] == person.picture]
-        if len(found) > 1:
-            raise UserError(f"{source}: persons number {found[0]} and {found[1]} are the same validation person {line}")
-        if len(found):
-            val.append(int(found[0]))
-        else:
-            lost.append((line, person))
-    if lost and not allow_missing:
-        line, person = lost[0]
-        raise UserError(
-            f"{source}: {len(lost)} of the 2,958 standard validation persons are not in it (first: number {line}, "
-            f"picture {person.picture or 'not known'}, joint {person.joints[0]} at "
-            f"{person.points_xy[0, 0]:g}, {person.points_xy[0, 1]:g}); these are not all of MPII's training annotations"
-        )
-    held_out = set(names[val])
-    train = [position for position, name in enumerate(names) if name not in held_out]
-    return train, val
-
-
-def convert_mpii_mat(mat_path: str | Path) -> tuple[list[dict], dict[str, int]]:
-    """Converts the official ``mpii_human_pose_v1_u12_1.mat`` into a list that ``load_mpii`` reads.
-
-    Keys are those of HRNet's JSON, plus ``joints_visible`` (0 for joints that are labelled but hidden; ``joints_vis``
-    is 1 for both), ``headbox`` (x1, y1, x2, y2) and ``person`` (1-based number within the picture's ``annorect``). All
-    coordinates stay 1-based. Test pictures, whose joints are not public, are left out.
-
-    Returns:
-        The persons, and what was left out: ``{reason: count}``.
-
-    Raises:
-        UserError: missing, damaged, or without the structure RELEASE; a joint number outside 0..15.
-    """
-    content = load_mat(mat_path, struct_as_record=False, squeeze_me=True)
-    release = content.get("RELEASE")
-    if _field(release, "annolist") is None or _field(release, "img_train") is None:
-        raise UserError(f"{mat_path}: no RELEASE with annolist and img_train; use mpii_human_pose_v1_u12_1.mat")
-    pictures, in_train = _items(release.annolist), np.atleast_1d(release.img_train)
-    if len(pictures) != len(in_train):
-        raise UserError(f"{mat_path}: {len(pictures)} pictures but {len(in_train)} entries in img_train")
-    entries, notes = [], Counter()
-    for picture, is_train in zip(pictures, in_train, strict=True):
-        if not is_train:
-            notes["test picture"] += 1
-            continue
-        name = str(picture.image.name)
-        for number, person in enumerate(_items(_field(picture, "annorect")), start=1):
-            points = _items(_field(_field(person, "annopoints"), "point"))
-            position, scale = _field(person, "objpos"), _field(person, "scale")
-            if not points:
-                notes["person without joints"] += 1
-            elif position is None or scale is None:
-                notes["person without position or scale"] += 1
-            else:
-                joints, labelled, visible = _points(points, f"{mat_path}: {name}, person {number}")
-                corners = [_field(person, key) for key in ("x1", "y1", "x2", "y2")]
-                entries.append(
-                    {
-                        "image": name,
-                        "person": number,
-                        "center": [float(position.x), float(position.y)],
-                        "scale": float(scale),
-                        "joints": joints,
-                        "joints_vis": labelled,
-                        "joints_visible": visible,
-                        "headbox": None if None in corners else [float(value) for value in corners],
-                    }
-                )
-    if not entries:
-        raise UserError(f"{mat_path}: no person with joints in it ({dict(notes)})")
-    return entries, dict(notes)
-
-
-def _field(struct, name: str):
-    """A MATLAB field's value; None where the field is absent or an empty array, which MATLAB uses alike."""
-    value = getattr(struct, name, None)
-    return None if isinstance(value, np.ndarray) and value.size == 0 else value
-
-
-def _items(value) -> list:
-    """A MATLAB struct array as a list; squeezing has made arrays of one element bare structs."""
-    if value is None:
-        return []
-    return list(value.ravel()) if isinstance(value, np.ndarray) else [value]
-
-
-def _points(points: list, where: str) -> tuple[list[list[float]], list[int], list[int]]:
-    joints = [[-1.0, -1.0] for _ in range(NUM_KEYPOINTS)]  # -1 stands for a missing joint, as in HRNet's JSON
-    labelled, visible = [0] * NUM_KEYPOINTS, [0] * NUM_KEYPOINTS
-    for point in points:
-        joint = int(point.id)
-        if not 0 <= joint < NUM_KEYPOINTS:
-            raise UserError(f"{where} has a joint with the number {joint}; MPII's are 0 to {NUM_KEYPOINTS - 1}")
-        joints[joint] = [float(point.x), float(point.y)]
-        labelled[joint] = 1
-        # The file mixes numbers, the characters '0' and '1', and nothing at all (head top and upper neck, which come
-        # from the head box): nothing said counts as visible.
-        flag = _field(point, "is_visible")
-        visible[joint] = 1 if flag is None or flag == "" else int(int(flag) > 0)
-    return joints, labelled, visible

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lgmpose.data.reading import load_mat
+from lgmpose.data.matlab import load_mat
 from lgmpose.errors import UserError
 from lgmpose.metrics.pck import PCKResult, pckh
 from lgmpose.pose.skeletons import MPII

@@ -1,8 +1,9 @@
-"""One person in one picture: the record that every data set is turned into."""
+"""The record: one person in one picture, the form that every data set is turned into."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
@@ -18,20 +19,20 @@ __all__ = ["PADDING", "PersonRecord", "RecordSet", "check_records"]
 
 @dataclass(frozen=True)
 class PersonRecord:
-    """One person to be cropped, trained on or evaluated. All coordinates are picture pixels, 0-based, points (x, y).
+    """One person to crop, train on or evaluate. All coordinates are picture pixels, 0-based, points (x, y).
 
     Attributes:
         image: path of the picture; ``archive.zip!member`` names a picture inside a zip.
         center_xy: (2,) float64, centre of the crop.
         size_wh: (2,) float64, extent of the crop *before* it takes the network's aspect ratio, padding included
             (HRNet's ``scale`` × 200).
-        keypoints_xy: (K, 2) float64; junk where ``visibility`` is 0.
+        keypoints_xy: (K, 2) float64; arbitrary where ``visibility`` is 0.
         visibility: (K,) int64, 0 not labelled, 1 labelled but hidden, 2 visible.
         id: unique number of the person within its data set.
         image_id: number of the picture, shared by its persons.
         area: the person's segment area in square pixels (COCO), else the box area; OKS divides by it.
-        head_size: PCKh's normaliser by MPII's head box, pixels; NaN without one: not counted then, but where no
-            record of the set has one, neck to head top measures heads.
+        head_size: PCKh's head size by MPII's head box, pixels, or NaN. If no record of a set has one, heads are
+            measured from neck to head top; else persons without one do not count.
         score: confidence of the box: 1 for ground truth, the detector's otherwise.
         stated_hw: (H, W) of the picture as the annotations state it, or None; see ``images.read_annotated``.
     """
@@ -55,12 +56,14 @@ class RecordSet:
 
     Attributes:
         name: data set and split, as printed beside figures: ``lspet-val``.
-        box_source: ``ground-truth boxes``, ``detector boxes (FILE)`` …
-        annotation_file: the COCO JSON that pycocotools evaluates against, if there is one.
-        image_ids: the pictures that AP covers; None is all that the JSON lists, those without a box too.
-        category_id: the number that this JSON's categories give to persons; results in COCO's format carry it.
+        skeleton: the joints.
+        records: the persons.
+        box_source: ``ground-truth boxes``, ``detector boxes (FILE)``, ...
+        annotation_file: the COCO JSON that AP is measured against, if there is one.
+        image_ids: the pictures that AP covers, those without a box too; None is all that the file lists.
+        category_id: id of the persons' category in that file; results in COCO's format carry it.
         has_keypoints: False for detector boxes, whose records carry no joints.
-        notes: what was left out while reading and why, e.g. ``{"no labelled joint": 3}``.
+        notes: what was left out or replaced while reading, and why: ``{"no labelled joint": 3}``.
     """
 
     name: str
@@ -76,16 +79,21 @@ class RecordSet:
     def __len__(self) -> int:
         return len(self.records)
 
-    def subset(self, indices, name: str | None = None) -> RecordSet:
-        """The same set with only the given records, in the order given; AP covers their pictures."""
+    @property
+    def left_out(self) -> str:
+        """The notes in one line, for printing: ``3 no labelled joint, 1 crowd``; empty if there are none."""
+        return ", ".join(f"{count:,} {reason}" for reason, count in self.notes.items())
+
+    def subset(self, indices: Iterable[int], name: str | None = None) -> RecordSet:
+        """Return the set with only the given records, in the order given; AP covers their pictures."""
         records = tuple(self.records[i] for i in indices)
         image_ids = tuple(sorted({record.image_id for record in records}))
         return replace(self, records=records, name=name or self.name, image_ids=image_ids)
 
     def first(self, count: int) -> RecordSet:
-        """At most ``count`` persons, those of the first pictures; of one picture at least.
+        """Return at most ``count`` persons, those of the first pictures, but those of one picture at least.
 
-        Pictures stay whole, as AP would count whoever is left out of one as missed.
+        Pictures stay whole, because AP counts a person that is left out of one as missed.
         """
         if count >= len(self):
             return self
@@ -97,18 +105,21 @@ class RecordSet:
 
 
 def check_records(record_set: RecordSet, source: str | Path) -> RecordSet:
-    """Refuses what would spoil a long run later: no persons, wrong shapes, NaN coordinates, boxes of no area, joints
-    elsewhere than the boxes.
+    """Refuse a record set that would spoil a long run later.
 
     Args:
         record_set: what was read.
         source: the file it was read from, named in every message.
 
+    Returns:
+        The same set.
+
     Raises:
-        UserError: naming ``source`` and the person's id.
+        UserError: There are no persons, a person has arrays of a wrong shape, a coordinate that is not finite or a box
+            without area, or most persons have their joints elsewhere than their boxes. The message names the person.
     """
     if not record_set.records:
-        raise UserError(f"{source}: no person left to use ({record_set.notes or 'the list is empty'})")
+        raise UserError(f"{source}: no person left to use ({record_set.left_out or 'the list is empty'})")
     num_keypoints = record_set.skeleton.num_keypoints
     for record in record_set.records:
         where = f"{source}: person {record.id}"
@@ -122,20 +133,20 @@ def check_records(record_set: RecordSet, source: str | Path) -> RecordSet:
         if not (np.isfinite(record.center_xy).all() and np.isfinite(record.size_wh).all()):
             raise UserError(f"{where} has a box whose coordinates are NaN or infinite")
         if not (record.size_wh > 0).all():
-            raise UserError(f"{where} has a box of no area ({record.size_wh[0]:g} × {record.size_wh[1]:g})")
+            raise UserError(f"{where} has a box without area ({record.size_wh[0]:g} × {record.size_wh[1]:g})")
     if record_set.has_keypoints:
         _check_units(record_set, source)
     return record_set
 
 
 def _check_units(record_set: RecordSet, source: str | Path) -> None:
-    """Refuses joints given as fractions, or from another corner than the boxes: their heatmaps would be empty."""
-    records = record_set.records[:: 1 + len(record_set) // 1000]  # enough to know, and quick where there are 150,000
+    """Refuse joints that are fractions, or counted from another corner than the boxes: heatmaps would be empty."""
+    records = record_set.records[:: 1 + len(record_set) // 1000]  # enough to know, and quick for 150,000 persons
     xy = np.stack([record.keypoints_xy for record in records])  # (n, K, 2)
     labelled = np.stack([record.visibility for record in records]) > 0
     offset = np.abs(xy - np.stack([record.center_xy for record in records])[:, None])
     near = offset <= np.stack([record.size_wh for record in records])[:, None]  # twice the padded box: generous
-    # A large box near the picture's corner reaches over all fractions.
+    # A large box at the picture's corner contains all fractions, so that a joint must be beyond 1 pixel, too.
     plausible = near.all(2) & (xy > 1).any(2) & labelled
     astray = int((~plausible.any(1)).sum())
     if 2 * astray > len(records):

@@ -131,7 +131,7 @@ class TorchBackend:
         """(B, H, W, 3) uint8 RGB → (B, K, h, w) float32."""
         import torch
 
-        from lgmpose.data.loader import to_input
+        from lgmpose.data.batches import to_input
 
         with torch.inference_mode():
             return self.fast(to_input(torch.from_numpy(crops).to(self.device))).float().cpu().numpy()

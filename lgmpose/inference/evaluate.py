@@ -16,10 +16,9 @@ import numpy as np
 from tqdm import tqdm
 
 from lgmpose.data import load_records
-from lgmpose.data.batches import choose_workers, count_errors, load_batches
+from lgmpose.data.batches import choose_workers, count_errors, load_batches, make_loader, to_input
 from lgmpose.data.crops import CropDataset
 from lgmpose.data.mpii_truth import HEAD_BOX_FACTOR
-from lgmpose.data.reading import read_coco
 from lgmpose.data.records import RecordSet
 from lgmpose.errors import UserError
 from lgmpose.files import check_writable, write_atomically
@@ -142,8 +141,6 @@ def _run_module(
     net: nn.Module, dataset: CropDataset, codec: StandardCodec, keys: list, workers: int, flip: dict
 ) -> Iterator[dict]:
     """The same by PyTorch, on the network's device, in eval mode; crops come from loader processes."""
-    from lgmpose.data.loader import make_loader, to_input
-
     device, was_training = next(net.parameters()).device, net.training
     net.eval()
     for batch in make_loader(dataset, codec, keys, workers=workers, with_heatmaps=False):
@@ -258,6 +255,8 @@ def evaluate(
         "input": f"{codec.image_hw[0]}×{codec.image_hw[1]}",
         "persons": str(len(record_set)),
     }
+    if record_set.notes:
+        conditions["left out or replaced"] = record_set.left_out
     if every_prediction.unread.any():
         conditions["unreadable pictures skipped"] = str(skipped)
     results = joint_results(predictions, record_set, skeleton) if record_set.has_keypoints else {}
@@ -286,10 +285,7 @@ def readable(record_set: RecordSet, predictions: Predictions) -> tuple[RecordSet
         raise UserError(f"{record_set.name}: not one picture could be read, so there is nothing to evaluate")
     left = record_set.subset(kept)
     if record_set.annotation_file is not None:  # pictures without a box, too
-        covered = record_set.image_ids
-        if covered is None:
-            covered = [image["id"] for image in read_coco(record_set.annotation_file)["images"]]
-        left = replace(left, image_ids=tuple(i for i in covered if i not in unreadable))
+        left = replace(left, image_ids=tuple(i for i in record_set.image_ids or () if i not in unreadable))
     parts = (predictions.keypoints_xy, predictions.scores, predictions.unread)
     return left, Predictions(*(part[kept] for part in parts)), len(unreadable)
 

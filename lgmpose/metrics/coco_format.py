@@ -16,9 +16,12 @@ import msgspec
 import numpy as np
 
 from lgmpose.errors import UserError
+from lgmpose.files import as_type
 from lgmpose.pose.geometry import box_around_points, sanitize_box
 
-__all__ = ["Category", "CocoFile", "Id", "Person", "Picture", "one_skeleton", "read_coco_file", "read_persons"]
+__all__ = [
+    "LARGEST_PX", "Category", "CocoFile", "Id", "Person", "Picture", "one_skeleton", "read_coco_file", "read_persons",
+]  # fmt: skip
 
 Id = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 # Segment area / box area. In COCO it lies between about 0.1 and 1; outside these limits the area is in another unit.
@@ -39,7 +42,7 @@ class Category(msgspec.Struct):
     """One entry of ``categories``."""
 
     id: Id
-    name: str = ""
+    name: str | None = None
     keypoints: list[str] | None = None
     skeleton: list[tuple[int, int]] | None = None
     sigmas: list[float] | None = None
@@ -100,12 +103,7 @@ def read_coco_file(content: Any, source: str | Path) -> CocoFile:
     Raises:
         UserError: An entry has a wrong type or lacks its id, or two pictures have the same id.
     """
-    try:
-        file = msgspec.convert(content, CocoFile, strict=False)  # not strict: the id "7" is 7
-    except msgspec.ValidationError as error:
-        raise UserError(
-            f"{source}: not a COCO annotation file that can be read: {error} ($ is the file, [0] its first entry)"
-        ) from error
+    file = as_type(content, CocoFile, f"{source}: not a COCO annotation file")
     if len(file.pictures) < len(file.images):
         twice = Counter(picture.id for picture in file.images).most_common(1)[0][0]
         raise UserError(f"{source}: two pictures have the id {twice}; give each its own")
@@ -135,7 +133,7 @@ def read_persons(
     for number, entry in enumerate(annotations):
         try:
             annotation = msgspec.convert(entry, _Annotation, strict=False)
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, UnicodeEncodeError) as error:
             notes[f"entry that cannot be read: {error}"] += 1
             continue
         if annotation.category_id not in category_ids:

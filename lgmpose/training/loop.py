@@ -23,8 +23,8 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from lgmpose.data import load_records
+from lgmpose.data.batches import EpochSampler, choose_workers, count_errors, make_loader, to_input
 from lgmpose.data.crops import CropDataset
-from lgmpose.data.loader import EpochSampler, choose_workers, count_errors, make_loader, to_input
 from lgmpose.data.records import RecordSet
 from lgmpose.errors import UserError
 from lgmpose.files import write_atomically
@@ -83,6 +83,9 @@ def train(
         torch.manual_seed(config.seed)
         train_set = load_records(config.data, "train", annotations=config.annotations)
         val_set = load_records(config.data, "val", annotations=config.val_annotations)
+        for record_set in (train_set, val_set):
+            if record_set.notes and rank == 0:
+                print(f"{record_set.name}: left out or replaced: {record_set.left_out}", flush=True)
         _check_same_joints(train_set, val_set)
         if val_set.annotation_file is None and not joint_metrics(val_set):
             raise UserError(

@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args, get_type_hints
 
-from lgmpose.data.crops import Augmentation
+from lgmpose.data.augment import Augmentation
 from lgmpose.errors import UserError
 
 __all__ = ["MACHINE_FIELDS", "RESUME_FIELDS", "TrainConfig", "learning_rate"]

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from scipy.stats import norm
 
-from lgmpose.data.crops import Augmentation, CropDataset, _change_colour, augment_record
+from lgmpose.data.augment import Augmentation, augment_record, change_colour
+from lgmpose.data.crops import CropDataset
 from lgmpose.data.images import read_image
 from lgmpose.data.records import PersonRecord, RecordSet
 from lgmpose.pose.geometry import box_to_center_size, crop_matrix, fit_aspect, transform_points, warp_image
@@ -273,10 +274,10 @@ def test_colour_changes_brightness_contrast_and_each_channel():
     grey, light = (np.full((2, 2, 3), value, np.uint8) for value in (128, 200))
     shifts, gains = [], []
     for seed in range(20):
-        moved = _change_colour(grey, 0.3, np.random.default_rng(seed))[0, 0].astype(int) - 128
+        moved = change_colour(grey, 0.3, np.random.default_rng(seed))[0, 0].astype(int) - 128
         assert moved.min() == moved.max()
         shifts.append(moved[0])
-        gains.append(_change_colour(light, 0.3, np.random.default_rng(seed))[0, 0].astype(int) - 128 - moved[0])
+        gains.append(change_colour(light, 0.3, np.random.default_rng(seed))[0, 0].astype(int) - 128 - moved[0])
     assert min(shifts) < -5 and max(shifts) > 5
     assert np.ptp(gains, axis=1).max() > 5  # the channels differ: white balance
     assert np.mean(gains, axis=1).min() < 65 and np.mean(gains, axis=1).max() > 75  # and of all three: contrast

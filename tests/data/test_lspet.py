@@ -72,19 +72,15 @@ def test_the_real_split_keeps_near_duplicates_on_one_side(shared_data):
     assert all((a in val) == (b in val) for a, b in pairs)
 
 
-def test_a_drawn_split_is_fixed_disjoint_and_keeps_near_duplicates_together():
-    pairs, unknown = [(1, 2), (2, 50), (700, 8999)], list(range(9000))
-    train, val = split_lspet(unknown, pairs)
-    assert (train, val) == split_lspet(unknown, pairs)
+def test_a_drawn_split_is_fixed_and_spread_over_the_whole_set():
+    unknown = list(range(9000))
+    train, val = split_lspet(unknown)
+    assert (train, val) == split_lspet(unknown, 0)
     assert len(val) == NUM_VALIDATION == 500 and len(train) == 8500
-    assert sorted(train + val) == list(range(9000)) and train == sorted(train) and val == sorted(val)
-    assert not {0, 1, 49, 699, 8998} & set(val)
-    assert split_lspet(unknown, pairs, seed=1)[1] != val
-    # A pair that would be torn apart changes nothing but that picture's side.
-    changed = split_lspet(unknown, [*pairs, (val[0] + 1, train[5] + 1)])[1]
-    assert val[0] not in changed and len(set(val) - set(changed)) == 1
-    # Spread over the whole set, not a stretch of it.
+    assert sorted(train + val) == unknown and train == sorted(train) and val == sorted(val)
+    assert split_lspet(unknown, seed=1)[1] != val
     assert np.histogram(val, bins=9, range=(0, 9000))[0].min() > 30
+    assert val[:5] == sorted(np.random.default_rng(0).permutation(9000)[:500])[:5]
 
 
 def test_split_of_few_pictures_leaves_half_for_training():
@@ -96,7 +92,6 @@ def test_split_of_few_pictures_leaves_half_for_training():
 @pytest.mark.parametrize("prefix", ["", "lspet_dataset/"])
 def test_zip_and_folder_give_the_same_records(tmp_path, prefix):
     path = small_archive(tmp_path, prefix=prefix)
-    (tmp_path / "lspet_dataset_near_duplicates.json").write_text(json.dumps([[1, 2], [3, 4]]))
     folder = tmp_path / "lspet_dataset"
     with zipfile.ZipFile(path) as archive:
         archive.extractall(folder if not prefix else tmp_path)
@@ -135,18 +130,6 @@ def test_heads_are_measured_from_neck_to_head_top(tmp_path):
     assert 5 < np.isfinite(found).sum() < len(found)
 
 
-def test_pairs_may_lie_elsewhere_and_must_be_pairs(tmp_path):
-    path, pairs = small_archive(tmp_path), tmp_path / "pairs.json"
-    without = load_lspet(path, "val")
-    held = without.records[0].id
-    pairs.write_text(json.dumps([[held, 1]]))
-    assert held not in [record.id for record in load_lspet(path, "val", near_duplicates=pairs).records]
-    for text in ("[[1, 2, 3]]", "{", "[1]"):
-        pairs.write_text(text)
-        with pytest.raises(UserError, match=r"pairs\.json: not a JSON list of pairs"):
-            load_lspet(path, near_duplicates=pairs)
-
-
 # --- the real archive ---------------------------------------------------------------------------------------------
 def test_the_real_archive(shared_data):
     path = shared_data / "lspet_dataset.zip"
@@ -182,16 +165,16 @@ def mat_of(**arrays) -> bytes:
 @pytest.mark.parametrize(
     ("archive", "message"),
     [
-        ({"mat": b""}, "holds no joints.mat"),
-        ({"mat": mat_of(other=np.zeros((14, 3, N)))}, "no array 'joints'"),
-        ({"joints": np.zeros((3, 14, N))}, r"shape \(3, 14, 24\).*expected \(14, 3, n\)"),  # the small LSP's order
-        ({"joints": np.zeros((14, 3))}, r"shape \(14, 3\)"),
-        ({"joints": np.ones((14, 3, N)).astype(object)}, "type object"),
-        ({"mat": b"MATLAB 5.0"}, "joints.mat cannot be read"),
-        ({"mat": mat_of(joints=small_joints())[:60]}, "joints.mat cannot be read"),  # within its header
-        ({"mat": mat_of(joints=small_joints())[:-500]}, "joints.mat cannot be read"),
-        ({"pictures": N - 1}, "describes 24 persons, but there are 23 pictures"),
-        ({"joints": np.zeros((14, 3, N))}, "no person left"),
+        ({"mat": b""}, "joints.mat"),
+        ({"mat": mat_of(other=np.zeros((14, 3, N)))}, "'joints'"),
+        ({"joints": np.zeros((3, 14, N))}, r"\(3, 14, 24\).*\(14, 3, n\)"),  # the small LSP's order
+        ({"joints": np.zeros((14, 3))}, r"\(14, 3\)"),
+        ({"joints": np.ones((14, 3, N)).astype(object)}, "object"),
+        ({"mat": b"MATLAB 5.0"}, "joints.mat"),
+        ({"mat": mat_of(joints=small_joints())[:60]}, "joints.mat"),  # within its header
+        ({"mat": mat_of(joints=small_joints())[:-500]}, "joints.mat"),
+        ({"pictures": N - 1}, "24 persons.* 23 pictures"),
+        ({"joints": np.zeros((14, 3, N))}, "24 fewer than two"),
         ({"joints": np.where(np.arange(3)[:, None] == 2, 1.0, np.full((14, 3, N), np.nan))}, "person 1 .* NaN"),
     ],
 )
@@ -220,7 +203,7 @@ def test_a_damaged_compressed_mat_file_in_a_folder(tmp_path, position):
     start = int(position * len(data))
     data[start : start + 40] = bytes(40)
     (tmp_path / "joints.mat").write_bytes(data)
-    with pytest.raises(UserError, match=f"{tmp_path.name}: joints.mat cannot be read"):
+    with pytest.raises(UserError, match=f"{tmp_path.name}: joints.mat"):
         load_lspet(tmp_path, "all")
 
 
@@ -232,7 +215,7 @@ def test_truncated_and_damaged_zips(tmp_path, mat):
         whole[: len(whole) // 2], whole[:-30], b"", b"<html>404</html>", overwritten(path, "joints.mat"),
     ):  # fmt: skip
         path.write_bytes(damaged)
-        with pytest.raises(UserError, match=r"lspet_dataset\.zip: not a whole zip .* fetch .* again"):
+        with pytest.raises(UserError, match=r"lspet_dataset\.zip: .*`lgmpose data lspet`"):
             load_lspet(path)
 
 
@@ -240,18 +223,18 @@ def test_a_damaged_picture_in_a_whole_zip_is_a_user_error(tmp_path):
     path = small_archive(tmp_path)
     (record,) = [record for record in load_lspet(path, "all").records if record.id == 9]
     path.write_bytes(overwritten(path, "images/im00009.jpg"))
-    with pytest.raises(UserError, match=r"im00009\.jpg: cannot be read"):
+    with pytest.raises(UserError, match=r"im00009\.jpg"):
         read_image(record.image)
 
 
 def test_missing_paths_and_names(tmp_path):
-    with pytest.raises(UserError, match=r"absent\.zip: no such file or folder; LSPET comes from"):
+    with pytest.raises(UserError, match=r"absent\.zip: .*https://"):
         load_lspet(tmp_path / "absent.zip")
-    with pytest.raises(UserError, match=f"{tmp_path.name}: no joints.mat in it"):
+    with pytest.raises(UserError, match=f"{tmp_path.name}: .*joints.mat"):
         load_lspet(tmp_path)
     path = small_archive(tmp_path)
-    with pytest.raises(UserError, match="no split 'test'"):
+    with pytest.raises(UserError, match="'test'"):
         load_lspet(path, "test")
     renamed = path.rename(tmp_path / "lspet.data")
-    with pytest.raises(UserError, match=r"lspet\.data: expected a file that ends in \.zip"):
+    with pytest.raises(UserError, match=r"lspet\.data: .*\.zip"):
         load_lspet(renamed)

@@ -1,4 +1,4 @@
-"""The MPII reader, the converter of the official MATLAB file (on a small file of its layout), the standard split."""
+"""The MPII reader and the standard validation split."""
 
 from __future__ import annotations
 
@@ -13,125 +13,44 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from lgmpose.cli import main
-from lgmpose.data import load_records, prepare
-from lgmpose.data.mpii import (
-    MATCH_PX,
-    VAL_LIST,
-    JointIndex,
-    convert_mpii_mat,
-    load_mpii,
-    mpii_split,
-    read_val_list,
-)
+from lgmpose.data import load_records
+from lgmpose.data.mpii import MATCH_PX, as_persons, load_mpii
+from lgmpose.data.mpii_split import VAL_LIST, find_persons, mpii_split, read_val_list
 from lgmpose.data.mpii_truth import load_mpii_truth
 from lgmpose.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def struct(**fields):
-    """A 1 × 1 MATLAB struct whose values are kept as they are."""
-    value = np.zeros((1, 1), [(name, object) for name in fields])
-    for name, item in fields.items():
-        value[name][0, 0] = item
-    return value
+def small_list(num: int = 6) -> list[dict]:
+    """Persons of HRNet's list, two to a picture, without head boxes."""
+    rng = np.random.default_rng(0)
+    return [
+        {
+            "image": f"{i // 2}.jpg", "joints": rng.uniform(20, 300, (16, 2)).round(1).tolist(),
+            "joints_vis": (rng.random(16) < 0.8).astype(int).tolist(), "center": [100.0 + i, 120.0], "scale": 1.5 + i,
+        }
+        for i in range(num)
+    ]  # fmt: skip
 
 
-def struct_array(*structs):
-    return np.concatenate(structs, axis=1)
+def truth_arrays(entries: list[dict]) -> dict:
+    """The arrays of ``gt_valid.mat`` for these persons; head boxes of 30 × 40 pixels, and joint 9 is never missing."""
+    joints = np.array([entry["joints"] for entry in entries])
+    missing = 1 - np.array([entry["joints_vis"] for entry in entries])
+    missing[:, 9] = 0
+    boxes = np.tile(np.array([[10, 20], [40, 60]])[..., None], len(entries))
+    return {"pos_gt_src": joints.transpose(1, 2, 0), "jnt_missing": missing.T, "headboxes_src": boxes}
 
 
-def point(joint, x, y, **is_visible):
-    return struct(x=x, y=y, id=joint, **is_visible)
-
-
-@pytest.fixture
-def release(tmp_path) -> Path:
-    """All the annoyances of the official file in six pictures."""
-    empty = np.zeros((0, 0))
-    position = struct(x=50.0, y=60.0)
-    box = {"x1": 10, "y1": 20, "x2": 40, "y2": 60}
-    many = struct_array(
-        point(0, 11, 12, is_visible=1), point(1, 21.5, 22.5, is_visible="0"), point(2, 31, 32, is_visible="1"),
-        point(9, 91.25, 92.75, is_visible=empty), point(15, 151, 152, is_visible=0),
-    )  # fmt: skip
-    full = struct(**box, annopoints=struct(point=many), scale=1.5, objpos=position)
-    pictures = [
-        struct(image=struct(name="one.jpg"), annorect=full),
-        struct(
-            image=struct(name="two.jpg"),
-            annorect=struct_array(
-                # one point, not in an array, without is_visible
-                struct(**box, annopoints=struct(point=point(8, 5, 6)), scale=2.0, objpos=position),
-                struct(**box, annopoints=empty, scale=2.0, objpos=position),
-                struct(**box, annopoints=struct(point=many), scale=empty, objpos=empty),
-            ),
-        ),
-        struct(image=struct(name="three.jpg"), annorect=struct(**box)),  # the fields are not even there
-        struct(image=struct(name="four.jpg"), annorect=empty),
-        struct(image=struct(name="test.jpg"), annorect=struct(scale=1.0, objpos=position)),
-        struct(
-            image=struct(name="five.jpg"),
-            annorect=struct(annopoints=struct(point=many), scale=1.0, objpos=position),
-        ),
-    ]
-    path = tmp_path / "mpii_human_pose_v1_u12_1.mat"
-    content = struct(
-        annolist=struct_array(*pictures), img_train=np.array([[1, 1, 1, 1, 0, 1]], np.uint8), version="12",
-        single_person=np.zeros((6, 1)), act=np.zeros((6, 1)),
-    )  # fmt: skip
-    savemat(str(path), {"RELEASE": content})
-    return path
-
-
-def test_conversion(release):
-    entries, notes = convert_mpii_mat(release)
-    assert [(entry["image"], entry["person"]) for entry in entries] == [("one.jpg", 1), ("two.jpg", 1), ("five.jpg", 1)]
-    assert notes == {"person without joints": 2, "person without position or scale": 1, "test picture": 1}
-    first, second, third = entries
-    assert first["joints"][0] == [11, 12]
-    assert first["joints"][1] == [21.5, 22.5]
-    assert first["joints"][9] == [91.25, 92.75]
-    assert first["joints"][3] == [-1, -1]
-    assert [i for i in range(16) if first["joints_vis"][i]] == [0, 1, 2, 9, 15]
-    assert [i for i in range(16) if first["joints_visible"][i]] == [0, 2, 9]
-    assert (first["center"], first["scale"], first["headbox"]) == ([50, 60], 1.5, [10, 20, 40, 60])
-    assert [i for i in range(16) if second["joints_vis"][i]] == [8]
-    assert second["joints_visible"][8] == 1
-    assert third["headbox"] is None
-    json.dumps(entries)  # nothing of numpy left in it
-
-
-def test_converted_list_is_read(release, tmp_path):
-    entries, _ = convert_mpii_mat(release)
-    path = tmp_path / "mpii_all.json"
-    path.write_text(json.dumps(entries))
-    with pytest.raises(UserError, match=r"five.jpg: no such picture \(3 of the 3 "):
-        load_mpii(path, tmp_path)
+def write(folder: Path, entries: list[dict], name: str = "valid.json") -> Path:
+    """Write a list and empty pictures of the names in it; return the list's path."""
+    folder.mkdir(parents=True, exist_ok=True)
     for entry in entries:
-        (tmp_path / entry["image"]).touch()
-    records = load_mpii(path, tmp_path)
-    record = records.records[0]
-    np.testing.assert_array_equal(record.visibility[[0, 1, 2, 3, 9, 15]], [2, 1, 2, 0, 2, 1])
-    np.testing.assert_allclose(record.keypoints_xy[1], [20.5, 21.5])
-    np.testing.assert_allclose(record.center_xy, [50 - 1, 60 + 15 * 1.5 - 1])
-    np.testing.assert_allclose(record.size_wh, [1.5 * 200 * 1.25] * 2)
-    assert record.head_size == pytest.approx(0.6 * 50)  # a 30 × 40 box
-    assert np.isnan(records.records[2].head_size)
-
-
-def test_bad_mat_files_are_refused(tmp_path):
-    with pytest.raises(UserError, match="no such file"):
-        convert_mpii_mat(tmp_path / "nowhere.mat")
-    (tmp_path / "broken.mat").write_bytes(b"MATLAB 5.0 MAT-file" + bytes(200))
-    with pytest.raises(UserError, match="broken.mat: (not a MATLAB file|no RELEASE)"):
-        convert_mpii_mat(tmp_path / "broken.mat")
-    savemat(str(tmp_path / "other.mat"), {"joints": np.zeros(3)})
-    with pytest.raises(UserError, match="no RELEASE"):
-        convert_mpii_mat(tmp_path / "other.mat")
-    with pytest.raises(UserError, match="pos_gt_src"):
-        load_mpii_truth(tmp_path / "other.mat")
+        if isinstance(entry, dict) and entry.get("image") != "nowhere.jpg":
+            (folder / str(entry.get("image"))).touch()
+    (folder / name).write_text(json.dumps(entries))
+    return folder / name
 
 
 @pytest.fixture
@@ -139,100 +58,155 @@ def sample(shared_data):
     return shared_data / "mpii_sample"
 
 
-def test_real_list_against_the_ground_truth(sample):
+# --- the reader ---------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("which", ["small", "real"])
+def test_joints_crops_and_heads(which, tmp_path, request):
     """Joints, head sizes and missing joints agree between the JSON and the MATLAB ground truth, 1 taken off both."""
-    arguments = (sample / "annotations_sample.json", sample)
-    plain = load_mpii(*arguments)
-    scored = load_mpii(*arguments, truth=sample / "val_truth_2958.mat")
-    entries = json.loads((sample / "annotations_sample.json").read_text())
+    if which == "real":
+        folder = request.getfixturevalue("sample")
+        path, truth = folder / "annotations_sample.json", folder / "val_truth_2958.mat"
+    else:
+        folder, truth = tmp_path, tmp_path / "elsewhere.mat"
+        path = write(tmp_path, small_list())
+        arrays = truth_arrays(small_list())
+        arrays["jnt_missing"] = 1 - np.array([entry["joints_vis"] for entry in small_list()]).T
+        savemat(truth, arrays)
+    entries = json.loads(path.read_text())
+    plain, scored = load_mpii(path, folder), load_mpii(path, folder, truth=truth)
+    assert len(plain) == len(scored) == len(entries) and plain.name == f"mpii-{path.stem}"
     for ours, theirs, entry in zip(plain.records, scored.records, entries, strict=True):
         np.testing.assert_array_equal(ours.visibility, theirs.visibility)
         labelled = ours.visibility > 0
+        np.testing.assert_array_equal(labelled, np.array(entry["joints_vis"]) > 0)
         np.testing.assert_allclose(ours.keypoints_xy[labelled], theirs.keypoints_xy[labelled], atol=1e-4)
         np.testing.assert_allclose(ours.keypoints_xy[labelled], np.array(entry["joints"])[labelled] - 1)
-        assert np.isnan(ours.head_size)
-        assert theirs.head_size > 0
+        assert np.isnan(ours.head_size) and theirs.head_size > 0
         # HRNet's crop: centre 15 × scale lower, side 250 × scale.
         expected = [entry["center"][0] - 1, entry["center"][1] + 15 * entry["scale"] - 1]
         np.testing.assert_allclose(ours.center_xy, expected)
         np.testing.assert_allclose(ours.size_wh, 250 * entry["scale"])
-    # First person: head box (914, 79) to (1031, 237).
-    assert scored.records[0].head_size == pytest.approx(0.6 * np.hypot(117, 158), abs=1e-3)
+        assert ours.area == pytest.approx((200 * entry["scale"]) ** 2) and ours.image == str(folder / entry["image"])
+    if which == "real":  # the first person's head box is (914, 79) to (1031, 237)
+        assert scored.records[0].head_size == pytest.approx(0.6 * np.hypot(117, 158), abs=1e-3)
+    else:
+        assert {record.head_size for record in scored.records} == {30.0}
+        assert [record.image_id for record in plain.records] == [0, 0, 1, 1, 2, 2]
 
 
-def test_the_truth_of_hrnets_list_is_found_where_hrnet_keeps_it(sample, tmp_path):
+def test_missing_joints_and_flags_follow_the_truth(tmp_path):
+    """Where the truth has a joint, the list's flag counts, or "visible"; where it misses one, nothing does."""
+    entries = small_list(2)
+    entries[0]["joints_visible"] = [0] * 16
+    arrays = truth_arrays(entries)
+    arrays["jnt_missing"][:3, 0] = 1
+    savemat(tmp_path / "gt_valid.mat", arrays)
+    records = load_mpii(write(tmp_path, entries), tmp_path).records
+    for record, entry, column in zip(records, entries, (0, 1), strict=True):
+        for joint in range(16):
+            flag = 0 if not entry["joints_vis"][joint] else 1 if "joints_visible" in entry else 2
+            expected = 0 if arrays["jnt_missing"][joint, column] else flag or 2
+            assert record.visibility[joint] == expected
+
+
+def test_the_truth_of_hrnets_list_is_found_where_hrnet_keeps_it(tmp_path):
     """``annot/valid.json`` beside ``annot/gt_valid.mat``; ``mpii_val.json`` above them; not other lists."""
-    annot, images = tmp_path / "annot", tmp_path / "images"
-    annot.mkdir()
-    images.symlink_to(sample.resolve(), target_is_directory=True)
-    text = (sample / "annotations_sample.json").read_text()
-    lists = [annot / "valid.json", tmp_path / "mpii_val.json", annot / "train.json"]
+    entries, annot, images = small_list(), tmp_path / "annot", tmp_path / "images"
+    write(images, entries)
+    lists = [write(annot, entries), write(tmp_path, entries, "mpii_val.json"), write(annot, entries, "train.json")]
     for path in lists:
-        path.write_text(text)
         assert np.isnan([record.head_size for record in load_mpii(path, images).records]).all()
-    (annot / "gt_valid.mat").write_bytes((sample / "val_truth_2958.mat").read_bytes())
-    expected = load_mpii(sample / "annotations_sample.json", sample, truth=sample / "val_truth_2958.mat").records
+    savemat(annot / "gt_valid.mat", truth_arrays(entries))
     for loaded in (
         load_records(f"mpii:{tmp_path}", "val", annotations=str(lists[0])), load_records(f"mpii:{tmp_path}", "val"),
     ):  # fmt: skip
-        for ours, theirs in zip(loaded.records, expected, strict=True):
-            assert ours.head_size == theirs.head_size > 0
-            np.testing.assert_array_equal(ours.keypoints_xy, theirs.keypoints_xy)
+        assert [record.head_size for record in loaded.records] == [30.0] * 6
+        assert all(record.visibility[9] for record in loaded.records)
     assert np.isnan([record.head_size for record in load_mpii(lists[2], images).records]).all()
-    boxed = [{**entry, "headbox": [0, 0, 30, 40]} for entry in json.loads(text)]
-    lists[0].write_text(json.dumps(boxed))  # a list with boxes of its own keeps them
-    assert {record.head_size for record in load_mpii(lists[0], images).records} == {0.6 * 50}
-    lists[0].write_text(json.dumps(json.loads(text)[::-1]))
-    with pytest.raises(UserError, match=r"valid.json: person number 0 .*gt_valid.mat .*take that file away"):
-        load_mpii(lists[0], images)
+    boxed = [{**entry, "headbox": [0, 0, 30, 50]} for entry in entries]  # a list with boxes of its own keeps them
+    lists[0].write_text(json.dumps(boxed))
+    assert {record.head_size for record in load_mpii(lists[0], images).records} == {0.6 * np.hypot(30, 50)}
+    for wrong in (entries[::-1], [entries[1], entries[0], *entries[2:]], [*entries, entries[0]]):
+        lists[0].write_text(json.dumps(wrong))
+        with pytest.raises(UserError, match=r"valid.json.*gt_valid.mat"):
+            load_mpii(lists[0], images)
 
 
-def test_shuffled_list_is_refused(sample, tmp_path):
-    entries = json.loads((sample / "annotations_sample.json").read_text())
-    path = tmp_path / "shuffled.json"
-    path.write_text(json.dumps([entries[1], entries[0], *entries[2:]]))
-    with pytest.raises(UserError, match=r"person number 0 is not person 0 .* \(2 differ\)"):
-        load_mpii(path, sample, truth=sample / "val_truth_2958.mat")
+def test_joints_that_the_truth_has_overwritten_are_not_compared(tmp_path):
+    entries = small_list(3)
+    arrays = truth_arrays(entries)
+    joint = entries[1]["joints_vis"].index(1)
+    arrays["pos_gt_src"] = arrays["pos_gt_src"].copy()
+    arrays["pos_gt_src"][joint, 0, 1] = 0
+    savemat(tmp_path / "gt_valid.mat", arrays)
+    records = load_mpii(write(tmp_path, entries), tmp_path).records
+    assert records[1].keypoints_xy[joint, 0] == -1  # as published figures are measured
+    arrays["pos_gt_src"][joint, 0, 1] = entries[1]["joints"][joint][0] + 2 * MATCH_PX
+    savemat(tmp_path / "gt_valid.mat", arrays)
+    with pytest.raises(UserError, match="number 1 "):
+        load_mpii(tmp_path / "valid.json", tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "where"),
     [
-        ({"joints": [[1, 2]] * 15}, r"joints of shape \(15, 2\)"),
-        ({"joints": [[float("nan"), 2]] * 16}, "NaN"),
-        ({"joints": "abc"}, "not made of numbers"),
-        ({"scale": float("nan")}, "finite"),
-        ({"center": [1]}, "finite"),
-        ({"joints": None}, "shape|numbers"),
-        ({"center": [-1, -1]}, "no person left"),
-        ({"scale": 0}, "no person left"),
-        ({"joints_vis": [0] * 16}, "no person left"),
-        ({"image": "nowhere.jpg"}, "nowhere.jpg: no such picture"),
+        ({"joints": [[1, 2]] * 15}, r"\[0\].joints"),
+        ({"joints": [[1, 2, 3]] * 16}, r"\[0\].joints"),
+        ({"joints": [[float("nan"), 2]] * 16}, "number 0 .*joint"),
+        ({"joints": "abc"}, r"\[0\].joints"),
+        ({"joints": None}, r"\[0\].joints"),
+        ({"joints_vis": [1] * 15}, r"\[0\].joints_vis"),
+        ({"joints_visible": [1] * 17}, r"\[0\].joints_visible"),
+        ({"scale": float("nan")}, "number 0 .*scale"),
+        ({"scale": "tall"}, r"\[0\].scale"),
+        ({"center": [1]}, r"\[0\].center"),
+        ({"center": [1, float("inf")]}, "number 0 .*center"),
+        ({"headbox": [1, 2, 3, float("nan")]}, "number 0 .*headbox"),
+        ({"headbox": 3}, r"\[0\].headbox"),
+        ({"image": 3}, r"\[0\].image"),
+        ({"center": [-1, -1]}, "1 no position or scale"),
+        ({"scale": 0}, "1 no position or scale"),
+        ({"joints_vis": [0] * 16}, "1 no labelled joint"),
+        ({"image": "nowhere.jpg"}, ""),
     ],
 )
-def test_bad_persons_are_refused(tmp_path, change, message):
-    (tmp_path / "a.jpg").touch()
+def test_bad_persons_are_refused(tmp_path, change, where):
     person = {"image": "a.jpg", "joints": [[5, 6]] * 16, "joints_vis": [1] * 16, "center": [5, 6], "scale": 1.0}
-    path = tmp_path / "list.json"
-    path.write_text(json.dumps([person]))
-    assert len(load_mpii(path, tmp_path)) == 1
-    path.write_text(json.dumps([{**person, **change}]))
-    with pytest.raises(UserError, match=message):
-        load_mpii(path, tmp_path)
+    assert len(load_mpii(write(tmp_path, [person], "list.json"), tmp_path)) == 1
+    (tmp_path / "list.json").write_text(json.dumps([{**person, **change}]))
+    with pytest.raises(UserError, match=f"list.json.*{where}"):
+        load_mpii(tmp_path / "list.json", tmp_path)
 
 
-def test_lists_without_joints_are_refused(tmp_path):
-    path = tmp_path / "test.json"
-    test_person = {"image": "a.jpg", "center": [1, 2], "scale": 1}
-    for content, message in (([test_person], "has no 'joints'"), ({}, "not a list")):
-        path.write_text(json.dumps(content))
-        with pytest.raises(UserError, match=message):
-            load_mpii(path, tmp_path)
+def test_lists_of_something_else_are_refused(tmp_path):
+    for content in ([{"image": "a.jpg", "center": [1, 2], "scale": 1}], {}, [3], [None], "persons", []):
+        (tmp_path / "test.json").write_text(json.dumps(content))
+        with pytest.raises(UserError, match="test.json"):
+            load_mpii(tmp_path / "test.json", tmp_path)
+
+
+# --- the split ----------------------------------------------------------------------------------------------------
+def small_everybody(count: int = 2958) -> tuple[list, list[int]]:
+    """The first validation persons by the two joints of the list, 300 others, shuffled; the places of the former."""
+    rng, entries = np.random.default_rng(0), []
+    for line, person in enumerate(read_val_list()[:count]):
+        joints, labelled = np.full((16, 2), -1.0), np.zeros(16, int)
+        joints[list(person.joints)], labelled[list(person.joints)] = person.points_xy, 1
+        name = person.picture or f"unknown_{line}.jpg"
+        entries.append(
+            {"image": name, "joints": joints.tolist(), "joints_vis": labelled.tolist(),
+             "center": person.points_xy[0].tolist(), "scale": 1}
+        )  # fmt: skip
+    for number in range(300):  # the first ones in a validation picture
+        name = entries[number]["image"] if number < 7 else f"train_{number}.jpg"
+        joints = rng.uniform(0, 900, (16, 2)).tolist()
+        entries.append({"image": name, "joints": joints, "joints_vis": [1] * 16, "center": joints[7], "scale": 1})
+    order = rng.permutation(len(entries))
+    return as_persons([entries[i] for i in order], "everybody"), np.argsort(order)[:count].tolist()
 
 
 @pytest.fixture(scope="module")
-def everybody(shared_data) -> list[dict]:
-    """Persons of both tables and of the validation truth, each once, shuffled, as entries of the JSON."""
+def everybody(shared_data) -> list:
+    """Persons of both tables and of the validation truth, each once, shuffled."""
     entries = []
     sample = shared_data / "mpii_sample"
     truth, val_list = load_mpii_truth(sample / "val_truth_2958.mat"), read_val_list()
@@ -248,7 +222,39 @@ def everybody(shared_data) -> list[dict]:
                  "joints_vis": truth.visibility[line].tolist(), "center": person.points_xy[0].tolist(), "scale": 1}
             )  # fmt: skip
     np.random.default_rng(0).shuffle(entries)
-    return entries
+    return as_persons(entries, "everybody")
+
+
+def test_the_split_by_the_list_alone():
+    persons, places = small_everybody()
+    train, val = mpii_split(persons)
+    assert val == places and len(train) == 293 and train == sorted(train)
+    held_out = {persons[number].image for number in val}
+    assert not held_out & {persons[number].image for number in train}
+    # Without the pictures' names, the two joints are enough.
+    nameless = copy.deepcopy(persons)
+    for number, person in enumerate(nameless):
+        person.image = f"{number}.jpg"
+    joints = np.array([person.joints for person in nameless])
+    joints[np.array([person.joints_vis for person in nameless]) == 0] = np.inf
+    found = [find_persons(joints, person.joints, person.points_xy).tolist() for person in read_val_list()]
+    assert found == [[place] for place in places]
+    near, far = (joints[places[0]][list(read_val_list()[0].joints)] + px for px in (0.9 * MATCH_PX, 1.1 * MATCH_PX))
+    assert find_persons(joints, read_val_list()[0].joints, near).tolist() == [places[0]]
+    assert find_persons(joints, read_val_list()[0].joints, far).tolist() == []
+
+
+def test_split_says_who_is_missing_or_double():
+    persons, places = small_everybody()
+    without = [person for number, person in enumerate(persons) if number not in (places[0], places[7])]
+    with pytest.raises(UserError, match=r"the source: 2 of the 2,958 .*005808361.jpg, joint 8 at 982.76, 235.97"):
+        mpii_split(without, "the source")
+    with pytest.raises(UserError, match=f"{places[5]}.* validation person 5"):
+        mpii_split([*persons, copy.deepcopy(persons[places[5]])])
+    renamed = copy.deepcopy(persons)
+    renamed[places[0]].image = "other.jpg"  # of those whose picture is known, it must be that picture
+    with pytest.raises(UserError, match="1 of the 2,958"):
+        mpii_split(renamed)
 
 
 def test_split_finds_everyone_in_the_standard_order(everybody, shared_data):
@@ -257,97 +263,15 @@ def test_split_finds_everyone_in_the_standard_order(everybody, shared_data):
     truth = load_mpii_truth(shared_data / "mpii_sample" / "val_truth_2958.mat")
     train, val = mpii_split(everybody)
     assert len(val) == len(set(val)) == 2_958
-    for line, index in enumerate(val):
-        joints = np.array(everybody[index]["joints"])
+    for line, number in enumerate(val):
         usable = (truth.visibility[line] > 0) & (truth.keypoints_xy_1based[line] > 0.5).all(1)
-        assert np.abs(joints - truth.keypoints_xy_1based[line])[usable].max() < MATCH_PX
-    held_out = {everybody[index]["image"] for index in val}
-    assert not held_out & {everybody[index]["image"] for index in train}
-    assert {entry["image"] for entry in everybody} == held_out | {everybody[index]["image"] for index in train}
+        assert np.abs(everybody[number].joints - truth.keypoints_xy_1based[line])[usable].max() < MATCH_PX
+    held_out = {everybody[number].image for number in val}
+    assert not held_out & {everybody[number].image for number in train}
+    assert {person.image for person in everybody} == held_out | {everybody[number].image for number in train}
 
 
-def test_two_joints_are_enough_without_the_pictures_name(everybody):
-    nameless = [{**entry, "image": f"{index}.jpg"} for index, entry in enumerate(everybody)]
-    joints = np.array([entry["joints"] for entry in nameless])
-    labelled = np.array([entry["joints_vis"] for entry in nameless]) > 0
-    joints[~labelled] = np.inf
-    index = JointIndex(joints)
-    assert {len(index.find(person.joints, person.points_xy)) for person in read_val_list()} == {1}
-    # The sorted index finds what comparing with everybody finds.
-    for person in read_val_list()[::100]:
-        everywhere = (np.abs(joints[:, person.joints] - person.points_xy) <= MATCH_PX).all((1, 2))
-        np.testing.assert_array_equal(index.find(person.joints, person.points_xy), np.flatnonzero(everywhere))
-
-
-def test_split_says_who_is_missing_or_double(everybody):
-    _, val = mpii_split(everybody)
-    without = [entry for index, entry in enumerate(everybody) if index not in (val[0], val[7])]
-    with pytest.raises(UserError, match=r"2 of the 2,958 .*number 0, picture 005808361.jpg, joint 8 at 982.76, 235.97"):
-        mpii_split(without)
-    _, remaining = mpii_split(without, allow_missing=True)
-    assert len(remaining) == 2_956
-    with pytest.raises(UserError, match="the same validation person 5"):
-        mpii_split([*everybody, copy.deepcopy(everybody[val[5]])])
-
-
-def test_preparation(everybody, release, tmp_path, monkeypatch, capsys):
-    """From the official file's name to lists in the standard order; the file's own content is stood in for."""
-    options = ["--out", str(tmp_path / "out"), "--from", str(release), "--from", str(tmp_path)]
-    (tmp_path / "mpii" / "images").mkdir(parents=True)
-    assert main(["data", "mpii", *options]) == 2
-    assert "one.jpg" not in capsys.readouterr().out
-    _, val = mpii_split(everybody)
-    chosen = sorted(val) + [index for index in range(50) if index not in val]
-    entries = [everybody[index] for index in chosen]
-    for entry in entries:
-        (tmp_path / "mpii" / "images" / entry["image"]).touch()
-    monkeypatch.setattr(prepare, "convert_mpii_mat", lambda path: (entries, {"test picture": 1}))
-    (tmp_path / "coco" / "images").mkdir(parents=True)  # of the same name, but another data set's
-    (tmp_path / "out" / "images").mkdir(parents=True)  # empty, of the same name again
-    assert main(["data", "mpii", *options]) == 0
-    assert "mpii val: 2,958 persons" in capsys.readouterr().out
-    assert json.loads((tmp_path / "out" / "mpii_val.json").read_text()) == [everybody[index] for index in val]
-    assert len(load_records(f"mpii:{tmp_path / 'out'}", "val")) == 2_958
-    scored = load_mpii(tmp_path / "out" / "mpii_all.json", tmp_path / "mpii" / "images", split="val")
-    assert [record.id for record in scored.records] == [entries.index(everybody[index]) for index in val]
-
-
-def test_preparation_does_without_the_pictures_that_the_archive_lacks(everybody, tmp_path, monkeypatch, capsys):
-    images, mat = tmp_path / "mpii" / "images", tmp_path / "mpii" / prepare.MPII_MAT
-    images.mkdir(parents=True)
-    mat.touch()
-    train, val = mpii_split(everybody)
-    person = everybody[train[0]]
-    lacking = [{**person, "image": name} for name in sorted(prepare.MPII_NOT_IN_ARCHIVE)]
-    entries = [lacking[0], *(everybody[index] for index in val), person, *lacking[1:]]
-    for entry in entries:
-        if entry not in lacking:
-            (images / entry["image"]).touch()
-    monkeypatch.setattr(prepare, "convert_mpii_mat", lambda path: (entries, {"test picture": 1}))
-    options = ["--out", str(tmp_path / "out"), "--from", str(tmp_path / "mpii")]
-
-    def listed(split: str) -> list[dict]:
-        return json.loads((tmp_path / "out" / f"mpii_{split}.json").read_text())
-
-    assert main(["data", "mpii", *options]) == 0
-    output = capsys.readouterr().out
-    assert "2,959 persons with joints" in output and "picture is not in MPII's archive\": 3" in output
-    assert listed("val") == [everybody[index] for index in val] and listed("train") == [person]
-    assert listed("all") == [*listed("val"), person]
-    # One that is there is used; any other that is missing, or that validation needs, is refused as ever.
-    (images / lacking[1]["image"]).touch()
-    assert main(["data", "mpii", *options]) == 0
-    assert listed("train") == [person, lacking[1]]
-    (images / person["image"]).unlink()
-    assert main(["data", "mpii", *options]) == 2
-    assert f"{person['image']}: no such picture (1 of the " in capsys.readouterr().err
-    (images / person["image"]).touch()
-    unnamed = next(index for index in val if everybody[index]["image"].startswith("unknown_"))
-    entries[1 + val.index(unnamed)] = {**everybody[unnamed], "image": lacking[0]["image"]}
-    assert main(["data", "mpii", *options]) == 2
-    assert f"{lacking[0]['image']}: no such picture (1 of the " in capsys.readouterr().err
-
-
+@pytest.mark.slow
 def test_list_is_derived_anew(shared_data, tmp_path):
     sample = shared_data / "mpii_sample"
     out = tmp_path / "list.csv"
@@ -363,7 +287,7 @@ def test_list_is_derived_anew(shared_data, tmp_path):
     assert "'by all but overwritten joints': 9, 'not in the tables': 941, 'ambiguous': 0" in result.stdout
 
 
-def test_val_list_needs_no_real_data():
+def test_val_list_is_the_standard_one():
     persons = read_val_list()
     assert len(persons) == 2_958
     assert sum(bool(person.picture) for person in persons) == 2_017

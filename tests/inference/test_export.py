@@ -19,10 +19,9 @@ from peer_tools import randomise, slow
 
 from lgmpose.cli import main
 from lgmpose.data import load_records
-from lgmpose.data.batches import load_batches
+from lgmpose.data.batches import load_batches, to_input
 from lgmpose.data.crops import CropDataset
 from lgmpose.data.images import IMAGE_MEAN, IMAGE_STD, normalise
-from lgmpose.data.loader import to_input
 from lgmpose.data.records import RecordSet
 from lgmpose.data.synthetic import make_synthetic
 from lgmpose.errors import UserError

@@ -24,7 +24,7 @@ import lgmpose.lab.ablate.ablation as ablate_run
 from lgmpose.cli import main
 from lgmpose.course.checks import randomised
 from lgmpose.data import load_records
-from lgmpose.data.crops import Augmentation
+from lgmpose.data.augment import Augmentation
 from lgmpose.data.synthetic import make_synthetic
 from lgmpose.errors import UserError
 from lgmpose.inference.evaluate import evaluate

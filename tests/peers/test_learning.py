@@ -8,8 +8,8 @@ from peer_tools import blank, slow
 from torch import nn
 
 from lgmpose.data import load_records
+from lgmpose.data.batches import make_loader, to_input
 from lgmpose.data.crops import CropDataset
-from lgmpose.data.loader import make_loader, to_input
 from lgmpose.data.synthetic import make_synthetic
 from lgmpose.inference.evaluate import evaluate
 from lgmpose.peers import PEERS

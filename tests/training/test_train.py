@@ -28,8 +28,9 @@ import torch
 
 from lgmpose.cli import main
 from lgmpose.data import load_records
-from lgmpose.data.crops import Augmentation, CropDataset
-from lgmpose.data.loader import EpochSampler, make_loader, to_input
+from lgmpose.data.augment import Augmentation
+from lgmpose.data.batches import EpochSampler, make_loader, to_input
+from lgmpose.data.crops import CropDataset
 from lgmpose.data.synthetic import make_synthetic
 from lgmpose.errors import UserError
 from lgmpose.files import write_atomically

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 
 from lgmpose.course.checks import compare, compare_prediction
-from lgmpose.data.crops import Augmentation, augment_record
+from lgmpose.data.augment import Augmentation, augment_record
 from lgmpose.data.records import PersonRecord
 from lgmpose.pose.geometry import box_to_center_size, crop_matrix, invert_matrix, transform_points
 from lgmpose.pose.skeletons import COCO

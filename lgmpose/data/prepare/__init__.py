@@ -1,1 +1,1 @@
-"""Fetches, checks and converts the official data sets."""
+"""Download, check, unpack and convert the official data sets."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from lgmpose.data.crops import Augmentation
+from lgmpose.data.augment import Augmentation
 from lgmpose.errors import UserError
 from lgmpose.lab.paper import published
 from lgmpose.network.config import VARIANTS

@@ -70,7 +70,7 @@ def train_steps(setting: Setting, batches: list[dict], image_hw: tuple[int, int]
     """
     import torch
 
-    from lgmpose.data.loader import to_input
+    from lgmpose.data.batches import to_input
     from lgmpose.network.fast import channels_last
     from lgmpose.training.loop import heatmap_loss
     from lgmpose.zoo.catalogue import create_model
@@ -108,8 +108,8 @@ def train_steps(setting: Setting, batches: list[dict], image_hw: tuple[int, int]
 def _load_batches(data: str, side: int, batch_size: int, count: int, seed: int) -> tuple[list[dict], float]:
     """Batches as in training, and the pictures per second at which one process makes them."""
     from lgmpose.data import load_records
+    from lgmpose.data.batches import EpochSampler, make_loader
     from lgmpose.data.crops import CropDataset
-    from lgmpose.data.loader import EpochSampler, make_loader
     from lgmpose.lab.ablate.recipe_rows import RECIPE
     from lgmpose.pose.codecs import make_codec
 

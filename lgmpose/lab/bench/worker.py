@@ -209,7 +209,7 @@ def _pipeline(heatmaps: Callable, codec, device, batch: int) -> Callable[[], obj
     import numpy as np
     import torch
 
-    from lgmpose.data.loader import to_input
+    from lgmpose.data.batches import to_input
     from lgmpose.inference.predictor import Predictor
 
     class Runner:

@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lgmpose.data.crops import Augmentation, CropDataset
-from lgmpose.data.loader import EpochSampler, choose_workers, count_errors, make_loader, to_input
+from lgmpose.data.augment import Augmentation
+from lgmpose.data.batches import EpochSampler, choose_workers, count_errors, make_loader, to_input
+from lgmpose.data.crops import CropDataset
 from lgmpose.data.records import PersonRecord, RecordSet
 from lgmpose.errors import UserError
 from lgmpose.pose.codecs import make_codec

@@ -1,0 +1,115 @@
+"""Random changes of training crops: half bodies, scale, rotation, flip (SimpleBaseline, HRNet), colour, occlusion."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from lgmpose.data.records import PersonRecord
+from lgmpose.errors import UserError
+
+__all__ = ["Augmentation", "augment_record", "change_colour", "occlude"]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Changes of training crops, in the order in which they are drawn (SimpleBaseline's factors; HRNet's half body).
+
+    The paper states none of them.
+
+    Raises:
+        UserError: A field is out of its range, which otherwise would fail in a loader process.
+    """
+
+    half_body_prob: float = 0.3  # HRNet on COCO; MPII trains without
+    half_body_min_joints: int = 8  # a body with no more labelled joints stays whole
+    scale_factor: float = 0.3  # extent × clip(1 + 0.3 · N(0, 1), 0.7, 1.3)
+    rotation_deg: float = 40.0  # clip(40 · N(0, 1), ± 80)
+    rotation_prob: float = 0.6  # share of the samples that are rotated
+    flip_prob: float = 0.5
+    colour: float = 0.0  # ± this share of contrast, brightness and each channel; in no published recipe
+    occlusion_prob: float = 0.0  # share of the samples with a rectangle of one colour over them; in no published recipe
+
+    def __post_init__(self):
+        # A colour above 1 could turn a picture into its negative.
+        for name in ("half_body_prob", "rotation_prob", "flip_prob", "colour", "occlusion_prob"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"{name} {getattr(self, name)}: give a value from 0 to 1")
+        if not 0 <= self.scale_factor < 1:  # at 1 a crop may have no extent
+            raise UserError(f"scale_factor {self.scale_factor}: give a value from 0 to below 1")
+        if not 0 <= self.rotation_deg < math.inf:
+            raise UserError(f"rotation_deg {self.rotation_deg}: give 0 or more degrees")
+        if self.half_body_min_joints < 0:
+            raise UserError(f"half_body_min_joints {self.half_body_min_joints}: give 0 or more")
+
+
+def _half_body(
+    record: PersonRecord, upper_body: Collection[int], rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return centre and extent around the upper or the lower joints alone, or None if too few are labelled."""
+    labelled = np.flatnonzero(record.visibility > 0)
+    upper = [j for j in labelled if j in upper_body]
+    lower = [j for j in labelled if j not in upper_body]
+    # The published code compares a *normal* draw with 0.5, so that it takes the upper half in 69 % of the cases.
+    if rng.standard_normal() < 0.5 and len(upper) > 2:
+        chosen = upper
+    else:
+        chosen = lower if len(lower) > 2 else upper
+    if len(chosen) < 2:
+        return None
+    points = record.keypoints_xy[chosen]
+    size_wh = points.max(axis=0) - points.min(axis=0)
+    if not (size_wh.max() > 0):
+        return None
+    return points.mean(axis=0), np.maximum(size_wh, 1.0) * 1.5
+
+
+def augment_record(
+    record: PersonRecord, upper_body: Collection[int], augmentation: Augmentation, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, float, bool]:
+    """Draw one crop of a person.
+
+    Every number is drawn whether it is used or not, so that one option does not shift the random numbers of the next.
+
+    Args:
+        record: the person.
+        upper_body: indices of the joints of the upper body.
+        augmentation: what may be changed, and how much.
+        rng: of the drawing.
+
+    Returns:
+        Centre (2,) and extent (2,) in pixels, rotation in degrees, flip.
+    """
+    center_xy, size_wh = record.center_xy, record.size_wh
+    use_half = rng.random() < augmentation.half_body_prob
+    half = _half_body(record, upper_body, rng)
+    if use_half and half is not None and (record.visibility > 0).sum() > augmentation.half_body_min_joints:
+        center_xy, size_wh = half
+    factor = augmentation.scale_factor
+    size_wh = size_wh * np.clip(1 + factor * rng.standard_normal(), 1 - factor, 1 + factor)
+    limit = 2 * augmentation.rotation_deg
+    rotation = float(np.clip(augmentation.rotation_deg * rng.standard_normal(), -limit, limit))
+    rotation = rotation if rng.random() < augmentation.rotation_prob else 0.0
+    flip = bool(rng.random() < augmentation.flip_prob)
+    return center_xy, size_wh, rotation, flip
+
+
+def change_colour(image: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
+    """Change contrast, brightness and white balance of (H, W, 3) uint8, each by at most ``amount``."""
+    gain = (1 + rng.uniform(-amount, amount)) * (1 + rng.uniform(-amount, amount, 3) / 2)
+    shift = 128 * rng.uniform(-amount, amount)
+    table = np.clip((np.arange(256)[:, None] - 128) * gain + 128 + shift, 0, 255).astype(np.uint8)
+    return np.stack([table[:, c][image[..., c]] for c in range(3)], axis=-1)
+
+
+def occlude(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Cover (H, W, 3) uint8 by a rectangle of one colour, 15 to 45 % of each side; joints under it stay labelled."""
+    height, width = image.shape[:2]
+    size_hw = (rng.uniform(0.15, 0.45, 2) * (height, width)).round().astype(int)
+    top, left = (rng.random(2) * ((height, width) - size_hw)).astype(int)
+    image = image.copy()
+    image[top : top + size_hw[0], left : left + size_hw[1]] = rng.integers(0, 256, 3)
+    return image
