@@ -23,7 +23,7 @@ exclude_patterns = ["**/.ipynb_checkpoints"]
 
 nb_execution_mode = "off"  # lgmpose.course.notebooks runs the lessons and shows their progress
 nb_merge_streams = True
-myst_enable_extensions = ["amsmath", "dollarmath"]
+myst_enable_extensions = ["amsmath", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 suppress_warnings = ["ref.python"]  # a class that two modules export has two entries; either is a good target
 
