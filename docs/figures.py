@@ -351,8 +351,10 @@ def draw_picture() -> None:
     from lgmpose.pose.skeletons import LSP
 
     data = picture_data()
-    place_xy = {"head_top": (0, 9.6), "neck": (0, 8.2), "shoulder": (1.2, 7.8), "elbow": (1.9, 6.1), "wrist": (2.4, 4.4),
-                "hip": (0.8, 4.7), "knee": (1.0, 2.5), "ankle": (1.1, 0.3)}  # fmt: skip
+    place_xy = {
+        "head_top": (0, 9.6), "neck": (0, 8.2), "shoulder": (1.2, 7.8), "elbow": (1.9, 6.1), "wrist": (2.4, 4.4),
+        "hip": (0.8, 4.7), "knee": (1.0, 2.5), "ankle": (1.1, 0.3),
+    }  # fmt: skip
 
     def where(name: str) -> tuple[float, float]:
         side, _, joint = name.partition("_")
@@ -366,14 +368,15 @@ def draw_picture() -> None:
     for name, percent in data["joints"].items():
         body.scatter(*where(name), s=430, c=[percent], cmap="RdYlGn", vmin=40, vmax=95, edgecolors="white", zorder=2)
         body.text(*where(name), f"{percent:.0f}", ha="center", va="center", fontsize=9, zorder=3)
-    body.set(title="PCK@0.2 of the shipped\nweights, joint by joint, %", xlim=(-3.3, 3.3), ylim=(-0.6, 10.4), aspect="equal")
+    body.set(title="PCK@0.2 of the shipped\nweights, joint by joint, %", xlim=(-3.3, 3.3), ylim=(-0.6, 10.4))
+    body.set_aspect("equal")
     body.axis("off")
     for shift, backend, colour in ((-0.2, "PyTorch", "#9ecae1"), (0.2, "ONNX Runtime", "#2171b5")):
         times = [row[backend != "PyTorch"] for row in data["times"].values()]
         drawn = bars.barh([i + shift for i in range(len(times))], times, 0.38, color=colour, label=backend)
         bars.bar_label(drawn, fmt="%.0f", padding=3, fontsize=9)
-    bars.set(yticks=range(len(data["times"])), yticklabels=data["times"], xlabel="milliseconds (logarithmic scale)", xscale="log")
-    bars.set(title="Time of one 256×192 crop\non one core of a server CPU", xlim=(8, 700))
+    bars.set(title="Time of one 256×192 crop\non one core of a server CPU", xlabel="milliseconds (logarithmic scale)")
+    bars.set(yticks=range(len(data["times"])), yticklabels=data["times"], xscale="log", xlim=(8, 700))
     bars.xaxis.set_major_formatter("{x:g}")
     bars.invert_yaxis()
     bars.legend(loc="upper right", frameon=False)

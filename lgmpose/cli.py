@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from lgmpose import __version__
 from lgmpose.data.prepare.layouts import Coco, Lspet, Mpii, Synthetic
 from lgmpose.errors import UserError, as_sentence
 from lgmpose.files import print_anywhere
@@ -22,7 +23,10 @@ from lgmpose.training.recipe import TrainConfig
 
 __all__ = ["main"]
 
-DESCRIPTION = "LGM-Pose, a lightweight pose network: prepare data, train, evaluate, predict and measure."
+DESCRIPTION = (
+    "LGM-Pose, a lightweight pose network: prepare data, train, evaluate, predict and measure. "
+    "`lgmpose --version` prints the version."
+)
 
 app = tyro.extras.SubcommandApp()
 
@@ -269,6 +273,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if words[:1] == ["train"] and any(word.partition("=")[0] == "--resume" for word in words):
             raise UserError("train has no --resume; to resume a run, type: lgmpose resume RUN")
+        if words in (["--version"], ["-V"]):
+            print(f"lgmpose {__version__}")
+            return 0
         status = app.cli(prog="lgmpose", args=words, config=(tyro.conf.OmitArgPrefixes,), description=DESCRIPTION)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

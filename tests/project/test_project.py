@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -103,63 +104,61 @@ def test_no_file_is_large(project_files):
 def test_ci_runs_what_a_contributor_runs():
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & 0o100, "not executable"
-    assert "make test" in script.read_text(encoding="utf-8")
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    commands = [step["run"] for step in workflow["jobs"]["test"]["steps"] if "run" in step]
+    assert "make test" in script.read_text(encoding="utf-8") and any("make test" in command for command in commands)
+    for python in workflow["jobs"]["test"]["strategy"]["matrix"]["python"]:
+        assert SpecifierSet(PROJECT["requires-python"]).contains(f"{python}.0")
+
+
+def test_the_version_is_the_same_everywhere(capsys):
+    from lgmpose.cli import main
+
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.split()[-1] == PROJECT["version"] == citation["version"]
+    assert f"## {PROJECT['version']}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_yaml_and_json_files_of_tools_are_valid():
+    for path in [*(ROOT / ".github").rglob("*.yml"), ROOT / ".pre-commit-config.yaml"]:
+        assert yaml.safe_load(path.read_text(encoding="utf-8")), path
+    assert json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text(encoding="utf-8"))
 
 
 # What starting costs
 
-START = """
+HEAVY = """
 import sys
-{statement}
-heavy = {{"torch", "torchvision", "matplotlib", "IPython"}} & set(sys.modules)
-print(*sorted(heavy))
+def heavy():
+    return sorted({"torch", "torchvision", "matplotlib", "IPython"} & set(sys.modules))
 """
-
-
 COMMANDS = (
     "data", "train", "resume", "eval", "predict", "compare", "export", "profile", "bench", "ablate", "lab", "course",
 )  # fmt: skip
-
 HELP = """
 from lgmpose.cli import main
-try:
-    main({arguments})
-except SystemExit as end:
-    assert not end.code
+for command in COMMANDS:
+    try:
+        main([*command, "--help"])
+    except SystemExit as end:
+        assert not end.code
+    assert not heavy(), (command, heavy())
 """
 
 
-def heavy_imports(statement: str) -> str:
-    command = [sys.executable, "-c", START.format(statement=statement)]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+def run_python(code: str) -> None:
+    run = subprocess.run([sys.executable, "-c", HEAVY + code], capture_output=True, text=True, cwd=ROOT)
     assert run.returncode == 0, run.stderr
-    return run.stdout.splitlines()[-1]
 
 
 def test_help_is_quick_because_nothing_heavy_is_imported():
-    for command in ([], *([name] for name in COMMANDS)):
-        ask = HELP.format(arguments=[*command, "--help"])
-        assert heavy_imports(ask) == "", command
+    run_python(f"COMMANDS = {[[], *([name] for name in COMMANDS)]}" + HELP)
 
 
 @pytest.mark.parametrize(
     "module",
-    ["", ".codecs", ".compare", ".datasets", ".evaluate", ".geometry", ".metrics", ".predict", ".skeletons"],
+    ["", ".data", ".inference.predictor", ".inference.predict_files", ".metrics", ".pose.codecs", ".zoo", ".zoo.cards"],
 )
 def test_modules_that_need_no_torch_import_none(module):
-    assert heavy_imports(f"import lgmpose{module}") == ""
-
-
-# README
-
-
-def test_readme_costs_are_what_the_networks_cost():
-    import lgmpose
-
-    row = re.compile(r"`lgmpose profile (--model [^`]+)` \| ([\d,]+) \| ([\d,]+) \|")
-    rows = row.findall((ROOT / "README.md").read_text(encoding="utf-8"))
-    assert len(rows) == 8
-    for options, params, macs in rows:
-        keywords = {name.replace("-", "_"): value for name, value in re.findall(r"--(\S+) (\S+)", options)}
-        cost = lgmpose.profile(lgmpose.create_model(keywords.pop("model"), **keywords))
-        assert (f"{cost.params:,}", f"{cost.macs:,}") == (params, macs), options
+    run_python(f"import lgmpose{module}\nassert not heavy(), heavy()")
