@@ -207,8 +207,6 @@ def evaluation_job() -> str:
     found = load("evaluation_*")
     return table("measured | value", [
         ["decoding, rescoring, OKS-NMS, AP and writing of the results", f"{found['total_s']:.1f} s"],
-        ["peak memory without the network", f"{found['peak_mb']:.0f} MB"],
-        ["choosing persons box by box in Python, compared with `lgmpose`", f"{found['by_boxes']['ratio'][0]:.1f} ×"],
     ])  # fmt: skip
 
 

@@ -7,7 +7,8 @@ from typing import Literal
 
 import tyro
 
-from lgmpose.lab.ablate.recipe_rows import AblateConfig
+from lgmpose.lab.ablate.rows import AblateConfig
+from lgmpose.lab.bench.plan import BenchConfig
 
 __all__ = ["register"]
 
@@ -22,14 +23,14 @@ def register(app: tyro.extras.SubcommandApp) -> None:
 
 
 def ablate(config: AblateConfig, tabulate: bool = False) -> None:
-    """Train LGM-Pose with one thing changed at a time (Tables 4 and 5, LARM taken apart), and peers, and compare them.
+    """Train LGM-Pose with one thing changed at a time (Tables 4 and 5, parts of LARM), and other networks, and compare.
 
-    Stop it with Ctrl-C at any time; the same command goes on. Finished runs are not done again.
+    It can be interrupted with Ctrl-C; the same command resumes it. Finished runs are not repeated.
 
     Args:
-        tabulate: train nothing; only write table and figure anew from the finished runs in --json.
+        tabulate: train nothing; only write the table and the figures from the finished runs in --json.
     """
-    from lgmpose.lab.ablate.ablation import ablate as run_ablations
+    from lgmpose.lab.ablate.runner import ablate as run_ablations
 
     run_ablations(config, tabulate=tabulate)
 
@@ -70,61 +71,22 @@ def profile(  # the options of the command
     )  # fmt: skip
 
 
-def bench(  # the options of the command
-    models: tuple[str, ...] = (),
-    backends: tuple[str, ...] = ("eager",),
-    threads: tuple[int, ...] | None = None,
-    image_hw: tyro.conf.UseAppendAction[tuple[tuple[int, int], ...]] = (),
-    num_keypoints: int | None = None,
-    batch_sizes: tuple[int, ...] = (1,),
-    reference: str | None = None,
-    tables: tuple[int, ...] | None = None,
-    scope: Literal["network", "decode", "pipeline"] = "network",
-    codec: Literal["standard", "dark", "udp"] = "dark",
-    runs: int = 100,
-    seconds: float = 5.0,
-    keep_memory: bool = False,
-    device: str = "auto",
-    json: Path | None = None,
-    render: Path | None = None,
-) -> None:
-    """Measure how long networks take on this machine, side by side; in about a minute where nothing else is asked for.
+def bench(config: BenchConfig, json: Path | None = None, render: Path | None = None) -> None:
+    """Measure how long networks take on this machine, side by side; by default in about a minute.
 
-    Each backend with each number of threads gets a fresh process, in which all networks take turns.
+    Each backend with each number of threads measures the networks in a fresh process, in rounds.
 
     Args:
-        models: names of `lgmpose profile --list`; by default LGM-Pose and the small networks.
-        backends: eager, eager-folded, eager-fast, compile, onnxruntime, onnxruntime-int8, openvino, openvino-bf16,
-            openvino-int8.
-        threads: numbers of threads; by default 1, and 1 2 with --tables.
-        image_hw: input height and width; repeat it for more sizes. By default the reference's own.
-        num_keypoints: K; by default the reference's own.
-        batch_sizes: persons at a time.
-        reference: what the others are compared with; by default the first LGM-Pose among the models.
-        tables: measure the systems of the paper's Tables 1 and 3 instead; or of one of them, --tables 1.
-        scope: the network alone, with decoding, or from the picture to its keypoints.
-        codec: how heatmaps are decoded.
-        runs: rounds at most; a group of networks ends with these or with --seconds, but not before 10.
-        seconds: seconds per network at most, see --runs.
-        keep_memory: tell the C library to keep freed memory, as training does and predict does not.
-        device: auto, cpu, cuda, mps …
-        json: where to keep the result; the table (.md) and the plot (.png) are written beside it.
-        render: measure nothing; write table and plot of this result file anew.
+        json: where to keep the result; the report (.md) and the plot (.png) are written beside it.
+        render: measure nothing; write report and plot of this result file again.
     """
     from lgmpose.lab.bench import bench as measure
-    from lgmpose.lab.bench import load_results, save_report
+    from lgmpose.lab.bench import load_results, markdown, save_report
 
-    if render is not None:
-        result, json = load_results(render), render
-    else:
-        result = measure(
-            models, backends=backends, threads=threads or ((1,) if tables is None else (1, 2)), image_sizes=image_hw,
-            num_keypoints=num_keypoints, batch_sizes=batch_sizes, reference=reference, tables=tables, scope=scope,
-            codec=codec, runs=runs, seconds=seconds, keep_memory=keep_memory, device=device, json_file=json,
-        )  # fmt: skip
-    print(result.as_markdown())
-    if json is not None:
-        print(f"written: {', '.join(map(str, [json, *save_report(result, json)]))}")
+    result, path = (measure(config, json_file=json), json) if render is None else (load_results(render), render)
+    print(markdown(result))
+    if path is not None:
+        print(f"written: {', '.join(map(str, [path, *save_report(result, path)]))}")
     if not result.finished and render is None:
         raise KeyboardInterrupt
 
@@ -192,39 +154,42 @@ def ship(
 
 @group.command(name="bench-training")
 def bench_training(
-    data: str = "synthetic",
-    settings: tuple[str, ...] | None = None,
-    sides: tuple[int, ...] | None = None,
+    settings: tuple[str, ...] = ("allocator", "channels_last", "default", "bf16"),
+    sides: tuple[int, ...] = (128, 256),
     rounds: int = 3,
     steps: int = 8,
     threads: int | None = None,
     json: Path | None = None,
 ) -> None:
-    """Measure images per second of a training step, by setting, and the share of each part of the step.
+    """Measure images per second of a training step, by setting.
 
     Args:
-        data: KIND:PATH; by default images of synthetic people.
-        settings: what to measure; by default everything but compile. plain is always measured, for comparison.
-        sides: input sizes in pixels; by default 128 and 256.
+        settings: allocator, channels_last, default, bf16 or compile; plain is always measured, for comparison.
+        sides: input sizes in pixels, 128 or 256.
         rounds: rounds in which all settings take turns.
         steps: steps per round and setting.
         threads: CPU threads; None: all cores.
         json: where to keep the result; a page (.md) is written beside it.
     """
-    from lgmpose.lab.bench.training import bench_training as measure
+    from lgmpose.lab.bench.measurement import check_output, keep
+    from lgmpose.lab.bench.training_step import measure_training, training_page
 
-    measure(data, settings=settings, sides=sides, rounds=rounds, steps=steps, threads=threads, json_file=json)
+    check_output(json)
+    result = measure_training(settings, sides, rounds=rounds, steps=steps, threads=threads)
+    keep(result, training_page(result), json)
 
 
 @group.command(name="bench-evaluation")
-def bench_evaluation(pictures: int = 5000, rounds: int = 3, json: Path | None = None) -> None:
+def bench_evaluation(pictures: int = 5000, json: Path | None = None) -> None:
     """Measure how long COCO's evaluation takes after the network has run, step by step.
 
     Args:
         pictures: size of the job; val2017 has 5,000.
-        rounds: how often each way to choose persons is timed.
         json: where to keep the result; a page (.md) is written beside it.
     """
-    from lgmpose.lab.bench.evaluation import bench_evaluation as measure
+    from lgmpose.lab.bench.evaluation_job import evaluation_page, measure_evaluation
+    from lgmpose.lab.bench.measurement import check_output, keep
 
-    measure(pictures, rounds, json)
+    check_output(json)
+    result = measure_evaluation(pictures)
+    keep(result, evaluation_page(result), json)

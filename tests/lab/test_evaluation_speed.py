@@ -1,10 +1,9 @@
-"""The evaluation of a whole data set at once: the same persons and the same AP as box by box, and by both engines."""
+"""The benchmark of the evaluation job, and the persons that evaluation keeps, against a loop over boxes."""
 
 from __future__ import annotations
 
 import json
-import warnings
-from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,121 +11,95 @@ import pytest
 from lgmpose import metrics
 from lgmpose.cli import main
 from lgmpose.inference.top_down import coco_persons, kept_persons
-from lgmpose.lab.bench.evaluation import by_boxes
-from lgmpose.lab.bench.simulated import heatmap_batches, simulate
-from lgmpose.pose.codecs import make_codec
-from lgmpose.pose.geometry import invert_matrix, transform_points
+from lgmpose.lab.bench.evaluation_job import as_record_set, evaluation_page, simulate
+from lgmpose.pose.geometry import fit_aspect
 from lgmpose.pose.skeletons import COCO
 
 IMAGE_HW = (96, 64)
+STORED = Path(__file__).resolve().parents[2] / "results" / "evaluation_2026-11-26.json"
 
 
 @pytest.fixture(scope="module")
 def job():
-    """A simulation of 60 pictures, and its poses in the pictures."""
-    simulation = simulate(60, IMAGE_HW, seed=3)
-    return simulation, transform_points(invert_matrix(simulation.matrices), simulation.seen_xy)
+    return simulate(60)
 
 
-@pytest.fixture(scope="module")
-def persons(job):
-    simulation, keypoints_xy = job
-    return coco_persons(
-        keypoints_xy, simulation.confidence, simulation.record_set, COCO.oks_sigmas, IMAGE_HW
-    )
+def kept_box_by_box(found):
+    """``kept_persons`` as one writes it first: picture by picture, person by person, pair by pair."""
+    variances = [(2 * sigma) ** 2 for sigma in COCO.oks_sigmas]
+    scores, areas, by_picture = [], [], {}
+    for i, joint_scores in enumerate(found["joint_scores"]):
+        confident = [score for score in joint_scores.tolist() if score > 0.2]
+        scores.append(sum(confident) / len(confident) * found["score"][i] if confident else 0.0)
+        width, height = fit_aspect(found["box_xywh"][i, 2:], IMAGE_HW)
+        areas.append(float(width * height))
+        by_picture.setdefault(int(found["image_id"][i]), []).append(i)
 
+    def likeness(i: int, j: int) -> float:
+        squared = ((found["keypoints_xy"][i] - found["keypoints_xy"][j]) ** 2).sum(axis=1)
+        return float(np.mean(np.exp(-squared / variances / ((areas[i] + areas[j]) / 2) / 2)))
 
-@pytest.fixture(scope="module")
-def truth_file(job, tmp_path_factory):
-    path = tmp_path_factory.mktemp("truth") / "truth.json"
-    path.write_text(json.dumps(job[0].truth))
-    return path
-
-
-# ---------------------------------------------------------------- persons
+    keep = []
+    for picture in sorted(by_picture):
+        left = sorted(by_picture[picture], key=lambda i: -scores[i])
+        while left:
+            best, *others = left
+            keep.append(best)
+            left = [other for other in others if likeness(other, best) <= 0.9]
+    return keep, scores
 
 
 def test_the_persons_kept_are_those_of_the_loop_over_boxes(job):
-    simulation, keypoints_xy = job
-    choose = (keypoints_xy, simulation.confidence, simulation.record_set, COCO.oks_sigmas, IMAGE_HW)
-    keep, scores = kept_persons(*choose)
-    slow_keep, slow_scores = by_boxes(*choose)
-    np.testing.assert_array_equal(keep, slow_keep)
+    found = job[1]
+    keep, scores = kept_persons(
+        found["keypoints_xy"], found["joint_scores"], as_record_set(found), COCO.oks_sigmas, IMAGE_HW
+    )
+    slow_keep, slow_scores = kept_box_by_box(found)
+    assert keep.tolist() == slow_keep and 0.3 * len(scores) < len(keep) < 0.9 * len(scores)
     np.testing.assert_allclose(scores, slow_scores, rtol=1e-12)
-    assert 0.3 * len(scores) < len(keep) < 0.9 * len(scores)
 
 
 def test_ground_truth_boxes_are_all_kept_and_unreadable_pictures_left_out(job):
-    simulation, keypoints_xy = job
-    keypoints_xy = keypoints_xy.copy()
-    keypoints_xy[[2, 5]] = np.nan
-    truth = replace(simulation.record_set, has_keypoints=True)
-    keep, _ = kept_persons(keypoints_xy, simulation.confidence, truth, COCO.oks_sigmas, IMAGE_HW)
-    assert keep.tolist() == [i for i in range(len(truth)) if i not in (2, 5)]
-    detected = coco_persons(
-        keypoints_xy, simulation.confidence, simulation.record_set, COCO.oks_sigmas, IMAGE_HW
-    )
+    found, poses = job[1], job[1]["keypoints_xy"].copy()
+    poses[[2, 5]] = np.nan
+    choose = (poses, found["joint_scores"], as_record_set(found), COCO.oks_sigmas, IMAGE_HW)
+    detected = coco_persons(*choose)
     order = [(person["image_id"], -person["score"]) for person in detected]
     assert order == sorted(order) and np.isfinite([person["keypoints"] for person in detected]).all()
+    choose[2].has_keypoints = True
+    assert kept_persons(*choose)[0].tolist() == [i for i in range(len(poses)) if i not in (2, 5)]
 
 
-# ---------------------------------------------------------------- AP by both engines
-
-
-def both(results, truth, **options):
+def test_simulated_detections_show_the_persons_and_both_engines_agree(job):
     pytest.importorskip("hotcoco", reason="hotcoco is not installed (extra: fast)")
-    fast, plain = (metrics.coco_ap(results, truth, engine=name, **options) for name in ("hotcoco", "pycocotools"))
-    assert fast == pytest.approx(plain, rel=0, abs=1e-12)
-    return plain
+    truth, found = job
+    persons = coco_persons(
+        found["keypoints_xy"], found["joint_scores"], as_record_set(found), COCO.oks_sigmas, IMAGE_HW
+    )
+    fast, plain = (metrics.coco_ap(persons, truth, engine=name) for name in ("hotcoco", "pycocotools"))
+    assert fast == pytest.approx(plain, rel=0, abs=1e-12) and 0.5 < plain["AP"] < 0.95
+    assert len(truth["annotations"]) == 132 and len(found["score"]) == 1248
 
 
-def test_hotcoco_has_pycocotools_figures(persons, truth_file, capfd):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        figures = both(persons, truth_file)
-        assert 0.3 < figures["AP"] < 0.95 and figures["APM"] != figures["APL"]
-        other = both(persons, truth_file, sigmas=np.linspace(0.02, 0.2, 17))  # as another skeleton has them
-        assert other["AP"] != figures["AP"]
-        some = both(persons, truth_file, image_ids=range(1, 20))
-        assert some["AP"] != figures["AP"]
-    assert capfd.readouterr() == ("", "")
-    assert set(persons[0]) == {"image_id", "category_id", "keypoints", "score"}  # not written into
-
-
-# ---------------------------------------------------------------- the benchmark
-
-
-def test_simulated_heatmaps_peak_where_the_simulation_says(job):
-    simulation, _ = job
-    codec, seen = make_codec("dark", IMAGE_HW), 0
-    for boxes, heatmaps in heatmap_batches(simulation, codec, 500):
-        crop_xy, scores = codec.decode(heatmaps)
-        well_inside = ((simulation.seen_xy[boxes] > 16) & (simulation.seen_xy[boxes] < (48, 80))).all(axis=-1)
-        well_inside &= simulation.confidence[boxes] > 0.3
-        error = np.linalg.norm(crop_xy - simulation.seen_xy[boxes], axis=-1)[well_inside]
-        assert np.percentile(error, 99) < 1
-        seen += boxes.stop - boxes.start
-    assert seen >= len(simulation.record_set) > 1000
-
-
-def test_the_benchmark_says_that_both_ways_agree(tmp_path, capsys):
+def test_the_benchmark_times_each_step(tmp_path, capsys):
     file = tmp_path / "evaluation.json"
-    assert main(["lab", "bench-evaluation", "--pictures", "25", "--rounds", "2", "--json", str(file)]) == 0
+    assert main(["lab", "bench-evaluation", "--pictures", "10", "--json", str(file)]) == 0
     result = json.loads(file.read_text())
-    assert result["job"]["pictures"] == 25 and result["job"]["boxes"] == 520
-    assert list(result["seconds"]) == ["decode", "rescore, OKS-NMS", "results", "JSON", "AP"]
-    assert result["total_s"] == pytest.approx(sum(result["seconds"].values()))
-    assert result["by_boxes"]["same_persons"] and result["by_boxes"]["same_ap"]
-    assert len(result["by_boxes"]["seconds"]) == 2 and all(other["same"] for other in result["other_engines"].values())
-    page = file.with_suffix(".md").read_text()
-    assert page == capsys.readouterr().out and "Peak memory" in page and "the same persons, the same AP" in page
+    assert result["job"] == {"pictures": 10, "persons": 22, "boxes": 208}
+    assert list(result["seconds"]) == ["decode", "rescore, OKS-NMS", "results file", "AP"]
+    assert all(result["seconds"].values()) and result["total_s"] == pytest.approx(sum(result["seconds"].values()))
+    assert 0.5 < result["figures"]["AP"] < 1 and 22 < result["kept"] < 208, "the decoded poses are the persons'"
+    page = file.with_suffix(".md").read_text(encoding="utf-8")
+    assert page in capsys.readouterr().out and "208 detected boxes" in page
 
 
-@pytest.mark.parametrize(
-    "arguments, message",
-    [(["--pictures", "0"], "at least 1"), (["--rounds", "0"], "at least 1"), (["--json", "x.txt"], "end in .json")],
-)
-def test_the_benchmark_refuses_in_one_line(arguments, message, capsys):
+@pytest.mark.parametrize("arguments, name", [(["--pictures", "0"], "pictures 0"), (["--json", "x.txt"], "x.txt")])
+def test_the_benchmark_refuses_in_one_line(arguments, name, capsys):
     assert main(["lab", "bench-evaluation", *arguments]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: ") and message in error and error.count("\n") == 1
+    assert error.startswith("error: ") and name in error and error.count("\n") == 1
+
+
+def test_the_stored_page_is_that_of_the_stored_result():
+    page = evaluation_page(json.loads(STORED.read_text(encoding="utf-8")))
+    assert STORED.with_suffix(".md").read_text(encoding="utf-8") == page

@@ -22,7 +22,7 @@ from lgmpose.data.synthetic import make_synthetic
 from lgmpose.errors import UserError
 from lgmpose.inference.backends import open_backend
 from lgmpose.inference.evaluate import evaluate
-from lgmpose.lab.bench.worker import measure_rounds, warm_up
+from lgmpose.inference.timing import interleaved_times
 from lgmpose.machine import tune_allocator
 from lgmpose.network.fast import channels_last
 from lgmpose.pose.codecs import StandardCodec
@@ -133,7 +133,7 @@ def _speed(source: Source, backend, card: dict, fp32: onnx.ModelProto, out: Path
     """Milliseconds per picture, batch 1, one thread, and ratios of paired rounds."""
     inputs = np.random.default_rng(0).standard_normal((1, 3, *source.codec.image_hw), np.float32)
     calls = {"eager": lambda: _eager(source, inputs), "exported": lambda: backend.run(inputs)}
-    threads, rounds = torch.get_num_threads(), []
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         # OpenVINO keeps its file mapped, and Windows deletes no mapped files.
@@ -145,28 +145,19 @@ def _speed(source: Source, backend, card: dict, fp32: onnx.ModelProto, out: Path
                 write_graph(path, fp32, card | {"precision": "fp32"})
                 same = open_backend(path, threads=1)
                 calls["fp32 in the same runtime"] = lambda: same.run(inputs)
-            for call in calls.values():
-                warm_up(call, 10)
-            measure_rounds(
-                list(calls.values()), runs=ROUNDS, seconds=SECONDS, min_rounds=10, synchronize=lambda: None,
-                on_round=lambda times, share: rounds.append(times), on_failure=_fail,
-            )  # fmt: skip
+            times = interleaved_times(calls, rounds=ROUNDS, max_seconds=SECONDS)
     finally:
         torch.set_num_threads(threads)
-    times = np.array(rounds)  # (rounds, calls)
-    exported = list(calls).index("exported")
-    found: dict[str, Any] = {"threads": 1, "batch": 1, "rounds": len(times), "median_ms": {}, "times_faster_than": {}}
-    for i, name in enumerate(calls):
-        found["median_ms"][name] = round(float(np.median(times[:, i])), 3)
-        if i != exported:
-            found["times_faster_than"][name] = round(float(np.median(times[:, i] / times[:, exported])), 3)
+    ratios = {
+        name: round(float(np.median(seconds / times["exported"])), 3)
+        for name, seconds in times.items() if name != "exported"
+    }  # fmt: skip
+    median_ms = {name: round(1e3 * float(np.median(seconds)), 3) for name, seconds in times.items()}
+    rounds = len(times["exported"])
+    found = {"threads": 1, "batch": 1, "rounds": rounds, "median_ms": median_ms, "times_faster_than": ratios}
     shown = ", ".join(f"{ratio:.2f} × {name}" for name, ratio in found["times_faster_than"].items())
     print(
         f"speed of {out.name}, one thread, batch 1: {found['median_ms']['exported']:.1f} ms; as fast as {shown} "
-        f"(medians of {len(times)} paired rounds)"
+        f"(medians of {rounds} paired rounds)"
     )
     return found
-
-
-def _fail(index: int, error: Exception) -> None:
-    raise error

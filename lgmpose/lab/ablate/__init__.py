@@ -1,13 +1,13 @@
-"""The ablations of Tables 4 and 5, and of LARM, and peers, trained by one recipe: run, resume, compare, tabulate.
+"""The ablations of Tables 4 and 5, and of LARM, and peers, trained by one recipe.
 
-``config`` says what is trained, ``run`` trains and measures it, ``results`` keeps it in one JSON file, ``compare``
-turns that into differences with intervals and plain statements, ``report`` writes the table and draws the figure.
+``rows`` says what is trained, ``runner`` trains and measures it and keeps the results file, ``verdicts`` turns that
+file into differences with intervals and statements, ``run_table`` writes the tables and draws the figures.
 """
 
-from lgmpose.lab.ablate.recipe_rows import ABLATIONS, BASELINE, CHOICES, NETWORKS, PEERS, STORED, AblateConfig, Variant
-from lgmpose.lab.ablate.statistics import Comparison, Difference, compare, paired_bootstrap, seed_margin, verdict
+from lgmpose.lab.ablate.rows import ABLATIONS, BASELINE, CHOICES, NETWORKS, PEERS, RECIPE, STORED, AblateConfig
+from lgmpose.lab.ablate.verdicts import Comparison, Difference, compare, counts, paired_bootstrap, seed_margin, verdict
 
 __all__ = [
-    "ABLATIONS", "BASELINE", "CHOICES", "NETWORKS", "PEERS", "STORED", "AblateConfig", "Comparison", "Difference",
-    "Variant", "compare", "paired_bootstrap", "seed_margin", "verdict",
+    "ABLATIONS", "BASELINE", "CHOICES", "NETWORKS", "PEERS", "RECIPE", "STORED", "AblateConfig", "Comparison",
+    "Difference", "compare", "counts", "paired_bootstrap", "seed_margin", "verdict",
 ]  # fmt: skip

@@ -1,22 +1,25 @@
-"""``lgmpose bench``: how fast networks are, on this machine, side by side.
+"""``lgmpose bench``: how fast networks run on this machine, side by side.
 
-=============  =======================================================================================
-``plan``       what to measure: networks, sizes, settings; the paper's tables; checks before anything runs
-``backends``   what runs a network: the one place to add another runtime
-``worker``     the fresh process: one backend, one number of threads, the measuring loop
-``run``        ``bench()``: one worker after the other, progress, Ctrl-C, crashes
-``result``     rows, medians and paired ratios; the JSON file
-``report``     the Markdown tables and the plot
-=============  =======================================================================================
+=================  ====================================================================================
+``plan``           what to measure: networks, sizes, settings, the paper's tables
+``runtimes``       what runs a network: add another runtime there
+``worker``         the fresh process: one runtime, one number of threads, networks timed in rounds
+``processes``      ``bench()``: one worker after the other
+``measurement``    rows, medians and paired ratios; the JSON file
+``latency_table``  the Markdown report; ``latency_plot`` draws it
+=================  ====================================================================================
 
->>> from lgmpose.lab.bench import bench
->>> result = bench(["lgm-pose-coco-256x192", "lite-hrnet-18"], threads=(1,))
->>> print(result.as_markdown())
+``training_step`` and ``evaluation_job`` are two more benchmarks, of training and of COCO's evaluation.
+
+>>> from lgmpose.lab.bench import BenchConfig, bench, markdown
+>>> result = bench(BenchConfig(models=("lgm-pose-coco-256x192", "lite-hrnet-18")))
+>>> print(markdown(result))
 """
 
-from lgmpose.lab.bench.plan import Settings, quick_models
-from lgmpose.lab.bench.report import plot, save_report
-from lgmpose.lab.bench.result import BenchResult, Row, load_results
-from lgmpose.lab.bench.run import bench
+from lgmpose.lab.bench.latency_plot import plot, save_report
+from lgmpose.lab.bench.latency_table import markdown
+from lgmpose.lab.bench.measurement import BenchResult, Row, load_results
+from lgmpose.lab.bench.plan import BenchConfig
+from lgmpose.lab.bench.processes import bench
 
-__all__ = ["BenchResult", "Row", "Settings", "bench", "load_results", "plot", "quick_models", "save_report"]
+__all__ = ["BenchConfig", "BenchResult", "Row", "bench", "load_results", "markdown", "plot", "save_report"]

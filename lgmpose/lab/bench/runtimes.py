@@ -1,16 +1,13 @@
-"""What runs a network. To add a runtime, write a function that prepares it and add a line to ``BACKENDS``.
-
-Everything else (the command's choices, the checks, the fresh process, rows, reports) follows from that line.
-"""
+"""What runs a network. To add a runtime, write a function that prepares it and add a line to ``RUNTIMES``."""
 
 from __future__ import annotations
 
-import difflib
+import hashlib
 import importlib.util
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,77 +16,49 @@ from lgmpose.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["BACKENDS", "Backend", "find_backend"]
+__all__ = ["RUNTIMES", "Runtime", "find_runtime"]
 
 
 @dataclass(frozen=True)
-class Backend:
+class Runtime:
     """One way to run a network.
 
     Attributes:
-        name: as in ``--backends``.
         what: one line for the report.
-        prepare: (network, example) → a function from pictures like the example, (B, 3, H, W) on the device, to heatmaps
-            (B, K, h, w), a tensor or an array. It runs in the worker, within ``inference_mode``; network and example
-            are its own, the network in eval mode. A runtime with threads of its own sets them to
-            ``torch.get_num_threads()``. Where ``export`` is given, it gets the exported file instead of the network.
-        export: (network, example, path) → nothing; writes the file that the runtime reads. A file serves all
-            backends with the same ``export``, and all numbers of threads.
-        precision: what it computes in: a key of ``limits.BYTES``.
-        requires: modules it imports.
-        extra: the package's extras that install them.
-        check: what else can be missing: None where nothing is, or one sentence.
+        prepare: (network in eval mode, example, folder) → a function from inputs like the example, (B, 3, H, W) on the
+            device, to heatmaps (B, K, h, w), a tensor or an array. It runs in the worker, within ``inference_mode``. A
+            runtime with threads of its own sets them to ``torch.get_num_threads()``. Files go into the folder.
+        dtype: what it computes in.
+        requires: modules that it imports; they come with the package's extras ``onnx`` and ``openvino``.
     """
 
-    name: str
     what: str
-    prepare: Callable[[nn.Module | Path, Tensor], Callable]
-    export: Callable[[nn.Module, Tensor, Path], None] | None = None
-    precision: str = "fp32"
+    prepare: Callable[[nn.Module, Tensor, Path], Callable]
+    dtype: str = "float32"
     requires: tuple[str, ...] = ()
-    extra: str = ""
-    check: Callable[[], str | None] | None = None
-
-    def missing(self) -> str | None:
-        """Why it cannot run here, or None."""
-        gone = [module for module in self.requires if importlib.util.find_spec(module) is None]
-        if gone:
-            return f"backend {self.name} needs {', '.join(gone)}: pip install 'lgmpose[{self.extra}]' installs it"
-        reason = self.check() if self.check else None
-        return reason and f"backend {self.name} cannot run here: {reason}"
 
 
-def find_backend(name: str) -> Backend:
-    """The backend of that name, usable here.
+def find_runtime(name: str) -> Runtime:
+    """Return the runtime of that name.
 
     Raises:
-        UserError: an unknown name, or one for which something is not installed.
+        UserError: an unknown name, or a package that it needs and that is not installed.
     """
-    if name not in BACKENDS:
-        near = difflib.get_close_matches(name, BACKENDS, n=1, cutoff=0.4)
-        raise UserError(
-            f"no backend {name!r}{f'; did you mean {near[0]}?' if near else ''} There are {', '.join(BACKENDS)}"
-        )
-    reason = BACKENDS[name].missing()
-    if reason:
-        raise UserError(reason)
-    return BACKENDS[name]
+    if name not in RUNTIMES:
+        raise UserError(f"backends {name!r}: choose from {', '.join(RUNTIMES)}")
+    missing = [module for module in RUNTIMES[name].requires if importlib.util.find_spec(module) is None]
+    if missing:
+        raise UserError(f"backend {name} needs {', '.join(missing)}: pip install 'lgmpose[onnx,openvino]' installs it")
+    return RUNTIMES[name]
 
 
-# The backends
-
-
-def _eager(net: nn.Module, example: Tensor) -> Callable:
-    return net
-
-
-def _eager_folded(net: nn.Module, example: Tensor) -> Callable:
+def _eager_folded(net: nn.Module, example: Tensor, folder: Path) -> Callable:
     from lgmpose.network.fast import channels_last, fold_batchnorm
 
     return _on_channels_last(channels_last(fold_batchnorm(net, example)))
 
 
-def _eager_fast(net: nn.Module, example: Tensor) -> Callable:
+def _eager_fast(net: nn.Module, example: Tensor, folder: Path) -> Callable:
     from lgmpose.network.fast import fast_form
 
     return _on_channels_last(fast_form(net, example))
@@ -98,58 +67,20 @@ def _eager_fast(net: nn.Module, example: Tensor) -> Callable:
 def _on_channels_last(net: nn.Module) -> Callable:
     import torch
 
-    # A crop comes from OpenCV as H × W × 3, which is channels_last already: then this costs nothing.
+    # The predictor's crops are channels_last already; the conversion costs nothing for them.
     return lambda images: net(images.contiguous(memory_format=torch.channels_last))
 
 
-def _compile(net: nn.Module, example: Tensor) -> Callable:
+def _compile(net: nn.Module, example: Tensor, folder: Path) -> Callable:
     import torch
 
-    # Networks of one family share their code, and each counts as a recompilation of it; beyond the default of 8 the
-    # compiler would leave the rest to eager mode. With fullgraph that would be an error, and so is any other gap.
+    # Networks of one family share their code, and each counts as a recompilation of it. Beyond the default limit of 8
+    # the compiler would silently run the rest in eager mode.
     torch._dynamo.config.recompile_limit = 256
     return torch.compile(net, dynamic=False, fullgraph=True)
 
 
-def _no_compiler() -> str | None:
-    compilers = [os.environ.get("CXX"), "g++", "clang++", "cl"]
-    if any(name and shutil.which(name) for name in compilers):
-        return None
-    return "torch.compile writes C++ and found no compiler for it; install g++ or clang++, or name one in CXX"
-
-
-def write_once(export: Callable, net: nn.Module, example: Tensor, path: Path) -> None:
-    """Exports where there is no file yet; a killed worker's half file never passes for a whole one."""
-    if not path.exists():
-        partial = path.with_suffix(".partial")
-        export(net, example, partial)
-        os.replace(partial, path)
-
-
-def _fp32_file(net: nn.Module, example: Tensor, path: Path) -> None:
-    import onnx
-
-    from lgmpose.inference.export.graph import export_graph
-
-    onnx.save(export_graph(net.cpu(), tuple(example.shape[2:])), path)
-
-
-def _int8_file(net: nn.Module, example: Tensor, path: Path) -> None:
-    """Every convolution in 8 bits, calibrated on noise: for the time it takes; its weights are random, too."""
-    import math
-
-    import onnx
-    import torch
-
-    from lgmpose.inference.export.int8 import quantise
-
-    exact = path.with_name(path.name.replace("int8", "fp32")).with_suffix(".onnx")
-    write_once(_fp32_file, net, example, exact)  # there already where another backend runs it
-    inputs = torch.rand(2, *example.shape[1:], generator=torch.Generator().manual_seed(0)).numpy()
-    onnx.save(quantise(onnx.load(exact), inputs, tolerance=math.inf, progress=False).model, path)
-
-
-def _onnxruntime(path: Path, example: Tensor) -> Callable:
+def _onnxruntime(net: nn.Module, example: Tensor, folder: Path, int8: bool = False) -> Callable:
     import onnxruntime
     import torch
 
@@ -159,16 +90,19 @@ def _onnxruntime(path: Path, example: Tensor) -> Callable:
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
     options.add_session_config_entry(*STOP_SPINNING)
+    path = _onnx_file(net, example, folder, int8)
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return lambda images: session.run(None, {"images": images.numpy()})[0]
 
 
-def _openvino(path: Path, example: Tensor, precision: str = "f32") -> Callable:
+def _openvino(net: nn.Module, example: Tensor, folder: Path, int8: bool = False, precision: str = "f32") -> Callable:
     import openvino
     import torch
 
     core = openvino.Core()
-    model = core.read_model(path)
+    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise UserError("this processor has no instructions for bfloat16")
+    model = core.read_model(_onnx_file(net, example, folder, int8))
     model.reshape(list(example.shape))
     options = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY",
@@ -178,37 +112,51 @@ def _openvino(path: Path, example: Tensor, precision: str = "f32") -> Callable:
     return lambda images: request.infer([images.numpy()], share_inputs=True)[0]
 
 
-def _openvino_bf16(path: Path, example: Tensor) -> Callable:
-    return _openvino(path, example, "bf16")
+def _onnx_file(net: nn.Module, example: Tensor, folder: Path, int8: bool) -> Path:
+    """Export the network, or return the file that an earlier process exported.
+
+    In 8 bits every convolution is quantised and calibrated on noise: the file serves to measure time, not accuracy.
+    """
+    import math
+
+    import onnx
+    import torch
+
+    from lgmpose.inference.export.graph import export_graph
+    from lgmpose.inference.export.int8 import quantise
+
+    image_hw = tuple(example.shape[2:])
+    network = hashlib.sha256(repr((net.config, image_hw)).encode()).hexdigest()[:12]
+    path = folder / f"{network}-{'int8' if int8 else 'fp32'}.onnx"
+    if path.exists():
+        return path
+    if int8:
+        noise = torch.rand(2, *example.shape[1:], generator=torch.Generator().manual_seed(0)).numpy()
+        exact = onnx.load(_onnx_file(net, example, folder, int8=False))
+        model = quantise(exact, noise, tolerance=math.inf, progress=False).model
+    else:
+        model = export_graph(net.cpu(), image_hw)
+    partial = path.with_suffix(".partial")  # a killed process leaves no half file under the final name
+    onnx.save(model, partial)
+    os.replace(partial, path)
+    return path
 
 
-def _no_bf16() -> str | None:
-    import openvino
-
-    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        return None
-    return "this processor has no instructions for bfloat16"
-
-
-RUNTIMES = ("onnx", "onnxscript", "onnxruntime")
-BACKENDS = {
-    backend.name: backend
-    for backend in (
-        Backend("eager", "PyTorch as it is", _eager),
-        Backend("eager-folded", "PyTorch, channels_last, BatchNorm folded into the convolutions", _eager_folded),
-        Backend("eager-fast", "PyTorch, channels_last, the network's fast form (`lgmpose.network.fast`)", _eager_fast),
-        Backend("compile", "torch.compile with its defaults (Inductor)", _compile, check=_no_compiler),
-        # fmt: off
-        Backend("onnxruntime", "ONNX Runtime on the exported fast form", _onnxruntime, _fp32_file,
-                requires=RUNTIMES, extra="onnx"),
-        Backend("onnxruntime-int8", "ONNX Runtime, convolutions in 8 bits", _onnxruntime, _int8_file, "int8",
-                requires=RUNTIMES, extra="onnx"),
-        Backend("openvino", "OpenVINO on the exported fast form, fp32", _openvino, _fp32_file,
-                requires=("onnx", "onnxscript", "openvino"), extra="onnx,openvino"),
-        Backend("openvino-bf16", "OpenVINO on the same file, computing in bfloat16", _openvino_bf16, _fp32_file, "bf16",
-                requires=("onnx", "onnxscript", "openvino"), extra="onnx,openvino", check=_no_bf16),
-        Backend("openvino-int8", "OpenVINO on ONNX Runtime's 8-bit file", _openvino, _int8_file, "int8",
-                requires=(*RUNTIMES, "openvino"), extra="onnx,openvino"),
-        # fmt: on
-    )
+_ONNX, _OPENVINO = ("onnx", "onnxscript", "onnxruntime"), ("onnx", "onnxscript", "openvino")
+RUNTIMES = {
+    "eager": Runtime("PyTorch as it is", lambda net, example, folder: net),
+    "eager-folded": Runtime("PyTorch, channels_last, BatchNorm folded into the convolutions", _eager_folded),
+    "eager-fast": Runtime("PyTorch, channels_last, the network's fast form (`lgmpose.network.fast`)", _eager_fast),
+    "compile": Runtime("torch.compile with its defaults (Inductor)", _compile),
+    "onnxruntime": Runtime("ONNX Runtime on the exported fast form", _onnxruntime, requires=_ONNX),
+    "onnxruntime-int8": Runtime(
+        "ONNX Runtime, convolutions in 8 bits", partial(_onnxruntime, int8=True), "int8", _ONNX
+    ),
+    "openvino": Runtime("OpenVINO on the exported fast form, fp32", _openvino, requires=_OPENVINO),
+    "openvino-bf16": Runtime(
+        "OpenVINO on the same file, computing in bfloat16", partial(_openvino, precision="bf16"), "bfloat16", _OPENVINO
+    ),
+    "openvino-int8": Runtime(
+        "OpenVINO on ONNX Runtime's 8-bit file", partial(_openvino, int8=True), "int8", (*_ONNX, "openvino")
+    ),
 }

@@ -1,9 +1,9 @@
-"""Which networks the ablations train, and the one dataclass that says how. Imports no torch."""
+"""The rows of the ablations, as data, and the recipe that trains all of them. Imports no PyTorch."""
 
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,17 @@ __all__ = [
 ]  # fmt: skip
 
 PAPER_MODEL = "lgm-pose-mpii-256x256"  # what Tables 4 and 5 vary
-STORED = Path(__file__).parents[3] / "results" / "ablations.json"  # the set that comes with the package, if it does
+STORED = Path(__file__).parents[3] / "results" / "ablations.json"  # in a clone; an installed package has none
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One network of the set: LGM-Pose with one thing changed, or another network altogether.
+    """One row: LGM-Pose with one thing changed, or another network.
 
     Attributes:
-        name: of its runs' folders and in the results.
-        label: in tables and figures.
-        changes: fields of ``TrainConfig`` that differ from LGM-Pose's; "augmentation.colour" is the field of a field.
+        name: name of its run folders and in the results file.
+        label: name in tables and figures.
+        changes: fields of ``TrainConfig`` that differ from LGM-Pose's; "augmentation.colour" is a field of a field.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Variant:
 
     @property
     def paper_pckh(self) -> float | None:
-        """PCKh@0.5 on MPII at 256 × 256 in Tables 3 to 5; None where the paper has no such row."""
+        """Return PCKh@0.5 on MPII at 256 × 256 from Tables 3 to 5; None if the paper has no such row."""
         if "model" in self.changes:
             row = published(self.changes["model"], image_hw=published(PAPER_MODEL).image_hw)
             return row.pckh if row else None
@@ -48,11 +48,11 @@ class Variant:
 
     @property
     def paper_difference(self) -> float | None:
-        """That figure minus LGM-Pose's, in points."""
+        """Return that figure minus LGM-Pose's, in points."""
         return None if self.paper_pckh is None else round(self.paper_pckh - published(PAPER_MODEL).pckh, 1)
 
 
-BASELINE = "lgm-pose"  # everything is compared with it; its fusion is SFusion, its block MobileViM
+BASELINE = "lgm-pose"  # all other rows are compared with it; its fusion is SFusion, its block MobileViM
 ABLATIONS = {
     variant.name: variant
     for variant in (
@@ -69,7 +69,7 @@ ABLATIONS = {
     )
 }
 
-# Other networks, by the same recipe on the same pictures: accuracy against speed, all from scratch.
+# Other networks, trained from scratch by the same recipe on the same images.
 PEERS = {
     variant.name: variant
     for variant in (
@@ -80,7 +80,7 @@ PEERS = {
         Variant("lite-hrnet-18", "Lite-HRNet-18", {"model": "lite-hrnet-18"}),
     )
 }
-# LGM-Pose by another recipe, or with another activation. Few epochs favour what learns quickly: mind augmentations.
+# LGM-Pose with one thing of the recipe changed, or another activation.
 CHOICES = {
     variant.name: variant
     for variant in (
@@ -102,9 +102,9 @@ CHOICES = {
         Variant("mobilevit-relu6", "MobileViT block, but ReLU6", {"global_block": "mobilevit_relu6"}),  # it has SiLU
     )
 }
-NETWORKS = ABLATIONS | PEERS | CHOICES  # all that can be trained together
+NETWORKS = ABLATIONS | PEERS | CHOICES
 
-# Ours, for runs of a few epochs: the recipe of the shipped weights, with a running average of shorter memory.
+# For runs of a few epochs: the recipe of the shipped weights, with a running average of shorter memory.
 RECIPE = TrainConfig(
     model="lgm-pose-lspet-128x128",
     image_hw=(96, 96),
@@ -119,93 +119,61 @@ RECIPE = TrainConfig(
     sigma=1.5,
     augmentation=Augmentation(half_body_prob=0, scale_factor=0.25, rotation_deg=45, rotation_prob=0.7, colour=0.2),
 )
-
-# Fields of a recipe that the set decides itself.
-VARIED = ("seed", "fusion", "global_block", "larm_residual", "larm", "eval_every")
+VARIED = ("seed", "fusion", "global_block", "larm_residual", "larm", "eval_every")  # set by the rows, not by the recipe
 
 
 def installed() -> tuple[str, ...]:
-    """LGM-Pose with one thing changed, and those of its peers whose backbones are installed (torchvision's)."""
+    """Return the ablations and the peers whose packages (torchvision) are installed."""
     missing = () if importlib.util.find_spec("torchvision") else ("mobilenetv2", "shufflenetv2")
     return tuple(name for name in (*ABLATIONS, *PEERS) if name not in missing)
 
 
 @dataclass(frozen=True)
 class AblateConfig:
-    """A whole set of networks: every variant with every seed, all by one recipe.
+    """A set of ablations: every variant with every seed, all by one recipe.
 
     Raises:
-        UserError: an unknown or missing variant, no seed, or a recipe that sets what the variants set.
+        UserError: an unknown or missing variant, bad seeds, or a recipe that sets what the variants set.
     """
 
-    recipe: TrainConfig = RECIPE  # for every run; the seed and what the variants change are not its own to set
-    variants: tuple[str, ...] = field(default_factory=installed)  # lgm-pose, the one compared with, must be there
-    seeds: tuple[int, ...] = (0, 1)  # all variants with the first seed come first, then all with the second …
-    out: Path = Path("runs/ablations")  # one folder per run below it
-    json: Path | None = None  # results; the table and the figure stand beside it. None: ablations.json below out
-    fps_rounds: int = 15  # of timing all networks in turn; 0 leaves speed out
-    again_fps: bool = False  # time them anew, though the results hold speeds already
+    recipe: TrainConfig = RECIPE  # of every run
+    variants: tuple[str, ...] = field(default_factory=installed)  # rows to train; lgm-pose must be among them
+    seeds: tuple[int, ...] = (0, 1)  # all variants are trained with the first seed, then all with the second …
+    out: Path = Path("runs/ablations")  # folder of the runs
+    json: Path | None = None  # results file, with table and figures beside it; default: ablations.json in --out
+    fps_rounds: int = 100  # rounds in which all networks are timed; 0: do not measure speed
+    again_fps: bool = False  # measure the speeds again, although the results file has them
 
     def __post_init__(self):
-        for name in self.variants:
-            if name not in NETWORKS:
-                raise UserError(f"variants {name!r}: choose from {', '.join(NETWORKS)}")
-        if BASELINE not in self.variants:
-            raise UserError(f"variants: {BASELINE} is missing, and all others are compared with it")
-        if not self.seeds:
-            raise UserError("seeds: give one at least; two are needed to tell anything")
-        if min(self.seeds) < 0:
-            raise UserError(f"seeds {' '.join(map(str, self.seeds))}: none below 0")
-        for what, values in (("variants", self.variants), ("seeds", self.seeds)):
-            if len(set(values)) != len(values):
-                raise UserError(f"{what} {' '.join(map(str, values))}: one of them stands there twice")
+        unknown = [name for name in self.variants if name not in NETWORKS]
+        if unknown or BASELINE not in self.variants:
+            raise UserError(f"variants {' '.join(self.variants)}: name {BASELINE} and others of {', '.join(NETWORKS)}")
+        if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds):
+            raise UserError(f"seeds {' '.join(map(str, self.seeds))}: give different whole numbers of 0 or more")
         if self.fps_rounds < 0:
-            raise UserError(f"fps_rounds {self.fps_rounds}: not below 0")
+            raise UserError(f"fps_rounds {self.fps_rounds}: at least 0")
         if self.recipe.model not in VARIANTS:
-            raise UserError(f"model {self.recipe.model!r}: the ablations are LGM-Pose's; choose {', '.join(VARIANTS)}")
+            raise UserError(f"model {self.recipe.model!r}: choose an LGM-Pose network: {', '.join(VARIANTS)}")
         for name in VARIED:
             if getattr(self.recipe, name) != getattr(TrainConfig(), name):
-                raise UserError(f"{name}: not to be set here, the set of ablations decides it (--variants, --seeds)")
+                raise UserError(f"{name}: cannot be set here; --variants and --seeds decide it")
 
     @property
     def json_file(self) -> Path:
         return self.json or self.out / "ablations.json"
 
     def run_config(self, variant: str, seed: int) -> TrainConfig:
-        """The recipe of one run. It is evaluated once, at its end, so that no lucky epoch is picked."""
+        """Return the configuration of one run. It is evaluated once, at its end, so that no lucky epoch is picked."""
         changes = {name: v for name, v in NETWORKS[variant].changes.items() if "." not in name}
         inner = {name.partition(".")[2]: v for name, v in NETWORKS[variant].changes.items() if "." in name}
         recipe = replace(self.recipe, augmentation=replace(self.recipe.augmentation, **inner))
         return replace(recipe, seed=seed, eval_every=recipe.epochs, **changes)
 
     def recipe_dict(self) -> dict[str, Any]:
-        """The recipe as the results hold it: without what varies, nor where files lie on this machine."""
-        recipe = self.recipe.as_dict()
-        for name in (*VARIED, *MACHINE_FIELDS):
-            del recipe[name]
+        """Return the recipe as the results file holds it: without what varies, and without folders of this machine."""
+        recipe = {name: v for name, v in self.recipe.as_dict().items() if name not in (*VARIED, *MACHINE_FIELDS)}
         kind, _, path = recipe["data"].partition(":")
         recipe["data"] = f"{kind}:{Path(path).name}" if path else kind
         for name in ("annotations", "val_annotations", "init_weights"):
             recipe[name] = recipe[name] and Path(recipe[name]).name
         return recipe
-
-    def command(self) -> str:
-        """What to type to get the same set; paths are cut to PATH/NAME."""
-        words = ["lgmpose ablate"]
-        ours, theirs = self.recipe_dict(), AblateConfig().recipe_dict()
-        augmentation, other = ours.pop("augmentation"), theirs.pop("augmentation")
-        ours, theirs = ours | augmentation, theirs | other
-        if ":" in ours["data"]:
-            ours["data"] = ours["data"].replace(":", ":PATH/")
-        for name, value in (ours | {"variants": list(self.variants), "seeds": list(self.seeds)}).items():
-            if value == (theirs | {"variants": list(installed()), "seeds": None})[name]:
-                continue
-            flag = name.replace("_", "-")
-            if isinstance(value, bool):
-                words.append(f"--{flag}" if value else f"--no-{flag}")
-            else:
-                words.append(f"--{flag} {' '.join(map(str, value)) if isinstance(value, list) else value}")
-        return " ".join(words)
-
-
-assert set(VARIED) <= {field.name for field in fields(TrainConfig)}

@@ -1,0 +1,247 @@
+"""Train, evaluate and time a set of ablations, and keep every finished run in one results file."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lgmpose.data import load_records
+from lgmpose.data.records import RecordSet
+from lgmpose.errors import UserError
+from lgmpose.files import check_writable, lock, write_atomically
+from lgmpose.inference.evaluate import Evaluation, evaluate, joint_metrics, joint_results, readable
+from lgmpose.inference.timing import interleaved_times
+from lgmpose.lab.ablate.rows import BASELINE, CHOICES, NETWORKS, AblateConfig
+from lgmpose.lab.ablate.run_table import save_report
+from lgmpose.lab.ablate.verdicts import METRICS, compare
+from lgmpose.lab.bench.measurement import load, machine_header, paired_ratio
+from lgmpose.lab.conventions import count_by_conventions
+from lgmpose.machine import choose_device, num_cores
+from lgmpose.metrics import PCKResult
+from lgmpose.network.fast import channels_last
+from lgmpose.training.loop import train
+from lgmpose.training.recipe import TrainConfig
+from lgmpose.zoo.catalogue import codec_of, create_model, load_weights
+from lgmpose.zoo.tensor_files import read_tensors
+
+__all__ = ["ablate", "add_run", "load_runs", "measure_speeds"]
+
+EMPTY = {"conditions": {}, "counted": {}, "costs": {}, "speed": None, "runs": []}
+
+
+def ablate(config: AblateConfig, *, tabulate: bool = False, progress: bool = True) -> dict[str, Any]:
+    """Do what is missing of a set of ablations, then write results, table and figures.
+
+    All variants are trained with the first seed before the second seed starts, so that an interrupted set compares them
+    all. The results file, the table and the figures are rewritten after every run.
+
+    Args:
+        config: the set.
+        tabulate: train nothing; only write the table and the figures from the runs in the results file.
+        progress: print what is going on.
+
+    Returns:
+        The content of the results file.
+
+    Raises:
+        UserError: bad data or options, results of another recipe, or another process that works on the set.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the same command resumes the set.
+    """
+    path = config.json_file
+    if tabulate:
+        results = load_runs(path)
+        _save(path, results)  # the comparisons may have changed
+    else:
+        with lock(config.out / ".results.lock", wait=False):
+            results = _train_missing(config, progress)
+    save_report(path, results)
+    if progress:
+        print("\n".join(["", *(row.statement for row in compare(results) if row.statement)]))
+        print(f"\nresults: {path}, table and figures beside it")
+    return results
+
+
+def _train_missing(config: AblateConfig, progress: bool) -> dict[str, Any]:
+    path, code = config.json_file, machine_header()["commit"]  # now: the code may change while this process runs
+    results = load_runs(path, config)
+    val_set = load_records(config.recipe.data, "val", annotations=config.recipe.val_annotations)
+    if not joint_metrics(val_set):
+        raise UserError(
+            f"{val_set.name}: ablations are compared by PCK or PCKh, which need labels of hips and shoulders, or of "
+            f"neck and head top; this data set has {', '.join(val_set.skeleton.joint_names)}"
+        )
+    check_writable(path)
+    _measure_costs(config, results, val_set.skeleton.num_keypoints)
+    _save(path, results)
+    done = {(run["variant"], run["seed"]) for run in results["runs"]}
+    wanted = [(variant, seed) for seed in config.seeds for variant in config.variants]
+    for number, (variant, seed) in enumerate(wanted, start=1):
+        if (variant, seed) in done:
+            continue
+        if progress:
+            print(f"\n[{number}/{len(wanted)}] {NETWORKS[variant].label}, seed {seed}", flush=True)
+        add_run(results, variant, seed, **_one_run(config, variant, seed, val_set, progress), commit=code)
+        _save(path, results)
+        save_report(path, results)
+    return results
+
+
+def load_runs(path: Path, config: AblateConfig | None = None) -> dict[str, Any]:
+    """Read a results file; return an empty set if there is none yet.
+
+    Args:
+        path: the file.
+        config: what is to be added to it; None only to read.
+
+    Raises:
+        UserError: not a results file of ``lgmpose ablate``, or one of another recipe than ``config``'s.
+    """
+    if config is not None and not path.exists():
+        return {"recipe": config.recipe_dict(), **EMPTY, "runs": []}
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+        stored, runs = results["recipe"], results["runs"]
+        assert isinstance(runs, list)
+    except (OSError, ValueError, TypeError, KeyError, AssertionError) as error:
+        raise UserError(f"{path}: cannot be read as results of `lgmpose ablate` ({error})") from error
+    if config is not None:
+        default = TrainConfig().as_dict()  # options that were added later have their defaults in older files
+        stored = default | stored | {"augmentation": default["augmentation"] | stored["augmentation"]}
+        for name, value in config.recipe_dict().items():
+            if stored[name] != value:
+                raise UserError(
+                    f"{path}: its runs have {name} = {stored[name]!r}, not {value!r}; a set has one recipe, so choose "
+                    "another --out and --json"
+                )
+    return results
+
+
+def add_run(
+    results: dict[str, Any], variant: str, seed: int, joints: dict[str, PCKResult], conditions: dict[str, str], **more
+) -> None:
+    """Add a run: its figures, and how many joints of each person are correct.
+
+    Args:
+        results: content of the results file; changed.
+        variant: the row.
+        seed: of the run.
+        joints: metric → result, of ``evaluate.joint_results``.
+        conditions: of the evaluation; the same for all runs.
+        **more: further entries: hours, commit …
+
+    Raises:
+        UserError: other persons or labels than in the runs before.
+    """
+    joints = {metric: joints[metric] for metric in METRICS if metric in joints}
+    counted = {metric: _per_person(result, result.counted) for metric, result in joints.items()}
+    if results["runs"] and counted != results["counted"]:
+        raise UserError("the validation persons differ from those of the earlier runs, so runs cannot be compared")
+    results["counted"], results["conditions"] = counted, conditions
+    results["runs"].append({
+        "variant": variant,
+        "seed": seed,
+        "figures": {metric: round(result.mean_percent, 4) for metric, result in joints.items()},
+        "intervals_95": {metric: [round(v, 2) for v in result.interval()] for metric, result in joints.items()},
+        "correct": {metric: _per_person(result, result.correct) for metric, result in joints.items()},
+        **more,
+    })  # fmt: skip
+
+
+def _per_person(result: PCKResult, of_joint: np.ndarray) -> str:
+    return " ".join(map(str, of_joint[:, list(result.joints)].sum(axis=1)))
+
+
+def _save(path: Path, results: dict[str, Any]) -> None:
+    rows = json.dumps([asdict(row) for row in compare(results)])
+    results["comparisons"] = json.loads(rows, parse_float=lambda number: round(float(number), 3))
+    write_atomically(path, (json.dumps(results, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def _one_run(config: AblateConfig, variant: str, seed: int, val_set: RecordSet, progress: bool) -> dict[str, Any]:
+    """Train one network to its end, evaluate it, and return arguments of ``add_run``."""
+    run_dir, recipe = config.out / f"{variant}-seed{seed}", config.run_config(variant, seed)
+    evaluation = train(recipe, run_dir, resume=True, progress=progress)
+    if evaluation is None:  # the training had ended, but its process was killed before the run was in the results
+        evaluation = _evaluate(run_dir / "best.safetensors", config, val_set, progress)
+    predictions = evaluation.predictions
+    if predictions.unread.any():
+        val_set, predictions, _ = readable(val_set, predictions)
+    done = read_tensors(run_dir / "last.safetensors")[1]["progress"]
+    header = machine_header()
+    machine = {"device": str(choose_device(recipe.device)), "threads": torch.get_num_threads(), "torch": _torch()}
+    return {
+        "joints": joint_results(predictions, val_set, val_set.skeleton),
+        "conditions": evaluation.conditions,
+        "steps": done["step"],
+        "hours": round(done["seconds"] / 3600, 4),
+        "machine": machine | {name: header[name] for name in ("cpu", "cores", "system")},
+    }
+
+
+def _torch() -> str:
+    return torch.__version__.partition("+")[0]
+
+
+def _evaluate(weights: Path, config: AblateConfig, val_set: RecordSet, progress: bool) -> Evaluation:
+    recipe = config.recipe
+    net, card = load_weights(weights)
+    return evaluate(
+        channels_last(net.to(choose_device(recipe.device))), val_set,
+        codec_of(card, net.config.image_hw), flip_test=recipe.flip_test, batch_size=recipe.batch_size,
+        workers=recipe.workers, bad_images=recipe.bad_images, progress=progress,
+    )  # fmt: skip
+
+
+def _measure_costs(config: AblateConfig, results: dict[str, Any], num_keypoints: int) -> None:
+    """Add parameters, MACs and speeds that the results do not have yet. All speeds are measured together."""
+    known = results["speed"]["variants"] if results["speed"] else {}
+    nets = {}
+    for name in (name for name in NETWORKS if name in {*config.variants, *known}):
+        recipe = config.run_config(name, 0)
+        nets[name] = create_model(recipe.model, num_keypoints=num_keypoints, **recipe.network_options()).eval()
+        if name not in results["costs"]:
+            counts = count_by_conventions(nets[name], nets[name].config.image_hw)
+            results["costs"][name] = {"params": counts.params, "macs": counts.true_macs}
+    nets = {name: net for name, net in nets.items() if name not in CHOICES}  # recipes do not change the speed
+    if config.fps_rounds and (config.again_fps or nets.keys() - known.keys()):
+        device = choose_device(config.recipe.device)
+        results["speed"] = measure_speeds({name: net.to(device) for name, net in nets.items()}, config.fps_rounds)
+
+
+def measure_speeds(nets: dict[str, torch.nn.Module], rounds: int) -> dict[str, Any]:
+    """Time networks in rounds, each of which runs every network once on one image.
+
+    Args:
+        nets: name → network of one input size; ``BASELINE`` must be among them.
+        rounds: number of rounds.
+
+    Returns:
+        Conditions and, for each network, ``fps``, ``median_ms`` and ``ratio`` (its FPS divided by the baseline's in the
+        same round: median and quartiles).
+    """
+    device = next(nets[BASELINE].parameters()).device
+    image = torch.rand(1, 3, *nets[BASELINE].config.image_hw, generator=torch.Generator().manual_seed(0)).to(device)
+    threads, load_before = torch.get_num_threads(), load()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            wait = partial(torch.accelerator.synchronize, device) if device.type != "cpu" else None
+            calls = {name: partial(net, image) for name, net in nets.items()}
+            times = interleaved_times(calls, rounds=rounds, synchronize=wait)
+    finally:
+        torch.set_num_threads(threads)
+    variants = {}
+    for name, seconds in times.items():
+        ms, ratio = 1e3 * statistics.median(seconds.tolist()), paired_ratio(times[BASELINE], seconds)
+        variants[name] = {"fps": round(1e3 / ms, 1), "median_ms": round(ms, 2), "ratio": [round(q, 3) for q in ratio]}
+    header = machine_header()
+    conditions = {"image_hw": list(image.shape[2:]), "device": str(device), "threads": 1, "torch": _torch()}
+    conditions |= {name: header[name] for name in ("cpu", "cores", "commit")} | {"rounds": rounds}
+    return {"conditions": conditions, "noisy": (load_before or 0) > num_cores(), "variants": variants}

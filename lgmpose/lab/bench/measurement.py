@@ -1,0 +1,226 @@
+"""What was measured: one row per network and setting, with medians, spread and paired ratios, and its JSON file."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+import lgmpose
+from lgmpose.errors import UserError
+from lgmpose.files import check_writable, write_atomically
+from lgmpose.lab.bench.plan import Group, Job
+from lgmpose.machine import commit, cpu_name, num_cores
+
+__all__ = [
+    "PRODUCT", "PRODUCT_SIDE", "BenchResult", "Outcome", "Row", "check_output", "keep", "load", "load_results",
+    "machine_header", "make_rows", "paired_ratio", "summary",
+]  # fmt: skip
+
+Times = Sequence[float | None]  # one per round; None where a round has none
+NOISY_IQR = 0.1  # of the median; above it a time is flagged as noisy
+PRODUCT, PRODUCT_SIDE = "matrix product", 1024  # measured in the same rounds as the networks; side of its matrices
+
+
+class Outcome(msgspec.Struct):
+    """What one process measured.
+
+    Attributes:
+        environment: device, versions, load …: what it ran with.
+        times_ms: model, or ``PRODUCT`` → time of each round.
+        prepare_s: model → seconds to build, prepare and run it once.
+        reasons: model → why it has no times.
+    """
+
+    environment: dict[str, Any] = {}
+    times_ms: dict[str, list[float]] = {}
+    prepare_s: dict[str, float] = {}
+    reasons: dict[str, str] = {}
+
+
+class Row(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One network at one size, by one backend with one number of threads.
+
+    Attributes:
+        label: the paper's name for rows of its tables, else the model's.
+        reason: why there are no times.
+        params, macs, activations: for one picture; None where there is no model.
+        times_ms: of one run (of ``batch_size`` pictures) per round; in older files None where a round has none.
+        fps: persons per second: 1000 · batch_size / median.
+        ratio: this network's time / the reference's in the same round, median over the rounds: 4 is four times slower.
+        ratio_iqr: the quartiles of that ratio.
+        floor_ms: reference value: time of PyTorch's matrix product with as many MACs, median over the rounds.
+        of_floor: floor / time in the same round, median over the rounds.
+        noise: why the time is not reliable.
+        prepare_s: seconds to build it, to prepare it (compile, export …) and to run it once.
+    """
+
+    label: str
+    image_hw: tuple[int, int]
+    num_keypoints: int
+    batch_size: int
+    backend: str
+    threads: int
+    is_reference: bool
+    model: str | None = None
+    table: int | None = None
+    device: str = "cpu"
+    params: int | None = None
+    macs: int | None = None
+    activations: int | None = None
+    reason: str = ""
+    n: int = 0
+    median_ms: float | None = None
+    iqr_ms: float | None = None
+    p95_ms: float | None = None
+    fps: float | None = None
+    ratio: float | None = None
+    ratio_iqr: tuple[float, float] | None = None
+    floor_ms: float | None = None
+    of_floor: float | None = None
+    noise: tuple[str, ...] = ()
+    prepare_s: float | None = None
+    times_ms: tuple[float | None, ...] = ()
+
+
+class BenchResult(msgspec.Struct):
+    """All rows of one ``lgmpose bench``.
+
+    Attributes:
+        header: machine, versions, date, settings, and one entry per worker process.
+        rows: in the order of groups, batch sizes, threads, backends, networks.
+        finished: False after Ctrl-C.
+    """
+
+    header: dict[str, Any]
+    rows: list[Row] = []
+    finished: bool = True
+    kind: Literal["lgmpose bench"] = "lgmpose bench"
+
+    def save(self, path: str | Path | None) -> None:
+        """Write the JSON file, with one row per line; nothing if there is no path.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        if path is not None:
+            head = {"kind": self.kind, "finished": self.finished, "header": self.header}
+            start = msgspec.json.format(msgspec.json.encode(head), indent=1)[:-2] + b',\n "rows": [\n  '
+            rows = b",\n  ".join(msgspec.json.encode(row) for row in self.rows)
+            write_atomically(path, start + rows + b"\n ]\n}\n")
+
+
+def load_results(path: str | Path) -> BenchResult:
+    """Read a result file.
+
+    Raises:
+        UserError: no such file, or not a result file of ``lgmpose bench``.
+    """
+    try:
+        return msgspec.json.decode(Path(path).read_bytes(), type=BenchResult)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise UserError(f"{path}: cannot be read as a result file of `lgmpose bench` ({error})") from error
+
+
+def make_rows(group: Group, job: Job, outcome: Outcome, noise: Sequence[str] = ()) -> list[Row]:
+    """Return one row per network of a group.
+
+    Args:
+        group: the networks, with their counts.
+        job: the settings that they were measured with.
+        outcome: their times.
+        noise: what disturbed the whole process.
+    """
+    rows = []
+    reference_ms = next(outcome.times_ms.get(s.model, []) for s in group.subjects if s.label == group.reference)
+    product_ms = np.array(outcome.times_ms.get(PRODUCT, []))
+    for subject in group.subjects:
+        times_ms = outcome.times_ms.get(subject.model, [])
+        reason = subject.reason or outcome.reasons.get(subject.model, "")
+        fields = summary(times_ms, reference_ms, job.batch_size, noise)
+        if times_ms and len(product_ms):
+            floor_ms = product_ms * job.batch_size * subject.macs / PRODUCT_SIDE**3
+            fields["floor_ms"] = round(float(np.median(floor_ms)), 3)
+            fields["of_floor"] = round(float(np.median(floor_ms / times_ms)), 4)
+        rows.append(
+            Row(
+                label=subject.label, model=subject.model, table=group.table, image_hw=group.image_hw,
+                num_keypoints=group.num_keypoints, batch_size=job.batch_size, backend=job.backend, threads=job.threads,
+                is_reference=subject.label == group.reference, device=outcome.environment.get("device", "cpu"),
+                params=subject.params, macs=subject.macs, activations=subject.activations, reason=reason,
+                prepare_s=outcome.prepare_s.get(subject.model), times_ms=tuple(times_ms), **fields,
+            )  # fmt: skip
+        )
+    return rows
+
+
+def summary(times_ms: Times, reference_ms: Times, batch_size: int = 1, noise: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the fields of ``Row`` that describe its times; {} without times."""
+    times = [t for t in times_ms if t is not None]
+    if not times:
+        return {}
+    low, median, high, p95 = np.percentile(times, [25, 50, 75, 95]).tolist()
+    spread = (high - low) / median
+    ratio = paired_ratio(times_ms, reference_ms)
+    return {
+        "n": len(times),
+        "median_ms": round(median, 3),
+        "iqr_ms": round(high - low, 3),
+        "p95_ms": round(p95, 3),
+        "fps": round(1e3 * batch_size / median, 3),
+        "ratio": ratio and round(ratio[0], 4),
+        "ratio_iqr": ratio and (round(ratio[1], 4), round(ratio[2], 4)),
+        "noise": (*noise, f"interquartile range {spread:.0%} of the median") if spread > NOISY_IQR else tuple(noise),
+    }
+
+
+def paired_ratio(times_ms: Times, reference_ms: Times) -> tuple[float, float, float] | None:
+    """Return median and quartiles of time / reference time over the rounds that have both; None if none has.
+
+    A slow phase of the machine changes both times of a round, and leaves their ratio alone.
+    """
+    pairs = [t / r for t, r in zip(times_ms, reference_ms, strict=False) if t is not None and r is not None]
+    if not pairs:
+        return None
+    low, median, high = np.percentile(pairs, [25, 50, 75]).tolist()
+    return median, low, high
+
+
+def machine_header() -> dict[str, Any]:
+    """Return when, on which machine and with which source something is measured."""
+    return {
+        "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"), "lgmpose": lgmpose.__version__,
+        "commit": commit(), "cpu": cpu_name(), "cores": num_cores(),
+        "system": f"{platform.system()} {platform.machine()}", "python": platform.python_version(),
+    }  # fmt: skip
+
+
+def check_output(path: str | Path | None) -> None:
+    """Check before the work that its result can be written; the report is written beside it.
+
+    Raises:
+        UserError: not named .json, or not writable.
+    """
+    if path is not None and Path(path).suffix != ".json":
+        raise UserError(f"{path}: the result's name must end in .json; the report is written beside it")
+    if path is not None:
+        check_writable(path)
+
+
+def keep(result: dict[str, Any], page: str, path: Path | None) -> None:
+    """Print a result's page; write the JSON file, and the page beside it, if there is a path."""
+    print(page)
+    if path is not None:
+        write_atomically(path, msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+        write_atomically(path.with_suffix(".md"), page.encode())
+
+
+def load() -> float | None:
+    """Return how many processes wanted a core, on average over the last minute; None on Windows."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None

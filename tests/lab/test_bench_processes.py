@@ -1,0 +1,287 @@
+"""lgmpose bench: real worker processes, workers that end too early, Ctrl-C, and what the runtimes compute."""
+
+from __future__ import annotations
+
+import copy
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from peer_tools import randomise
+
+from lgmpose.cli import main
+from lgmpose.inference.backends import STOP_SPINNING
+from lgmpose.lab.bench import BenchConfig, bench, load_results, markdown
+from lgmpose.lab.bench.measurement import PRODUCT
+from lgmpose.lab.bench.plan import Job
+from lgmpose.lab.bench.runtimes import RUNTIMES, Runtime
+from lgmpose.lab.bench.worker import run
+from lgmpose.zoo.catalogue import create_model
+
+LGM, OTHER = "lgm-pose-coco-256x192", "small-hrnet"
+
+
+def make_job(tmp_path, scope="network", backend="eager", **changes) -> Job:
+    config = BenchConfig(models=(LGM,), scope=scope, runs=3, warmup=1, device="cpu")
+    values = {"threads": 1, "batch_size": 2, "models": (LGM, OTHER), "image_hw": (64, 32), "num_keypoints": 5}
+    return Job(config, backend, folder=str(tmp_path), **values | changes)
+
+
+@pytest.fixture(autouse=True)
+def threads_stay_as_they_were():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+# --- one process ----------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_measures_what_it_is_asked_for(tmp_path, monkeypatch):
+    asked, told = [], []
+
+    def prepare(net, example, folder):
+        asked.append((net.config.image_hw, net.config.num_keypoints, tuple(example.shape), net.training))
+        assert torch.is_inference_mode_enabled() and torch.get_num_threads() == 2 and folder == tmp_path
+        return lambda images: asked.append("run")
+
+    monkeypatch.setitem(RUNTIMES, "picky", Runtime("", prepare, "bfloat16"))
+    outcome = run(make_job(tmp_path, backend="picky", threads=2), told.append)
+    assert told == [LGM, OTHER, ""]
+    networks = [entry for entry in asked if entry != "run"]
+    assert networks == [((64, 32), 5, (2, 3, 64, 32), False)] * 2
+    assert asked.count("run") == 2 * (1 + 1 + 3), "each once in advance, once to warm up, and in three rounds"
+    assert outcome.times_ms.keys() == {LGM, OTHER, PRODUCT} == outcome.prepare_s.keys() | {PRODUCT}
+    assert all(len(times) == 3 and min(times) >= 0 for times in outcome.times_ms.values())
+    assert outcome.environment["dtype"] == "bfloat16" and outcome.environment["device"] == "cpu"
+
+
+def test_a_network_that_cannot_be_prepared_leaves_the_others_alone(tmp_path, monkeypatch):
+    def prepare(net, example, folder):
+        if getattr(net.config, "name", "") == OTHER:
+            raise ValueError("this operator\nis not supported")
+        return net
+
+    monkeypatch.setitem(RUNTIMES, "picky", Runtime("", prepare))
+    outcome = run(make_job(tmp_path, backend="picky", models=(OTHER, LGM)))
+    assert outcome.reasons == {OTHER: "ValueError: this operator"}
+    assert outcome.times_ms.keys() == {LGM, PRODUCT}
+    assert run(make_job(tmp_path, backend="picky", models=(OTHER,))).times_ms == {}
+
+
+@pytest.mark.parametrize("scope, decoded", [("network", 0), ("decode", 2), ("pipeline", 2)])
+def test_a_scope_contains_what_it_says(tmp_path, monkeypatch, scope, decoded):
+    """The pipeline is the predictor's: in batches of the persons that it is given, without mirrored crops."""
+    from lgmpose.pose.codecs import DarkCodec
+
+    seen, passed = [], []
+    decode = DarkCodec.decode
+    monkeypatch.setattr(DarkCodec, "decode", lambda self, maps: seen.append(maps.shape) or decode(self, maps))
+
+    def prepare(net, example, folder):
+        return lambda images: passed.append(tuple(images.shape)) or net(images)
+
+    monkeypatch.setitem(RUNTIMES, "noting", Runtime("", prepare))
+    outcome = run(make_job(tmp_path, scope=scope, backend="noting", models=(LGM,)))
+    assert set(passed) == {(2, 3, 64, 32)} and len(passed) == 5
+    assert set(seen) == ({(decoded, 5, 16, 8)} if decoded else set()) and len(seen) == (5 if decoded else 0)
+    assert (PRODUCT in outcome.times_ms) == (scope == "network")
+
+
+# --- many processes -------------------------------------------------------------------------------------------------
+
+
+def test_a_real_run_in_fresh_processes(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")  # not what the workers get
+    file = tmp_path / "r.json"
+    config = BenchConfig(
+        models=(LGM, OTHER), threads=(1, 2), image_hw=((64, 32),), batch_sizes=(2,), scope="pipeline", runs=4, warmup=1,
+        device="cpu", keep_memory=True,
+    )  # fmt: skip
+    result = bench(config, json_file=file, progress=False)
+    assert [(p["threads"], p["OMP_NUM_THREADS"], p["keeps_memory"]) for p in result.header["processes"]] == [
+        (1, "1", sys.platform == "linux"), (2, "2", sys.platform == "linux"),
+    ]  # fmt: skip
+    assert [(row.label, row.threads) for row in result.rows] == [(LGM, 1), (OTHER, 1), (LGM, 2), (OTHER, 2)]
+    for row in result.rows:
+        assert row.n == 4 and row.reason == "" and row.fps == pytest.approx(2000 / row.median_ms, rel=1e-3)
+        assert row.params > 1e6 and row.macs > 1e6 and row.batch_size == 2
+    assert result.finished and load_results(file).rows == result.rows
+    assert result.header["settings"]["scope"] == "pipeline" and result.header["settings"]["min_rounds"] == 4
+
+
+FAKE = """
+import json, os, signal, sys, time
+job = json.load(sys.stdin)
+for model in job["models"]:
+    print(model, flush=True)
+    if model == PREPARE_KILLS and job["threads"] == 1:
+        sys.exit("first words\\nlast words")
+print("", flush=True)
+if RUN_KILLS in job["models"]:
+    os.kill(os.getpid(), signal.SIGKILL)
+if HANG and job["threads"] == 2:
+    time.sleep(60)
+times = {model: [10.0, 20.0, 10.0] for model in job["models"]} | {"matrix product": [20.0] * 3}
+print(json.dumps({"environment": {"versions": {}, "load": LOAD, "load_after": 0.0}, "times_ms": times}), flush=True)
+"""
+
+
+def pretend(monkeypatch, prepare_kills=None, run_kills=None, hang=False, load=0.0) -> list[subprocess.Popen]:
+    """Let another program stand in for the worker; returns the processes that are started."""
+    values = f"PREPARE_KILLS, RUN_KILLS, HANG, LOAD = {prepare_kills!r}, {run_kills!r}, {hang}, {load}\n"
+    started, popen = [], subprocess.Popen
+
+    def start(command, **options):
+        if command[1:] != ["-m", "lgmpose.lab.bench.worker"]:
+            return popen(command, **options)
+        started.append(popen([sys.executable, "-c", values + FAKE], **options))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    return started
+
+
+def summary(result) -> list[tuple]:
+    return [(row.label, row.image_hw[1], row.threads, row.n, row.reason) for row in result.rows]
+
+
+SIZES = ((64, 32), (64, 64))
+
+
+def test_a_network_that_ends_its_process_costs_only_its_own_row(monkeypatch):
+    started = pretend(monkeypatch, prepare_kills=OTHER)
+    result = bench(BenchConfig(models=(LGM, OTHER), image_hw=SIZES, threads=(1, 2)), progress=False)
+    found = [(*row[:-1], row[-1].rpartition(": ")[2]) for row in summary(result)]
+    assert found == [
+        (LGM, 32, 1, 3, ""), (OTHER, 32, 1, 0, "last words"), (LGM, 32, 2, 3, ""), (OTHER, 32, 2, 3, ""),
+        (LGM, 64, 1, 3, ""), (OTHER, 64, 1, 0, "last words"), (LGM, 64, 2, 3, ""), (OTHER, 64, 2, 3, ""),
+    ]  # fmt: skip
+    assert "(eager, 1 thread)" in markdown(result) and len(started) == 6
+    assert {process["gemm_gops"] for process in result.header["processes"]} == {107.4}
+    assert result.finished
+
+
+def test_the_only_network_may_end_its_process(monkeypatch):
+    started = pretend(monkeypatch, prepare_kills=OTHER)
+    result = bench(BenchConfig(models=(OTHER,), image_hw=SIZES[:1]), progress=False)
+    assert len(started) == 1 and result.rows[0].n == 0 and "last words" in result.rows[0].reason
+
+
+def test_a_process_killed_in_its_rounds_is_not_started_again(monkeypatch):
+    started = pretend(monkeypatch, run_kills=OTHER)
+    result = bench(BenchConfig(models=(LGM, OTHER), image_hw=SIZES), progress=False)
+    assert len(started) == 2 and all(n == 0 and "SIGKILL" in reason for *_, n, reason in summary(result))
+
+
+def test_a_process_that_never_starts_gives_its_reason(monkeypatch):
+    pretend(monkeypatch)
+    monkeypatch.setattr(f"{__name__}.FAKE", "import no_such_module")
+    rows = summary(bench(BenchConfig(models=(LGM,), image_hw=SIZES), progress=False))
+    assert len(rows) == 2 and all(n == 0 and "no_such_module" in reason for *_, n, reason in rows)
+
+
+@pytest.mark.parametrize("above, noisy", [(0.4, False), (0.6, True)])
+def test_a_busy_machine_is_noted(monkeypatch, above, noisy):
+    from lgmpose.machine import num_cores
+
+    pretend(monkeypatch, load=num_cores() + above)
+    (row,) = bench(BenchConfig(models=(LGM,), image_hw=SIZES[:1]), progress=False).rows
+    assert any("load" in reason for reason in row.noise) == noisy
+
+
+def test_ctrl_c_keeps_what_was_measured(monkeypatch, tmp_path, capsys):
+    started = pretend(monkeypatch, hang=True)
+    path = tmp_path / "r.json"
+    watch = """
+import os, signal, sys, time
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.01)
+time.sleep(0.5)
+os.kill(int(sys.argv[2]), signal.SIGINT)
+"""
+    subprocess.Popen([sys.executable, "-c", watch, str(path), str(os.getpid())])
+    arguments = ["bench", "--models", LGM, "--image-hw", "64", "32", "--threads", "1", "2", "--json", str(path)]
+    assert main(arguments) == 130
+    assert len(started) == 2 and started[1].wait() == -signal.SIGKILL
+    result = load_results(path)
+    assert not result.finished and summary(result) == [(LGM, 32, 1, 3, "")]
+    assert path.with_suffix(".md").is_file() and "Stopped" in capsys.readouterr().out
+
+
+# --- runtimes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["eager", "eager-folded", "eager-fast"])
+def test_pytorch_in_other_forms_computes_what_the_network_does(backend, tmp_path):
+    torch.manual_seed(3)
+    net = randomise(create_model(LGM, image_hw=(64, 96), num_keypoints=5)).float().eval()
+    x = torch.rand(2, 3, 64, 96)
+    with torch.inference_mode():
+        expected = net(x)
+        function = RUNTIMES[backend].prepare(copy.deepcopy(net), x, tmp_path)
+        torch.testing.assert_close(function(x), expected, rtol=0, atol=1e-4 * expected.abs().max().item())
+    modules = [type(module).__name__ for module in getattr(function, "modules", lambda: [])()]
+    assert ("BatchNorm2d" in modules) == (backend == "eager")
+
+
+# by backend: how far its heatmaps may differ from PyTorch's, relative to the largest
+FILES = {"onnxruntime": 1e-4, "openvino": 1e-4, "openvino-bf16": 0.1, "onnxruntime-int8": 0.5, "openvino-int8": 0.5}
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """A network, an input, its heatmaps, and a folder that all runtimes share, as the processes of one run do."""
+    torch.manual_seed(3)
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 16, 3, stride=2, padding=1), torch.nn.BatchNorm2d(16), torch.nn.ReLU6(),
+        torch.nn.Conv2d(16, 5, 3, stride=2, padding=1),
+    ).eval()  # fmt: skip
+    net.config = "small"
+    x = torch.rand(1, 3, 64, 32)
+    with torch.inference_mode():
+        return net, x, net(x).numpy(), tmp_path_factory.mktemp("exported")
+
+
+@pytest.mark.parametrize("backend", FILES)
+def test_runtimes_compute_what_the_network_does_in_their_own_precision(backend, network, monkeypatch):
+    module = pytest.importorskip(RUNTIMES[backend].requires[-1])
+    asked = []
+    if module.__name__ == "onnxruntime":
+        session = module.InferenceSession
+
+        def start(path, *more, **named):
+            if more:  # without options it is the calibration's
+                asked.append((more[0].intra_op_num_threads, more[0].get_session_config_entry(STOP_SPINNING[0])))
+            return session(path, *more, **named)
+
+        monkeypatch.setattr(module, "InferenceSession", start)
+    torch.set_num_threads(1)
+    net, x, expected, folder = network
+    try:
+        found = RUNTIMES[backend].prepare(copy.deepcopy(net), x, folder)(x)
+    except Exception as error:
+        if "bfloat16" in str(error):
+            pytest.skip(str(error))
+        raise
+    off = np.abs(np.asarray(found) - expected).max() / np.abs(expected).max()
+    assert off < FILES[backend] and (off > 1e-4) == (FILES[backend] > 1e-4), off
+    assert RUNTIMES[backend].dtype == {"bf16": "bfloat16", "int8": "int8"}.get(backend.rpartition("-")[2], "float32")
+    assert asked in ([], [(1, "1")])
+
+
+def test_a_network_is_exported_once_for_all_runtimes(network, monkeypatch):
+    net, x, _, folder = network
+    files = {file.name for file in folder.iterdir()}
+    if not files:
+        pytest.skip("no runtime is installed that reads files")
+    assert len(files) <= 2 and all(file.endswith(("fp32.onnx", "int8.onnx")) for file in files)
+    monkeypatch.setattr("lgmpose.inference.export.graph.export_graph", None)
+    backend = "onnxruntime" if any("int8" in file for file in files) else "openvino"
+    RUNTIMES[backend].prepare(net, x, folder)
+    with pytest.raises(TypeError):  # another size is another file
+        RUNTIMES[backend].prepare(net, torch.rand(1, 3, 64, 64), folder)
