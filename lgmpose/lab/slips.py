@@ -73,7 +73,7 @@ SPEED = (
          f"{gpu(LGM_LARGE, LARGE[LITE_30])}, {gpu(LGM_LARGE, LARGE[DITE_30])}"),
     Slip('"LGM-Pose achieves 3 times the FPS of Dite-HRNet-18"',
          f"CPU {cpu(LGM, SMALL[DITE_18])}, GPU {gpu(LGM, SMALL[DITE_18])}",
-         "unknown; the same paragraph says 8 times (CPU) and 3 times (GPU)"),
+         f"perhaps the GPU at 384×288: {gpu(LGM_LARGE, LARGE[DITE_18])}"),
     Slip(f"Table 1: Dite-HRNet-18 runs at {SMALL[DITE_18].fps_gpu} FPS on the GPU at 256×192",
          f"lower than its own {LARGE[DITE_18].fps_gpu} at 384×288 and {MPII[DITE_18].fps_gpu} at 256×256",
          f"perhaps copied from Dite-HRNet-30, which has {SMALL[DITE_30].fps_gpu}"),
@@ -129,7 +129,7 @@ COST = (
     Slip('"parameters of the MLP Block are comparable to those of the PerNorm and Feedforward components"',
          f"both MLP Blocks have {mlp_share(3):.2f} times as many at stage 3 and {mlp_share(4):.2f} times as many at "
          "stage 4 (256×256, widths as built here)",
-         "holds at stage 3 only"),
+         "holds at stage 3 only: the MLP Blocks' parameters depend on the number of patches, not on the channels"),
 )  # fmt: skip
 PROTOCOL = (
     Slip('"higher model accuracy than SimpleBaseline with only 3% of the parameter count"',
