@@ -1,24 +1,25 @@
 """How far annotators agree: which pictures count as one photograph, and what is computed of two people's labels."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from scipy.io import savemat
 
+from lgmpose.cli import main
 from lgmpose.data.lspet import load_lspet
 from lgmpose.errors import UserError
-from lgmpose.lab.agreement import find_copies, judge
-from lgmpose.pose.skeletons import LSP
-from lgmpose.zoo.catalogue import SHIPPED, WEIGHTS_FOLDER
+from lgmpose.lab.agreement import NOTE, find_copies, judge
+from lgmpose.pose.codecs import make_codec
+from lgmpose.pose.skeletons import COCO, LSP
+from lgmpose.zoo.catalogue import SHIPPED, WEIGHTS_FOLDER, create_model, save_weights, weights_hash
 
 ROOT = Path(__file__).resolve().parents[2]
 STORED = ROOT / "results" / "label-agreement_2026-11-27.json"
+WEIGHTS = WEIGHTS_FOLDER / f"{SHIPPED[0]}.safetensors"
 
 
 def texture(seed: int, height: int = 80, width: int = 60) -> np.ndarray:
@@ -59,7 +60,7 @@ def a_set(folder: Path) -> Path:
 
 
 def test_copies_are_found_at_another_scale_and_different_people_left_out(tmp_path):
-    twice = find_copies(load_lspet(a_set(tmp_path / "set"), "all"), progress=False)
+    twice = find_copies(load_lspet(a_set(tmp_path / "set"), "all"))
     assert twice.pairs == [(1, 3)] and twice.others == 1
     assert [record.id for record in twice.truth.records] == [3, 1]
     assert np.argwhere(np.isnan(twice.other_xy[..., 0])).tolist() == [[k, LSP.index("right_wrist")] for k in (0, 1)]
@@ -76,18 +77,18 @@ def test_a_third_copy_adds_nothing_and_half_a_body_is_the_same_person(tmp_path):
     flags[[LSP.index(f"{side}_{joint}") for side in ("left", "right") for joint in ("ankle", "knee", "hip")], 4] = 0
     pictures = [texture(seed) for seed in (0, 0, 0, 1, 1)]
     labels = [body(0), body(0) + 1, body(0) + 2, body(1), body(1)]
-    twice = find_copies(load_lspet(write_set(tmp_path / "set", pictures, labels, flags), "all"), progress=False)
+    twice = find_copies(load_lspet(write_set(tmp_path / "set", pictures, labels, flags), "all"))
     assert twice.pairs == [(1, 2), (4, 5)] and twice.others == 0
 
 
 def test_pictures_with_several_persons_are_refused(tmp_path):
     record_set = load_lspet(a_set(tmp_path / "set"), "all")
     with pytest.raises(UserError, match="several persons in a picture"):
-        find_copies(record_set.subset([0, 0]), progress=False)
+        find_copies(record_set.subset([0, 0]))
 
 
 def test_agreement_is_judged_both_ways(tmp_path):
-    twice = find_copies(load_lspet(a_set(tmp_path / "set"), "all"), progress=False)
+    twice = find_copies(load_lspet(a_set(tmp_path / "set"), "all"))
     found = judge(twice, twice.other_xy)
     # 11 limb joints of each are labelled by both; one knee and two ankles differ
     assert found.figures["PCK@0.2"] == pytest.approx(100 * 8 / 11)
@@ -105,7 +106,7 @@ def test_intervals_are_over_photographs(tmp_path):
         larger[LSP.index(name)] += (0, 8)  # within a fifth of this annotator's torso, not of the other's
     labels, pictures = [body(0), body(0), body(1), larger], [texture(seed) for seed in (0, 0, 1, 1)]
     data = write_set(tmp_path / "set", pictures, labels, np.ones((14, 4)))
-    twice = find_copies(load_lspet(data, "all"), progress=False)
+    twice = find_copies(load_lspet(data, "all"))
     found = judge(twice, twice.other_xy)
     assert found.figures["PCK@0.2"] == pytest.approx(100 * 46 / 48)
     assert found.intervals["PCK@0.2"] == pytest.approx((100 * 22 / 24, 100))
@@ -117,44 +118,45 @@ def test_nothing_is_there_twice(tmp_path):
     pictures += [np.full((80, 60, 3), 90, np.uint8)] * 2  # without a texture nothing correlates
     folder = write_set(tmp_path / "set", pictures, [body(0)] * 6, np.ones((14, 6)))
     with pytest.raises(UserError, match="no photograph twice"):
-        find_copies(load_lspet(folder, "all"), progress=False)
+        find_copies(load_lspet(folder, "all"))
 
 
-def test_the_stored_figures_are_what_the_command_finds(shared_data, tmp_path):
+def test_the_command_writes_what_it_prints(tmp_path, capsys):
     file, sheet = tmp_path / "found.json", tmp_path / "sheet.png"
-    data = f"lspet:{shared_data / 'lspet_dataset.zip'}"
-    command = [sys.executable, "-m", "lgmpose", "lab", "agreement", data, "--json", str(file), "--sheet", str(sheet)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0 and "one annotator by the other" in done.stdout, done.stderr
+    data = f"lspet:{a_set(tmp_path / 'set')}"
+    assert main(["lab", "agreement", data, "--json", str(file), "--sheet", str(sheet)]) == 0
+    found, out = json.loads(file.read_text()), capsys.readouterr().out
+    assert (found["pictures"], found["pairs"], found["overlap too little"]) == (5, [[1, 3]], 1)
+    assert found["annotators"]["figures"]["PCK@0.2"] == pytest.approx(100 * 8 / 11, abs=1e-3)
+    network = found["network"]
+    assert network["weights"] == f"{SHIPPED[0]}.safetensors" and network["sha256"] == weights_hash(WEIGHTS)
+    assert network["figures"]["PCK@0.2"] != found["annotators"]["figures"]["PCK@0.2"]
+    for who in ("annotators", "network"):
+        assert f"{found[who]['figures']['PCKh@0.5']:.2f} %" in out
+    assert NOTE in out and found["note"] == NOTE and cv2.imread(str(sheet)) is not None
+
+
+@pytest.mark.slow
+def test_the_stored_figures_are_what_the_command_finds(shared_data, tmp_path):
+    file = tmp_path / "found.json"
+    assert main(["lab", "agreement", f"lspet:{shared_data / 'lspet_dataset.zip'}", "--json", str(file)]) == 0
     found, stored = json.loads(file.read_text()), json.loads(STORED.read_text())
     assert found["pairs"] == stored["pairs"] and found["annotators"] == stored["annotators"]
-    assert found["network"]["sha256"] == stored["network"]["sha256"]
+    assert found["note"] == stored["note"] and found["network"]["sha256"] == stored["network"]["sha256"]
     for name, value in stored["network"]["figures"].items():
         assert found["network"]["figures"][name] == pytest.approx(value, abs=0.5)
-    assert cv2.imread(str(sheet)) is not None
 
 
-def test_mistakes_are_told_in_one_line(tmp_path):
-    for arguments in (["lspet:nowhere"], ["lspet:nowhere", "--weights", "none.safetensors"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "lgmpose", "lab", "agreement", *arguments],
-            cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
-        assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
-
-
-def test_readme_and_card_say_what_was_found():
-    stored = json.loads(STORED.read_text())
-    (shipped,) = (json.loads((WEIGHTS_FOLDER / f"{name}.json").read_text(encoding="utf-8")) for name in SHIPPED)
-    assert stored["network"]["sha256"] == shipped["sha256"]
-    annotators, network = stored["annotators"], stored["network"]
-    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    low, high = annotators["intervals_95"]["PCK@0.2"]
-    pck, pckh = annotators["figures"].values()
-    assert f"{len(stored['pairs'])} photographs of LSPET are there twice" in readme
-    assert f"has a PCK@0.2 of {pck:.1f} % ({low:.1f} … {high:.1f}) and a PCKh@0.5 of {pckh:.1f} %" in readme
-    assert "{:.1f} % and {:.1f} % on the same".format(*network["figures"].values()) in readme
-    card = " ".join((WEIGHTS_FOLDER / f"{SHIPPED[0]}.md").read_text(encoding="utf-8").split())
-    assert f"one annotator agrees with another to {pck:.1f} % ({low:.1f} … {high:.1f})" in card
-    sides = [round(one["errors"]["PCK@0.2"]["side"], 1) for one in (annotators, shipped)]
-    assert "take left for right in {} % of the joints, the network on unseen persons in {} %".format(*sides) in card
+def test_mistakes_are_one_line(tmp_path, capsys):
+    other = tmp_path / "other.safetensors"
+    with torch.random.fork_rng():
+        net = create_model("lgm-pose-coco-256x192", image_hw=(64, 64))
+    save_weights(other, net, COCO, make_codec("standard", (64, 64)))
+    data = f"lspet:{a_set(tmp_path / 'set')}"
+    for arguments, name in (
+        (["lspet:nowhere"], "nowhere"), ([data, "--weights", "none.safetensors"], "none.safetensors"),
+        ([data, "--weights", str(other)], "other.safetensors"), ([data, "--json", str(tmp_path)], str(tmp_path)),
+    ):  # fmt: skip
+        assert main(["lab", "agreement", *arguments]) == 2
+        line = capsys.readouterr().err
+        assert line.startswith("error: ") and name in line and line.count("\n") == 1
