@@ -1,7 +1,8 @@
-"""What limits the shipped weights, drawn from the stored results: ``lgmpose lab limits limits.png``.
+"""Draw what the stored results say about the limits of the shipped weights: ``lgmpose lab limits limits.png``.
 
-On the left all training, hour by hour, with what was tried afterwards; on the right how persons that the network was
-trained on fare beside others, part by part. The grey band is how far two annotators agree (``lgmpose.lab.agreement``).
+The left panel shows all training over time, and the trials that started from the shipped weights. The right panel
+compares persons of the training set with validation persons, part by part. The grey band is the agreement of two
+annotators (``lgmpose.lab.agreement``), a reference value and not an upper bound.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import io
 import json
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lgmpose.files import check_writable, write_atomically
@@ -22,42 +24,40 @@ METRIC = "PCK@0.2"
 
 
 def draw_limits(png: Path) -> None:
-    """Draws the two panels.
-
-    Args:
-        png: where to.
+    """Draw the two panels into a PNG file.
 
     Raises:
         UserError: the file cannot be written.
     """
     check_writable(png)
     card = json.loads((WEIGHTS_FOLDER / f"{SHIPPED[0]}.json").read_text(encoding="utf-8"))
-    tried = json.loads((RESULTS / "trials_2026-11-27.json").read_text(encoding="utf-8"))
-    annotators = json.loads((RESULTS / "label-agreement_2026-11-27.json").read_text(encoding="utf-8"))["annotators"]
-
+    tried, agreement = (
+        json.loads((RESULTS / f"{name}_2026-11-27.json").read_text(encoding="utf-8"))
+        for name in ("trials", "label-agreement")
+    )
     figure = Figure(figsize=(9, 3.6), layout="constrained", dpi=110)
     left, right = figure.subplots(1, 2, sharey=True)
     for axes in (left, right):
-        axes.axhspan(*annotators["intervals_95"][METRIC], color="0.9")
-        axes.axhline(annotators["figures"][METRIC], color="0.6", label="one annotator by another")
+        axes.axhspan(*agreement["annotators"]["intervals_95"][METRIC], color="0.9")
+        axes.axhline(agreement["annotators"]["figures"][METRIC], color="0.6", label="annotators' agreement (29 pairs)")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
 
     for phase, part in enumerate(card["parts"], 1):
-        _draw(left, [row for row in card["log"] if row["phase"] == phase], 0, part, "C0")
-    hours = sum(part["hours"] for part in card["parts"])
+        _draw_part(left, [row for row in card["log"] if row["phase"] == phase], 0, part, "C0")
     for trial, colour in zip(tried["trials"], ("C1", "C2"), strict=True):
-        after = hours
+        hours = sum(part["hours"] for part in card["parts"])
         for part in trial["parts"]:
-            after = _draw(left, part["log"], after, part["config"], colour)
-        left.plot([], [], ".-", color=colour, label=f"tried since: {trial['name']}")
-    left.plot([], [], ".-", color="C0", label="128×128 and 192×192")
+            _draw_part(left, part["log"], hours, part["config"], colour)
+            hours += part["log"][-1]["seconds"] / 3600
+        left.plot([], [], ".-", color=colour, label=f"trial: {trial['name']}")
+    left.plot([], [], ".-", color="C0", label="128×128")
     left.plot([], [], ".:", color="C0", label="96×96")
     left.set(xlabel="hours of training, two CPU cores", ylabel=f"{METRIC}, per cent", ylim=(10, 92))
     left.legend(fontsize=7, loc="lower right", title="validation persons", title_fontsize=7)
 
     names = [row["name"] for row in tried["seen_and_unseen"]]
-    for kind, label, colour in (("train", "500 persons trained on", "C3"), ("val", "500 validation persons", "C0")):
+    for kind, label, colour in (("train", "500 training persons", "C3"), ("val", "500 validation persons", "C0")):
         right.plot(names, [row[kind] for row in tried["seen_and_unseen"]], "o-", color=colour, label=label)
     right.set(xlabel="weights after", xlim=(-0.4, len(names) - 0.6))
     right.legend(fontsize=7, loc="lower right")
@@ -66,9 +66,8 @@ def draw_limits(png: Path) -> None:
     write_atomically(png, buffer.getvalue())
 
 
-def _draw(axes, log: list[dict], start: float, part: dict, colour: str) -> float:
-    """One part's validation figures, the log's seconds after ``start`` hours; → the hours when it ended."""
-    points = [(start + row["seconds"] / 3600, row[METRIC]) for row in log if METRIC in row]
-    small = tuple(part["image_hw"] or (128, 128)) == (96, 96)
-    axes.plot(*zip(*points, strict=True), ":" if small else "-", color=colour, marker=".", markersize=3, linewidth=1)
-    return start + log[-1]["seconds"] / 3600
+def _draw_part(axes: Axes, log: list[dict], start_hours: float, part: dict, colour: str) -> None:
+    """Draw one part's validation figures. The log's seconds begin at ``start_hours``; 96×96 is dotted."""
+    points = [(start_hours + row["seconds"] / 3600, row[METRIC]) for row in log if METRIC in row]
+    style = ":" if tuple(part["image_hw"] or ()) == (96, 96) else "-"
+    axes.plot(*zip(*points, strict=True), style, color=colour, marker=".", markersize=3, linewidth=1)
