@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
+from pathlib import Path
 
 import pytest
 
 from lgmpose.inference.backends import OnnxBackend
+from lgmpose.lab.model_card import BY_HAND, card_text
 from lgmpose.zoo.catalogue import SHIPPED, WEIGHTS_FOLDER, load_weights, weights_hash
+
+RESULTS = Path(__file__).resolve().parents[2] / "results"
 
 
 @pytest.fixture(params=SHIPPED)
@@ -30,18 +33,36 @@ def test_the_result_file_belongs_to_the_weights(shipped):
     assert backend.card["precision"] == "int8" and path.with_suffix(".onnx").stat().st_size < 1.5e6
 
 
-def test_the_cards_tables_are_those_of_the_result_file(shipped):
+def test_the_card_is_made_from_the_result_file(shipped):
     name, result = shipped
-    card = (WEIGHTS_FOLDER / f"{name}.md").read_text(encoding="utf-8")
-    assert result["sha256"] in card
-    for metric, value in result["figures"].items():
-        low, high = result["intervals_95"][metric]
-        assert f"| {metric} | {value:.2f} % | {low:.2f} … {high:.2f} |" in card
-    for joint, value in result["per_joint"]["PCK@0.2"].items():
-        assert re.search(rf"\| {joint} \| {value:.2f} \|", card), joint
+    generated, by_hand = (WEIGHTS_FOLDER / f"{name}.md").read_text(encoding="utf-8").split(BY_HAND)
+    assert generated == card_text(result) + "\n"
+    assert result["sha256"] in by_hand, "which weights the text is about"
+
+
+def test_what_is_written_by_hand_has_the_stored_figures(shipped):
+    name, result = shipped
+    text = (WEIGHTS_FOLDER / f"{name}.md").read_text(encoding="utf-8").split(BY_HAND)[1]
+    agreement, tried = (
+        json.loads((RESULTS / f"{file}.json").read_text(encoding="utf-8"))
+        for file in ("label-agreement_2026-11-27", "trials_2026-11-27")
+    )
+    assert agreement["network"]["sha256"] == tried["from_sha256"] == result["sha256"]
     metric = "PCK@0.2"
-    for kind, percent in result["errors"][metric].items():
-        assert f" | {percent:.2f} | {result['training_persons']['errors'][metric][kind]:.2f} |" in card, kind
+    own, seen, side = (part[metric] for part in (result["figures"], result["training_persons"], result["errors"]))
+    gaps = [row["train"] - row["val"] for row in tried["seen_and_unseen"]]
+    annotators, silu = agreement["annotators"], tried["against_the_shipped"][metric]
+    best = [[max(row.get(metric, 0) for row in part["log"]) for part in trial["parts"]] for trial in tried["trials"]]
+    figures = [own, seen, own + side["side"], annotators["figures"][metric], *annotators["intervals_95"][metric]]
+    figures += [agreement["network"]["figures"][metric], annotators["errors"][metric]["side"], side["side"]]
+    figures += [best[0][0], silu["silu"], result["training_persons"]["errors"][metric]["side"]]
+    for figure in figures:
+        assert f"{figure:.1f} %" in text or f"{figure:.1f} …" in text or f"… {figure:.1f}" in text, figure
+    for points in (seen - own, *gaps[:2]):
+        assert f"{points:.1f}" in text, points
+    low, high = silu["difference_interval_95"]
+    assert f"{silu['silu'] - silu['relu6']:.1f} points (−{-low:.1f} … {high:.1f})" in text
+    assert all(f"{times:.2f} times" in text for times in tried["speed"]["silu_over_relu6"].values())
 
 
 @pytest.mark.slow
