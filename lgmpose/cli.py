@@ -49,7 +49,7 @@ def train(config: TrainConfig, out: Path | None = None) -> None:
     Args:
         out: the run's folder; by default runs/MODEL-DATA.
     """
-    from lgmpose.training.loop import train as train_network
+    from lgmpose.training.trainer import train as train_network
 
     train_network(config, out or Path("runs") / f"{config.model}-{config.data.partition(':')[0]}")
 
@@ -71,7 +71,7 @@ def resume(
         device: auto, cpu, cuda, mps …; None: as before.
         checkpoint_minutes: minutes between checkpoints; None: as before.
     """
-    from lgmpose.training.loop import resume as resume_run
+    from lgmpose.training.trainer import resume as resume_run
 
     options = {"bad_images": bad_images, "device": device, "checkpoint_minutes": checkpoint_minutes}
     changes = {name: value for name, value in options.items() if value is not None}

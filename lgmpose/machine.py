@@ -7,15 +7,17 @@ import ctypes
 import math
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from lgmpose.errors import UserError
 
-__all__ = ["choose_device", "commit", "cpu_name", "num_cores", "tune_allocator"]
+__all__ = ["choose_device", "commit", "cpu_name", "num_cores", "tune_allocator", "workers_that_fit"]
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of Linux's control groups, version 2: "200000 100000", or "max 100000"
+SHARED_MEMORY = Path("/dev/shm")  # Linux; 64 MB in a Docker container unless --shm-size says otherwise
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # glibc's malloc.h
 
 
@@ -66,6 +68,26 @@ def num_cores() -> int:
         quota, period = map(int, CPU_QUOTA.read_text().split())
         cores = max(1, min(cores, math.ceil(quota / period)))
     return cores
+
+
+def workers_that_fit(workers: int, bytes_each: int, notice: bool = True) -> int:
+    """Return the number of loader processes whose batches fit in the free shared memory (Linux).
+
+    With too little of it, a loader process would fail and training would wait for its batch for ever.
+
+    Args:
+        workers: the number wanted.
+        bytes_each: shared memory that one of them needs.
+        notice: print one line if fewer fit.
+    """
+    if not SHARED_MEMORY.is_dir():
+        return workers
+    free = shutil.disk_usage(SHARED_MEMORY).free
+    fitting = min(workers, free // bytes_each)
+    if fitting < workers and notice:
+        print(f"{SHARED_MEMORY}: {free / 1e6:.0f} MB free, enough for {fitting} of {workers} loader processes; more "
+              "shared memory (docker run --shm-size 2g) makes loading faster", file=sys.stderr)  # fmt: skip
+    return fitting
 
 
 def cpu_name() -> str:

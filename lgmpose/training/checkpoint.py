@@ -1,59 +1,60 @@
-"""The whole state of a training run: what one step changes, how it is written, and how it is read back bit for bit."""
+"""The state of a training run: what a step changes, and how it is written and restored bit for bit."""
 
 from __future__ import annotations
 
+import io
 import math
-import shlex
-import subprocess
-import sys
+import pickle
 import zlib
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from lgmpose.data.records import RecordSet
 from lgmpose.errors import UserError
+from lgmpose.files import write_atomically
 from lgmpose.network.fast import channels_last
 from lgmpose.training.recipe import RESUME_FIELDS, TrainConfig
 from lgmpose.zoo.catalogue import build
-from lgmpose.zoo.tensor_files import read_tensors, write_tensors
 
-__all__ = ["Run", "check_same_run", "fingerprint", "resume_command", "stored_config"]
+__all__ = ["CHECKPOINT", "Run", "check_same_run", "fingerprint", "read_checkpoint", "resume_command", "stored_config"]
+
+CHECKPOINT = "last.pt"  # in a run's folder
+PROGRESS = ("epoch", "epoch_step", "step", "epoch_loss", "skipped", "best", "seconds", "start", "processes", "data")
 
 
 class Run:
-    """The whole state of a training run, and how it is written and read back."""
+    """The state of a training run."""
 
     def __init__(self, config: TrainConfig, net: nn.Module, device: torch.device):
         self.config, self.device = config, device
         self.net = channels_last(net.to(device))
         make = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+        fused = device.type in ("cpu", "cuda")
         self.optimizer: Optimizer = make(
-            self.net.parameters(),
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            fused=device.type in ("cpu", "cuda"),
+            self.net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused
         )
+        gpu_has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        self.bf16 = config.precision == "bf16" or (config.precision == "auto" and gpu_has_bf16)  # autocast
         self.ema = {k: v.detach().clone() for k, v in self.net.state_dict().items()} if config.ema_decay else None
-        self.epoch = 0  # the one under way
-        self.epoch_step = 0  # steps of it that are done
+        self.epoch = 0  # the current one
+        self.epoch_step = 0  # steps done in it
         self.step = 0  # steps done in all
-        self.epoch_loss = 0.0  # sum over the steps done in this epoch
-        self.skipped = 0  # unreadable pictures so far
-        self.best = -math.inf
-        self.seconds = 0.0  # spent in training so far, over all resumptions
-        self.start: dict | None = None  # the weights it started from, and how those were trained; None: from scratch
+        self.epoch_loss = 0.0  # sum over the steps of this epoch
+        self.skipped = 0  # unreadable images so far
+        self.best = -math.inf  # highest headline figure so far
+        self.seconds = 0.0  # spent in training, over all resumptions
+        self.start: dict[str, Any] | None = None  # the weights it started from; None: random ones
         self.processes = 1  # that train together
-        self.data: dict | None = None  # ``fingerprint`` of what it is trained on
+        self.data: dict[str, int] | None = None  # ``fingerprint`` of the training data
 
-    # --- one step -----------------------------------------------------------------------------------------------
     @torch.no_grad()
     def update_ema(self) -> None:
-        """Running average of weights and BatchNorm statistics; short memory at first, so that it need not be primed."""
+        """Update the moving average. Its memory is short at first, so that the random weights are soon forgotten."""
         if self.ema is None:
             return
         decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
@@ -64,127 +65,126 @@ class Run:
             self.ema[name].copy_(state[name])
 
     def deployed(self) -> nn.Module:
-        """The network to evaluate and ship: with averaged weights where there are any."""
+        """Return the network to evaluate and save: the one with averaged weights if there is an average."""
         if self.ema is None:
             return self.net
-        with torch.random.fork_rng(devices=[]):  # one process alone does this: it must not draw what the others do not
+        with torch.random.fork_rng(devices=[]):  # only rank 0 does this: its random numbers must stay like the others'
             net = channels_last(build(self.net.config).to(self.device))
         net.load_state_dict(self.ema)
         return net
 
-    # --- to disk and back ---------------------------------------------------------------------------------------
-    def tensors(self) -> dict[str, Tensor]:
-        tensors = {f"net.{name}": value for name, value in self.net.state_dict().items()}
-        tensors |= {f"ema.{name}": value for name, value in (self.ema or {}).items()}
-        names = {parameter: name for name, parameter in self.net.named_parameters()}
-        for parameter, state in self.optimizer.state.items():
-            tensors |= {f"optimizer.{names[parameter]}.{key}": value for key, value in state.items()}
-        tensors["rng"] = torch.get_rng_state()
+    def state(self) -> dict[str, Any]:
+        """Return everything needed to resume: settings, progress, tensors and random states."""
+        rng = {"cpu": torch.get_rng_state()}
         if self.device.type != "cpu":
-            tensors[f"rng_{self.device.type}"] = torch.get_device_module(self.device).get_rng_state(*self._which())
-        return tensors
+            rng[self.device.type] = torch.get_device_module(self.device).get_rng_state(*self._device_argument())
+        return {
+            "config": self.config.as_dict(),
+            "progress": {name: getattr(self, name) for name in PROGRESS},
+            "net": dict(self.net.state_dict()),
+            "ema": self.ema,
+            "optimizer": self.optimizer.state_dict()["state"],
+            "rng": rng,
+        }
 
     def save(self, path: Path) -> None:
-        """Writes the whole state atomically. Raises UserError when it cannot; what was there before stays."""
-        progress = ("epoch", "epoch_step", "step", "epoch_loss", "skipped", "seconds", "start", "processes", "data")
-        card = {
-            "kind": "checkpoint",
-            "config": self.config.as_dict(),
-            "network": asdict(self.net.config),
-            "progress": {name: getattr(self, name) for name in progress} | {"best": max(self.best, -1e9)},
-        }
-        write_tensors(path, self.tensors(), card)
+        """Write the state atomically.
+
+        Raises:
+            UserError: the file cannot be written; an older one is untouched.
+        """
+        buffer = io.BytesIO()
+        torch.save(self.state(), buffer)
+        write_atomically(path, buffer.getvalue())
 
     def restore(self, path: Path) -> None:
-        """Reads what ``save`` wrote. Raises UserError where the run would go on as another than it was."""
-        tensors, card = read_tensors(path)
-        if card.get("kind") != "checkpoint":
-            raise UserError(f"{path}: weights, not a checkpoint: a run can only be resumed from its last.safetensors")
-        self._check_same(path, card["progress"])
-        parts: dict[str, dict[str, Tensor]] = {"net": {}, "ema": {}, "optimizer": {}}
-        for name, value in tensors.items():
-            kind, _, rest = name.partition(".")
-            if kind in parts:
-                parts[kind][rest] = value
-        self.net.load_state_dict(parts["net"])
-        for name, value in parts["ema"].items():
-            self.ema[name].copy_(value)
-        group = self.optimizer.param_groups[0]  # the only one
-        # Steps are counted where the optimiser reads the count, as in its own load_state_dict.
-        on_device = group["fused"] or group["capturable"]
-        for name, parameter in self.net.named_parameters():
-            state = {}
-            for full_name, value in parts["optimizer"].items():
-                owner, _, key = full_name.rpartition(".")
-                if owner == name and key == "step":
-                    state[key] = value.to(parameter.device if on_device else "cpu", copy=True)
-                elif owner == name:
-                    # The fused step walks memory: moments must lie as their parameter does.
-                    state[key] = torch.empty_like(parameter).copy_(value)
-            if state:
-                self.optimizer.state[parameter] = state
-        torch.set_rng_state(tensors["rng"])
-        if (rng := tensors.get(f"rng_{self.device.type}")) is not None:  # not where the run began on another device
-            torch.get_device_module(self.device).set_rng_state(rng, *self._which())
-        for name, value in card["progress"].items():
-            setattr(self, name, value)
+        """Read what ``save`` has written.
 
-    def _check_same(self, path: Path, progress: dict) -> None:
-        before = progress.get("processes", self.processes)  # older checkpoints know nothing of these
+        Raises:
+            UserError: the file is not a checkpoint, or it is of another number of processes or of other data.
+        """
+        state = read_checkpoint(path)
+        self._check_same(path, state["progress"])
+        self.net.load_state_dict(state["net"])
+        for name, value in (self.ema or {}).items():
+            value.copy_(state["ema"][name])
+        groups = self.optimizer.state_dict()["param_groups"]  # this device's, which may lack a fused step
+        self.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": groups})
+        torch.set_rng_state(state["rng"]["cpu"])
+        if self.device.type in state["rng"] and self.device.type != "cpu":
+            rng = state["rng"][self.device.type]
+            torch.get_device_module(self.device).set_rng_state(rng, *self._device_argument())
+        for name in PROGRESS:
+            setattr(self, name, state["progress"][name])
+
+    def _check_same(self, path: Path, progress: dict[str, Any]) -> None:
+        before, data = progress["processes"], progress["data"]
         if before != self.processes:
             raise UserError(
-                f"{path}: of a run of {before} processes, which does not go on the same with {self.processes}; go on "
-                f"with: {resume_command(path.parent, before)}"
+                f"{path}: was trained with {before} processes, not {self.processes}; resume with: "
+                f"{resume_command(path.parent, before)}"
             )
-        data = progress.get("data")
         if data and self.data and data != self.data:
-            now = f"{self.data['persons']}" if data["persons"] != self.data["persons"] else "as many, but not the same"
             raise UserError(
-                f"{path}: of a run on {data['persons']} persons, and now there are {now}: bring its data back, or "
-                "start a new run with another --out"
+                f"{path}: was trained on other data ({data['persons']} persons, now {self.data['persons']}): bring it "
+                "back, or start a new run with another --out"
             )
 
-    def _which(self) -> tuple[torch.device, ...]:
-        """The device, for a module that has several and would take its current one."""
+    def _device_argument(self) -> tuple[torch.device, ...]:
+        """Return the device for a module that has several; otherwise it would take its current one."""
         return () if self.device.type == "mps" else (self.device,)
 
 
-def stored_config(checkpoint: Path) -> TrainConfig:
-    """The settings of a run. Raises UserError for a file that is no checkpoint, or one of another version."""
-    card = read_tensors(checkpoint)[1]
-    if card.get("kind") != "checkpoint":
-        raise UserError(f"{checkpoint}: weights, not a checkpoint: --init-weights starts a new run from them")
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Return what ``Run.save`` has written, with all tensors on the CPU.
+
+    Raises:
+        UserError: the file is missing, damaged or not a checkpoint.
+    """
+    path = Path(path)
+    if not path.is_file():
+        older, best = path.with_name("last.safetensors"), path.with_name("best.safetensors")
+        if older.is_file():
+            raise UserError(f"{older}: of an older version, cannot be resumed; start a new run, --init-weights {best}")
+        raise UserError(f"{path.parent}: no {path.name} in it, so there is no run to resume")
     try:
-        return TrainConfig.from_dict(card["config"])
-    except (KeyError, TypeError) as error:
-        reason = f"settings that this version does not have; is it of another one? ({error})"
-        raise UserError(f"{checkpoint}: {reason}") from error
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise UserError(f"{path}: not a checkpoint, or a damaged one") from error
+    if not isinstance(state, dict) or not {"config", "progress", "net", "optimizer", "rng"} <= state.keys():
+        raise UserError(f"{path}: not a checkpoint of a training run")
+    return state
+
+
+def stored_config(path: str | Path) -> TrainConfig:
+    """Return the settings of a run from its checkpoint.
+
+    Raises:
+        UserError: see ``read_checkpoint``, or settings of another version.
+    """
+    return TrainConfig.from_dict(read_checkpoint(path)["config"])
 
 
 def fingerprint(record_set: RecordSet) -> dict[str, int]:
-    """What tells whether a set is still the same: how many persons, and a checksum of their numbers and joints."""
+    """Return what identifies a data set: the number of persons, and a checksum of their ids and labelled joints."""
     records = record_set.records
     labelled = np.stack([record.visibility for record in records]) > 0
-    places = np.where(labelled[..., None], np.stack([record.keypoints_xy for record in records]), 0)  # else junk
-    checksum = zlib.crc32(repr([record.id for record in records]).encode())  # numbers, or whatever a file's ids are
-    for values in (labelled, places):
+    points = np.where(labelled[..., None], np.stack([record.keypoints_xy for record in records]), 0)
+    checksum = zlib.crc32(repr([record.id for record in records]).encode())  # an id may be a number or a text
+    for values in (labelled, points):
         checksum = zlib.crc32(values.astype(float).tobytes(), checksum)
     return {"persons": len(records), "crc32": checksum}
 
 
 def resume_command(run_dir: Path, processes: int) -> str:
-    """What to type to go on with a run; all processes are taken to be on one machine."""
+    """Return the command that resumes a run; all processes are assumed to be on one machine."""
     program = f"torchrun --nproc-per-node {processes} -m lgmpose" if processes > 1 else "lgmpose"
-    folder = subprocess.list2cmdline([str(run_dir)]) if sys.platform == "win32" else shlex.quote(str(run_dir))
-    return f"{program} resume {folder}"
+    return f'{program} resume "{run_dir}"' if " " in str(run_dir) else f"{program} resume {run_dir}"
 
 
-def check_same_run(config: TrainConfig, checkpoint: Path) -> None:
-    """Raises UserError when a checkpoint was made with other settings than ``config``."""
-    stored = asdict(stored_config(checkpoint))
-    for name, value in asdict(config).items():
+def check_same_run(config: TrainConfig, path: Path) -> None:
+    """Raise UserError if the checkpoint was made with other settings than ``config``."""
+    stored = stored_config(path).as_dict()
+    for name, value in config.as_dict().items():
         if name not in RESUME_FIELDS and value != stored[name]:
-            raise UserError(
-                f"{checkpoint}: started with {name} = {stored[name]!r}, not {value!r}: a resumed run goes on with its "
-                "own settings"
-            )
+            raise UserError(f"{path}: trained with {name} {stored[name]!r}, not {value!r}; a run keeps its settings")

@@ -1,4 +1,4 @@
-"""A training recipe: everything that decides what a run computes, in one frozen dataclass. Imports no torch."""
+"""The training recipe: every setting that decides what a run computes, in one frozen dataclass. Imports no PyTorch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args, get_type_hints
 
+import msgspec
+
 from lgmpose.data.augment import Augmentation
 from lgmpose.errors import UserError
 
@@ -14,50 +16,55 @@ __all__ = ["MACHINE_FIELDS", "RESUME_FIELDS", "TrainConfig", "learning_rate"]
 
 # Fields that change how a run is computed, but not what.
 MACHINE_FIELDS = ("workers", "device", "checkpoint_minutes")
-# What a resumed run may have others of: a run that has met an unreadable picture could not be finished otherwise.
+# Fields that may change on resume: a run that has met an unreadable image could not be finished without bad_images.
 RESUME_FIELDS = (*MACHINE_FIELDS, "bad_images")
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The defaults are what the paper states (section 4.2), else SimpleBaseline's, and HRNet's half body."""
+    """Settings of a run. The defaults are the paper's (section 4.2), else SimpleBaseline's, with HRNet's half body.
+
+    Raises:
+        UserError: a value out of range.
+    """
 
     data: str = "synthetic"  # KIND:PATH with KIND coco, mpii, lspet or synthetic
-    annotations: str | None = None  # annotation file for training, where it is not in its usual place
+    annotations: str | None = None  # annotation file for training, if it is not in its usual place
     val_annotations: str | None = None  # the same for validation
-    model: str = "lgm-pose-coco-256x192"  # a name of `lgmpose profile --list`; its K is taken from the data
+    model: str = "lgm-pose-coco-256x192"  # a name of `lgmpose profile --list`; the data decide the number of keypoints
     image_hw: tuple[int, int] | None = None  # input height and width; None: the model's own
     fusion: Literal["none", "conv3x3", "dw1", "dw2", "sfusion"] = "sfusion"  # paper, Table 5
     global_block: Literal["mobilevim", "mobilevit", "mobilevit_relu6"] = "mobilevim"  # paper, Table 4
-    larm_residual: bool = True  # equation 1 shows none
-    larm: Literal["both", "between_patches", "within_patch", "identity"] = "both"  # which of its two MLPs; ours
+    larm_residual: bool = True  # equation 1 has none
+    larm: Literal["both", "between_patches", "within_patch", "identity"] = "both"  # which of LARM's two MLPs; ours
     activation: Literal["relu6", "relu", "silu"] = "relu6"
-    init_weights: str | None = None  # start from this weights file (resized if need be) instead of from scratch
+    init_weights: str | None = None  # weights file to start from, resized if necessary; None: random weights
 
     epochs: int = 260  # paper
     batch_size: int = 32  # paper; over all processes together
     optimizer: Literal["adam", "adamw"] = "adam"  # paper: adam
     learning_rate: float = 1e-3  # paper
     weight_decay: float = 0.0
-    schedule: Literal["steps", "cosine"] = "steps"  # paper: steps; cosine goes to zero at the end
-    lr_steps: tuple[int, ...] = (200, 240)  # paper: epochs from which the rate is a tenth, a hundredth
-    warmup_steps: int = 0  # steps over which the rate rises from zero
-    ema_decay: float = 0.0  # 0: none; else the weights' running average is evaluated and kept
-    clip_grad_norm: float = 0.0  # 0: none
+    schedule: Literal["steps", "cosine"] = "steps"  # paper: steps; cosine ends at zero
+    lr_steps: tuple[int, ...] = (200, 240)  # paper: epochs from which the rate is divided by 10, by 100
+    warmup_steps: int = 0  # steps during which the rate rises from zero
+    ema_decay: float = 0.0  # above 0: evaluate and save the exponential moving average of the weights
+    clip_grad_norm: float = 0.0  # 0: no clipping
 
     joint_weights: Literal["equal", "hrnet"] = "equal"  # hrnet: elbows and knees 1.2, wrists and ankles 1.5
     codec: Literal["standard", "dark", "udp"] = "standard"
-    sigma: float | None = None  # of the heatmaps, in their pixels; None: 2, or 3 from 384 rows on
+    sigma: float | None = None  # of the heatmaps, in heatmap pixels; None: 2, or 3 for 384 rows and more
     augmentation: Augmentation = Augmentation()
-    bad_images: Literal["refuse", "skip"] = "refuse"  # unreadable pictures; skipped ones are counted
+    bad_images: Literal["refuse", "skip"] = "refuse"  # unreadable images; skipped ones are counted
 
     seed: int = 0
-    eval_every: int = 1  # epochs
+    eval_every: int = 1  # epochs between evaluations; the last epoch is always evaluated
     flip_test: bool = True  # in the evaluations
-    workers: int | None = None  # loader processes; None: chosen for this machine
+    workers: int | None = None  # loader processes; None: a number for this machine
     device: str = "auto"
-    precision: Literal["fp32", "bf16"] = "fp32"  # bf16 is autocast
-    sync_batchnorm: bool = False  # BatchNorm over all processes' pictures; GPUs only
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # bf16 is autocast; auto: bf16 on CUDA GPUs that have it
+    compile: bool = False  # use torch.compile: the first step takes minutes, later ones less time
+    sync_batchnorm: bool = False  # BatchNorm statistics over the images of all processes; GPUs only
     checkpoint_minutes: float = 2.0  # between checkpoints, besides one at the end of every epoch
 
     def __post_init__(self):
@@ -67,41 +74,44 @@ class TrainConfig:
                 raise UserError(f"{name} {getattr(self, name)!r}: choose one of {', '.join(choices)}")
         for name in ("epochs", "batch_size", "eval_every"):
             if getattr(self, name) < 1:
-                raise UserError(f"{name} {getattr(self, name)}: at least 1")
-        if not self.learning_rate > 0 or (self.sigma is not None and not self.sigma > 0):
-            raise UserError(f"learning_rate {self.learning_rate} and sigma {self.sigma} must be positive")
+                raise UserError(f"{name} {getattr(self, name)}: give 1 or more")
+        for name in ("weight_decay", "clip_grad_norm", "warmup_steps", "checkpoint_minutes", "seed", "workers"):
+            if (getattr(self, name) or 0) < 0:
+                raise UserError(f"{name} {getattr(self, name)}: give 0 or more")
+        for name in ("learning_rate", "sigma"):
+            if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"{name} {getattr(self, name)}: give a positive number")
         if not 0 <= self.ema_decay < 1:
-            raise UserError(f"ema_decay {self.ema_decay}: from 0 up to, but not including, 1")
-        if self.seed < 0:
-            raise UserError(f"seed {self.seed}: not below 0")
-        if self.workers is not None and self.workers < 0:
-            raise UserError(f"workers {self.workers}: not below 0")
-        for name in ("weight_decay", "clip_grad_norm", "warmup_steps", "checkpoint_minutes"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name} {getattr(self, name)}: not below 0")
+            raise UserError(f"ema_decay {self.ema_decay}: give a number from 0 up to, but not including, 1")
 
     def network_options(self) -> dict[str, Any]:
-        """What to change in the named model's config: what differs from the defaults (LGM-Pose's alone have these)."""
+        """Return what to change in the model's config: the options that differ from their defaults."""
         defaults = {field.name: field.default for field in fields(self)}
         names = ("image_hw", "fusion", "global_block", "larm_residual", "larm", "activation")
         return {name: getattr(self, name) for name in names if getattr(self, name) != defaults[name]}
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """Return the settings as JSON holds them."""
         return json.loads(json.dumps(asdict(self)))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
-        """The inverse of ``as_dict``."""
-        values = dict(values)
-        values["image_hw"] = tuple(values["image_hw"]) if values["image_hw"] else None
-        values["lr_steps"] = tuple(values["lr_steps"])
-        values["augmentation"] = Augmentation(**values["augmentation"])
-        return cls(**values)
+        """Return the settings that ``as_dict`` returned. Missing ones get their defaults.
+
+        Raises:
+            UserError: an unknown setting, or a value of another type.
+        """
+        unknown = sorted(values.keys() - {field.name for field in fields(cls)})
+        try:
+            if unknown:
+                raise msgspec.ValidationError(f"unknown setting {unknown[0]}")
+            return msgspec.convert(values, cls)
+        except msgspec.ValidationError as error:
+            raise UserError(f"settings of another version ({error})") from error
 
 
 def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
-    """The rate of one step (0-based over the whole run)."""
+    """Return the learning rate of one step, counted from 0 over the whole run."""
     total = config.epochs * steps_per_epoch
     if config.schedule == "cosine":
         rate = config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(step / total, 1.0)))

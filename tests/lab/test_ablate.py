@@ -134,7 +134,7 @@ def config(tmp_path_factory):
 def no_figures():
     """Drawing takes longer than training on twelve people."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lgmpose.training.loop.save_curve", lambda *_: None)
+        patch.setattr("lgmpose.training.trainer.save_curve", lambda *_: None)
         patch.setattr(runner, "save_report", lambda path, of: path.with_suffix(".md").write_text(markdown(of)))
         yield
 

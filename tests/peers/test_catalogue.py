@@ -10,8 +10,8 @@ from lgmpose.errors import UserError
 from lgmpose.peers import PEERS
 from lgmpose.pose.codecs import make_codec
 from lgmpose.pose.skeletons import LSP
-from lgmpose.training.loop import train
 from lgmpose.training.recipe import TrainConfig
+from lgmpose.training.trainer import train
 from lgmpose.zoo.catalogue import at_size, create_model, load_weights, save_weights
 
 LIGHT = ("mobilevit-xxs", "small-hrnet", "lite-hrnet-18", "dite-hrnet-18")

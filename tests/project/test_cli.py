@@ -18,8 +18,8 @@ from lgmpose.cli import main
 from lgmpose.data.synthetic import make_synthetic
 from lgmpose.pose.codecs import make_codec
 from lgmpose.pose.skeletons import COCO
+from lgmpose.training.checkpoint import read_checkpoint
 from lgmpose.zoo.catalogue import create_model, list_models, save_weights
-from lgmpose.zoo.tensor_files import read_tensors
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def test_predict_writes_a_picture_and_a_json(tmp_path):
 
 
 def test_resume_without_a_run(tmp_path, capsys):
-    assert "no run to resume" in refused(capsys, "resume", tmp_path)
+    assert f"{tmp_path}: " in refused(capsys, "resume", tmp_path)
 
 
 def test_resume_goes_on_with_its_own_settings(people, tmp_path, capsys, monkeypatch):
@@ -169,13 +169,13 @@ def test_resume_goes_on_with_its_own_settings(people, tmp_path, capsys, monkeypa
     arguments = ["--image-hw", "64", "64", "--batch-size", "4", "--epochs", "1", "--workers", "0", "--device", "cpu"]
     arguments += ["--checkpoint-minutes", "7"]
     assert main(["train", "--data", f"synthetic:{people}", *arguments, "--out", str(run)]) == 0
-    assert "holds a run already" in refused(capsys, "train", "--data", f"synthetic:{people}", "--out", run)
+    assert "last.pt" in refused(capsys, "train", "--data", f"synthetic:{people}", "--out", run)
     assert main(["resume", str(run)]) == 0
-    progress, config = (read_tensors(run / "last.safetensors")[1][part] for part in ("progress", "config"))
+    progress, config = (read_checkpoint(run / "last.pt")[part] for part in ("progress", "config"))
     assert progress["epoch"] == 1
 
     resumed = []
-    monkeypatch.setattr("lgmpose.training.loop.train", lambda config, *_, **__: resumed.append(config.as_dict()))
+    monkeypatch.setattr("lgmpose.training.trainer.train", lambda config, *_, **__: resumed.append(config.as_dict()))
     for given, changes in (
         (["--device", "auto", "--workers=auto", "--checkpoint_minutes", "2"],
          {"device": "auto", "workers": None, "checkpoint_minutes": 2.0}),
@@ -230,10 +230,12 @@ def test_annotations_where_there_are_none_to_choose(coco, capsys):
     assert "--val-annotations" in line
 
 
-def test_weights_in_the_checkpoints_place(people, tmp_path, capsys):
-    net = create_model("lgm-pose-coco-256x192", image_hw=(64, 64))
-    save_weights(tmp_path / "last.safetensors", net, COCO, make_codec("standard", (64, 64)))
-    assert "weights, not a checkpoint: --init-weights" in refused(capsys, "resume", tmp_path)
+def test_a_file_that_is_no_checkpoint_in_its_place(tmp_path, capsys):
+    (tmp_path / "last.safetensors").touch()  # as older versions wrote them
+    assert "last.safetensors" in refused(capsys, "resume", tmp_path)
+    for content in (b"", b"nothing", b"PK\x03\x04"):
+        (tmp_path / "last.pt").write_bytes(content)
+        assert f"{tmp_path / 'last.pt'}: " in refused(capsys, "resume", tmp_path)
 
 
 def test_profile_lists_every_network(capsys):

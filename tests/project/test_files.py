@@ -1,10 +1,11 @@
-"""Files of the package: locks that processes share."""
+"""Files written atomically, and locks that processes share."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import stat
 import subprocess
 import sys
 
@@ -12,12 +13,12 @@ import pytest
 from filelock import FileLock
 
 from lgmpose.errors import UserError
-from lgmpose.files import lock
+from lgmpose.files import lock, write_atomically
 
 TAKING_TURNS = """
 import json, sys
 from pathlib import Path
-from lgmpose.files import lock
+from lgmpose.files import lock, write_atomically
 lock_file, file, name = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 for _ in range(20):
     with lock(lock_file):
@@ -55,3 +56,33 @@ def test_a_file_system_without_locks_is_no_error_but_one_that_cannot_be_written_
     except UserError as error:
         assert not runs and f"{tmp_path / '.lock'}: " in str(error)
     assert bool(inside) == runs
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no umask there")
+def test_files_have_the_rights_that_new_ones_have(tmp_path, monkeypatch):
+    def chmod(*_, **__):  # as on vfat
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "chmod", chmod)
+    for umask, mode in ((0o022, 0o644), (0o027, 0o640), (0o002, 0o664)):
+        before = os.umask(umask)
+        try:
+            write_atomically(tmp_path / "file", b"x")
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == mode
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def test_a_full_disk_leaves_the_file_that_was_there(tmp_path):
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "last.pt"
+    write_atomically(path, b"old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # a file may grow to 4 KB: the write fails midway
+    try:
+        with pytest.raises(UserError, match="last.pt: "):
+            write_atomically(path, bytes(100_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]

@@ -1,4 +1,4 @@
-"""README's commands for the paper's own runs, word for word, on the few real pictures of COCO and MPII at hand."""
+"""The commands of docs/reproduce.md, word for word, on the few real images of COCO and MPII at hand."""
 
 import json
 import os
@@ -7,22 +7,20 @@ import shlex
 import shutil
 import subprocess
 import sys
-from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from pycocotools.coco import COCO
 
 from lgmpose.cli import main
-from lgmpose.lab.paper import published
+from lgmpose.training.checkpoint import read_checkpoint
 from lgmpose.zoo.catalogue import load_weights
-from lgmpose.zoo.tensor_files import read_tensors
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-SECTION = README[README.index("### The paper's own runs") :].split("\n## ")[0]
-COMMANDS = [line.partition(" #")[0] for line in re.search(r"```bash\n(.*?)```", SECTION, re.S)[1].splitlines()]
-COMMANDS = [line.strip() for line in COMMANDS if line.strip() and not line.startswith("#")]
+pytestmark = pytest.mark.slow
+
+PAGE = (Path(__file__).parents[2] / "docs" / "reproduce.md").read_text(encoding="utf-8")
+BLOCK = re.search(r"```bash\n(.*?)```", PAGE[PAGE.index("\n## Commands\n") :], re.S)[1]
+COMMANDS = [line.partition(" #")[0].strip() for line in BLOCK.replace("\\\n", " ").splitlines()]
 SMALL = {"--image-hw": "64 64", "--epochs": "2", "--batch-size": "4", "--eval-every": "1", "--device": "cpu"}
 
 
@@ -49,7 +47,7 @@ def folder(shared_data, tmp_path_factory):
 
 
 def words_of(start: str, **changes: str) -> list[str]:
-    """The one README command that starts so; of a training, what makes it long is changed and nothing else."""
+    """The one command that starts so; of a training, what makes it long is changed and nothing else."""
     (line,) = (line for line in COMMANDS if line.startswith(start))
     words = shlex.split(line)
     if "--epochs" not in words and "train" in words:
@@ -70,7 +68,7 @@ def check_run(run_dir: Path, name: str, keypoints: int, persons: str) -> None:
     assert card["training"]["persons"] == persons  # not those it was validated on
     config = card["training"]["config"]  # the paper's recipe
     assert (config["optimizer"], config["schedule"], config["lr_steps"]) == ("adam", "steps", [200, 240])
-    assert read_tensors(run_dir / "last.safetensors")[1]["progress"]["epoch"] == 2
+    assert read_checkpoint(run_dir / "last.pt")["progress"]["epoch"] == 2
     assert len((run_dir / "log.csv").read_text(encoding="utf-8").splitlines()) == 3  # the heads, two epochs
 
 
@@ -78,7 +76,7 @@ def test_coco_is_trained_resumed_and_evaluated(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
 
     with monkeypatch.context() as patch:  # Ctrl-C in the first epoch
-        patch.setattr("lgmpose.training.loop.StopRequest", lambda: nullcontext(SimpleNamespace(asked=True)))
+        patch.setattr("lgmpose.training.run_folder.StopRequest.asked", True)
         assert main(words_of("lgmpose train --data coco:data/coco --eval")[1:]) == 130
     assert "stopped at epoch 1" in capsys.readouterr().out
     run(words_of("lgmpose resume"))
@@ -108,12 +106,3 @@ def test_eight_gpus_as_two_processes(folder):
     done = subprocess.run(words, capture_output=True, text=True, cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr[-2000:]
     check_run(folder / "runs/coco-8", "lgm-pose-coco-256x192", 17, "person_keypoints_train2017")
-
-
-def test_reported_figures_are_the_papers():
-    for name, figure in (
-        ("lgm-pose-coco-256x192", "AP"), ("lgm-pose-coco-384x288", "AP"), ("lgm-pose-mpii-256x256", "PCKh@0.5"),
-    ):  # fmt: skip
-        (line,) = (line for line in SECTION.splitlines() if line.startswith(f"| `{name}`"))
-        row = published(name)
-        assert line.rstrip(" |").endswith(f"{figure} {row.ap if figure == 'AP' else row.pckh}")

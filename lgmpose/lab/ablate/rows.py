@@ -117,6 +117,7 @@ RECIPE = TrainConfig(
     ema_decay=0.99,
     codec="dark",
     sigma=1.5,
+    precision="fp32",
     augmentation=Augmentation(half_body_prob=0, scale_factor=0.25, rotation_deg=45, rotation_prob=0.7, colour=0.2),
 )
 VARIED = ("seed", "fusion", "global_block", "larm_residual", "larm", "eval_every")  # set by the rows, not by the recipe

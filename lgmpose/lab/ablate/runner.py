@@ -26,10 +26,10 @@ from lgmpose.lab.conventions import count_by_conventions
 from lgmpose.machine import choose_device, num_cores
 from lgmpose.metrics import PCKResult
 from lgmpose.network.fast import channels_last
-from lgmpose.training.loop import train
+from lgmpose.training.checkpoint import CHECKPOINT, read_checkpoint
 from lgmpose.training.recipe import TrainConfig
+from lgmpose.training.trainer import train
 from lgmpose.zoo.catalogue import codec_of, create_model, load_weights
-from lgmpose.zoo.tensor_files import read_tensors
 
 __all__ = ["ablate", "add_run", "load_runs", "measure_speeds"]
 
@@ -173,7 +173,7 @@ def _one_run(config: AblateConfig, variant: str, seed: int, val_set: RecordSet, 
     predictions = evaluation.predictions
     if predictions.unread.any():
         val_set, predictions, _ = readable(val_set, predictions)
-    done = read_tensors(run_dir / "last.safetensors")[1]["progress"]
+    done = read_checkpoint(run_dir / CHECKPOINT)["progress"]
     header = machine_header()
     machine = {"device": str(choose_device(recipe.device)), "threads": torch.get_num_threads(), "torch": _torch()}
     return {

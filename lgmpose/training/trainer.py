@@ -1,0 +1,343 @@
+"""Training runs: what surrounds ``loop.train_epochs``, from the data to logs, evaluations and checkpoints.
+
+A run is a folder: ``config.json``, ``loss.csv`` (one row per step), ``log.csv`` (one row per epoch), ``curve.png``,
+``last.pt`` (the state to resume from) and ``best.safetensors`` (the network to use).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from lgmpose.data import load_records
+from lgmpose.data.batches import EpochSampler, choose_workers, count_errors, make_loader
+from lgmpose.data.crops import CropDataset
+from lgmpose.data.records import RecordSet
+from lgmpose.errors import UserError
+from lgmpose.files import lock, write_atomically
+from lgmpose.inference.evaluate import Evaluation, evaluate, joint_metrics
+from lgmpose.machine import choose_device, tune_allocator, workers_that_fit
+from lgmpose.network.model import LGMPose
+from lgmpose.pose.codecs import make_codec
+from lgmpose.pose.skeletons import notice_unpaired
+from lgmpose.training.checkpoint import CHECKPOINT, Run, check_same_run, fingerprint, resume_command, stored_config
+from lgmpose.training.curve import save_curve
+from lgmpose.training.loop import train_epochs
+from lgmpose.training.recipe import TrainConfig, learning_rate
+from lgmpose.training.run_folder import StopRequest, append_epoch, append_losses, start_losses
+from lgmpose.zoo.catalogue import at_size, create_model, load_weights, save_weights, weights_hash
+
+__all__ = ["READ_EVERY", "resume", "train"]
+
+# Steps between two readings of the losses. A reading waits until a GPU has done its work; on a CPU it costs nothing.
+READ_EVERY = {"cpu": 1, "cuda": 10, "mps": 10, "xpu": 10}
+
+
+def resume(run_dir: str | Path, **changes: Any) -> Evaluation | None:
+    """Resume a run with its own settings; ``changes`` are new values of ``RESUME_FIELDS``. Otherwise like ``train``."""
+    return train(replace(stored_config(Path(run_dir) / CHECKPOINT), **changes), run_dir, resume=True)
+
+
+def train(
+    config: TrainConfig, run_dir: str | Path, *, resume: bool = False, progress: bool = True
+) -> Evaluation | None:
+    """Train a network in ``run_dir``, or resume its training.
+
+    Under ``torchrun`` every process trains on its share of each batch (DistributedDataParallel); rank 0 alone logs,
+    evaluates and writes.
+
+    Args:
+        config: what to train. To resume, it must be the run's own, except for ``RESUME_FIELDS``.
+        run_dir: the run's folder.
+        resume: continue from ``last.pt`` if there is one.
+        progress: print the progress.
+
+    Returns:
+        The last evaluation; None on ranks other than 0, and for a run that was finished before.
+
+    Raises:
+        UserError: bad data or options, a folder with another run, a loss that is not finite.
+        KeyboardInterrupt: stopped by Ctrl-C or SIGTERM, on every rank; the state is saved.
+    """
+    tune_allocator()
+    run_dir, checkpoint = Path(run_dir), Path(run_dir) / CHECKPOINT
+    resuming = resume and checkpoint.exists()
+    for name in () if resuming else (CHECKPOINT, "best.safetensors", "log.csv"):
+        if (run_dir / name).exists():
+            raise UserError(f"{run_dir}: holds {name} of a run; resume it with lgmpose resume, or choose another --out")
+    rank, world = _join_processes(config)
+    try:
+        torch.manual_seed(config.seed)
+        train_set = load_records(config.data, "train", annotations=config.annotations)
+        val_set = load_records(config.data, "val", annotations=config.val_annotations)
+        for record_set in (train_set, val_set):
+            if record_set.notes and rank == 0:
+                print(f"{record_set.name}: left out or replaced: {record_set.left_out}", flush=True)
+        _check_data(config, train_set, val_set)
+        if rank == 0 and config.augmentation.flip_prob > 0:
+            notice_unpaired(train_set.skeleton)
+        device = choose_device(config.device)
+        if device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # all batches have one size: the fastest kernels are found once
+            if world > 1:
+                device = choose_device(f"cuda:{os.environ['LOCAL_RANK']}")
+                torch.cuda.set_device(device)
+        net, start = _make_network(config, train_set, fresh=not resuming)
+        run = Run(config, net, device)
+        run.start, run.processes, run.data = start, world, fingerprint(train_set)
+        with lock(run_dir / ".lock", wait=False) if rank == 0 else nullcontext():
+            if resuming:
+                check_same_run(config, checkpoint)
+                run.restore(checkpoint)
+            if rank == 0:
+                for leftover in [*run_dir.glob(".last.pt.*"), *run_dir.glob(".best.safetensors.*")]:
+                    leftover.unlink(missing_ok=True)  # of a write that was killed
+                write_atomically(run_dir / "config.json", json.dumps(config.as_dict(), indent=1).encode())
+            return Session(run, run_dir, train_set, val_set, rank=rank, progress=progress and rank == 0).train()
+    finally:
+        if world > 1:
+            dist.destroy_process_group()
+
+
+def _join_processes(config: TrainConfig) -> tuple[int, int]:
+    """Join torchrun's processes and return (rank, number of processes)."""
+    world = int(os.environ.get("WORLD_SIZE", 1))
+    if world == 1:
+        return 0, 1
+    if config.batch_size % world:
+        raise UserError(f"batch_size {config.batch_size}: must be a multiple of the {world} processes")
+    device = choose_device(config.device)
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"device {str(device)!r}: several processes need --device cuda or --device cpu")
+    if config.sync_batchnorm and device.type == "cpu":
+        raise UserError("sync_batchnorm: needs GPUs; PyTorch has no synchronised BatchNorm on a CPU")
+    dist.init_process_group("nccl" if device.type == "cuda" and dist.is_nccl_available() else "gloo")
+    return dist.get_rank(), world
+
+
+def _check_data(config: TrainConfig, train_set: RecordSet, val_set: RecordSet) -> None:
+    """Raise UserError if the sets have different joints, nothing can be measured, or a batch cannot be filled."""
+    learned, measured = train_set.skeleton.joint_names, val_set.skeleton.joint_names
+    if learned != measured:
+        raise UserError(
+            f"{val_set.annotation_file or val_set.name}: has the joints {', '.join(measured)}, but the training data "
+            f"have {', '.join(learned)}; both must list the same joints in the same order"
+        )
+    if val_set.annotation_file is None and not joint_metrics(val_set):
+        raise UserError(f"{val_set.name}: no person has a labelled torso or head, so nothing can be measured")
+    if len(train_set) < config.batch_size:
+        persons = f"{train_set.name}: {len(train_set)} persons"
+        raise UserError(f"{persons} do not fill a batch of {config.batch_size}; choose a smaller --batch-size")
+
+
+def _make_network(config: TrainConfig, train_set: RecordSet, fresh: bool) -> tuple[nn.Module, dict[str, Any] | None]:
+    """Return the network and what it starts from; None: random weights, or a checkpoint that is still to be read."""
+    net = create_model(config.model, num_keypoints=train_set.skeleton.num_keypoints, **config.network_options())
+    if config.init_weights is None or not fresh:
+        return net, None
+    loaded, card = load_weights(config.init_weights)
+    loaded = at_size(loaded, net.config.image_hw)
+    # Another activation has the same weights, by name and shape.
+    same = replace(loaded.config, activation=config.activation) if isinstance(loaded, LGMPose) else loaded.config
+    if same != net.config:
+        raise UserError(f"{config.init_weights}: weights of another network than {config.model} with these options")
+    net.load_state_dict(loaded.state_dict())
+    path = Path(config.init_weights)
+    return net, {"weights": path.name, "sha256": weights_hash(path), "training": card.get("training")}
+
+
+class Session:
+    """Surrounds the loop in one process: gives its batches; on rank 0 logs, evaluates and saves."""
+
+    def __init__(
+        self, run: Run, run_dir: Path, train_set: RecordSet, val_set: RecordSet, *, rank: int, progress: bool
+    ):
+        config, image_hw = run.config, run.net.config.image_hw
+        self.run, self.run_dir, self.val_set, self.rank, self.progress = run, run_dir, val_set, rank, progress
+        self.persons = train_set.name
+        self.codec = make_codec(config.codec, image_hw, config.sigma)
+        self.dataset = CropDataset(
+            train_set, image_hw, aligned=self.codec.aligned, augmentation=config.augmentation, seed=config.seed
+        )
+        self.steps = len(self.dataset) // config.batch_size  # per epoch
+        joint_weights = torch.ones(train_set.skeleton.num_keypoints)
+        if config.joint_weights == "hrnet":
+            # HRNet multiplies both heatmaps by them, so their squares weigh the squared error.
+            joint_weights = torch.tensor(train_set.skeleton.limb_weights).square()
+        self.joint_weights = joint_weights.to(run.device)
+        height, width = self.codec.heatmap_hw
+        batch_bytes = config.batch_size * (math.prod(image_hw) * 3 + len(joint_weights) * height * width * 4)
+        # A loader process reads two batches ahead and works on a third. The ranks of a machine share its memory.
+        self.workers = workers_that_fit(choose_workers(config.workers), 3 * batch_bytes, progress)
+        self.stop = StopRequest()
+        self.asked = False  # whether any rank was asked to stop
+        self.losses: list[Tensor] = []  # of the steps since the last reading
+        self.skipped = 0  # unreadable images since the last reading
+        self.read_at = self.saved_at = time.monotonic()
+        self.evaluation: Evaluation | None = None
+
+    def train(self) -> Evaluation | None:
+        """Train to the end. Raises KeyboardInterrupt after a requested stop."""
+        run, config = self.run, self.run.config
+        net = run.net
+        if run.processes > 1:
+            if config.sync_batchnorm:
+                net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+            net = DistributedDataParallel(net, device_ids=[run.device.index] if run.device.type == "cuda" else None)
+        if config.compile:
+            net = torch.compile(net)
+        if self.rank == 0:
+            start_losses(self.run_dir / "loss.csv", run.step)
+        if self.progress:
+            done = f", resumed at epoch {run.epoch + 1}, step {run.epoch_step}" if run.step else ""
+            done = f", all {config.epochs} epochs are done" if run.epoch >= config.epochs else done
+            print(f"{config.model} on {self.persons}: {len(self.dataset)} persons, {self.steps} steps × "
+                  f"{config.epochs} epochs on {run.device}{done}; {self.run_dir}", flush=True)  # fmt: skip
+        self.bar = tqdm(
+            total=self.steps * config.epochs, initial=run.step, disable=not self.progress, unit="step", leave=False,
+            mininterval=0.5 if os.isatty(2) else 30, smoothing=0.01,
+        )  # fmt: skip
+        with self.stop, self.bar:
+            stopped = train_epochs(run, net, self)
+            self._any_rank(False)  # torchrun ends the others when one process ends: wait until rank 0 has saved
+        if stopped:
+            if self.progress:
+                print(f"stopped at epoch {run.epoch + 1}, step {run.epoch_step}; resume with: "
+                      f"{resume_command(self.run_dir, run.processes)}", flush=True)  # fmt: skip
+            raise KeyboardInterrupt
+        return self.evaluation
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield this rank's batches that are left of the epoch: images, heatmaps and weights on the device."""
+        run, config = self.run, self.run.config
+        sampler = EpochSampler(
+            len(self.dataset), config.batch_size, seed=config.seed, epoch=run.epoch, first_step=run.epoch_step,
+            rank=self.rank, world=run.processes,
+        )  # fmt: skip
+        self.read_at = self.saved_at = time.monotonic()  # the time before (an evaluation) was not spent in training
+        for batch in make_loader(self.dataset, self.codec, sampler, workers=self.workers):
+            self.skipped += count_errors(batch, config.bad_images)
+            if "image" not in batch:
+                raise UserError(f"none of the images of a batch could be read; first failure: {batch['errors'][0]}")
+            images, heatmaps, weights = (
+                batch[name].to(run.device, non_blocking=True) for name in ("image", "heatmaps", "weights")
+            )
+            yield images, heatmaps, weights * self.joint_weights
+
+    def after_step(self, loss: Tensor) -> bool:
+        """Keep the loss of a step; every few steps check, log and save. Return True to stop within the epoch."""
+        self.losses.append(loss)
+        self.bar.update()
+        within = self.run.epoch_step < self.steps
+        if within and len(self.losses) < READ_EVERY[self.run.device.type]:
+            return False
+        self._read_losses()
+        due = time.monotonic() - self.saved_at > 60 * self.run.config.checkpoint_minutes
+        if self.rank == 0 and within and (self.asked or due):
+            self._save()
+        return self.asked and within
+
+    def _read_losses(self) -> None:
+        """Wait for the device, then check and log the losses: means over all ranks, which agree on a stop here."""
+        run = self.run
+        wishes = torch.tensor([float(self.stop.asked), float(self.skipped)], device=run.device)
+        report = torch.cat([torch.stack(self.losses), wishes])
+        if run.processes > 1:
+            dist.all_reduce(report)
+        *sums, asked, skipped = report.tolist()
+        self.asked, run.skipped, self.losses, self.skipped = asked > 0, run.skipped + int(skipped), [], 0
+        rows = []
+        for step, loss in enumerate((value / run.processes for value in sums), run.step - len(sums)):
+            if not math.isfinite(loss):
+                raise self._diverged(f"the loss became {loss} at step {step}")
+            run.epoch_loss += loss
+            rows.append((step, run.epoch, f"{learning_rate(run.config, step, self.steps):.6g}", repr(loss)))
+        if self.rank == 0:
+            append_losses(self.run_dir / "loss.csv", rows)
+        run.seconds, self.read_at = run.seconds + time.monotonic() - self.read_at, time.monotonic()
+        self.bar.set_postfix_str(f"loss {loss:.5f}", refresh=False)
+
+    def _save(self) -> None:
+        """Write the checkpoint, unless the last step has spoilt the weights although its own loss was finite."""
+        if not torch.stack([value.isfinite().all() for value in self.run.net.state_dict().values()]).all():
+            raise self._diverged(f"the weights are not finite after step {self.run.step - 1}")
+        self.run.save(self.run_dir / CHECKPOINT)
+        self.saved_at = time.monotonic()
+
+    def _diverged(self, what: str) -> UserError:
+        """Return the error that ends a run whose state is spoilt."""
+        return UserError(
+            f"{self.run_dir}: {what} (epoch {self.run.epoch + 1}); {CHECKPOINT}, if there is one, holds an "
+            "earlier state. Try a lower --learning-rate or --clip-grad-norm 1 in a new run with another --out"
+        )
+
+    def after_epoch(self) -> bool:
+        """Evaluate if it is time to, log the epoch, save. Return True if any rank was asked to stop."""
+        run, config, self.evaluation = self.run, self.run.config, None
+        if self.rank == 0:
+            if (run.epoch + 1) % config.eval_every == 0 or run.epoch + 1 == config.epochs:
+                self._save()  # an unreadable image in the evaluation must not cost what was learned
+                self.evaluation = self._evaluate()
+            self._log_epoch()
+        run.epoch, run.epoch_step, run.epoch_loss = run.epoch + 1, 0, 0.0
+        if self.rank == 0:
+            self._save()
+        return self._any_rank(self.asked or self.stop.asked)
+
+    def _evaluate(self) -> Evaluation:
+        """Evaluate the network, and keep it if it is the best so far. Of two equal ones the later is kept."""
+        run, config, net = self.run, self.run.config, self.run.deployed()
+        evaluation = evaluate(
+            net, self.val_set, self.codec, flip_test=config.flip_test, batch_size=config.batch_size,
+            workers=config.workers, bad_images=config.bad_images, progress=self.progress,
+        )  # fmt: skip
+        headline = evaluation.figures[evaluation.headline]
+        if headline >= run.best:
+            run.best = headline
+            training = {
+                "config": config.as_dict(), "epoch": run.epoch + 1, "step": run.step,
+                "hours": round(run.seconds / 3600, 2), "persons": self.persons, "start": run.start,
+            }  # fmt: skip
+            file, skeleton = self.run_dir / "best.safetensors", self.val_set.skeleton
+            save_weights(file, net, skeleton, self.codec, evaluation=evaluation, training=training)
+        return evaluation
+
+    def _log_epoch(self) -> None:
+        """Write and print the row of the epoch, and draw the learning curve."""
+        run, figures = self.run, self.evaluation.figures if self.evaluation else {}
+        row = {
+            "epoch": run.epoch + 1,
+            "step": run.step,
+            "learning_rate": f"{learning_rate(run.config, run.step - 1, self.steps):.6g}",
+            "train_loss": f"{run.epoch_loss / run.epoch_step:.7f}",
+            "seconds": f"{run.seconds:.0f}",
+            "skipped": run.skipped,
+        }
+        append_epoch(self.run_dir / "log.csv", row | {name: f"{value:.4f}" for name, value in figures.items()})
+        if importlib.util.find_spec("matplotlib"):  # an optional dependency; the log has the same figures
+            save_curve(self.run_dir / "log.csv", self.run_dir / "curve.png")
+        if self.progress:
+            shown = [f"  {name} {figures[name]:.2f}" for name in ("PCK@0.2", "PCKh@0.5", "AP") if name in figures]
+            tqdm.write(f"epoch {row['epoch']}/{run.config.epochs}: loss {row['train_loss']}{''.join(shown)}")
+
+    def _any_rank(self, wish: bool) -> bool:
+        """Return True if any rank has this wish; every rank waits for all others."""
+        if self.run.processes == 1:
+            return wish
+        wishes = torch.tensor(float(wish), device=self.run.device)
+        dist.all_reduce(wishes)
+        return wishes.item() > 0
