@@ -19,6 +19,7 @@ from lgmpose import __version__
 from lgmpose.data.prepare.layouts import Coco, Lspet, Mpii, Synthetic
 from lgmpose.errors import UserError, as_sentence
 from lgmpose.files import print_anywhere
+from lgmpose.inference.options import EvalConfig, ExportConfig
 from lgmpose.training.recipe import TrainConfig
 
 __all__ = ["main"]
@@ -81,53 +82,11 @@ def resume(
 
 
 @app.command(name="eval")
-def evaluate(  # the options of the command
-    data: str,
-    weights: Path | None = None,
-    split: Literal["train", "val"] = "val",
-    annotations: str | None = None,
-    detections: str | None = None,
-    codec: Literal["standard", "dark", "udp"] | None = None,
-    image_hw: tuple[int, int] | None = None,
-    flip_test: bool = True,
-    limit: int | None = None,
-    bad_images: Literal["refuse", "skip"] = "refuse",
-    batch_size: int = 32,
-    workers: int | None = None,
-    device: str = "auto",
-    threads: int | None = None,
-    results: Path | None = None,
-    json: Path | None = None,
-    sheet: Path | None = None,
-) -> None:
-    """Measure weights on a data set: PCK@0.2, PCKh@0.5, AP, whatever its labels allow, with the conditions.
+def evaluate(config: EvalConfig) -> None:
+    """Measure weights on a data set: PCK@0.2, PCKh@0.5, AP, whatever its labels allow, with the conditions."""
+    from lgmpose.inference.evaluate_weights import evaluate_weights
 
-    Args:
-        data: KIND:PATH with KIND coco, mpii, lspet or synthetic.
-        weights: a weights file, or one of `lgmpose export`; by default the weights that come with the package.
-        split: which part of the data.
-        annotations: annotation file, where it is not in its usual place.
-        detections: COCO detection file to take boxes from, instead of the ground truth's.
-        codec: decoder; by default the one the weights were trained with.
-        image_hw: input height and width, if not the weights' own.
-        flip_test: average with the mirrored picture's heatmaps.
-        limit: at most so many persons, those of the first pictures; pictures stay whole, and AP is that of these.
-        bad_images: what to do about unreadable pictures.
-        batch_size: persons at a time.
-        workers: loader processes; None: chosen for this machine.
-        device: auto, cpu, cuda, mps …
-        threads: how many the network may take; None: all cores for an exported one, PyTorch's own number otherwise.
-        results: where to write the poses in COCO's results format (as the test-dev server takes it).
-        json: where to write the figures.
-        sheet: where to draw the persons with the worst and the best predictions (a PNG).
-    """
-    from lgmpose.inference.evaluate import evaluate_weights
-
-    evaluate_weights(
-        data, weights, split=split, annotations=annotations, detections=detections, codec_name=codec,
-        image_hw=image_hw, flip_test=flip_test, limit=limit, bad_images=bad_images, batch_size=batch_size,
-        workers=workers, device=device, threads=threads, results_file=results, json_file=json, sheet_file=sheet,
-    )  # fmt: skip
+    evaluate_weights(config)
 
 
 @app.command
@@ -156,14 +115,15 @@ def predict(  # the options of the command
         threads: how many the network may take; None: all cores for an exported one, PyTorch's own number otherwise.
     """
     from lgmpose.inference.predict_files import predict_files
+    from lgmpose.inference.predictor import Predictor
 
     boxes = [_parse_box(text) for text in box] or None
     if not inputs:
         raise UserError("nothing to predict: name at least one picture, folder or video")
+    predictor = Predictor(weights, device=device, flip_test=flip_test, threads=threads)
     done = predict_files(
-        inputs, out, boxes=boxes, detections=detections, weights=weights, flip_test=flip_test, device=device,
-        threads=threads, score_threshold=score_threshold,
-    )  # fmt: skip
+        predictor, inputs, out, boxes=boxes, detections=detections, score_threshold=score_threshold
+    )
     print(f"{done} done; drawings and JSON files are in {out}")
 
 
@@ -204,44 +164,14 @@ def compare(  # the options of the command
 
 
 @app.command
-def export(  # the options of the command
-    out: Path,
-    weights: Path | None = None,
-    model: str | None = None,
-    image_hw: tuple[int, int] | None = None,
-    num_keypoints: int | None = None,
-    format: Literal["onnx", "int8", "openvino", "openvino-bf16", "openvino-int8"] = "onnx",
-    data: str | None = None,
-    annotations: str | None = None,
-    val_annotations: str | None = None,
-    verify: bool = False,
-    json: Path | None = None,
-) -> None:
-    """Write a network as one file that runs without PyTorch: ONNX, OpenVINO, or ONNX with its convolutions in 8 bits.
+def export(config: ExportConfig) -> None:
+    """Write a network as one file that runs without PyTorch: ONNX, OpenVINO, or either with its convolutions in 8 bits.
 
     predict, eval, compare and lgmpose.Predictor take the file as --weights.
-
-    Args:
-        out: the file: .onnx, or .xml for OpenVINO (a .bin is written beside it).
-        weights: a weights file; by default the ones that come with the package.
-        model: a name of `lgmpose profile --list` instead, with fresh random weights, to measure its speed.
-        image_hw: input height and width, if not the network's own.
-        num_keypoints: K of --model, if not its own.
-        format: onnx and openvino compute what PyTorch does; in 8 bits a network is smaller and faster, and slightly
-            off; in bfloat16 it is faster on processors that have it, and hardly off.
-        data: KIND:PATH as in `lgmpose eval`; int8 is calibrated on its training split, --verify takes its validation
-            split.
-        annotations: annotation file for int8, where it is not in its usual place.
-        val_annotations: the same for --verify.
-        verify: compare the file with the network: heatmaps, accuracy (with --data), speed.
-        json: where to keep what --verify finds.
     """
     from lgmpose.inference.export import export as export_network
 
-    export_network(
-        out, weights=weights, model=model, image_hw=image_hw, num_keypoints=num_keypoints, format=format, data=data,
-        annotations=annotations, val_annotations=val_annotations, verify=verify, json_file=json,
-    )  # fmt: skip
+    export_network(config)
 
 
 def _parse_box(text: str) -> tuple[float, float, float, float]:

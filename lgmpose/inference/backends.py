@@ -1,14 +1,15 @@
-"""What runs a network on crops: PyTorch on a weights file, ONNX Runtime or OpenVINO on an exported one.
+"""Run a network on crops: PyTorch for a weights file, ONNX Runtime or OpenVINO for a file of ``lgmpose export``.
 
-Each runtime is imported only when a file of its kind is opened, so an exported network costs no PyTorch. An exported
-file carries a card (``cards.read_card``), and is refused where that is missing or does not fit.
+A runtime is imported only when a file of its kind is opened, so an exported network needs no PyTorch.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -24,18 +25,21 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = [
-    "Backend", "OnnxBackend", "OpenVINOBackend", "TorchBackend", "is_exported", "merged_heatmaps", "open_backend",
-    "require",
+    "Backend", "OnnxBackend", "OpenVINOBackend", "TorchBackend", "flip_tested", "is_exported", "open_backend",
+    "require", "run_module",
 ]  # fmt: skip
+
+# Otherwise ONNX Runtime's threads keep spinning after a run and take cores from reading and drawing.
+STOP_SPINNING = ("session.force_spinning_stop", "1")
 
 
 class Backend(Protocol):
-    """What runs a network, whatever the runtime.
+    """A network ready to run, whatever the runtime.
 
     Attributes:
         image_hw: size of the crops it takes.
         skeleton: the joints it finds.
-        codec: how its heatmaps are read.
+        codec: how its heatmaps are decoded.
         source: ``{"file": name, "sha256": first 12 digits}`` of its weights, as written beside results.
     """
 
@@ -45,26 +49,24 @@ class Backend(Protocol):
     source: dict[str, str]
 
     def heatmaps(self, crops: np.ndarray) -> np.ndarray:
-        """(B, H, W, 3) uint8 RGB → (B, K, h, w) float32."""
+        """Return the heatmaps (B, K, h, w) float32 of crops (B, H, W, 3) uint8 RGB."""
         ...
 
 
-def open_backend(
-    weights: str | Path | None = None, *, device: str = "auto", threads: int | None = None
-) -> Backend:
-    """The backend for a file, by its suffix: ``.onnx``, ``.xml`` (OpenVINO's), else weights for PyTorch.
+def open_backend(weights: str | Path | None = None, *, device: str = "auto", threads: int | None = None) -> Backend:
+    """Open a file with the backend for its suffix: ``.onnx``, ``.xml`` (OpenVINO), anything else PyTorch weights.
 
     Args:
         weights: see ``cards.find_weights``; None: the weights that come with the package.
-        device: for PyTorch; an exported file runs on the CPU.
-        threads: how many the runtime may take. None: all cores of the process; PyTorch: as it is set.
+        device: for PyTorch. An exported file runs on the CPU.
+        threads: number of CPU threads. None: for PyTorch its own setting, otherwise all cores of the process.
 
     Raises:
-        UserError: a file that cannot be read or does not fit, a runtime or device that is not there.
+        UserError: the file cannot be read or does not fit, or the runtime or device is not available.
     """
     path = find_weights(weights)
     if threads is not None and threads < 1:
-        raise UserError(f"threads {threads}: at least 1")
+        raise UserError(f"threads {threads}: must be at least 1")
     if not is_exported(path):
         return TorchBackend(path, device=device, threads=threads)
     if device not in ("auto", "cpu"):
@@ -73,113 +75,123 @@ def open_backend(
 
 
 def is_exported(path: str | Path) -> bool:
-    """Whether a file is one of ``lgmpose export``'s, by its name."""
+    """Return True if a file is one of ``lgmpose export``, judged by its suffix."""
     return Path(path).suffix.lower() in (".onnx", ".xml")
 
 
 def require(module: str, extra: str, what: str) -> None:
-    """Raises UserError, naming the extra that installs it, where a module is not there."""
+    """Raise UserError, naming the extra that installs it, if a module is not installed."""
     if importlib.util.find_spec(module) is None:
         raise UserError(f"{what} needs {module}: pip install 'lgmpose[{extra}]'")
 
 
-def merged_heatmaps(
-    backend: Backend, crops: np.ndarray, *, skeleton: Skeleton, flip_test: bool, flip_shift: bool
+def flip_tested(
+    heatmaps: Callable[[np.ndarray], np.ndarray], crops: np.ndarray, skeleton: Skeleton, codec: StandardCodec
 ) -> np.ndarray:
-    """A backend's heatmaps, averaged with those of the mirrored crops where ``flip_test``; (B, K, h, w)."""
-    heatmaps = backend.heatmaps(crops)
-    if not flip_test:
-        return heatmaps
-    mirrored = backend.heatmaps(mirror_crops(crops))
-    return merge_flipped(heatmaps, mirrored, skeleton, shift=flip_shift)
+    """Return the mean of a network's heatmaps for the crops and for the mirrored crops, (B, K, h, w).
+
+    Args:
+        heatmaps: crops (B, H, W, 3) uint8 → (B, K, h, w).
+        crops: (B, H, W, 3) uint8.
+        skeleton: tells which joints a mirror swaps.
+        codec: tells whether the mirrored heatmaps are shifted; see ``codecs.merge_flipped``.
+    """
+    return merge_flipped(heatmaps(crops), heatmaps(mirror_crops(crops)), skeleton, shift=codec.flip_shift)
+
+
+def run_module(net: nn.Module, crops: np.ndarray) -> np.ndarray:
+    """Return the heatmaps (B, K, h, w) float32 of a PyTorch network, on its own device.
+
+    Args:
+        net: in eval mode.
+        crops: (B, H, W, 3) uint8 RGB.
+    """
+    import torch
+
+    from lgmpose.data.batches import to_input
+
+    device = next(net.parameters()).device
+    with torch.inference_mode():
+        return net(to_input(torch.from_numpy(crops).to(device))).float().cpu().numpy()
 
 
 class TorchBackend:
-    """A weights file run by PyTorch; see ``Backend``.
+    """Run a weights file with PyTorch; see ``Backend``.
 
     Attributes:
-        net: the network as it is read.
-        fast: the same function, made for running (``lgmpose.network.fast``).
+        net: the network as it was trained.
+        fast: the same function in its deployment form (``lgmpose.network.fast``).
 
     Raises:
-        UserError: weights that cannot be read, or a device that is not there.
+        UserError: the weights cannot be read, or the device is not available.
     """
 
     def __init__(self, weights: str | Path, *, device: str = "auto", threads: int | None = None):
         import torch
 
         from lgmpose.network.fast import fast_form
-        from lgmpose.zoo import catalogue as zoo
+        from lgmpose.zoo.catalogue import load_weights
 
         path = Path(weights)
-        self.net, card = zoo.load_weights(path)
+        self.net, card = load_weights(path)
+        config: Any = self.net.config
+        self.image_hw: tuple[int, int] = config.image_hw
         try:
-            self.device = choose_device(device)
-            self.net.to(self.device)
+            on_device = choose_device(device)
+            self.net.to(on_device)
         except (RuntimeError, AssertionError, NotImplementedError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"device {device!r} cannot be used here ({reason}); try auto or cpu") from error
+            raise UserError(f"device {device!r} cannot be used here ({_first_line(error)}); try auto or cpu") from error
         if threads is not None:
             torch.set_num_threads(threads)
-        self.image_hw = self.net.config.image_hw
-        self.fast = fast_form(self.net, torch.zeros(1, 3, *self.image_hw, device=self.device))
+        self.fast = fast_form(self.net, torch.zeros(1, 3, *self.image_hw, device=on_device))
         self.skeleton = skeleton_of(card)
         self.codec = codec_of(card, self.image_hw)
         self.source = {"file": path.name, "sha256": weights_hash(path)}
 
     def heatmaps(self, crops: np.ndarray) -> np.ndarray:
-        """(B, H, W, 3) uint8 RGB → (B, K, h, w) float32."""
-        import torch
-
-        from lgmpose.data.batches import to_input
-
-        with torch.inference_mode():
-            return self.fast(to_input(torch.from_numpy(crops).to(self.device))).float().cpu().numpy()
+        """Return the heatmaps (B, K, h, w) float32 of crops (B, H, W, 3) uint8 RGB."""
+        return run_module(self.fast, crops)
 
     def network_at(self, image_hw: tuple[int, int]) -> nn.Module:
-        """The network for an input size, laid out for speed; see ``zoo.at_size``."""
+        """Return the trained network for another input size, in channels_last layout; see ``catalogue.at_size``."""
         from lgmpose.network.fast import channels_last
         from lgmpose.zoo.catalogue import at_size
 
         return channels_last(at_size(self.net, image_hw))
 
 
-class _Exported:
-    """What the two runtimes of exported files share: the card's checks and the way from crops to heatmaps.
+class _ExportedBackend:
+    """What the two runtimes of exported files share: the checks of the card, and crops to heatmaps.
 
     Attributes:
-        card: see ``lgmpose.inference.export``.
+        card: the file's metadata; see ``lgmpose.inference.export``.
     """
 
-    def _use_card(self, path: Path, text: str | None, shapes: tuple[list, list]) -> None:
-        """Reads the card and holds it against the file, and against its graph's shapes of input and output."""
+    def _use_card(self, path: Path, text: str | None, shapes: Sequence[list]) -> None:
+        """Read the card and compare it with the shapes of the graph's input and output."""
         self.card = card = read_card(path, text)
-        self.image_hw = tuple(card["image_hw"])
+        self.image_hw: tuple[int, int] = tuple(card["image_hw"])
         self.skeleton = skeleton_of(card)
         self.codec = codec_of(card, self.image_hw)
         self.source = {"file": path.name, "sha256": weights_hash(path)}
-        wanted = ([3, *self.image_hw], [self.skeleton.num_keypoints, *self.codec.heatmap_hw])
-        if tuple(list(shape[1:]) for shape in shapes) != wanted:
+        expected = [[3, *self.image_hw], [self.skeleton.num_keypoints, *self.codec.heatmap_hw]]
+        if [list(shape[1:]) for shape in shapes] != expected:
             raise UserError(f"{path}: its card does not fit its graph ({shapes[0]} → {shapes[1]}); export it again")
 
     def heatmaps(self, crops: np.ndarray) -> np.ndarray:
-        """(B, H, W, 3) uint8 RGB → (B, K, h, w) float32."""
+        """Return the heatmaps (B, K, h, w) float32 of crops (B, H, W, 3) uint8 RGB."""
         return self.run(normalise(crops, self.card["mean"], self.card["std"]))
 
     def run(self, inputs: np.ndarray) -> np.ndarray:
-        """(B, 3, H, W) float32, normalised → (B, K, h, w) float32."""
+        """Return the heatmaps (B, K, h, w) float32 of normalised inputs (B, 3, H, W) float32."""
         raise NotImplementedError
 
 
-# ONNX Runtime's threads otherwise spin on after a run, on cores that reading and drawing want, or another network.
-STOP_SPINNING = ("session.force_spinning_stop", "1")
-
-
-class OnnxBackend(_Exported):
-    """A file of ``lgmpose export`` with ``--format onnx`` or ``int8``, run by ONNX Runtime; see ``Backend``.
+class OnnxBackend(_ExportedBackend):
+    """Run a file of ``lgmpose export --format onnx`` or ``int8`` with ONNX Runtime; see ``Backend``.
 
     Raises:
-        UserError: no such file, not a whole ONNX file, not one of ours, changed since; ONNX Runtime is not installed.
+        UserError: the file is missing, damaged, changed or not of lgmpose, or ONNX Runtime is not installed.
     """
 
     def __init__(self, path: str | Path, *, threads: int | None = None):
@@ -189,23 +201,22 @@ class OnnxBackend(_Exported):
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or num_cores()
-        options.log_severity_level = 3  # errors; they come as exceptions, too
+        options.log_severity_level = 3  # errors only; they are raised as well
         options.add_session_config_entry(*STOP_SPINNING)
         try:
             self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the classes that it raises are private to it
-            raise UserError(f"{path}: not a whole ONNX file ({_first_line(error)})") from error
+        except Exception as error:  # ONNX Runtime's exception classes are private
+            raise UserError(f"{path}: not a complete ONNX file ({_first_line(error)})") from error
         text = self.session.get_modelmeta().custom_metadata_map.get("lgmpose")
-        ends = self.session.get_inputs() + self.session.get_outputs()
-        self._use_card(path, text, tuple(end.shape for end in ends))
+        self._use_card(path, text, [end.shape for end in self.session.get_inputs() + self.session.get_outputs()])
 
     def run(self, inputs: np.ndarray) -> np.ndarray:
-        """(B, 3, H, W) float32, normalised → (B, K, h, w) float32."""
+        """Return the heatmaps (B, K, h, w) float32 of normalised inputs (B, 3, H, W) float32."""
         return self.session.run(None, {"images": inputs})[0]
 
 
-class OpenVINOBackend(_Exported):
-    """A file of ``lgmpose export --format openvino`` or ``openvino-…`` (``.xml``, its ``.bin`` beside), by OpenVINO.
+class OpenVINOBackend(_ExportedBackend):
+    """Run a file of ``lgmpose export --format openvino`` or ``openvino-…`` (``.xml`` and ``.bin``) with OpenVINO.
 
     Raises:
         UserError: as ``OnnxBackend``.
@@ -221,30 +232,33 @@ class OpenVINOBackend(_Exported):
             model = core.read_model(path)
             text = model.get_rt_info("lgmpose").astype(str) if model.has_rt_info("lgmpose") else None
             bf16 = text is not None and read_card(path, text)["precision"] == "bf16"
-            # Without the hint it would round to bfloat16 unasked, where the CPU has it; where not, "bf16" is fp32.
+            # Without the hint OpenVINO rounds to bfloat16 wherever the CPU supports it.
             options = {
                 "INFERENCE_NUM_THREADS": threads or num_cores(), "PERFORMANCE_HINT": "LATENCY",
                 "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
             }  # fmt: skip
             self.request = core.compile_model(model, "CPU", options).create_infer_request()
         except RuntimeError as error:
-            raise UserError(f"{path}: not a whole OpenVINO file with its .bin ({_first_line(error)})") from error
-        shapes = [end.partial_shape for end in (*model.inputs, *model.outputs)]
-        self._use_card(path, text, tuple([d.get_length() if d.is_static else None for d in s] for s in shapes))
+            raise UserError(f"{path}: not a complete OpenVINO file with its .bin ({_first_line(error)})") from error
+        self.lock = threading.Lock()  # a request runs one input at a time
+        ends = [end.partial_shape for end in (*model.inputs, *model.outputs)]
+        self._use_card(path, text, [[d.get_length() if d.is_static else None for d in shape] for shape in ends])
 
     def run(self, inputs: np.ndarray) -> np.ndarray:
-        """(B, 3, H, W) float32, normalised → (B, K, h, w) float32."""
-        return self.request.infer([inputs], share_inputs=True)[0]
+        """Return the heatmaps (B, K, h, w) float32 of normalised inputs (B, 3, H, W) float32."""
+        with self.lock:
+            return self.request.infer([inputs], share_inputs=True)[0]
 
 
 def _unchanged(path: str | Path) -> Path:
+    """Return the path of an exported file whose seal fits. Native code, which trusts its input, reads it only then."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    check_seal(path)  # before native code, which trusts what it is given, gets to see it
+    check_seal(path)
     return path
 
 
 def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    """Return the first line of an exception's message."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,4 +1,4 @@
-"""The persons a network does worst and best on, beside the truth: figures say how often, pictures say why."""
+"""Draw the persons that a network predicts worst and best, beside the truth."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from lgmpose.data.images import read_annotated
 from lgmpose.data.records import PersonRecord, RecordSet
 from lgmpose.errors import UserError
 from lgmpose.files import write_atomically
-from lgmpose.inference.drawing import contact_sheet, draw_poses
+from lgmpose.inference.drawing import OUTLINE, draw_poses
 from lgmpose.inference.predictor import Pose
 from lgmpose.pose.geometry import crop_matrix, transform_points, warp_image
 from lgmpose.pose.skeletons import Skeleton
 
-__all__ = ["mean_errors", "require_truth", "save_extremes"]
+__all__ = ["choose_extremes", "mean_errors", "require_truth", "save_extremes"]
 
-TILE_HW = (224, 224)
+CROP_HW = (224, 224)
+COLUMNS, TITLE_HEIGHT, GAP = 4, 18, 8
 
 
 def mean_errors(record_set: RecordSet, keypoints_xy: np.ndarray) -> np.ndarray:
-    """(n,) mean distance of a person's labelled joints from the truth, in shares of the longer side of the crop.
+    """Return each person's mean distance of labelled joints from the truth, in shares of the crop's longer side.
 
-    NaN for persons without a labelled joint or without a prediction.
+    Returns:
+        (n,) float64; NaN for persons without a labelled joint or without a prediction.
     """
     errors = np.full(len(record_set), np.nan)
     for i, record in enumerate(record_set.records):
@@ -35,37 +37,51 @@ def mean_errors(record_set: RecordSet, keypoints_xy: np.ndarray) -> np.ndarray:
     return errors
 
 
+def choose_extremes(errors: np.ndarray, count: int) -> tuple[list[int], list[int]]:
+    """Return the indices of at most ``count`` worst persons, worst first, and as many best, best first.
+
+    NaN is left out. No person is in both lists.
+    """
+    order = [int(i) for i in np.argsort(-errors, kind="stable") if np.isfinite(errors[i])]
+    num_worst = min(count, (len(order) + 1) // 2)
+    return order[:num_worst], order[num_worst:][::-1][:count]
+
+
 def require_truth(record_set: RecordSet) -> None:
-    """Raises UserError where there is no truth to compare with."""
+    """Raise UserError if there is no truth to compare with."""
     if not record_set.has_keypoints:
-        raise UserError(f"{record_set.name}: detector boxes carry no true joints, so no worst and best can be told")
+        raise UserError(f"{record_set.name}: detector boxes have no true joints, so there is no worst and no best")
 
 
 def save_extremes(record_set: RecordSet, keypoints_xy: np.ndarray, png: str | Path, count: int = 24) -> None:
-    """Writes a sheet: the ``count`` worst persons, then the ``count`` best, each as truth (left) and prediction.
+    """Write a sheet of the ``count`` worst persons, then the ``count`` best, each as truth (left) and prediction.
 
     Raises:
-        UserError: the set has no truth to compare with, or the file cannot be written.
+        UserError: the set has no truth to compare with, nobody was predicted, or the file cannot be written.
     """
     require_truth(record_set)
     errors = mean_errors(record_set, keypoints_xy)
-    order = [i for i in np.argsort(-errors, kind="stable") if np.isfinite(errors[i])]
-    chosen = order[:count] + order[-count:][::-1] if len(order) > 2 * count else order
-    tiles, titles = [], []
-    for position, i in enumerate(chosen):
-        record = record_set.records[i]
-        tiles.append(_pair(record, keypoints_xy[i], record_set.skeleton))
-        side = "worst" if position < min(count, (len(chosen) + 1) // 2) else "best"
-        titles.append(f"{side}: person {record.id}, mean error {100 * errors[i]:.1f} % of the crop")
-    sheet = contact_sheet(tiles, 4, titles)
+    tiles = []
+    for side, indices in zip(("worst", "best"), choose_extremes(errors, count), strict=True):
+        for i in indices:
+            record = record_set.records[i]
+            title = f"{side}: person {record.id}, mean error {100 * errors[i]:.1f} % of the crop"
+            tiles.append(_tile(record, keypoints_xy[i], record_set.skeleton, title))
+    if not tiles:
+        raise UserError(f"{png}: nobody to draw: no person of {record_set.name} has a labelled joint and a prediction")
+    tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % COLUMNS)
+    sheet = np.vstack([np.hstack(tiles[start : start + COLUMNS]) for start in range(0, len(tiles), COLUMNS)])
     write_atomically(png, cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
 
 
-def _pair(record: PersonRecord, predicted_xy: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    matrix = crop_matrix(record.center_xy, record.size_wh, TILE_HW)
-    crop = warp_image(read_annotated(record.image, record.stated_hw), matrix, TILE_HW)
+def _tile(record: PersonRecord, predicted_xy: np.ndarray, skeleton: Skeleton, title: str) -> np.ndarray:
+    """Return the truth and the prediction on the person's crop, side by side, with a title below."""
+    matrix = crop_matrix(record.center_xy, record.size_wh, CROP_HW)
+    crop = warp_image(read_annotated(record.image, record.stated_hw), matrix, CROP_HW)
     halves = []
     for points, scores in ((record.keypoints_xy, record.visibility > 0), (predicted_xy, np.ones(len(predicted_xy)))):
         pose = Pose(transform_points(matrix, points), scores.astype(float), np.zeros(4), 1.0, skeleton)
         halves.append(draw_poses(crop, [pose]))
-    return np.hstack(halves)
+    pair = np.hstack(halves)
+    tile = cv2.copyMakeBorder(pair, 0, TITLE_HEIGHT + GAP, 0, GAP, cv2.BORDER_CONSTANT, value=(255, 255, 255))
+    return cv2.putText(tile, title, (0, len(pair) + 13), cv2.FONT_HERSHEY_SIMPLEX, 0.4, OUTLINE, 1, cv2.LINE_AA)

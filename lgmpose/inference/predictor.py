@@ -1,39 +1,38 @@
-"""From a picture to poses: boxes, crops, network, joints, back into the picture.
+"""From a picture to poses: boxes → crops → network → heatmaps → joints in crop pixels → joints in picture pixels.
 
-What stands between a picture and its poses besides the network lives in ``Predictor``; the network itself sits behind a
-``runtimes.Backend``, four attributes and one method on arrays, so that any runtime can take its place.
+``Predictor`` holds these steps; the network is behind ``backends.Backend``, so any runtime can take its place.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from lgmpose.inference.backends import Backend, merged_heatmaps, open_backend
-from lgmpose.inference.inputs import check_boxes, load_picture, overlaps
-from lgmpose.metrics import JOINT_SCORE_THRESHOLD, rescore
+from lgmpose.inference.backends import Backend, flip_tested, open_backend
+from lgmpose.inference.inputs import check_boxes, load_picture
+from lgmpose.metrics.oks import JOINT_SCORE_THRESHOLD, oks_nms, rescore
 from lgmpose.pose.geometry import (
     PADDING,
     box_around_points,
     box_to_center_size,
     crop_matrix,
+    fit_aspect,
     invert_matrix,
     transform_points,
     warp_image,
 )
 from lgmpose.pose.skeletons import Skeleton, notice_unpaired
 
-__all__ = ["Backend", "Pose", "Predictor", "crop_person"]
+__all__ = ["SCORE_THRESHOLD", "Backend", "Pose", "Predictor", "crop_person"]
 
-SCORE_THRESHOLD = JOINT_SCORE_THRESHOLD  # what does not count in a person's score is not drawn either
-# A second look is taken where this share of the joints has at least a faint peak, and these joints spread over this
-# share of the first look. Faint is enough: a person small in the first look is seen faintly, and gains most.
-SECOND_LOOK_SCORE = 0.1
-SECOND_LOOK_JOINTS = 0.5
-SECOND_LOOK_EXTENT = 0.1
+SCORE_THRESHOLD = JOINT_SCORE_THRESHOLD  # a joint that does not count in a person's score is not drawn either
+# Without a box, the network sees the whole picture first, then twice the box around the joints it has just found.
+# On 200 pictures of LSPET, PCK@0.2 is 28 % after the first look and 49 % after the third.
+LOOKS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +42,8 @@ class Pose:
     Attributes:
         keypoints_xy: (K, 2) float64, picture pixels.
         scores: (K,) heatmap maxima, about 0..1.
-        box_xywh: (4,) float64, the box that was looked at, without padding.
-        score: mean of the joint scores above 0.2 (COCO's rescoring); 0 where there is none.
+        box_xywh: (4,) float64, the box that was cropped, without padding.
+        score: mean of the joint scores above 0.2 (COCO's rescoring), 0 if there are none; times the box's score.
         skeleton: the joints' names and edges.
     """
 
@@ -58,50 +57,43 @@ class Pose:
 def crop_person(
     picture: np.ndarray, matrix: np.ndarray, image_hw: tuple[int, int], out: np.ndarray | None = None
 ) -> np.ndarray:
-    """``warp_image`` for photographs: where the crop is much smaller than the person, pixels are averaged first.
+    """Return the crop of a photograph; like ``warp_image``, but large persons are averaged down first.
 
-    A person 2,000 pixels tall, read at every fifteenth pixel, has jagged edges that no training picture has.
+    Sampling every fifteenth pixel of a person 2,000 pixels tall would give jagged edges that no training picture has.
 
     Args:
         picture: (H, W, 3) uint8.
         matrix: (2, 3), picture → crop.
-        out: where to write the crop.
+        image_hw: size of the crop.
+        out: array to write the crop to.
 
     Returns:
         (h, w, 3) uint8, black outside the picture.
     """
-    factor = int(1 / np.linalg.norm(matrix[:, 0]))
+    factor = int(1 / np.linalg.norm(matrix[:, 0]))  # picture pixels per crop pixel
     if factor < 2:
         return warp_image(picture, matrix, image_hw, out)
-    corners = np.array([[0, 0], [image_hw[1], 0], [0, image_hw[0]], [image_hw[1], image_hw[0]]], float)
-    corners = transform_points(invert_matrix(matrix), corners)
-    low = np.clip(np.floor(corners.min(axis=0)) - factor, 0, None)
-    high = np.clip(np.ceil(corners.max(axis=0)) + factor, None, picture.shape[1::-1])
-    (x1, y1), (x2, y2) = low.astype(int), high.astype(int)
-    region = picture[y1:y2, x1:x2]
-    small_wh = np.maximum(np.array([x2 - x1, y2 - y1]) // factor, 1)
-    small = cv2.resize(region, [int(n) for n in small_wh], interpolation=cv2.INTER_AREA)
-    step = (high - low) / small_wh  # picture pixels per small pixel; pixel i's centre lies at i in both
-    to_picture = np.column_stack([np.diag(step), low + (step - 1) / 2])
+    picture_wh = np.array(picture.shape[1::-1])
+    small_wh = np.maximum(picture_wh // factor, 1)
+    small = cv2.resize(picture, small_wh.tolist(), interpolation=cv2.INTER_AREA)
+    step = picture_wh / small_wh
+    to_picture = np.column_stack([np.diag(step), (step - 1) / 2])  # the centre of pixel i lies at i in both pictures
     return warp_image(small, matrix @ np.vstack([to_picture, [0, 0, 1]]), image_hw, out)
 
 
 class Predictor:
-    """Finds the joints of people in a picture.
+    """Find the joints of the people in a picture. Several threads may share one predictor.
 
     Args:
-        weights: a weights file, the one shipped with the package where None, a file of ``lgmpose export`` (``.onnx``,
-            ``.xml``), which needs no PyTorch, or a ``Backend``.
+        weights: a weights file, a file of ``lgmpose export`` (``.onnx``, ``.xml``; needs no PyTorch), or a ``Backend``.
+            None: the weights that come with the package.
         device: ``auto``, ``cpu``, ``cuda``, ``mps`` …
-        flip_test: average with the mirrored crop: twice the work, a little more accurate.
-        batch_size: how many persons go through the network at once. On a CPU more than four gain nothing, and ten or
-            more take longer per person, as the C library asks the kernel anew for every large tensor.
-        threads: how many the runtime may take; see ``runtimes.open_backend``.
-        passes: how often to look where no box is given. The first look takes the whole picture, each further one the
-            box around the joints found before.
+        flip_test: average with the mirrored crop: twice the work, slightly more accurate.
+        batch_size: persons per run of the network. On a CPU, more than four gain nothing.
+        threads: number of CPU threads; see ``backends.open_backend``.
 
     Raises:
-        UserError: weights that cannot be read, or a device that is not there.
+        UserError: the weights cannot be read, or the device is not available.
     """
 
     def __init__(
@@ -112,95 +104,101 @@ class Predictor:
         flip_test: bool = True,
         batch_size: int = 4,
         threads: int | None = None,
-        passes: int = 3,
     ):
-        is_backend = hasattr(weights, "heatmaps")
-        self.backend = weights if is_backend else open_backend(weights, device=device, threads=threads)
-        self.flip_test, self.batch_size, self.passes = flip_test, batch_size, passes
+        if weights is None or isinstance(weights, (str, PathLike)):
+            weights = open_backend(weights, device=device, threads=threads)
+        self.backend: Backend = weights
+        self.flip_test, self.batch_size = flip_test, batch_size
         if flip_test:
             notice_unpaired(self.backend.skeleton)
 
-    def __call__(self, image, boxes=None) -> list[Pose]:
-        """One pose per box, in the boxes' order; without boxes, one pose from the whole picture.
+    def __call__(self, image, boxes=None, box_scores=None) -> list[Pose]:
+        """Return one pose per box, in the boxes' order; without boxes, one pose from the whole picture.
 
         Args:
-            image: path (EXIF orientation applied), Pillow image (likewise), or (H, W, 3) uint8 RGB array.
+            image: path (EXIF orientation is applied), Pillow image (likewise), or (H, W, 3) uint8 RGB array.
             boxes: (n, 4) x, y, w, h in picture pixels, without padding; they may reach beyond the picture. None: the
                 whole picture shows one person.
+            box_scores: (n,) a detector's confidences. If given, they count in the persons' scores, and of several poses
+                of one person only the best stays (OKS-NMS), best first.
 
         Raises:
-            UserError: no picture, or a box of no area, outside the picture, or not finite.
+            UserError: the picture cannot be read, or a box is not finite, has no area, or is outside the picture.
         """
         picture, name = load_picture(image)
-        if boxes is not None:
-            return self._poses(picture, check_boxes(boxes, picture.shape[:2], name), PADDING)
-        (pose,) = self._poses(picture, _whole(picture), 1.0)
-        for _ in range(self.passes - 1):
-            box_xywh = _second_look(pose, picture.shape[:2])
-            if box_xywh is None:
-                break
-            (pose,) = self._poses(picture, box_xywh[None], PADDING)
-        return [pose]
+        if boxes is None:
+            return [self._closer_and_closer(picture)]
+        boxes = check_boxes(boxes, picture.shape[:2], name)
+        poses = self._poses(picture, boxes, PADDING, np.ones(len(boxes)) if box_scores is None else box_scores)
+        return poses if box_scores is None else self._each_once(poses)
 
     def heatmaps(self, image, box=None) -> tuple[np.ndarray, np.ndarray]:
-        """What the network saw and what it said, for one person.
+        """Return the crop that the network sees and its heatmaps, for one person.
 
         Args:
-            image: as above.
-            box: (4,) x, y, w, h; None takes the whole picture, in one look.
+            image: as for a call.
+            box: (4,) x, y, w, h; None: the whole picture.
 
         Returns:
             The crop (H, W, 3) uint8, and its heatmaps (K, h, w).
 
         Raises:
-            UserError: as above.
+            UserError: as for a call.
         """
         picture, name = load_picture(image)
         boxes = _whole(picture) if box is None else check_boxes([box], picture.shape[:2], name)
         crops, _ = self._crops(picture, boxes, 1.0 if box is None else PADDING)
         return crops[0], self._heatmaps(crops)[0]
 
+    def _poses(self, picture: np.ndarray, boxes: np.ndarray, padding: float, box_scores: np.ndarray) -> list[Pose]:
+        poses = []
+        for start in range(0, len(boxes), self.batch_size):
+            batch = slice(start, start + self.batch_size)
+            crops, matrices = self._crops(picture, boxes[batch], padding)
+            crop_xy, scores = self.backend.codec.decode(self._heatmaps(crops))
+            keypoints_xy = transform_points(invert_matrix(matrices), crop_xy)
+            person_scores = rescore(scores, box_scores[batch])
+            for xy, joint_scores, box, score in zip(keypoints_xy, scores, boxes[batch], person_scores, strict=True):
+                poses.append(Pose(xy, joint_scores, box, float(score), self.backend.skeleton))
+        return poses
+
     def _crops(self, picture: np.ndarray, boxes: np.ndarray, padding: float) -> tuple[np.ndarray, np.ndarray]:
-        """Crops (n, H, W, 3) uint8 and their matrices (n, 2, 3), picture → crop."""
+        """Return crops (n, H, W, 3) uint8 and their matrices (n, 2, 3), picture → crop."""
         codec = self.backend.codec
         matrices = np.empty((len(boxes), 2, 3))
-        crops = np.empty((len(boxes), *codec.image_hw, 3), np.uint8)
+        crops = np.empty((len(boxes), *self.backend.image_hw, 3), np.uint8)
         for box, matrix, crop in zip(boxes, matrices, crops, strict=True):
-            matrix[:] = crop_matrix(*box_to_center_size(box, padding), codec.image_hw, aligned=codec.aligned)
-            crop_person(picture, matrix, codec.image_hw, crop)
+            matrix[:] = crop_matrix(*box_to_center_size(box, padding), self.backend.image_hw, aligned=codec.aligned)
+            crop_person(picture, matrix, self.backend.image_hw, crop)
         return crops, matrices
 
     def _heatmaps(self, crops: np.ndarray) -> np.ndarray:
-        return merged_heatmaps(
-            self.backend, crops, skeleton=self.backend.skeleton, flip_test=self.flip_test,
-            flip_shift=self.backend.codec.flip_shift,
-        )  # fmt: skip
+        backend = self.backend
+        if self.flip_test:
+            return flip_tested(backend.heatmaps, crops, backend.skeleton, backend.codec)
+        return backend.heatmaps(crops)
 
-    def _poses(self, picture: np.ndarray, boxes: np.ndarray, padding: float) -> list[Pose]:
-        poses = []
-        for start in range(0, len(boxes), self.batch_size):
-            batch = boxes[start : start + self.batch_size]
-            crops, matrices = self._crops(picture, batch, padding)
-            crop_xy, scores = self.backend.codec.decode(self._heatmaps(crops))
-            keypoints_xy = transform_points(invert_matrix(matrices), crop_xy)
-            person_scores = rescore(scores, np.ones(len(batch)))
-            poses += [
-                Pose(*values, skeleton=self.backend.skeleton)
-                for values in zip(keypoints_xy, scores, batch, person_scores.tolist(), strict=True)
-            ]
-        return poses
+    def _closer_and_closer(self, picture: np.ndarray) -> Pose:
+        """Return the pose of the only person: from the whole picture, then from the box around the joints found."""
+        (pose,) = self._poses(picture, _whole(picture), 1.0, np.ones(1))
+        for _ in range(LOOKS - 1):
+            found = pose.keypoints_xy[pose.scores > SCORE_THRESHOLD]
+            if len(found) < 2:  # no box around a single point
+                break
+            (pose,) = self._poses(picture, box_around_points(found)[None], PADDING, np.ones(1))
+        return pose
+
+    def _each_once(self, poses: list[Pose]) -> list[Pose]:
+        """Return the best pose of each person, best first."""
+        if not poses:
+            return []
+        padded_wh = np.stack([pose.box_xywh[2:] for pose in poses]) * PADDING
+        kept = oks_nms(
+            np.stack([pose.keypoints_xy for pose in poses]), np.array([pose.score for pose in poses]),
+            fit_aspect(padded_wh, self.backend.image_hw).prod(axis=1), self.backend.skeleton.oks_sigmas,
+        )  # fmt: skip
+        return [poses[i] for i in kept]
 
 
 def _whole(picture: np.ndarray) -> np.ndarray:
     return np.array([[0.0, 0.0, picture.shape[1], picture.shape[0]]])
-
-
-def _second_look(pose: Pose, picture_hw: tuple[int, int]) -> np.ndarray | None:
-    """The box around the joints found, made as the training set's boxes are; None where too little was found."""
-    found = pose.keypoints_xy[pose.scores > SECOND_LOOK_SCORE]
-    if len(found) < SECOND_LOOK_JOINTS * len(pose.scores):
-        return None
-    box_xywh = box_around_points(found)
-    if box_xywh[2:].max() < SECOND_LOOK_EXTENT * pose.box_xywh[2:].max() or not overlaps(box_xywh, picture_hw):
-        return None
-    return box_xywh

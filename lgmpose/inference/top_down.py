@@ -1,21 +1,18 @@
-"""From poses of boxes to persons in COCO's results format: rescored and, where a detector gave the boxes, each once.
+"""From poses of boxes to persons in COCO's results format: rescored, and each person once if a detector gave the boxes.
 
-All at once for a whole data set; nothing loops over boxes but the reading of records and the writing of results.
+Everything is done at once for a whole data set.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lgmpose.data.records import RecordSet
 from lgmpose.metrics.average_precision import coco_results
 from lgmpose.metrics.oks import oks_nms, rescore
 from lgmpose.pose.geometry import fit_aspect
-
-if TYPE_CHECKING:
-    from lgmpose.data.records import RecordSet
 
 __all__ = ["coco_persons", "kept_persons"]
 
@@ -27,16 +24,7 @@ def coco_persons(
     sigmas: Sequence[float],
     image_hw: tuple[int, int],
 ) -> list[dict]:
-    """Persons of a record set as ``coco_results`` has them; those whose pose or scores are NaN are left out.
-
-    Args:
-        keypoints_xy: (n, K, 2) predicted poses, picture pixels, one per record.
-        joint_scores: (n, K) heatmap maxima.
-        record_set: where the boxes came from, and the number of their category. Ground-truth boxes keep their order;
-            a detector's go through OKS-NMS, and come by picture, there the best first.
-        sigmas: K per-joint constants.
-        image_hw: the network's input, whose aspect ratio the boxes were given.
-    """
+    """Return the persons of a record set in COCO's results format; see ``kept_persons`` for the arguments."""
     keep, scores = kept_persons(keypoints_xy, joint_scores, record_set, sigmas, image_hw)
     image_ids = np.array([record.image_id for record in record_set.records])
     return coco_results(image_ids[keep], keypoints_xy[keep], joint_scores[keep], scores[keep], record_set.category_id)
@@ -49,19 +37,29 @@ def kept_persons(
     sigmas: Sequence[float],
     image_hw: tuple[int, int],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The choice that ``coco_persons`` makes: indices of the persons kept, and the scores (n,) of all."""
+    """Return the indices of the persons that are kept, and the scores (n,) of all.
+
+    Persons whose pose or scores are NaN are left out. Persons of ground-truth boxes keep their order. Persons of a
+    detector's boxes go through OKS-NMS and are sorted by picture and score.
+
+    Args:
+        keypoints_xy: (n, K, 2) predicted poses, picture pixels, one per record.
+        joint_scores: (n, K) heatmap maxima.
+        record_set: where the boxes come from.
+        sigmas: K per-joint constants.
+        image_hw: the network's input size, whose aspect ratio the boxes were given.
+    """
     records = record_set.records
     scores = rescore(joint_scores, np.array([record.score for record in records]))
     keep = np.flatnonzero(np.isfinite(keypoints_xy).all(axis=(1, 2)) & np.isfinite(joint_scores).all(axis=1))
     if not record_set.has_keypoints:
-        # The area is that of the padded box in the network's aspect ratio, as HRNet has it.
+        # As in HRNet, the area is that of the padded box in the network's aspect ratio.
         areas = fit_aspect(np.array([record.size_wh for record in records]), image_hw).prod(axis=1)
         picture_ids = np.array([records[i].image_id for i in keep], int)
         by_picture = keep[np.argsort(picture_ids, kind="stable")]
         starts = np.unique(np.sort(picture_ids), return_index=True)[1][1:]
-        alone = [
+        keep = np.concatenate([
             boxes[oks_nms(keypoints_xy[boxes], scores[boxes], areas[boxes], sigmas)]
             for boxes in np.split(by_picture, starts)
-        ]
-        keep = np.concatenate(alone)
+        ])  # fmt: skip
     return keep, scores

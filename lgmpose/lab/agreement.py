@@ -22,8 +22,9 @@ from lgmpose.data.images import read_image
 from lgmpose.data.records import PersonRecord
 from lgmpose.errors import UserError
 from lgmpose.files import check_writable, write_atomically
-from lgmpose.inference.evaluate import Evaluation, predict_records, summary
+from lgmpose.inference.evaluate import predict_records
 from lgmpose.inference.extremes import save_extremes
+from lgmpose.inference.figures import Evaluation, summary
 from lgmpose.machine import commit
 from lgmpose.metrics import bootstrap_interval, head_size_from_joints, pck, pck_joints, pckh, torso_size
 from lgmpose.pose.geometry import box_around_points

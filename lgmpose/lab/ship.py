@@ -17,8 +17,10 @@ import torch
 from lgmpose.errors import UserError
 from lgmpose.files import write_atomically
 from lgmpose.inference.backends import require
-from lgmpose.inference.evaluate import Evaluation, evaluate_weights
+from lgmpose.inference.evaluate_weights import evaluate_weights
 from lgmpose.inference.export import export
+from lgmpose.inference.figures import Evaluation
+from lgmpose.inference.options import EvalConfig, ExportConfig
 from lgmpose.lab.model_card import BY_HAND, card_text
 from lgmpose.machine import commit
 from lgmpose.network.config import VARIANTS
@@ -64,9 +66,9 @@ def ship(data: str, runs: tuple[Path, ...], *, name: str = SHIPPED[0], folder: P
         config["init_weights"] = Path(config["init_weights"] or "").name or None
     target, exported = folder / f"{name}.safetensors", folder / f"{name}.onnx"
     save_weights(target, net, skeleton_of(card), codec, training=training, half=True)
-    evaluation = evaluate_weights(data, target)
+    evaluation = evaluate_weights(EvalConfig(data, target))
     save_weights(target, net, skeleton_of(card), codec, evaluation=evaluation, training=training, half=True)
-    export(exported, weights=target, format="int8", data=data)
+    export(ExportConfig(exported, weights=target, format="int8", data=data))
     network = {
         "params": sum(p.numel() for p in net.parameters()), "image_hw": list(net.config.image_hw),
         "num_keypoints": net.config.num_keypoints, "onnx_bytes": exported.stat().st_size,
@@ -84,10 +86,10 @@ def _measured(data: str, target: Path, exported: Path, evaluation: Evaluation) -
     """Return what the result file says of the files that ship: figures with their commands and conditions."""
     kind, _, path = data.partition(":")
     command = f"lgmpose eval --data {kind}" + (f":PATH/{Path(path).name}" if path else "")
-    seen = evaluate_weights(data, target, split="train", limit=SEEN)
+    seen = evaluate_weights(EvalConfig(data, target, split="train", limit=SEEN))
 
     def first_persons(file: Path) -> dict:
-        first = evaluate_weights(data, file, limit=FIRST)
+        first = evaluate_weights(EvalConfig(data, file, limit=FIRST))
         return {"count": int(first.conditions["persons"]), **first.as_json()["figures"]}
 
     def figures_of(file: Path, options: str, found: Evaluation) -> dict:
@@ -100,7 +102,7 @@ def _measured(data: str, target: Path, exported: Path, evaluation: Evaluation) -
         "sha256": weights_hash(target),
         "first_persons": first_persons(target),
         "onnx": {
-            **figures_of(exported, f"--weights {exported.name}", evaluate_weights(data, exported)),
+            **figures_of(exported, f"--weights {exported.name}", evaluate_weights(EvalConfig(data, exported))),
             "first_persons": first_persons(exported),
         },
         "training_persons": {

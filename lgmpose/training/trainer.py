@@ -29,7 +29,8 @@ from lgmpose.data.crops import CropDataset
 from lgmpose.data.records import RecordSet
 from lgmpose.errors import UserError
 from lgmpose.files import lock, write_atomically
-from lgmpose.inference.evaluate import Evaluation, evaluate, joint_metrics
+from lgmpose.inference.evaluate import evaluate
+from lgmpose.inference.figures import Evaluation, joint_metrics
 from lgmpose.machine import choose_device, tune_allocator, workers_that_fit
 from lgmpose.network.model import LGMPose
 from lgmpose.pose.codecs import make_codec

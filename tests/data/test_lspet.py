@@ -16,7 +16,7 @@ from lgmpose.data import load_records
 from lgmpose.data.images import read_image
 from lgmpose.data.lspet import NUM_VALIDATION, VAL_LIST, load_lspet, split_lspet
 from lgmpose.errors import UserError
-from lgmpose.inference.evaluate import Predictions, joint_results
+from lgmpose.inference.figures import Predictions, joint_results
 
 N = 24  # pictures of the small archive
 

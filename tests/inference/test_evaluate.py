@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from inference_tools import noise
 from PIL import Image
 from torch import nn
 
@@ -15,16 +16,20 @@ from lgmpose.data import load_records
 from lgmpose.data.coco import load_coco
 from lgmpose.data.crops import CropDataset
 from lgmpose.data.mpii import load_mpii
-from lgmpose.data.synthetic import make_synthetic
+from lgmpose.data.records import PersonRecord, RecordSet
 from lgmpose.errors import UserError
-from lgmpose.inference import extremes
-from lgmpose.inference.evaluate import Evaluation, evaluate, predicted_persons
-from lgmpose.inference.extremes import mean_errors, save_extremes
-from lgmpose.metrics import ap_engine
+from lgmpose.inference import evaluate_weights as evaluate_weights_module
+from lgmpose.inference.backends import TorchBackend, run_module
+from lgmpose.inference.evaluate import evaluate, predict_records, predicted_persons
+from lgmpose.inference.evaluate_weights import evaluate_weights
+from lgmpose.inference.extremes import choose_extremes, mean_errors, save_extremes
+from lgmpose.inference.figures import Evaluation, Predictions, joint_metrics, joint_results
+from lgmpose.inference.options import EvalConfig
+from lgmpose.metrics import ap_engine, head_size_from_joints
 from lgmpose.pose.codecs import make_codec
 from lgmpose.pose.geometry import transform_points
-from lgmpose.pose.skeletons import COCO
-from lgmpose.zoo.catalogue import create_model, save_weights
+from lgmpose.pose.skeletons import COCO, LSP, MPII
+from lgmpose.zoo.catalogue import create_model
 
 IMAGE_HW = (256, 192)
 
@@ -126,6 +131,25 @@ def test_detector_boxes_go_through_rescoring_and_nms(coco_sample):
     assert max(scores) <= best and min(scores) >= 0
 
 
+def test_each_person_of_a_detector_stays_once(people, tmp_path):
+    content = json.loads((people / "annotations.json").read_text())
+    truth = load_coco(people / "annotations.json", people / "images")
+    boxes = [
+        {"image_id": person["image_id"], "category_id": 1, "bbox": person["bbox"], "score": score}
+        for person in content["annotations"] for score in (0.6, 0.9)
+    ]  # fmt: skip
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    detected = load_coco(people / "annotations.json", people / "images", detections=tmp_path / "boxes.json")
+    points, visibility = _nearest_truth(detected, truth)
+    dataset, codec = CropDataset(detected, (64, 96), aligned=True), make_codec("udp", (64, 96))
+    crop_xy = [transform_points(dataset[i]["matrix"], xy) for i, xy in enumerate(points)]
+    oracle = Oracle(detected, codec, crop_xy, visibility)
+    evaluation = evaluate(oracle, detected, codec, flip_test=False, progress=False)
+    written = predicted_persons(evaluation.predictions, detected, codec)
+    assert len(written) == len(truth) and evaluation.figures["AP"] > 0.99
+    assert all(0.6 < person["score"] <= 0.9 for person in written), "the better box, times the joints' scores"
+
+
 def test_mpii_sample_reports_pckh(shared_data):
     sample = shared_data / "mpii_sample"
     codec = make_codec("dark", (256, 256))
@@ -136,22 +160,6 @@ def test_mpii_sample_reports_pckh(shared_data):
         assert evaluation.headline == "PCKh@0.5" and evaluation.figures["PCKh@0.5"] == 100
         assert evaluation.as_json()["conditions"]["head size"] == head_size
         assert f"head size: {head_size}" in evaluation.as_text()
-
-
-@pytest.fixture(scope="module")
-def people(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("people")
-    make_synthetic(folder, 12, seed=5, image_hw=(128, 160), progress=False)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    net = create_model("lgm-pose-coco-256x192", image_hw=(64, 96))
-    path = tmp_path_factory.mktemp("weights") / "net.safetensors"
-    save_weights(path, net, COCO, make_codec("dark", (64, 96)), training={"config": {}})
-    return path
 
 
 def test_flip_test_of_a_mirror_symmetric_oracle_changes_nothing(people):
@@ -179,11 +187,11 @@ def test_flip_test_of_a_mirror_symmetric_oracle_changes_nothing(people):
     np.testing.assert_allclose(flipped.keypoints_xy, plain.keypoints_xy, atol=1e-4)
 
 
-def test_eval_command_prints_conditions_and_writes_files(people, weights, tmp_path, capsys):
+def test_eval_command_prints_conditions_and_writes_files(people, coco_weights, tmp_path, capsys):
     files = [tmp_path / name for name in ("figures.json", "results.json", "sheet.png")]
     arguments = ["--json", str(files[0]), "--results", str(files[1]), "--sheet", str(files[2])]
     data = ["--data", f"synthetic:{people}", "--split", "train", "--limit", "7", "--workers", "0", "--device", "cpu"]
-    assert main(["eval", "--weights", str(weights), *data, *arguments]) == 0
+    assert main(["eval", "--weights", str(coco_weights), *data, *arguments]) == 0
     out = capsys.readouterr().out
     for word in ("net.safetensors", "sha256", "synthetic-train", "decoder: dark", "64×96", "flip test: on", ": 7"):
         assert word in out
@@ -193,33 +201,52 @@ def test_eval_command_prints_conditions_and_writes_files(people, weights, tmp_pa
     assert cv2.imread(str(files[2])).shape[2] == 3
 
 
-def test_eval_at_another_size_moves_the_weights(people, weights, capsys):
+def test_eval_at_another_size_moves_the_weights(people, coco_weights, capsys):
     data = ["--data", f"synthetic:{people}", "--limit", "2", "--workers", "0", "--device", "cpu"]
-    assert main(["eval", "--weights", str(weights), *data, "--image-hw", "96", "64"]) == 0
+    assert main(["eval", "--weights", str(coco_weights), *data, "--image-hw", "96", "64"]) == 0
     assert "input: 96×64" in capsys.readouterr().out
-    assert main(["eval", "--weights", str(weights), *data, "--codec", "udp"]) == 0
+    assert main(["eval", "--weights", str(coco_weights), *data, "--codec", "udp"]) == 0
     assert "decoder: udp" in capsys.readouterr().out
-    assert main(["eval", "--weights", str(weights), *data, "--image-hw", "90", "64"]) == 2
+    assert main(["eval", "--weights", str(coco_weights), *data, "--image-hw", "90", "64"]) == 2
     assert "multiples of 32" in capsys.readouterr().err
 
 
-def test_worst_and_best_are_told_apart(people, tmp_path, monkeypatch):
+def test_worst_and_best_are_chosen_by_the_mean_error(people):
     record_set = load_records(f"synthetic:{people}").subset(range(8))
     truth = np.stack([record.keypoints_xy for record in record_set.records])
     shift = np.arange(8)[:, None, None] * np.array([3.0, 4.0])
     sizes = np.array([record.size_wh.max() for record in record_set.records])
     np.testing.assert_allclose(mean_errors(record_set, truth + shift), 5 * np.arange(8) / sizes)
-    titles, draw = [], extremes.contact_sheet
-    monkeypatch.setattr(extremes, "contact_sheet", lambda tiles, *args: titles.extend(args[1]) or draw(tiles, *args))
-    save_extremes(record_set, truth + shift, tmp_path / "sheet.png", count=2)
-    assert cv2.imread(str(tmp_path / "sheet.png")) is not None
-    order = np.argsort(5 * np.arange(8) / sizes)
-    expected = [*(("worst", i) for i in order[:-3:-1]), *(("best", i) for i in order[:2])]
-    assert [title.split(", ")[0] for title in titles] == [
-        f"{side}: person {record_set.records[i].id}" for side, i in expected
-    ]
-    with pytest.raises(UserError, match="no true joints"):
-        save_extremes(replace(record_set, has_keypoints=False), truth, tmp_path / "other.png")
+    hidden = replace(record_set.records[0], visibility=np.zeros(17, int))
+    assert np.isnan(mean_errors(replace(record_set, records=(hidden,)), truth[:1])).all()
+
+
+@pytest.mark.parametrize(
+    "errors, worst, best",
+    [([3], [0], []), ([1, 3, 2], [1, 2], [0]), ([5, 1, 4, 2, 3, 0], [0, 2], [5, 1]), ([np.nan, 1, 2], [2], [1])],
+)
+def test_nobody_is_both_worst_and_best(errors, worst, best):
+    assert choose_extremes(np.array(errors, float), 2) == (worst, best)
+
+
+def test_the_sheet_has_truth_and_prediction_of_each(people, tmp_path):
+    record_set = load_records(f"synthetic:{people}").subset(range(8))
+    records = tuple(replace(record, visibility=np.full(17, 2)) for record in record_set.records)
+    record_set = replace(record_set, records=records)
+    truth = np.stack([record.keypoints_xy for record in record_set.records])
+    moved = truth + np.arange(8)[:, None, None] * 8
+    save_extremes(record_set, moved, tmp_path / "sheet.png", count=3)
+    sheet = cv2.imread(str(tmp_path / "sheet.png")).astype(int)
+    height, width = sheet.shape[0] // 2, sheet.shape[1] // 4
+    order = np.argsort(-mean_errors(record_set, moved))
+    assert len(order) == 8 and sheet.shape[2] == 3
+    tiles = [sheet[height * (i // 4) : height * (i // 4 + 1), width * (i % 4) : width * (i % 4 + 1)] for i in range(6)]
+    different = [np.abs(tile[:224, :224] - tile[:224, 224:448]).mean() for tile in tiles]
+    assert different[3] == 0 < min(different[:3])  # the best comes fourth, and was not moved
+    assert (sheet[height:, 2 * width :] == 255).all()
+    for wrong, word in ((replace(record_set, has_keypoints=False), record_set.name), (record_set, "nobody")):
+        with pytest.raises(UserError, match=word):
+            save_extremes(wrong, np.full_like(truth, np.nan), tmp_path / "other.png")
 
 
 def test_the_sheet_shows_a_photograph_as_it_was_labelled(people, tmp_path):
@@ -241,33 +268,173 @@ OUTPUTS = {"--results": "write_atomically", "--json": "write_atomically", "--she
 
 
 @pytest.mark.parametrize("option", OUTPUTS)
-def test_a_file_that_cannot_be_written_is_refused_before_the_work(people, weights, tmp_path, capsys, option):
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(people, tmp_path, capsys, option):
     (tmp_path / "file").write_text("")
-    data = ["--data", f"synthetic:{people}", "--limit", "2", "--workers", "0", "--device", "cpu"]
-    assert main(["eval", "--weights", str(weights), *data, option, str(tmp_path / "file" / "out.png")]) == 2
+    assert main(["eval", "--data", f"synthetic:{people}", option, str(tmp_path / "file" / "out.png")]) == 2
     printed = capsys.readouterr()
-    assert printed.out == "" and "out.png: cannot be written" in printed.err
+    assert printed.out == "" and "out.png: " in printed.err
 
 
 @pytest.mark.parametrize("option", OUTPUTS)
-def test_a_file_that_fails_does_not_cost_the_figures(people, weights, tmp_path, capsys, monkeypatch, option):
+def test_a_file_that_fails_does_not_cost_the_figures(people, coco_weights, tmp_path, capsys, monkeypatch, option):
     def disk_full(*_):
         raise UserError("out.png: cannot be written (No space left on device)")
 
-    monkeypatch.setattr(f"lgmpose.inference.evaluate.{OUTPUTS[option]}", disk_full)
+    monkeypatch.setattr(evaluate_weights_module, OUTPUTS[option], disk_full)
     data = ["--data", f"synthetic:{people}", "--limit", "2", "--workers", "0", "--device", "cpu"]
-    assert main(["eval", "--weights", str(weights), *data, option, str(tmp_path / "out.png")]) == 2
+    assert main(["eval", "--weights", str(coco_weights), *data, option, str(tmp_path / "out.png")]) == 2
     printed = capsys.readouterr()
     assert "PCK@0.2" in printed.out and "No space left" in printed.err
 
 
-def test_a_sheet_without_truth_is_refused_before_the_work(people, weights, tmp_path, capsys, monkeypatch):
+def test_every_option_reaches_its_place(people, coco_weights, monkeypatch):
+    """What the command asks for is what is read, opened and evaluated."""
+    asked = {}
+
+    def note(name, function):
+        def noted(*args, **options):
+            asked[name] = (args, options)
+            return function(*args, **options)
+
+        monkeypatch.setattr(evaluate_weights_module, name, noted)
+
+    for name in ("load_records", "open_backend", "evaluate", "tune_allocator"):
+        note(name, getattr(evaluate_weights_module, name))
+    data = f"synthetic:{people}"
+    evaluate_weights(EvalConfig(data, coco_weights, device="cpu", limit=2))
+    assert asked["load_records"] == ((data, "val"), {"detections": None, "annotations": None})
+    assert asked["open_backend"] == ((coco_weights,), {"device": "cpu", "threads": None}) and "tune_allocator" in asked
+    (_, record_set, codec), options = asked["evaluate"]
+    assert options == {"flip_test": True, "batch_size": 32, "workers": None, "bad_images": "refuse"}
+    # Sigma is the weights' own, 1.5.
+    assert repr(codec) == repr(make_codec("dark", (64, 96), 1.5)) and len(record_set) <= 2
+    config = EvalConfig(data, coco_weights, split="train", codec="udp", image_hw=(96, 64), flip_test=False, limit=3,
+                        bad_images="skip", batch_size=2, workers=1, device="cpu", threads=1)  # fmt: skip
+    before = torch.get_num_threads()
+    evaluation = evaluate_weights(config)
+    torch.set_num_threads(before)
+    assert asked["load_records"][0] == (data, "train") and asked["open_backend"][1] == {"device": "cpu", "threads": 1}
+    (_, record_set, codec), options = asked["evaluate"]
+    assert options == {"flip_test": False, "batch_size": 2, "workers": 1, "bad_images": "skip"}
+    assert repr(codec) == repr(make_codec("udp", (96, 64), 1.5))
+    assert evaluation.conditions["input"] == "96×64" and evaluation.conditions["flip test"] == "off"
+
+
+def test_other_weights_and_numbers_are_refused(people, tiny_weights):
+    with pytest.raises(UserError, match="lsp-14.*coco-17"):
+        evaluate_weights(EvalConfig(f"synthetic:{people}", tiny_weights, device="cpu"))
+    for options in ({"batch_size": 0}, {"limit": 0}):
+        with pytest.raises(UserError, match="0"):
+            EvalConfig("synthetic", **options)
+
+
+def test_a_sheet_without_truth_is_refused_before_the_work(people, tmp_path, capsys, monkeypatch):
     boxes_alone = replace(load_records(f"synthetic:{people}"), has_keypoints=False)
-    monkeypatch.setattr("lgmpose.inference.evaluate.load_records", lambda *_, **__: boxes_alone)
-    arguments = ["--weights", str(weights), "--data", f"synthetic:{people}", "--sheet", str(tmp_path / "sheet.png")]
-    assert main(["eval", *arguments]) == 2
+    monkeypatch.setattr(evaluate_weights_module, "load_records", lambda *_, **__: boxes_alone)
+    assert main(["eval", "--data", f"synthetic:{people}", "--sheet", str(tmp_path / "sheet.png")]) == 2
     printed = capsys.readouterr()
-    assert "no true joints" in printed.err and printed.out == ""
+    assert boxes_alone.name in printed.err and printed.out == ""
+
+
+# --- conditions of a prediction ---------------------------------------------------------------------------------------
+class Bias(nn.Module):
+    """A network whose heatmaps are brighter by 1 in training mode, and that counts the crops it gets."""
+
+    def __init__(self, fails=False):
+        super().__init__()
+        self.unused, self.sizes, self.fails = nn.Parameter(torch.zeros(1)), [], fails
+
+    def forward(self, inputs):
+        if self.fails:
+            raise RuntimeError("out of memory")
+        self.sizes.append(len(inputs))
+        return inputs.new_zeros(len(inputs), 17, 16, 24) + float(self.training)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_network_is_evaluated_in_eval_mode_and_then_as_before(people, training):
+    record_set, codec = load_records(f"synthetic:{people}").subset(range(5)), make_codec("standard", (64, 96))
+    for net in (Bias(), Bias(fails=True)):
+        net.train(training)
+        options = {"skeleton": COCO, "batch_size": 2, "progress": False}
+        if net.fails:
+            with pytest.raises(RuntimeError):
+                predict_records(net, record_set, codec, **options)
+        else:
+            found = predict_records(net, record_set, codec, **options)
+            assert found.scores.max() == 0 and net.sizes == [2, 2, 2, 2, 1, 1]  # twice each: the flip test
+            net.sizes.clear()
+            predict_records(net, record_set, codec, flip_test=False, **options)
+            assert net.sizes == [2, 2, 1]
+        assert net.training == training
+
+
+def test_backend_and_module_predict_the_same_with_any_number_of_threads(people, coco_weights):
+    record_set = load_records(f"synthetic:{people}").subset(range(5))
+    backend = TorchBackend(coco_weights, device="cpu")
+    expected = None
+    for net in (backend, backend.net):
+        for workers in (0, 2, None):
+            found = predict_records(
+                net, record_set, backend.codec, skeleton=COCO, batch_size=3, workers=workers, progress=False
+            )
+            expected = expected or found
+            np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+            assert not found.unread.any()
+    crops = noise(2, 64, 96, 3)
+    with torch.inference_mode():
+        mean, std = (torch.tensor(v) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+        inputs = (torch.from_numpy(crops) / 255 - mean) / std
+        wanted = backend.net(inputs.permute(0, 3, 1, 2)).numpy()
+    np.testing.assert_allclose(run_module(backend.net, crops), wanted, atol=1e-4)
+    with pytest.raises(UserError, match="workers"):
+        predict_records(backend, record_set, backend.codec, skeleton=COCO, workers=-1, progress=False)
+
+
+# --- heads and torsos -------------------------------------------------------------------------------------------------
+def persons_with_heads(head_size):
+    """Two MPII persons, fully labelled, neck to head top 20 pixels; the head box of the first one as given."""
+    points = np.random.default_rng(0).uniform(20, 80, (16, 2))
+    neck, head_top = MPII.head_segment
+    points[head_top] = points[neck] + [0, -20]
+    size = np.array([100.0, 100.0])
+    records = tuple(
+        PersonRecord("none.png", size / 2, size, points, np.full(16, 2), id=i, image_id=i, head_size=of_person)
+        for i, of_person in enumerate((head_size, float("nan")))
+    )
+    return RecordSet("heads", MPII, records, "given")
+
+
+@pytest.mark.parametrize("head_size, used", [(40.0, [40.0, np.nan]), (float("nan"), [20.0, 20.0])])
+def test_heads_are_measured_by_boxes_where_there_is_any_and_by_joints_otherwise(head_size, used):
+    record_set = persons_with_heads(head_size)
+    truth = np.stack([record.keypoints_xy for record in record_set.records])
+    np.testing.assert_allclose(head_size_from_joints(truth, np.full((2, 16), 2), MPII), 20)
+    size = used[0]
+    for share, percent in ((0.49, 100), (0.51, 0)):
+        moved = Predictions(truth + [share * size, 0], np.ones((2, 16)), np.zeros(2, bool))
+        result = joint_results(moved, record_set, MPII)["PCKh@0.5"]
+        np.testing.assert_array_equal(result.sizes, used)
+        assert result.mean_percent == percent
+    torso = joint_results(moved, record_set, MPII)["PCK@0.2"].sizes[0]
+    for share, percent in ((0.19, 100), (0.21, 0)):
+        moved = Predictions(truth + [share * torso, 0], np.ones((2, 16)), np.zeros(2, bool))
+        assert joint_results(moved, record_set, MPII)["PCK@0.2"].mean_percent == percent
+    assert joint_metrics(record_set) == ("PCK@0.2", "PCKh@0.5")
+
+
+def test_the_kind_of_head_is_a_condition(people):
+    codec = make_codec("dark", (64, 96))
+    record_set = load_records(f"synthetic:{people}").subset(range(2))
+    as_mpii = persons_with_heads(40.0)
+    for head_size, words in ((40.0, "0.6 × head box"), (float("nan"), "neck to head top")):
+        records = tuple(replace(record, image=record_set.records[0].image, head_size=head_size)
+                        for record in as_mpii.records)  # fmt: skip
+        chosen = replace(as_mpii, records=records)
+        evaluation = evaluate(Oracle(chosen, codec), chosen, codec, flip_test=False, progress=False)
+        assert evaluation.conditions["head size"] == words and words in evaluation.as_text()
+        assert evaluation.headline == "PCKh@0.5" and evaluation.figures["PCKh@0.5"] == 100
+        assert "AP by" not in evaluation.conditions and LSP.name not in evaluation.as_text()
 
 
 def perfect_ap(record_set, **options):
@@ -282,20 +449,6 @@ def test_ap_of_a_part_is_that_of_its_pictures(people):
     assert {record.image_id for record in train.records}.isdisjoint(record.image_id for record in val.records)
     for part in (train, val, train.first(5), val.first(1)):
         assert perfect_ap(part) > 0.99
-
-
-def test_the_first_persons_are_those_of_whole_pictures(people):
-    whole = load_records(f"synthetic:{people}", "train")
-    assert whole.first(len(whole)) is whole
-    whole = whole.subset(np.random.default_rng(0).permutation(len(whole)))  # COCO's persons of a picture lie apart, too
-    pictures = [record.image_id for record in whole.records]
-    order = list(dict.fromkeys(pictures))
-    for count in range(1, len(whole)):
-        kept = [record.image_id for record in whole.first(count).records]
-        chosen = order[: len(set(kept))]
-        assert kept == [picture for picture in pictures if picture in chosen]
-        assert len(kept) <= count or len(chosen) == 1
-        assert len(kept) + pictures.count(order[len(chosen)]) > count
 
 
 def test_pictures_without_a_box_count_in_the_whole_and_not_in_a_part(people, tmp_path):
@@ -430,13 +583,3 @@ def evaluate_one_without(people, *joints):
     record_set = replace(record_set, records=(replace(record, visibility=visibility),))
     codec = make_codec("dark", (64, 96))
     return evaluate(Oracle(record_set, codec), record_set, codec, flip_test=False, workers=0, progress=False)
-
-
-@pytest.mark.parametrize("persons, worst", [(1, 1), (3, 2), (6, 3)])
-def test_the_best_of_a_few_are_not_called_worst(people, tmp_path, monkeypatch, persons, worst):
-    record_set = load_records(f"synthetic:{people}").subset(range(persons))
-    truth = np.stack([record.keypoints_xy for record in record_set.records])
-    titles = []
-    monkeypatch.setattr("lgmpose.inference.extremes.contact_sheet", lambda tiles, _, names: titles.extend(names) or tiles[0])
-    save_extremes(record_set, truth + np.arange(persons)[:, None, None], tmp_path / "sheet.png")
-    assert [title.split(":")[0] for title in titles] == ["worst"] * worst + ["best"] * (persons - worst)

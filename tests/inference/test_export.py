@@ -1,4 +1,4 @@
-"""Exported files: what the network says, without PyTorch; with a card that fits; and every way to get it wrong."""
+"""Exported files: what the network computes, without PyTorch; with a card that fits; and every way to get it wrong."""
 
 from __future__ import annotations
 
@@ -6,37 +6,32 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 
-import cv2
 import numpy as np
 import pytest
+import skimage.data
 import torch
-from peer_tools import randomise, slow
+from inference_tools import noise, write_png
+from peer_tools import randomise
 
 from lgmpose.cli import main
 from lgmpose.data import load_records
-from lgmpose.data.batches import load_batches, to_input
-from lgmpose.data.crops import CropDataset
+from lgmpose.data.batches import to_input
 from lgmpose.data.images import IMAGE_MEAN, IMAGE_STD, normalise
-from lgmpose.data.records import RecordSet
-from lgmpose.data.synthetic import make_synthetic
 from lgmpose.errors import UserError
-from lgmpose.inference.backends import OnnxBackend, OpenVINOBackend, TorchBackend, open_backend
-from lgmpose.inference.evaluate import evaluate, predict_records
-from lgmpose.inference.export import command, verify
-from lgmpose.inference.export.exporter import FORMATS, Source, _card, _precision, write_graph
+from lgmpose.inference.backends import OnnxBackend, OpenVINOBackend, open_backend, run_module
+from lgmpose.inference.export import verify
+from lgmpose.inference.export.graph_files import Source, make_card, write_graph
+from lgmpose.inference.options import ExportConfig
 from lgmpose.inference.predictor import Predictor
-from lgmpose.network.config import LGMPoseConfig
-from lgmpose.network.model import LGMPose
+from lgmpose.network.layers import ConvNormAct
 from lgmpose.peers.ditehrnet import DiteHRNet, DynamicConv
 from lgmpose.pose.codecs import make_codec
 from lgmpose.pose.skeletons import COCO, LSP, skeleton_from_category
 from lgmpose.zoo import catalogue as zoo
-from lgmpose.zoo.cards import DEFAULT_WEIGHTS, SEAL, weights_hash
+from lgmpose.zoo.cards import DEFAULT_WEIGHTS, weights_hash
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -47,57 +42,69 @@ from lgmpose.inference.export.graph import StackedDynamicConv, export_graph  # n
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def noise(*shape, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+def small_graph(image_hw=(32, 64), weight=1 / 48):
+    """One convolution that stands for a network of COCO's joints."""
+    H, W = image_hw
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Conv", ["images", "w"], ["heatmaps"], strides=[4, 4])],
+        "g",
+        [onnx.helper.make_tensor_value_info("images", 1, ["batch", 3, H, W])],
+        [onnx.helper.make_tensor_value_info("heatmaps", 1, ["batch", 17, H // 4, W // 4])],
+        [onnx.numpy_helper.from_array(np.full((17, 3, 4, 4), weight, np.float32), "w")],
+    )
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
 
 
-@pytest.fixture(scope="module")
-def shipped(tmp_path_factory):
-    """The shipped weights, exported as anybody would."""
-    path = tmp_path_factory.mktemp("exported") / "net.onnx"
-    assert main(["export", "--out", str(path)]) == 0
-    return path
+class SmallNet(torch.nn.Module):
+    """What ``small_graph`` computes."""
+
+    config = zoo.create_model("lgm-pose-coco-256x192", image_hw=(32, 64)).config
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.full((17, 3, 4, 4), 1 / 48), requires_grad=False)
+
+    def forward(self, x):
+        return torch.nn.functional.conv2d(x, self.weight, stride=4)
 
 
-def _without_card(path):
-    model = onnx.load(path)
-    del model.metadata_props[:]
-    return model
-
-
-@pytest.fixture(scope="module")
-def eager():
-    return TorchBackend(DEFAULT_WEIGHTS, device="cpu")
-
-
-@pytest.fixture(scope="module")
-def people(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("people")
-    make_synthetic(folder, 12, seed=5, image_hw=(128, 160), progress=False)
-    return f"synthetic:{folder}"
+def small_source():
+    return Source(SmallNet().eval(), COCO, make_codec("dark", (32, 64)), {"file": "x", "sha256": "none"})
 
 
 @pytest.fixture
-def as_openvino(shipped, tmp_path):
-    """The same graph as OpenVINO's files; exporting it anew would take seconds."""
-    pytest.importorskip("openvino")
-    path = tmp_path / "net.xml"
-    write_graph(path, _without_card(shipped), OnnxBackend(shipped).card | {"seal": SEAL})
+def small(tmp_path):
+    path = tmp_path / "small.onnx"
+    write_graph(path, small_graph(), make_card(small_source(), "fp32"))
     return path
 
 
-def test_formats_say_how_exact_they_are():
-    expected = {"onnx": "fp32", "openvino": "fp32", "openvino-bf16": "bf16", "int8": "int8", "openvino-int8": "int8"}
-    assert {name: _precision(name) for name in FORMATS} == expected
+# --- the same function ------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name, kind", [("net.onnx", OnnxBackend), ("net.xml", OpenVINOBackend)])
+def test_both_runtimes_compute_what_pytorch_does_for_any_number_of_crops(tmp_path, name, kind):
+    if kind is OpenVINOBackend:
+        pytest.importorskip("openvino")
+    write_graph(tmp_path / name, small_graph(), make_card(small_source(), "fp32"))
+    backend = open_backend(tmp_path / name, threads=1)
+    assert isinstance(backend, kind)
+    for count in (3, 1):
+        crops = noise(count, 32, 64, 3, seed=count)
+        found = backend.heatmaps(crops)
+        assert found.dtype == np.float32 and found.shape == (count, 17, 8, 16)
+        kept = found.copy()
+        np.testing.assert_allclose(found, run_module(SmallNet(), crops), atol=1e-5)
+        backend.heatmaps(crops[:, ::-1].copy())
+        np.testing.assert_array_equal(found, kept)  # not a buffer that the next run overwrites
 
 
-def test_bfloat16_is_asked_for_by_the_card(as_openvino, shipped, tmp_path):
+def test_bfloat16_is_asked_for_by_the_card(tmp_path):
     """Close to fp32, and not equal to it, on a processor that has bfloat16."""
-    path = tmp_path / "bf16.xml"
-    write_graph(path, _without_card(shipped), OnnxBackend(shipped).card | {"seal": SEAL, "precision": "bf16"})
-    crops = noise(2, 128, 128, 3)
-    rounded, exact = (OpenVINOBackend(file, threads=1).heatmaps(crops) for file in (path, as_openvino))
-    off = np.sqrt(np.square(rounded - exact).mean() / np.square(exact).mean())
+    pytest.importorskip("openvino")
+    crops, found = noise(2, 32, 64, 3), {}
+    for precision in ("bf16", "fp32"):
+        write_graph(tmp_path / f"{precision}.xml", small_graph(), make_card(small_source(), precision))
+        found[precision] = OpenVINOBackend(tmp_path / f"{precision}.xml", threads=1).heatmaps(crops)
+    off = np.sqrt(np.square(found["bf16"] - found["fp32"]).mean() / np.square(found["fp32"]).mean())
     assert off < 0.05
     import openvino
 
@@ -105,27 +112,19 @@ def test_bfloat16_is_asked_for_by_the_card(as_openvino, shipped, tmp_path):
         assert off > 1e-5
 
 
-# --- the same function ------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("count", [1, 3])
-def test_onnx_says_what_pytorch_says_for_any_number_of_crops(shipped, eager, count):
-    crops = noise(count, 128, 128, 3)
-    found = open_backend(shipped, threads=1).heatmaps(crops)
-    assert found.dtype == np.float32 and found.shape == (count, 14, 32, 32)
-    wanted = eager.heatmaps(crops)
-    assert np.abs(wanted).max() > 0.1, "a network that sees nothing proves nothing"
-    np.testing.assert_allclose(found, wanted, atol=1e-4)
-
-
-def test_openvino_says_the_same(as_openvino, eager):
-    assert isinstance(open_backend(as_openvino, threads=1), OpenVINOBackend)
-    backend = OpenVINOBackend(as_openvino, threads=1)
-    for count in (3, 1):
-        crops = noise(count, 128, 128, 3, seed=count)
-        first = backend.heatmaps(crops)
-        kept = first.copy()
-        np.testing.assert_allclose(first, eager.heatmaps(crops), atol=1e-4)
-        backend.heatmaps(crops[:, ::-1].copy())
-        np.testing.assert_array_equal(first, kept)  # its buffer is its own, and overwritten by the next run
+@pytest.mark.slow
+def test_the_shipped_weights_as_anybody_would_export_them(tmp_path, capsys):
+    assert main(["export", "--out", str(tmp_path / "net.onnx"), "--verify"]) == 0  # refuses a difference above 1e-4
+    assert main(["export", "--out", str(tmp_path / "net.xml"), "--format", "openvino", "--verify"]) == 0
+    picture, boxes = skimage.data.astronaut(), [[60, 5, 330, 420], [100, -10, 90, 60.5]]
+    theirs = Predictor(DEFAULT_WEIGHTS, device="cpu")(picture, boxes)
+    assert (theirs[0].scores > 0.2).sum() > 5
+    for name in ("net.onnx", "net.xml"):
+        for one, other in zip(Predictor(tmp_path / name)(picture, boxes), theirs, strict=True):
+            np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
+            sure = other.scores > 0.2
+            np.testing.assert_allclose(one.keypoints_xy[sure], other.keypoints_xy[sure], atol=0.1)
+            assert one.skeleton is LSP
 
 
 def test_normalise_is_to_input_to_the_bit():
@@ -133,31 +132,8 @@ def test_normalise_is_to_input_to_the_bit():
     np.testing.assert_array_equal(normalise(crops), to_input(torch.from_numpy(crops)).numpy())
 
 
-def test_predictor_finds_the_same_joints(shipped):
-    picture, boxes = noise(90, 120, 3), [[10, 5, 60, 70], [50, -10, 90, 60.5]]
-    ours, theirs = (Predictor(file, device="cpu")(picture, boxes) for file in (shipped, DEFAULT_WEIGHTS))
-    for one, other in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
-        near = np.abs(one.keypoints_xy - other.keypoints_xy).max(axis=1) < 0.1
-        assert near[other.scores > 0.1].all() and (other.scores > 0.1).any()
-        assert one.skeleton is LSP
-
-
-def test_real_persons_get_the_same_pck(shipped, eager, shared_data):
-    record_set = load_records(f"lspet:{shared_data / 'lspet_dataset.zip'}", "val").subset(range(24))
-    evaluations = [
-        evaluate(net, record_set, eager.codec, workers=workers, progress=False, batch_size=10)
-        for net, workers in ((OnnxBackend(shipped), 2), (eager.net, 0))
-    ]
-    ours, theirs = (evaluation.predictions for evaluation in evaluations)
-    np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-4)
-    assert evaluations[0].figures == evaluations[1].figures and evaluations[0].figures["PCK@0.2"] > 20
-
-
-LIGHT = ("small-hrnet", "mobilevit-xxs")
-
-
-@pytest.mark.parametrize("name", slow(zoo.list_models(), LIGHT))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", zoo.list_models())
 def test_every_network_of_the_catalogue_exports(name, tmp_path):
     """Random statistics make some of the deep ones chaotic: they may be off by what rounding does to PyTorch itself."""
     pytest.importorskip("torchvision")
@@ -188,73 +164,93 @@ def test_a_dynamic_convolution_is_the_sum_of_its_kernels(groups, stride):
     torch.testing.assert_close(StackedDynamicConv(dynamic)(x), dynamic(x))
 
 
-# --- without PyTorch --------------------------------------------------------------------------------------------------
-def test_no_torch_is_imported_from_start_to_keypoints(shipped, tmp_path):
-    code = f"""
-import sys, numpy as np, lgmpose, lgmpose.inference.evaluate, lgmpose.inference.predict_files
-poses = lgmpose.Predictor({str(shipped)!r}, threads=1)(np.zeros((40, 30, 3), np.uint8) + 99, [[2, 3, 20, 30]])
-print(poses[0].keypoints_xy.shape, [name for name in ("torch", "scipy", "matplotlib", "onnx") if name in sys.modules])
-"""
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert run.stdout == "(14, 2) []\n", run.stderr
+class SmallParts(torch.nn.Module):
+    """A deconvolution and a dynamic convolution, which need a form of their own in ONNX."""
+
+    def __init__(self):
+        super().__init__()
+        self.up = ConvNormAct(3, 6, transposed=True)
+        self.dynamic = DynamicConv(6, 8, kernel=3, num_kernels=2, stride=1, groups=2)
+
+    def forward(self, x):
+        return self.dynamic(self.up(x))
 
 
-def test_eval_takes_an_exported_file_without_torch(people, shipped, tmp_path):
-    content = _export_small(tmp_path / "small.onnx")
-    assert content["skeleton"]["name"] == "coco-17"
-    code = f"""
-import sys
-from lgmpose.cli import main
-status = main(["eval", "--data", {people!r}, "--weights", {str(tmp_path / "small.onnx")!r}, "--limit", "2"])
-print(status, "torch" in sys.modules)
-"""
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert run.stdout.splitlines()[-1] == "0 False", run.stdout + run.stderr
-    assert "weights: small.onnx" in run.stdout and "input: 32×64" in run.stdout
-
-
-def _export_small(path):
-    """A tiny graph with the card of a 32 × 64 network for COCO's joints; → the card."""
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Conv", ["images", "w"], ["heatmaps"], strides=[4, 4])],
-        "g",
-        [onnx.helper.make_tensor_value_info("images", 1, ["batch", 3, 32, 64])],
-        [onnx.helper.make_tensor_value_info("heatmaps", 1, ["batch", 17, 8, 16])],
-        [onnx.numpy_helper.from_array(np.ones((17, 3, 4, 4), np.float32) / 48, "w")],
-    )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
-    net = zoo.create_model("lgm-pose-coco-256x192", image_hw=(32, 64))
-    card = _card(Source(net, COCO, make_codec("dark", (32, 64)), {"file": "x", "sha256": "none"}), "fp32")
-    write_graph(path, model, card)
-    return card
-
-
-# --- the card ---------------------------------------------------------------------------------------------------------
-def test_the_card_says_all_that_is_needed(shipped, eager):
-    text = {entry.key: entry.value for entry in onnx.load(shipped).metadata_props}["lgmpose"]
-    card = json.loads(text)
-    assert card["kind"] == "export" and card["precision"] == "fp32"
-    assert card["image_hw"] == [128, 128] and (card["mean"], card["std"]) == (list(IMAGE_MEAN), list(IMAGE_STD))
-    assert card["codec"] == {"name": "dark", "sigma": eager.codec.sigma}
-    assert card["weights"] == {"file": DEFAULT_WEIGHTS.name, "sha256": weights_hash(DEFAULT_WEIGHTS)}
-    assert card["network"]["num_keypoints"] == 14 and card["skeleton"]["joint_names"] == list(LSP.joint_names)
-    assert re.fullmatch(r"lgmpose-seal:[0-9a-f]{64}", card["seal"])
-    backend = OnnxBackend(shipped)
-    options = backend.session.get_session_options()  # its threads leave the cores to others after a run
-    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
-    assert backend.source == {"file": "net.onnx", "sha256": weights_hash(shipped)}
-    assert backend.skeleton is LSP and repr(backend.codec) == repr(eager.codec) and backend.image_hw == (128, 128)
-
-
-def test_the_file_is_lean_and_tells_nothing_of_this_machine(shipped):
-    model = onnx.load(shipped)
-    assert {node.op_type for node in model.graph.node}.isdisjoint({"BatchNormalization"})
-    assert "stem.0/Conv" in {node.name for node in model.graph.node}
+def test_special_parts_are_exported_for_any_number_of_pictures(tmp_path):
+    torch.manual_seed(0)
+    net = randomise(SmallParts()).float()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    onnx.save(export_graph(net, (16, 24)), tmp_path / "net.onnx")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+    model, data = onnx.load(tmp_path / "net.onnx"), (tmp_path / "net.onnx").read_bytes()
+    assert {node.op_type for node in model.graph.node}.isdisjoint({"BatchNormalization", "ConvTranspose"})
     assert len({node.name for node in model.graph.node}) == len(model.graph.node)
-    data = shipped.read_bytes()
-    assert str(ROOT).encode() not in data and b"site-packages" not in data and b".py" not in data
-    params = sum(np.prod(tensor.dims) for tensor in model.graph.initializer)
-    assert len(data) < 4.1 * params
+    assert not any(word in data for word in (str(ROOT).encode(), b"site-packages", b".py")), "paths of this machine"
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
+    x = torch.rand(3, 3, 16, 24)
+    for count in (1, 3):
+        with torch.inference_mode():
+            expected = net(x[:count]).numpy()
+        (found,) = session.run(None, {"images": x[:count].numpy()})
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.slow
+def test_dite_hrnet_is_exported_whole(tmp_path):
+    torch.manual_seed(0)
+    net = randomise(DiteHRNet(num_keypoints=5, image_hw=(64, 64), modules=(1, 1, 1))).float().eval()
+    onnx.save(export_graph(net, (64, 64)), tmp_path / "net.onnx")
+    x = torch.rand(3, 3, 64, 64)
+    with torch.inference_mode():
+        expected = net(x).numpy()
+    (found,) = onnxruntime.InferenceSession(tmp_path / "net.onnx").run(None, {"images": x.numpy()})
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3 * np.abs(expected).max())
+
+
+# --- without PyTorch --------------------------------------------------------------------------------------------------
+def test_no_torch_is_imported_from_start_to_keypoints(people, small, tmp_path):
+    write_png(tmp_path / "a.png", noise(60, 44))
+    code = f"""
+import sys, lgmpose.inference.predict_files
+from lgmpose.cli import main
+words = ["--weights", {str(small)!r}, "--threads", "1"]
+status = [main(["eval", "--data", "synthetic:{people}", "--limit", "2", *words]),
+          main(["predict", {str(tmp_path / "a.png")!r}, "--out", {str(tmp_path / "out")!r}, *words])]
+print(status, [name for name in ("torch", "matplotlib", "onnx") if name in sys.modules])
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert run.stdout.splitlines()[-1] == "[0, 0] []", run.stdout + run.stderr
+    assert "weights: small.onnx" in run.stdout and "input: 32×64" in run.stdout
+    assert json.loads((tmp_path / "out" / "a.json").read_text())["weights"]["file"] == "small.onnx"
+
+
+# --- the card and the file --------------------------------------------------------------------------------------------
+def test_the_card_says_all_that_is_needed(coco_weights, tmp_path, monkeypatch):
+    monkeypatch.setattr("lgmpose.inference.export.graph.export_graph", lambda net, image_hw: small_graph(image_hw))
+    path = tmp_path / "net.onnx"
+    assert main(["export", "--out", str(path), "--weights", str(coco_weights), "--image-hw", "32", "64"]) == 0
+    card = json.loads({entry.key: entry.value for entry in onnx.load(path).metadata_props}["lgmpose"])
+    assert card["kind"] == "export" and card["precision"] == "fp32" and card["image_hw"] == [32, 64]
+    assert (card["mean"], card["std"]) == (list(IMAGE_MEAN), list(IMAGE_STD))
+    assert card["codec"] == {"name": "dark", "sigma": 1.5}  # the weights' own
+    assert card["weights"] == {"file": "net.safetensors", "sha256": weights_hash(coco_weights)}
+    assert card["network"]["num_keypoints"] == 17 and card["skeleton"]["joint_names"] == list(COCO.joint_names)
+    assert re.fullmatch(r"lgmpose-seal:[0-9a-f]{64}", card["seal"])
+    backend = OnnxBackend(path, threads=1)
+    options = backend.session.get_session_options()
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1" and options.intra_op_num_threads == 1
+    assert backend.source == {"file": "net.onnx", "sha256": weights_hash(path)} and backend.image_hw == (32, 64)
+    assert backend.skeleton is COCO and repr(backend.codec) == repr(make_codec("dark", (32, 64), 1.5))
+
+
+def test_the_cards_mean_and_std_are_used(tmp_path):
+    card = make_card(small_source(), "fp32")
+    for name, changes in (("a", {}), ("b", {"mean": [0, 0, 0], "std": [1, 1, 1]})):
+        write_graph(tmp_path / f"{name}.onnx", small_graph(), card | changes)
+    crops = np.full((1, 32, 64, 3), 51, np.uint8)
+    np.testing.assert_allclose(OnnxBackend(tmp_path / "b.onnx").heatmaps(crops), 0.2, rtol=1e-5)
+    expected = ((0.2 - np.array(IMAGE_MEAN)) / IMAGE_STD).mean()
+    np.testing.assert_allclose(OnnxBackend(tmp_path / "a.onnx").heatmaps(crops), expected, rtol=1e-4)
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------
@@ -265,70 +261,69 @@ def error_of(capsys, *arguments) -> str:
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    "arguments, word",
     [
-        (["--out", "net.pt"], "net.pt: --format onnx is written as .onnx"),
-        (["--out", "net.onnx", "--format", "openvino"], "--format openvino is written as .xml"),
-        (["--out", "file/net.onnx"], "file/net.onnx: cannot be written"),
-        (["--out", "folder.onnx"], "folder.onnx: a folder"),
-        (["--out", "net.onnx", "--verify", "--json", "file/v.json"], "file/v.json: cannot be written"),
-        (["--out", "net.onnx", "--json", "v.json"], "add --verify"),
-        (["--out", "net.onnx", "--format", "int8"], "int8 is calibrated on training crops: name them by --data"),
-        (["--out", "net.onnx", "--data", "synthetic:x"], "--data is for 8 bits and --verify"),
-        (["--out", "net.onnx", "--verify", "--data", "coco:x", "--annotations", "t.json"], "takes --val-annotations"),
-        (["--out", "net.onnx", "--verify", "--val-annotations", "v.json"], "for --verify with --data"),
-        (["--out", "net.onnx", "--model", "hrnet-w23"], "no model 'hrnet-w23'; did you mean hrnet-w32?"),
-        (["--out", "net.onnx", "--model", "hrnet-w32", "--weights", "w.safetensors"], "leave out --model"),
-        (["--out", "net.onnx", "--num-keypoints", "3"], "--num-keypoints belongs to --model"),
-        (["--out", "net.onnx", "--weights", "gone.safetensors"], "gone.safetensors: no such weights file"),
-        (["--out", "net.onnx", "--image-hw", "90", "64"], "multiples of 32"),
+        (["--out", "net.pt"], "net.pt: "),
+        (["--out", "net.onnx", "--format", "openvino"], ".xml"),
+        (["--out", "file/net.onnx"], "file/net.onnx: "),
+        (["--out", "folder.onnx"], "folder.onnx: "),
+        (["--out", "net.onnx", "--verify", "--json", "file/v.json"], "file/v.json: "),
+        (["--out", "net.onnx", "--json", "v.json"], "--verify"),
+        (["--out", "net.onnx", "--format", "int8"], "--data"),
+        (["--out", "net.onnx", "--data", "synthetic:x"], "--data"),
+        (["--out", "net.onnx", "--verify", "--data", "coco:x", "--annotations", "t.json"], "--val-annotations"),
+        (["--out", "net.onnx", "--verify", "--val-annotations", "v.json"], "--data"),
+        (["--out", "net.onnx", "--data", "coco:x", "--val-annotations", "v.json"], "--verify"),
+        (["--out", "net.onnx", "--weights", "gone.safetensors"], "gone.safetensors"),
+        (["--out", "net.onnx", "--image-hw", "90", "64"], "32"),
         (["--out", "net.onnx", "--format", "int8", "--data", "lspet:gone.zip"], "gone.zip"),
     ],
 )  # fmt: skip
-def test_what_can_be_wrong_is_said_before_anything_is_exported(arguments, message, tmp_path, monkeypatch, capsys):
+def test_what_can_be_wrong_is_said_before_anything_is_exported(arguments, word, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("torch.onnx.export", lambda *args, **options: pytest.fail("it has started"))
     (tmp_path / "file").write_text("")
     (tmp_path / "folder.onnx").mkdir()
-    assert message in error_of(capsys, "export", *arguments)
+    assert word in error_of(capsys, "export", *arguments)
     assert not (tmp_path / "net.onnx").exists()
 
 
-def test_data_of_other_joints_is_refused(people, tmp_path, capsys):
-    message = error_of(capsys, "export", "--out", tmp_path / "n.onnx", "--format", "int8", "--data", people)
-    assert "coco-17" in message and "lsp-14" in message
+def test_formats_say_how_exact_they_are(tmp_path):
+    expected = {"onnx": "fp32", "openvino": "fp32", "openvino-bf16": "bf16", "int8": "int8", "openvino-int8": "int8"}
+    for name, precision in expected.items():
+        out = tmp_path / f"net{'.xml' if 'openvino' in name else '.onnx'}"
+        assert ExportConfig(out, format=name, data="synthetic" if precision == "int8" else None).precision == precision
 
 
 @pytest.mark.parametrize("same", [True, False])
-def test_own_data_in_cocos_format(people, tmp_path, monkeypatch, capsys, same):
+def test_own_data_in_cocos_format(people, coco_weights, tmp_path, monkeypatch, capsys, same):
     """Files of any name, and a category called otherwise than the weights': what counts is the joints, in order."""
-    folder = Path(people.partition(":")[2])
-    content = json.loads((folder / "annotations.json").read_text())
+    content = json.loads((people / "annotations.json").read_text())
     (category,) = content["categories"]
+    net, _ = zoo.load_weights(coco_weights)
     category["keypoints"] = [f"{joint}_of_puppet" for joint in category["keypoints"]]
-    torch.manual_seed(0)
-    net = LGMPose(LGMPoseConfig((64, 64), 17))
     skeleton = skeleton_from_category(category | {"name": "marionette", "skeleton": []})
-    zoo.save_weights(tmp_path / "own.safetensors", net, skeleton, make_codec("dark", (64, 64)))
+    zoo.save_weights(tmp_path / "own.safetensors", net, skeleton, make_codec("dark", (64, 96)))
     if not same:
         category["keypoints"][3:5] = category["keypoints"][4:2:-1]
     for name in ("train.json", "val.json"):
         (tmp_path / name).write_text(json.dumps(content))
-    taken, real = [], command.load_records
+    taken = []
 
-    def stop(*_):
+    def stop(*args, **options):
         raise UserError("all data are there")
 
-    monkeypatch.setattr(command, "load_records", lambda *a, **k: taken.append(real(*a, **k)) or taken[-1])
+    monkeypatch.setattr("lgmpose.inference.export.exporter.load_records",
+                        lambda *a, **k: taken.append(load_records(*a, **k)) or taken[-1])  # fmt: skip
     monkeypatch.setattr("lgmpose.inference.export.graph.export_graph", stop)
-    arguments = ["--weights", tmp_path / "own.safetensors", "--format", "int8", "--verify", "--data", f"coco:{folder}"]
+    arguments = ["--weights", tmp_path / "own.safetensors", "--format", "int8", "--verify", "--data", f"coco:{people}"]
     files = ["--annotations", tmp_path / "train.json", "--val-annotations", tmp_path / "val.json"]
     message = error_of(capsys, "export", "--out", tmp_path / "n.onnx", *arguments, *files)
     if same:
         assert message == "all data are there"
         assert [Path(record_set.annotation_file).name for record_set in taken] == ["train.json", "val.json"]
     else:
-        assert "train.json: has skeleton" in message and "same joints in the same order" in message
+        assert "train.json: " in message
 
 
 @pytest.mark.parametrize(
@@ -341,224 +336,149 @@ def test_own_data_in_cocos_format(people, tmp_path, monkeypatch, capsys, same):
         ("openvino", ["--out", "n.xml", "--format", "openvino"]),
     ],
 )
-def test_a_missing_runtime_is_named_with_its_extra(module, arguments, tmp_path, monkeypatch, capsys):
+def test_a_missing_package_is_named_with_its_extra(module, arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    _hide(monkeypatch, module)
-    extra = "openvino" if module == "openvino" else "onnx"
-    assert f"needs {module}: pip install 'lgmpose[{extra}]'" in error_of(capsys, "export", *arguments)
+    hide(monkeypatch, module)
+    message = error_of(capsys, "export", *arguments)
+    assert module in message and f"lgmpose[{'openvino' if module == 'openvino' else 'onnx'}]" in message
 
 
-def _hide(monkeypatch, module):
+def hide(monkeypatch, module):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == module else find_spec(name))
 
 
-def test_a_missing_runtime_is_named_when_a_file_is_opened(shipped, as_openvino, monkeypatch):
-    _hide(monkeypatch, "onnxruntime")
-    with pytest.raises(UserError, match=r"net.onnx: an ONNX file, which needs onnxruntime: .*lgmpose\[onnx\]"):
-        Predictor(shipped)
-    _hide(monkeypatch, "openvino")
-    with pytest.raises(UserError, match=r"net.xml: an OpenVINO file, which needs openvino: .*lgmpose\[openvino\]"):
-        Predictor(as_openvino)
+def test_a_missing_runtime_is_named_when_a_file_is_opened(small, shipped_xml, monkeypatch):
+    for path, module in ((small, "onnxruntime"), (shipped_xml, "openvino")):
+        hide(monkeypatch, module)
+        with pytest.raises(UserError, match=f"{path.name}: .*{module}"):
+            Predictor(path)
 
 
-def _changed(data: bytes, kind: str) -> bytes:
-    if kind == "cut short":
-        return data[: len(data) // 2]
-    if kind == "no ONNX":
-        return b"\x89PNG" + data[:100]
-    if kind == "empty":
-        return b""
+def changed(data: bytes, kind: str) -> bytes:
+    middle = len(data) // 2
     if kind == "a weight":
-        return data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :]
-    if kind == "the card":
-        return data.replace(b'"name": "dark"', b'"name": "darq"')
+        return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
     if kind == "the seal":
         start = data.index(b"lgmpose-seal:") + 13
         return data[:start] + (b"1" if data[start : start + 1] == b"0" else b"0") + data[start + 1 :]
-    raise ValueError(kind)
+    return {
+        "cut short": data[:middle], "no ONNX": b"\x89PNG" + data[:100], "empty": b"",
+        "the card": data.replace(b'"name": "dark"', b'"name": "darq"'),
+    }[kind]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "kind, message",
-    [
-        ("cut short", "not a whole ONNX file"),
-        ("no ONNX", "not a whole ONNX file"),
-        ("empty", "not a whole ONNX file"),
-        ("a weight", r"changed since it was exported \(its hash does not fit\)"),
-        ("the card", r"changed since it was exported"),
-        ("the seal", r"changed since it was exported"),
-    ],
-)
-def test_a_damaged_file_is_refused(shipped, tmp_path, kind, message):
+@pytest.mark.parametrize("kind", ["cut short", "no ONNX", "empty", "a weight", "the card", "the seal"])
+def test_a_damaged_file_is_refused(small, tmp_path, kind):
     path = tmp_path / "bad.onnx"
-    path.write_bytes(_changed(shipped.read_bytes(), kind))
-    assert path.read_bytes() != shipped.read_bytes()
-    with pytest.raises(UserError, match=f"bad.onnx: {message}"):
+    path.write_bytes(changed(small.read_bytes(), kind))
+    assert path.read_bytes() != small.read_bytes()
+    with pytest.raises(UserError, match="bad.onnx: "):
         Predictor(path)
 
 
-def test_files_of_others_and_misfits_are_refused(shipped, tmp_path):
-    onnx.save(_without_card(shipped), tmp_path / "foreign.onnx")
-    with pytest.raises(UserError, match="foreign.onnx: not one of lgmpose's: it carries no card; `lgmpose export`"):
-        Predictor(tmp_path / "foreign.onnx")
-    card = OnnxBackend(shipped).card | {"seal": SEAL}
-    for name, changes, message in (
-        ("misfit", {"image_hw": [128, 96]}, "its card does not fit its graph"),
-        ("newer", {"version": 99}, "of a newer lgmpose"),
-        ("unsealed", {"seal": "none"}, "its card is damaged"),
-    ):
-        write_graph(tmp_path / f"{name}.onnx", _without_card(shipped), card | changes)
-        with pytest.raises(UserError, match=f"{name}.onnx: .*{message}"):
+def test_files_of_others_and_misfits_are_refused(tmp_path):
+    onnx.save(small_graph(), tmp_path / "foreign.onnx")
+    card = make_card(small_source(), "fp32")
+    for name, changes in (
+        ("size", {"image_hw": [64, 32]}), ("joints", {"skeleton": card["skeleton"] | {"joint_names": ["nose"]}}),
+        ("newer", {"version": 99}), ("unsealed", {"seal": "none"}),
+    ):  # fmt: skip
+        write_graph(tmp_path / f"{name}.onnx", small_graph(), card | changes)
+    for name in ("foreign", "size", "newer", "unsealed", "gone"):
+        with pytest.raises(UserError, match=f"{name}.onnx: "):
             Predictor(tmp_path / f"{name}.onnx")
 
 
-def test_damaged_openvino_files_are_refused(as_openvino):
-    weights = as_openvino.with_suffix(".bin")
-    data = weights.read_bytes()
-    weights.write_bytes(_changed(data, "a weight"))
-    with pytest.raises(UserError, match="net.xml: changed since it was exported"):
-        Predictor(as_openvino)
+def test_damaged_openvino_files_are_refused(shipped_xml, tmp_path):
+    path, weights = tmp_path / "net.xml", tmp_path / "net.bin"
+    path.write_bytes(shipped_xml.read_bytes())
+    weights.write_bytes(changed(shipped_xml.with_suffix(".bin").read_bytes(), "a weight"))
+    with pytest.raises(UserError, match="net.xml: "):
+        Predictor(path)
     weights.unlink()
-    with pytest.raises(UserError, match="net.bin: missing; it belongs to net.xml"):
-        Predictor(as_openvino)
-    as_openvino.write_text("<net/>")
-    with pytest.raises(UserError, match="net.xml: not a whole OpenVINO file"):
-        Predictor(as_openvino)
+    with pytest.raises(UserError, match="net.bin: "):
+        Predictor(path)
+    path.write_text("<net/>")
+    with pytest.raises(UserError, match="net.xml: "):
+        Predictor(path)
 
 
-def test_an_exported_file_has_one_size_and_one_device(people, tmp_path, capsys):
-    _export_small(tmp_path / "small.onnx")
-    data = ["--data", people, "--weights", tmp_path / "small.onnx", "--limit", "2"]
-    assert "exported for 32×64" in error_of(capsys, "eval", *data, "--image-hw", "64", "64")
-    assert "runs on the CPU, not on 'cuda'" in error_of(capsys, "eval", *data, "--device", "cuda")
-    assert "threads 0: at least 1" in error_of(capsys, "eval", *data, "--threads", "0")
-    with pytest.raises(UserError, match="gone.onnx: no such file"):
-        Predictor(tmp_path / "gone.onnx")
-
-
-# --- the commands that take it ----------------------------------------------------------------------------------------
-def test_predict_and_compare_take_it(shipped, tmp_path):
-    cv2.imwrite(str(tmp_path / "a.png"), noise(60, 44, 3))
-    picture, out = str(tmp_path / "a.png"), tmp_path / "out"
-    assert main(["predict", picture, "--weights", str(shipped), "--out", str(out), "--threads", "1"]) == 0
-    assert json.loads((out / "a.json").read_text())["weights"]["file"] == "net.onnx"
-    pytest.importorskip("matplotlib")
-    figure = tmp_path / "figure.png"
-    assert main(["compare", picture, "--weights", str(shipped), "--out", str(figure)]) == 0
-    assert figure.stat().st_size > 1000
-
-
-def test_unreadable_pictures_are_counted_or_refused(people, tmp_path):
-    _export_small(tmp_path / "small.onnx")
-    backend = OnnxBackend(tmp_path / "small.onnx", threads=1)
-    records = list(load_records(people).records[:5])
-    (tmp_path / "bad.png").write_bytes(b"no picture")
-    records[3] = replace(records[3], image=str(tmp_path / "bad.png"))
-    record_set = RecordSet("x", backend.skeleton, tuple(records), "given")
-    options = {"skeleton": backend.skeleton, "batch_size": 3, "progress": False}
-    for workers in (0, 2):
-        with pytest.raises(UserError, match="bad.png.*--bad-images skip"):
-            predict_records(backend, record_set, backend.codec, workers=workers, **options)
-        found = predict_records(backend, record_set, backend.codec, workers=workers, bad_images="skip", **options)
-        assert np.flatnonzero(found.unread).tolist() == [3] and np.isnan(found.keypoints_xy[3]).all()
-        assert np.isfinite(found.keypoints_xy[[0, 1, 2, 4]]).all()
-
-
-def test_batches_come_in_order_with_any_number_of_threads(people):
-    dataset = CropDataset(load_records(people), (32, 64))
-    keys = [[3, 1], [0], [5, 2, 4]]
-    alone = list(load_batches(dataset, keys, workers=0))
-    for workers in (1, 3):
-        for one, other in zip(alone, load_batches(dataset, keys, workers=workers), strict=True):
-            assert one.keys() == other.keys()
-            for name in ("index", "image", "matrix"):
-                np.testing.assert_array_equal(one[name], other[name])
-    assert [batch["index"].tolist() for batch in alone] == keys
+def test_an_exported_file_has_one_size_and_one_device(people, small, capsys):
+    data = ["--data", f"synthetic:{people}", "--weights", small, "--limit", "2"]
+    assert "32×64" in error_of(capsys, "eval", *data, "--image-hw", "64", "64")
+    assert "'cuda'" in error_of(capsys, "eval", *data, "--device", "cuda")
+    assert "threads 0" in error_of(capsys, "eval", *data, "--threads", "0")
 
 
 # --- verification -----------------------------------------------------------------------------------------------------
 @pytest.fixture
-def quick(monkeypatch):
-    monkeypatch.setattr(verify, "CROPS", 6)
-    monkeypatch.setattr(verify, "RANDOM_INPUTS", 2)
-    monkeypatch.setattr(verify, "ROUNDS", 10)
+def as_small(monkeypatch):
+    """``export`` of a network that is quickly exported, and little of everything in its verification."""
+    for name, number in (("CROPS", 6), ("RANDOM_INPUTS", 2), ("ROUNDS", 10)):
+        monkeypatch.setattr(verify, name, number)
+    graph = [small_graph()]
+    monkeypatch.setattr("lgmpose.inference.export.exporter._load_source", lambda config: small_source())
+    monkeypatch.setattr("lgmpose.inference.export.graph.export_graph", lambda net, image_hw: graph[0])
+    return graph
 
 
-def test_verify_reports_and_keeps_what_it_finds(shipped, eager, quick, tmp_path, monkeypatch, capsys, shared_data):
-    monkeypatch.setattr("lgmpose.inference.export.graph.export_graph", lambda net, image_hw: _without_card(shipped))
-    monkeypatch.setattr("lgmpose.inference.export.exporter._records", lambda *_: _val(shared_data))
+def test_verify_reports_and_keeps_what_it_finds(people, as_small, tmp_path, capsys):
     out, file = tmp_path / "net.onnx", tmp_path / "verified.json"
-    arguments = ["--verify", "--data", "lspet:any", "--json", str(file)]
-    assert main(["export", "--out", str(out), *arguments]) == 0
+    assert main(["export", "--out", str(out), "--verify", "--data", f"synthetic:{people}", "--json", str(file)]) == 0
     found = json.loads(file.read_text())["verified"]
-    assert max(found["largest_difference"].values()) <= 1e-4 and found["crops"] == 6
-    assert found["accuracy"]["eager"] == found["accuracy"]["exported"]
-    assert found["speed"]["rounds"] >= 10 and found["speed"]["times_faster_than"]["eager"] > 0
+    assert 0 < found["largest_difference"]["random"] <= 1e-4 and found["relative_error"] < 1e-5
+    val = load_records(f"synthetic:{people}", "val")
+    assert found["crops"] == min(6, len(val)) and found["data"] == val.name
+    assert found["accuracy"]["eager"] == found["accuracy"]["exported"] != {}
+    assert found["speed"]["rounds"] >= 10 and found["speed"]["median_ms"]["exported"] > 0
+    assert set(found["speed"]["times_faster_than"]) == {"eager"}
     text = capsys.readouterr().out
-    assert "largest difference" in text and "PCK@0.2" in text and "× eager" in text
+    assert "PCK@0.2: eager" in text and "× as fast as eager" in text
 
 
-def _val(shared_data):
-    return load_records(f"lspet:{shared_data / 'lspet_dataset.zip'}", "val").subset(range(6))
+@pytest.mark.parametrize("name", ["net.onnx", "net.xml"])
+@pytest.mark.parametrize("weight", [1 / 48 + 1e-5, np.nan])
+def test_verify_refuses_and_removes_another_function(as_small, tmp_path, capsys, weight, name):
+    if name.endswith(".xml"):
+        pytest.importorskip("openvino")
+    as_small[0] = small_graph(weight=weight)
+    (tmp_path / "other.bin").write_bytes(b"")
+    beside = [] if name.endswith(".xml") else ["net.bin"]  # beside a .onnx, a .bin is somebody else's
+    for other in beside:
+        (tmp_path / other).write_bytes(b"")
+    words = ["--format", "openvino"] if name.endswith(".xml") else []
+    assert f"{name}: " in error_of(capsys, "export", "--out", tmp_path / name, "--verify", *words)
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(["other.bin", *beside])
 
 
-def _with_bias_off_by(change, shipped):
-    model = _without_card(shipped)
-    bias = next(t for t in model.graph.initializer if t.name == "head.bias")
-    bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(change), bias.name))
-    return model
-
-
-@pytest.mark.parametrize(("change", "message"), [(3e-4, "more than 0.0001"), (np.nan, "by nan")])
-def test_verify_refuses_another_function(shipped, quick, tmp_path, monkeypatch, capsys, change, message):
-    model = _with_bias_off_by(change, shipped)
-    monkeypatch.setattr("lgmpose.inference.export.graph.export_graph", lambda net, image_hw: model)
-    (tmp_path / "net.bin").write_bytes(b"")  # as beside an OpenVINO file of that name, which has nothing to do with it
-    assert main(["export", "--out", str(tmp_path / "net.onnx"), "--verify"]) == 2
-    assert message in capsys.readouterr().err and [file.name for file in tmp_path.iterdir()] == ["net.bin"]
-
-
-def test_a_refused_openvino_file_goes_with_its_bin(shipped, quick, tmp_path, monkeypatch, capsys):
+def test_less_exact_formats_are_timed_beside_fp32_and_may_differ(as_small, tmp_path, capsys):
     pytest.importorskip("openvino")
-    model = _with_bias_off_by(3e-4, shipped)
-    monkeypatch.setattr("lgmpose.inference.export.graph.export_graph", lambda net, image_hw: model)
-    assert main(["export", "--out", str(tmp_path / "net.xml"), "--format", "openvino", "--verify"]) == 2
-    assert "net.xml: its heatmaps differ" in capsys.readouterr().err and not list(tmp_path.iterdir())
+    threads = torch.get_num_threads()
+    out, file = tmp_path / "net.xml", tmp_path / "verified.json"
+    as_small[0] = small_graph(weight=1 / 48 + 1e-5)
+    words = ["--format", "openvino-bf16", "--verify", "--json", str(file)]
+    assert main(["export", "--out", str(out), *words]) == 0 and torch.get_num_threads() == threads
+    card = json.loads(file.read_text())
+    assert card["precision"] == "bf16" and "accuracy" not in card["verified"]
+    assert set(card["verified"]["speed"]["times_faster_than"]) == {"eager", "fp32 in the same runtime"}
+    assert card["verified"]["data"] == "synthetic people" and 0 < card["verified"]["crops"] <= 6
 
 
-def test_dynamic_kernels_are_exported_for_any_number_of_pictures(tmp_path):
-    """Dite-HRNet's, which depend on the picture; whole ones are exported where there is time (see above)."""
-    torch.manual_seed(0)
-    net = randomise(DiteHRNet(5, modules=(1, 1, 1))).float().eval()
-    onnx.save(export_graph(net, (64, 64)), tmp_path / "net.onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "net.onnx")
-    x = torch.rand(3, 3, 64, 64)
-    for count in (1, 3):
-        with torch.inference_mode():
-            expected = net(x[:count]).numpy()
-        (found,) = session.run(None, {"images": x[:count].numpy()})
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3 * np.abs(expected).max())
+@pytest.mark.parametrize("name", ["net.onnx", "net.xml"])
+def test_8_bits_are_calibrated_on_the_training_split(people, as_small, tmp_path, monkeypatch, name):
+    from lgmpose.inference.export import int8
 
-
-def test_a_network_without_weights_can_be_exported_to_be_timed(tmp_path):
-    out = tmp_path / "net.onnx"
-    assert main(["export", "--out", str(out), "--model", "small-hrnet", "--image-hw", "64", "32"]) == 0
-    (found,) = onnxruntime.InferenceSession(out).run(None, {"images": np.zeros((2, 3, 64, 32), np.float32)})
-    assert found.shape == (2, 17, 16, 8)
-
-
-def test_a_file_in_8_bits_is_timed_beside_one_in_fp32(quick, tmp_path, monkeypatch):
-    calls = []
-    source = SimpleNamespace(codec=SimpleNamespace(image_hw=(64, 32)))
-    monkeypatch.setattr(verify, "_eager", lambda *_: calls.append("eager"))
-    monkeypatch.setattr("lgmpose.inference.export.exporter.write_graph", lambda path, graph, card: calls.append(card["precision"]))
-    fp32 = SimpleNamespace(run=lambda inputs: calls.append("the fp32 file"))
-    monkeypatch.setattr(verify, "open_backend", lambda path, threads: fp32)
-    backend = SimpleNamespace(run=lambda inputs: calls.append("the file"))
-    found = verify._speed(source, backend, {"precision": "int8"}, None, tmp_path / "net.onnx")
-    assert calls[0] == "fp32" and calls.count("the fp32 file") == calls.count("the file") == calls.count("eager") > 0
-    assert set(found["times_faster_than"]) == {"eager", "fp32 in the same runtime"}
-    threads, broken = torch.get_num_threads(), SimpleNamespace(run=lambda inputs: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        verify._speed(source, broken, {"precision": "fp32"}, None, tmp_path / "net.onnx")
-    assert torch.get_num_threads() == threads
+    if name.endswith(".xml"):
+        pytest.importorskip("openvino")
+    calibrated, real = [], int8.quantise
+    monkeypatch.setattr(int8, "quantise", lambda model, inputs: calibrated.append(inputs) or real(model, inputs))
+    form = "openvino-int8" if name.endswith(".xml") else "int8"
+    words = ["--out", str(tmp_path / name), "--format", form, "--data", f"synthetic:{people}"]
+    assert main(["export", *words]) == 0
+    (inputs,) = calibrated
+    assert inputs.shape == (len(load_records(f"synthetic:{people}", "train")), 3, 32, 64) and inputs.min() < -1
+    card = open_backend(tmp_path / name).card
+    assert card["precision"] == "int8" and card["int8_layers"] == 1
+    crops = noise(1, 32, 64, 3)
+    found, wanted = open_backend(tmp_path / name).heatmaps(crops), SmallNet()(to_input(torch.from_numpy(crops))).numpy()
+    assert 0 < np.abs(found - wanted).max() < 0.1

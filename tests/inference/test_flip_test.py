@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn.functional import avg_pool2d
 
-from lgmpose.inference.evaluate import heatmaps_of
-from lgmpose.pose.codecs import make_codec
+from lgmpose.inference.backends import flip_tested
+from lgmpose.pose.codecs import make_codec, merge_flipped
 from lgmpose.pose.geometry import flip_points
 from lgmpose.pose.skeletons import LSP, Skeleton, skeleton_from_category
 
@@ -43,14 +43,13 @@ def pooled(x: torch.Tensor) -> torch.Tensor:
 
 
 def merged(net, x: torch.Tensor, shift: bool, skeleton: Skeleton = DOT) -> torch.Tensor:
-    return heatmaps_of(net, x, skeleton, flip_test=True, flip_shift=shift)
+    return merge_flipped(net(x), net(x.flip(-1)), skeleton, shift=shift)
 
 
 @pytest.mark.parametrize("net", [pooled, between_pixel_centres])
 def test_networks_that_a_mirror_commutes_with_need_no_shift(net):
     x = blob(50.3, 41)
-    plain = heatmaps_of(net, x, DOT, flip_test=False, flip_shift=True)
-    torch.testing.assert_close(plain, net(x))
+    plain = net(x)
     torch.testing.assert_close(merged(net, x, shift=False), plain, atol=1e-6, rtol=1e-5)
     assert centroid_x(merged(net, x, shift=True)) - centroid_x(plain) == pytest.approx(0.5, abs=0.01)
 
@@ -96,3 +95,22 @@ def test_each_codecs_own_setting_is_the_better_one(name):
     assert error[codec.flip_shift] < 0.8 * error[not codec.flip_shift]
     bound = {"standard": 2.1, "dark": 0.55, "udp": 0.01}[name]  # dark: 1/8 heatmap pixel = 0.5 crop pixels
     assert error[codec.flip_shift] < bound
+
+
+@pytest.mark.parametrize("name", ["dark", "udp"])
+def test_crops_are_mirrored_joints_swapped_and_the_codecs_shift_taken(name):
+    """Heatmaps of a backend for uint8 crops, against the same steps written out."""
+    codec, asked = make_codec(name, (H, W)), []
+    crops = np.random.default_rng(0).integers(0, 256, (2, H, W, 3), dtype=np.uint8)
+
+    def heatmaps(crops):
+        asked.append(crops)
+        return crops[:, ::4, ::4].transpose(0, 3, 1, 2).astype(np.float32)
+
+    found = flip_tested(heatmaps, crops, SIDES, codec)
+    np.testing.assert_array_equal(asked[0], crops)
+    np.testing.assert_array_equal(asked[1], crops[:, :, ::-1])
+    plain, mirrored = heatmaps(crops), heatmaps(crops[:, :, ::-1])[:, [2, 1, 0], :, ::-1]
+    if codec.flip_shift:
+        mirrored = np.concatenate([mirrored[..., :1], mirrored[..., :-1]], axis=-1)
+    np.testing.assert_allclose(found, (plain + mirrored) / 2, rtol=1e-6)

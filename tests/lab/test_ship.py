@@ -11,7 +11,9 @@ import torch
 from lgmpose.cli import main
 from lgmpose.data.synthetic import make_synthetic
 from lgmpose.errors import UserError
-from lgmpose.inference.evaluate import Evaluation, evaluate_weights
+from lgmpose.inference.evaluate_weights import evaluate_weights
+from lgmpose.inference.figures import Evaluation
+from lgmpose.inference.options import EvalConfig, ExportConfig
 from lgmpose.lab.model_card import BY_HAND, card_text
 from lgmpose.lab.ship import read_log, ship
 from lgmpose.pose.codecs import make_codec
@@ -42,15 +44,17 @@ def save_run(folder, data, *, changes=None, **training):
 def fake(monkeypatch):
     """Shipping without the slow steps, which have a test below. A figure tells what was evaluated."""
 
-    def evaluate(data, weights, split="val", limit=None):
-        figure = 50 + 10 * (weights.suffix == ".onnx") + 5 * (split == "train") + (limit or 0) / 1000
+    def evaluate(config):
+        limit = config.limit
+        figure = 50 + 10 * (config.weights.suffix == ".onnx") + 5 * (config.split == "train") + (limit or 0) / 1000
         kinds = {"PCK@0.2": {"side": 1.0, "name": 2.0, "near": 3.0, "lost": figure}}
         conditions = {"persons": str(limit or 3), "skeleton": "coco-17"}
         return Evaluation({"PCK@0.2": figure}, conditions, {}, {"PCK@0.2": (40.0, 60.0)}, kinds)
 
-    def export(out, **options):
-        assert options == {"weights": out.with_suffix(".safetensors"), "format": "int8", "data": "synthetic:/x/people"}
-        out.write_bytes(b"onnx")
+    def export(config):
+        weights = config.out.with_suffix(".safetensors")
+        assert config == ExportConfig(config.out, weights=weights, format="int8", data="synthetic:/x/people")
+        config.out.write_bytes(b"onnx")
 
     monkeypatch.setattr("lgmpose.lab.ship.evaluate_weights", evaluate)
     monkeypatch.setattr("lgmpose.lab.ship.export", export)
@@ -143,6 +147,6 @@ def test_a_real_run_ships(tmp_path):
     assert main(["lab", "ship", data, str(run), "--name", NAME, "--folder", str(folder)]) == 0
     result = json.loads((folder / f"{NAME}.json").read_text())
     for part, suffix in ((result, ".safetensors"), (result["onnx"], ".onnx")):
-        again = evaluate_weights(data, folder / f"{NAME}{suffix}").as_json()["figures"]
+        again = evaluate_weights(EvalConfig(data, folder / f"{NAME}{suffix}")).as_json()["figures"]
         assert again and part.get("figures", {k: v for k, v in part.items() if k in again}) == again
     assert (folder / f"{NAME}.png").read_bytes().startswith(b"\x89PNG")

@@ -69,14 +69,15 @@ def test_what_is_written_by_hand_has_the_stored_figures(shipped):
 @pytest.mark.parametrize("suffix", [".safetensors", ".onnx"])
 def test_the_metrics_are_reproduced_on_a_part_of_the_data(shipped, suffix, shared_data):
     """The first 60 validation persons, by the very file that ships."""
-    from lgmpose.inference.evaluate import evaluate_weights
+    from lgmpose.inference.evaluate_weights import evaluate_weights
+    from lgmpose.inference.options import EvalConfig
 
     name, result = shipped
     if suffix == ".onnx":
         pytest.importorskip("onnxruntime")
     expected = dict((result["onnx"] if suffix == ".onnx" else result)["first_persons"])
     data, count = f"lspet:{shared_data / 'lspet_dataset.zip'}", expected.pop("count")
-    evaluation = evaluate_weights(data, f"{name}{suffix}", limit=count, workers=0)
+    evaluation = evaluate_weights(EvalConfig(data, f"{name}{suffix}", limit=count, workers=0))
     assert evaluation.conditions["persons"] == str(count) and result["conditions"]["persons"] == "500"
     # On another processor a joint at the threshold may fall on the other side: two of 600, or in 8 bits a dozen.
     assert evaluation.figures == pytest.approx(expected, abs=2 if suffix == ".onnx" else 0.4)

@@ -21,7 +21,8 @@ from lgmpose.data.crops import CropDataset
 from lgmpose.errors import UserError
 from lgmpose.files import lock
 from lgmpose.inference.backends import open_backend
-from lgmpose.inference.evaluate import Evaluation, evaluate
+from lgmpose.inference.evaluate import evaluate
+from lgmpose.inference.figures import Evaluation
 from lgmpose.pose.codecs import make_codec
 from lgmpose.pose.skeletons import COCO
 from lgmpose.training.checkpoint import Run, read_checkpoint

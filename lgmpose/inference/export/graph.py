@@ -1,17 +1,16 @@
-"""A network as an ONNX graph: ``images`` (B, 3, H, W), normalised → ``heatmaps`` (B, K, h, w), any B."""
+"""Export a network as an ONNX graph: ``images`` (B, 3, H, W), normalised → ``heatmaps`` (B, K, h, w), for any B."""
 
 from __future__ import annotations
 
-import ast
 import logging
-from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lgmpose.network.fast import fast_form
+from lgmpose.network.layers import ConvNormAct
 from lgmpose.peers.ditehrnet import DynamicConv
 
 if TYPE_CHECKING:
@@ -19,37 +18,48 @@ if TYPE_CHECKING:
 
 __all__ = ["StackedDynamicConv", "export_graph"]
 
-_SCOPES = "pkg.torch.onnx.name_scopes"  # where the exporter notes the modules that a node came from
-
 
 def export_graph(net: nn.Module, image_hw: tuple[int, int]) -> onnx.ModelProto:
-    """The ONNX graph of a network's fast form; nodes are named by the module they came from.
+    """Return the ONNX graph of a network's fast form.
 
     Args:
         net: in eval mode, on the CPU; not changed.
-        image_hw: the input size; it is fixed, the number of pictures is not.
+        image_hw: the input size, which is fixed in the graph.
     """
     example = torch.rand(2, 3, *image_hw, generator=torch.Generator().manual_seed(0))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports each step
     net = fast_form(net, example)
-    for parent in list(net.modules()):
-        for name, child in list(parent.named_children()):
+    for module in list(net.modules()):
+        if isinstance(module, ConvNormAct) and isinstance(module[0], nn.ConvTranspose2d):
+            _use_pixel_shuffle(module)
+        for name, child in list(module.named_children()):
             if isinstance(child, DynamicConv):
-                setattr(parent, name, StackedDynamicConv(child))
+                setattr(module, name, StackedDynamicConv(child))
     program = torch.onnx.export(
         net, (example,), dynamo=True, input_names=["images"], output_names=["heatmaps"],
         dynamic_shapes=({0: torch.export.Dim("batch")},), verbose=False,
     )  # fmt: skip
-    model = program.model_proto
-    _name_nodes(model.graph)
-    _strip(model)
-    return model
+    assert program is not None
+    return _without_notes(program.model_proto)
+
+
+def _use_pixel_shuffle(block: Any) -> None:
+    """Write a 2×2 deconvolution of stride 2 as a 1×1 convolution and a pixel shuffle after the activation.
+
+    The function is the same. ONNX Runtime has no deconvolution in 8 bits.
+    """
+    weight, bias = block[0].weight.detach(), block[0].bias.detach()  # (C_in, C_out, 2, 2), (C_out,)
+    C_in, C_out = weight.shape[:2]
+    block[0] = nn.Conv2d(C_in, 4 * C_out, 1)
+    block[0].weight = nn.Parameter(weight.permute(1, 2, 3, 0).reshape(4 * C_out, C_in, 1, 1))
+    block[0].bias = nn.Parameter(bias.repeat_interleave(4))
+    block.append(nn.PixelShuffle(2))
 
 
 class StackedDynamicConv(nn.Module):
-    """Dite-HRNet's dynamic convolution: convolved by every kernel first, summed by the picture's weights afterwards.
+    """Dite-HRNet's dynamic convolution: convolve by every kernel, then sum the results with the picture's weights.
 
-    ``DynamicConv`` makes the pictures of a batch groups of one convolution, whose number ONNX wants to know beforehand.
+    ``DynamicConv`` makes the pictures of a batch groups of one convolution. ONNX needs the number of groups in advance.
     """
 
     def __init__(self, dynamic: DynamicConv):
@@ -69,20 +79,10 @@ class StackedDynamicConv(nn.Module):
         return (x * weights).sum(dim=2).flatten(1, 2)  # (B, C_out, H, W)
 
 
-def _name_nodes(graph: onnx.GraphProto) -> None:
-    """``stages.1.0.layers.1.0`` instead of ``node_conv2d_3``; a module's second node gets a number."""
-    taken: Counter[str] = Counter()
-    for node in graph.node:
-        scopes = next((entry.value for entry in node.metadata_props if entry.key == _SCOPES), "[]")
-        path = [scope for scope in ast.literal_eval(scopes)[:-1] if scope]  # the last one is the operator's own
-        name = f"{path[-1] if path else 'net'}/{node.op_type}"
-        taken[name] += 1
-        node.name = name if taken[name] == 1 else f"{name}_{taken[name]}"
-
-
-def _strip(model: onnx.ModelProto) -> None:
-    """Leaves out the exporter's notes: they hold paths of this machine, and are longer than a small network."""
+def _without_notes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Remove the exporter's notes: they hold paths of this machine, and are longer than a small network."""
     graph = model.graph
     for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         part.doc_string = ""
         del part.metadata_props[:]
+    return model

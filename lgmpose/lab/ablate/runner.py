@@ -16,7 +16,8 @@ from lgmpose.data import load_records
 from lgmpose.data.records import RecordSet
 from lgmpose.errors import UserError
 from lgmpose.files import check_writable, lock, write_atomically
-from lgmpose.inference.evaluate import Evaluation, evaluate, joint_metrics, joint_results, readable
+from lgmpose.inference.evaluate import evaluate, readable
+from lgmpose.inference.figures import Evaluation, joint_metrics, joint_results
 from lgmpose.inference.timing import interleaved_times
 from lgmpose.lab.ablate.rows import BASELINE, CHOICES, NETWORKS, AblateConfig
 from lgmpose.lab.ablate.run_table import save_report
@@ -132,7 +133,7 @@ def add_run(
         results: content of the results file; changed.
         variant: the row.
         seed: of the run.
-        joints: metric → result, of ``evaluate.joint_results``.
+        joints: metric → result, of ``figures.joint_results``.
         conditions: of the evaluation; the same for all runs.
         **more: further entries: hours, commit …
 

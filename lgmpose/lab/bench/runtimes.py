@@ -117,8 +117,6 @@ def _onnx_file(net: nn.Module, example: Tensor, folder: Path, int8: bool) -> Pat
 
     In 8 bits every convolution is quantised and calibrated on noise: the file serves to measure time, not accuracy.
     """
-    import math
-
     import onnx
     import torch
 
@@ -133,7 +131,7 @@ def _onnx_file(net: nn.Module, example: Tensor, folder: Path, int8: bool) -> Pat
     if int8:
         noise = torch.rand(2, *example.shape[1:], generator=torch.Generator().manual_seed(0)).numpy()
         exact = onnx.load(_onnx_file(net, example, folder, int8=False))
-        model = quantise(exact, noise, tolerance=math.inf, progress=False).model
+        model = quantise(exact, noise).model
     else:
         model = export_graph(net.cpu(), image_hw)
     partial = path.with_suffix(".partial")  # a killed process leaves no half file under the final name

@@ -1,0 +1,113 @@
+"""Read the boxes of persons from a detection file in COCO's results format, and find the picture of each."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lgmpose.errors import UserError
+from lgmpose.files import read_json
+from lgmpose.inference.inputs import as_boxes
+
+__all__ = ["read_detections"]
+
+DETECTION_THRESHOLD = 0.5  # detections with a lower score are left out
+PERSON = 1  # COCO's number of the category
+
+
+def read_detections(source: str | Path, pictures: Sequence[Path]) -> dict[Path, tuple[np.ndarray, np.ndarray]]:
+    """Return the boxes (n, 4) and scores (n,) of the persons in each picture.
+
+    A detection belongs to the picture whose path ends with its ``file_name``. Without a ``file_name``, it belongs to
+    the picture whose name without suffix is its ``image_id``, as text or as a number (000007.jpg is 7).
+
+    Detections of other pictures, with a score below 0.5, or of another category than 1 (if there are several) are left
+    out.
+
+    Args:
+        source: JSON list of ``bbox`` (x, y, w, h in pixels), ``score`` (0..1), and ``file_name`` or ``image_id``.
+        pictures: the inputs.
+
+    Raises:
+        UserError: not such a list; boxes, scores or categories of another convention; detections that belong to several
+            pictures; or pictures of which the file has no detection at all.
+    """
+    content = read_json(source)
+    if not isinstance(content, list) or not all(isinstance(detection, dict) for detection in content):
+        raise UserError(f"{source}: not a list of detections (image_id or file_name, bbox and score each)")
+    boxes, scores, persons = _checked(content, source)
+    by_name: dict[str, list[Path]] = {}
+    for path in pictures:
+        for name in {_plain(path.name), _plain(path.stem), _number(path.stem)}:
+            by_name.setdefault(name, []).append(path)
+    chosen: dict[Path, list[int]] = {}
+    several = 0
+    for i, detection in enumerate(content):
+        found = _pictures_of(detection, by_name)
+        several += len(found) > 1
+        for path in found:
+            chosen.setdefault(path, []).append(i)
+    if several:
+        raise UserError(
+            f"{source}: {several} of {len(content)} detections belong to more than one picture; "
+            "write as much of each picture's path into file_name as tells them apart"
+        )
+    missing = [path.name for path in pictures if path not in chosen]
+    if missing:
+        names = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
+        raise UserError(
+            f"{source}: no detection for {len(missing)} of {len(pictures)} pictures ({names}); file_name must be a "
+            "picture's name, or image_id its name as a number"
+        )
+    kept = {path: [i for i in indices if persons[i]] for path, indices in chosen.items()}
+    return {path: (boxes[indices], scores[indices]) for path, indices in kept.items()}
+
+
+def _checked(content: list[dict[str, Any]], source: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return boxes (n, 4), scores (n,), and whether each is a person to be used (n,)."""
+    for i, detection in enumerate(content):
+        score, box = detection.get("score"), detection.get("bbox")
+        if not isinstance(score, (int, float)) or not math.isfinite(score):
+            raise UserError(f"{source}: detection {i} has no finite 'score'")
+        try:
+            as_boxes([box])
+        except UserError:
+            raise UserError(f"{source}: detection {i} has a 'bbox' that is not x, y, width, height: {box!r}") from None
+    boxes = as_boxes([detection["bbox"] for detection in content])
+    scores = np.array([detection["score"] for detection in content], float)
+    if (scores > 1).any():
+        raise UserError(f"{source}: a score of {scores.max():g}; scores are from 0 to 1: divide per cent by 100")
+    if len(boxes) and boxes.max() <= 1:
+        raise UserError(f"{source}: no box is larger than a pixel; give boxes in pixels, not as shares of the picture")
+    categories = [detection.get("category_id", PERSON) for detection in content]
+    if 0 in categories and any(category != 0 for category in categories):
+        raise UserError(f"{source}: has a category_id 0; count categories from 1, COCO's number for persons")
+    several = any(category != categories[0] for category in categories)  # a single category is that of persons
+    persons = np.array([not several or category == PERSON for category in categories], bool)
+    return boxes, scores, persons & (scores >= DETECTION_THRESHOLD)
+
+
+def _pictures_of(detection: dict[str, Any], by_name: dict[str, list[Path]]) -> list[Path]:
+    """Return the pictures that a detection belongs to: one, or none, or several if its name is ambiguous."""
+    file_name = detection.get("file_name")
+    if not isinstance(file_name, str):
+        return by_name.get(_number(detection.get("image_id")), [])
+    parts = Path(_plain(file_name).replace("\\", "/")).parts
+    candidates = by_name.get(parts[-1], []) if parts else []
+    return [path for path in candidates if Path(_plain(str(path.absolute()))).parts[-len(parts) :] == parts]
+
+
+def _number(image_id) -> str:
+    """Return an ``image_id`` or name as text, numbers without leading zeros: 7, "000007" and 7.0 are "7"."""
+    text = f"{image_id:.0f}" if isinstance(image_id, float) and image_id.is_integer() else _plain(str(image_id))
+    return str(int(text)) if text.isdecimal() else text
+
+
+def _plain(text: str) -> str:
+    """Return a name in Unicode's composed form: macOS writes "ä" as two characters."""
+    return unicodedata.normalize("NFC", text)

@@ -1,0 +1,76 @@
+"""Evaluate a weights file on a data set, print the figures and write files: ``lgmpose eval``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from lgmpose.data import load_records
+from lgmpose.errors import UserError
+from lgmpose.files import check_writable, write_atomically
+from lgmpose.inference.backends import Backend, TorchBackend, is_exported, open_backend
+from lgmpose.inference.evaluate import evaluate, predicted_persons
+from lgmpose.inference.extremes import require_truth, save_extremes
+from lgmpose.inference.figures import Evaluation
+from lgmpose.inference.options import EvalConfig
+from lgmpose.machine import tune_allocator
+from lgmpose.metrics import results_json
+from lgmpose.pose.codecs import make_codec
+from lgmpose.zoo.cards import find_weights
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["evaluate_weights"]
+
+
+def evaluate_weights(config: EvalConfig) -> Evaluation:
+    """Evaluate weights, print the figures with their conditions, and write the files that the options name.
+
+    Raises:
+        UserError: bad weights or data, data of another skeleton than the weights', or a file that cannot be written.
+    """
+    for file in (config.results, config.json, config.sheet):
+        if file is not None:
+            check_writable(file)
+    record_set = load_records(
+        config.data, config.split, detections=config.detections, annotations=config.annotations
+    )
+    if config.sheet is not None:
+        require_truth(record_set)
+    path = find_weights(config.weights)
+    if not is_exported(path):
+        tune_allocator()
+    backend = open_backend(path, device=config.device, threads=config.threads)
+    if backend.skeleton.joint_names != record_set.skeleton.joint_names:
+        raise UserError(
+            f"{path}: weights for skeleton {backend.skeleton.name}, but {record_set.name} has "
+            f"{record_set.skeleton.name}: their joints are not the same ones in the same order"
+        )
+    if config.limit is not None:
+        record_set = record_set.first(config.limit)
+    image_hw = config.image_hw or backend.image_hw
+    net: nn.Module | Backend = backend
+    if isinstance(backend, TorchBackend):
+        net = backend.network_at(image_hw)  # as trained: the shipped figures are those of this form
+    elif tuple(image_hw) != backend.image_hw:
+        size = "×".join(map(str, backend.image_hw))
+        raise UserError(f"{path}: exported for input size {size}; export it again for another size")
+    codec = make_codec(config.codec or backend.codec.name, image_hw, backend.codec.sigma)
+    evaluation = evaluate(
+        net, record_set, codec, flip_test=config.flip_test, batch_size=config.batch_size, workers=config.workers,
+        bad_images=config.bad_images,
+    )  # fmt: skip
+    source, predictions = backend.source, evaluation.predictions
+    assert predictions is not None
+    try:
+        if config.results is not None:
+            write_atomically(config.results, results_json(predicted_persons(predictions, record_set, codec)))
+        if config.json is not None:
+            content = {"weights": source["file"], "sha256": source["sha256"], **evaluation.as_json()}
+            write_atomically(config.json, json.dumps(content, indent=1).encode())
+        if config.sheet is not None:
+            save_extremes(record_set, predictions.keypoints_xy, config.sheet)
+    finally:  # a file that cannot be written does not cost the figures
+        print(f"weights: {source['file']} (sha256 {source['sha256']})  {evaluation.as_text()}")
+    return evaluation

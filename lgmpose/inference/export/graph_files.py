@@ -1,0 +1,85 @@
+"""What is exported, the card that goes with it, and graphs written as ONNX or OpenVINO files."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lgmpose.data.images import IMAGE_MEAN, IMAGE_STD
+from lgmpose.files import write_atomically
+from lgmpose.pose.codecs import StandardCodec
+from lgmpose.pose.skeletons import Skeleton, skeleton_to_dict
+from lgmpose.zoo.cards import EXPORT_VERSION, SEAL, seal
+
+if TYPE_CHECKING:
+    import onnx
+    from torch import nn
+
+__all__ = ["Source", "make_card", "write_graph"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is exported.
+
+    Attributes:
+        net: the network as it was trained, in eval mode, on the CPU.
+        skeleton: the joints it finds.
+        codec: how its heatmaps are decoded.
+        weights: ``{"file": name, "sha256": first 12 digits}`` of its weights.
+    """
+
+    net: nn.Module
+    skeleton: Skeleton
+    codec: StandardCodec
+    weights: dict[str, str]
+
+
+def make_card(source: Source, precision: str) -> dict[str, Any]:
+    """Return the metadata of an exported file; ``cards.read_card`` reads them."""
+    from lgmpose import __version__
+
+    config: Any = source.net.config
+    return {
+        "kind": "export",
+        "version": EXPORT_VERSION,
+        "lgmpose": __version__,
+        "precision": precision,
+        "image_hw": list(source.codec.image_hw),
+        "mean": IMAGE_MEAN,
+        "std": IMAGE_STD,
+        "skeleton": skeleton_to_dict(source.skeleton),
+        "codec": {"name": source.codec.name, "sigma": source.codec.sigma},
+        "network": asdict(config),
+        "weights": source.weights,
+        "seal": SEAL,
+    }
+
+
+def write_graph(out: Path, graph: onnx.ModelProto, card: dict[str, Any]) -> None:
+    """Write a graph with its card, sealed: ONNX, or OpenVINO's ``.xml`` and ``.bin``, by the suffix of ``out``.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    graph.producer_name = "lgmpose"
+    if out.suffix.lower() == ".onnx":
+        entry = graph.metadata_props.add()
+        entry.key, entry.value = "lgmpose", json.dumps(card)
+        write_atomically(out, seal(graph.SerializeToString()))
+        return
+    import onnx
+    import openvino
+
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "graph.onnx", Path(folder) / "graph.xml"
+        onnx.save(graph, source)
+        model = openvino.Core().read_model(source)
+        model.set_rt_info(json.dumps(card), "lgmpose")
+        openvino.save_model(model, target, compress_to_fp16=False)  # for bfloat16, the runtime rounds
+        structure, weights = target.read_bytes(), target.with_suffix(".bin").read_bytes()
+    write_atomically(out.with_suffix(".bin"), weights)
+    write_atomically(out, seal(structure, weights))

@@ -1,0 +1,84 @@
+"""The options of ``lgmpose eval`` and ``lgmpose export``; the comments are the command line's help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lgmpose.errors import UserError
+
+__all__ = ["EvalConfig", "ExportConfig"]
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """What to evaluate, and how.
+
+    Raises:
+        UserError: a number that is out of range.
+    """
+
+    data: str  # KIND:PATH with KIND coco, mpii, lspet or synthetic
+    weights: str | Path | None = None  # weights or a file of `lgmpose export`; by default the shipped weights
+    split: Literal["train", "val"] = "val"  # part of the data
+    annotations: str | None = None  # annotation file, if it is not in its usual place
+    detections: str | None = None  # COCO detection file to take boxes from, instead of the ground truth
+    codec: Literal["standard", "dark", "udp"] | None = None  # decoder; by default the one of the training
+    image_hw: tuple[int, int] | None = None  # input height and width; by default those of the weights
+    flip_test: bool = True  # average with the heatmaps of the mirrored picture
+    limit: int | None = None  # evaluate at most N persons, those of the first pictures; AP covers these pictures
+    bad_images: Literal["refuse", "skip"] = "refuse"  # what to do about unreadable pictures
+    batch_size: int = 32  # persons per run of the network
+    workers: int | None = None  # threads that read pictures; None: chosen for this machine
+    device: str = "auto"  # auto, cpu, cuda, mps …
+    threads: int | None = None  # CPU threads of the network; None: all cores, or PyTorch's own setting
+    results: Path | None = None  # write the poses in COCO's results format, as the test-dev server takes it
+    json: Path | None = None  # write the figures
+    sheet: Path | None = None  # draw the persons with the worst and the best predictions (PNG)
+
+    def __post_init__(self):
+        if self.batch_size < 1 or (self.limit is not None and self.limit < 1):
+            raise UserError(f"batch_size {self.batch_size} and limit {self.limit} must be at least 1")
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What to export, and how.
+
+    Raises:
+        UserError: options that do not fit together.
+    """
+
+    out: Path  # the file: .onnx, or .xml for OpenVINO (a .bin is written beside it)
+    weights: str | Path | None = None  # a weights file; by default the shipped weights
+    image_hw: tuple[int, int] | None = None  # input height and width; by default those of the network
+    # onnx and openvino compute what PyTorch does; 8 bits are smaller, faster and slightly off; bfloat16 is faster on
+    # processors that have it
+    format: Literal["onnx", "int8", "openvino", "openvino-bf16", "openvino-int8"] = "onnx"
+    data: str | None = None  # KIND:PATH; its training split calibrates 8 bits, --verify takes its validation split
+    annotations: str | None = None  # annotation file for the calibration, if it is not in its usual place
+    val_annotations: str | None = None  # annotation file for --verify
+    verify: bool = False  # compare the file with the network: heatmaps, accuracy (with --data), speed
+    json: Path | None = None  # write what --verify finds
+
+    @property
+    def precision(self) -> str:
+        """``fp32``, ``bf16`` or ``int8``."""
+        return self.format.rpartition("-")[2] if self.format not in ("onnx", "openvino") else "fp32"
+
+    def __post_init__(self):
+        suffix = ".xml" if self.format.startswith("openvino") else ".onnx"
+        if self.out.suffix.lower() != suffix:
+            raise UserError(f"{self.out}: --format {self.format} writes a {suffix} file")
+        int8 = self.precision == "int8"
+        for wrong, message in (
+            (int8 and self.data is None, f"--format {self.format} needs --data KIND:PATH for its calibration"),
+            (self.data is not None and not (int8 or self.verify), "--data is for 8 bits and --verify; leave it out"),
+            (self.annotations is not None and not int8, "--annotations are for 8 bits, --val-annotations for --verify"),
+            (self.val_annotations is not None and not (self.data and self.verify),
+             "--val-annotations needs --verify and --data"),
+            (self.json is not None and not self.verify, "--json keeps what --verify finds; add --verify"),
+        ):  # fmt: skip
+            if wrong:
+                raise UserError(message)

@@ -1,0 +1,133 @@
+"""The results of ``lgmpose predict``: a drawing and a JSON file per input, and which files they may replace."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from lgmpose.errors import UserError
+from lgmpose.files import read_json, write_atomically
+from lgmpose.inference.predictor import Backend, Pose
+from lgmpose.inference.video import is_video
+
+__all__ = ["Outputs", "header", "is_own_drawing", "plan_outputs", "pose_as_json"]
+
+JPEG_QUALITY, JPEG_MAX_SIDE = 92, 65500  # the longest side that the JPEG library takes
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The two files that hold the result of one input."""
+
+    drawing: Path
+    json_file: Path
+
+    def write_json(self, content: dict[str, Any]) -> None:
+        """Write the JSON file. Do it before the drawing appears, which counts as somebody else's without it."""
+        write_atomically(self.json_file, json.dumps(content).encode())  # escaped: not every file name is UTF-8
+
+    def write_picture(self, content: dict[str, Any], drawn: np.ndarray) -> None:
+        """Write the JSON file and a drawing (H, W, 3) uint8 RGB.
+
+        Raises:
+            UserError: a side is longer than JPEG allows, or a file cannot be written.
+        """
+        if max(drawn.shape) > JPEG_MAX_SIDE:
+            raise UserError(f"{self.drawing}: {drawn.shape[1]} × {drawn.shape[0]} is too large for JPEG")
+        bgr = cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
+        _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        self.write_json(content)
+        write_atomically(self.drawing, data.tobytes())
+
+
+def plan_outputs(paths: Sequence[Path], out: Path, others: Iterable[Path] = ()) -> list[Outputs]:
+    """Make the output folder and choose the files for each input's result.
+
+    The result of ``photo.png`` is ``photo_pose.jpg`` and ``photo.json``. An existing file is replaced only if it is an
+    earlier result of the same input. In every other case the next free name is taken: ``photo_2``, ``photo_3`` …
+
+    Args:
+        paths: the inputs.
+        out: the folder.
+        others: further files that must not be replaced.
+
+    Raises:
+        UserError: the folder cannot be made or written to.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise UserError(f"{out}: cannot write to this folder ({error.strerror or error}); choose another") from error
+    kept = {path.resolve() for path in (*paths, *others)}
+    taken: set[str] = set()
+    planned = []
+    for path in paths:
+        name, number = path.stem, 1
+        while True:
+            outputs = Outputs(out / f"{name}_pose{'.mp4' if is_video(path) else '.jpg'}", out / f"{name}.json")
+            if name.lower() not in taken and _may_write(outputs, path, kept):  # some disks ignore capitals
+                break
+            number += 1
+            name = f"{path.stem}_{number}"
+        taken.add(name.lower())
+        planned.append(outputs)
+    return planned
+
+
+def _may_write(outputs: Outputs, path: Path, kept: set[Path]) -> bool:
+    """Return True if writing the result of ``path`` replaces nothing but an earlier result of it."""
+    if kept & {outputs.drawing.resolve(), outputs.json_file.resolve()}:
+        return False
+    result = _own_result(outputs.json_file)
+    if result is not None:
+        return Path(result["path"]).resolve() == path.resolve()
+    return not (outputs.json_file.exists() or outputs.drawing.exists())
+
+
+def _own_result(json_file: Path) -> dict[str, Any] | None:
+    """Return the content of a JSON file that ``lgmpose predict`` wrote; None for any other file, or none."""
+    try:
+        content = read_json(json_file)
+    except UserError:
+        return None
+    ours = isinstance(content, dict) and "weights" in content and isinstance(content.get("path"), str)
+    return content if ours and ("people" in content or "frames" in content) else None
+
+
+def is_own_drawing(path: Path) -> bool:
+    """Return True if ``X_pose.jpg`` or ``X_pose.mp4`` was drawn by ``lgmpose predict``: its ``X.json`` is beside it.
+
+    The name alone does not tell: ``tree_pose.jpg`` may be a photograph.
+    """
+    key = {"_pose.jpg": "people", "_pose.mp4": "frames"}.get(path.name[-9:])
+    result = _own_result(path.with_name(f"{path.name[:-9]}.json")) if key else None
+    return result is not None and key in result
+
+
+def header(backend: Backend, kind: str, path: Path, picture_hw: tuple[int, ...]) -> dict[str, Any]:
+    """Return what every result says of its input (``kind`` is ``image`` or ``video``) and of the network."""
+    skeleton = backend.skeleton
+    return {
+        kind: path.name,
+        "path": str(path.absolute()),
+        "image_hw": list(picture_hw),
+        "skeleton": {"name": skeleton.name, "joint_names": skeleton.joint_names, "edges": skeleton.edges},
+        "weights": backend.source,
+    }
+
+
+def pose_as_json(pose: Pose) -> dict[str, Any]:
+    """Return a person for a result: box, score, and x, y and score of each joint."""
+    keypoints = np.column_stack([pose.keypoints_xy.round(2), pose.scores.round(4)])
+    return {
+        "box_xywh": pose.box_xywh.round(2).tolist(), "score": round(pose.score, 4), "keypoints": keypoints.tolist()
+    }  # fmt: skip
