@@ -62,13 +62,11 @@ def evaluate(
         UserError: unreadable pictures, or no picture at all that can be read.
     """
     skeleton = record_set.skeleton
-    every_prediction = predictions = predict_records(
+    every_prediction = predict_records(
         net, record_set, codec, skeleton=skeleton, flip_test=flip_test, batch_size=batch_size, workers=workers,
         bad_images=bad_images, progress=progress,
     )  # fmt: skip
-    num_skipped = 0
-    if predictions.unread.any():
-        record_set, predictions, num_skipped = readable(record_set, predictions)
+    record_set, predictions, num_skipped = readable(record_set, every_prediction)
     conditions = {
         "data": record_set.name,
         "skeleton": skeleton.name,
@@ -157,6 +155,8 @@ def readable(record_set: RecordSet, predictions: Predictions) -> tuple[RecordSet
     Raises:
         UserError: no picture could be read.
     """
+    if not predictions.unread.any():
+        return record_set, predictions, 0
     kept = np.flatnonzero(~predictions.unread)
     if not len(kept):
         raise UserError(f"{record_set.name}: none of the pictures could be read, so there is nothing to evaluate")

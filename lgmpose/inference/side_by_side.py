@@ -69,11 +69,10 @@ def compare_networks(
     require("matplotlib", "plot", "comparing")
     check_writable(out)
     paths = list_inputs(inputs, skip=out)
-    for path in paths:
-        if path.resolve() == out.resolve():
-            raise UserError(f"{out}: an input, which the comparison would replace; choose another --out")
-        if is_video(path):
-            raise UserError(f"{path}: a video; networks are compared on pictures")
+    if out.resolve() in {path.resolve() for path in paths}:
+        raise UserError(f"{out}: an input, which the comparison would replace; choose another --out")
+    if videos := [path for path in paths if is_video(path)]:
+        raise UserError(f"{videos[0]}: a video; networks are compared on pictures")
     detected = {} if detections is None else read_detections(detections, paths)
     boxes_of = {path: detected[path][0] if path in detected else boxes for path in paths}
     for path in paths:
