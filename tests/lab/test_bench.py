@@ -15,8 +15,8 @@ import pytest
 from lgmpose.cli import main
 from lgmpose.errors import UserError
 from lgmpose.lab.bench import BenchConfig, BenchResult, bench, load_results, markdown, plot, save_report
-from lgmpose.lab.bench.measurement import PRODUCT, PRODUCT_SIDE, Outcome, make_rows, paired_ratio, summary
-from lgmpose.lab.bench.plan import Group, Job, Subject, make_groups, quick_models
+from lgmpose.lab.bench.measurement import PRODUCT, PRODUCT_SIDE, Outcome, Row, measured, paired_ratio, summary
+from lgmpose.lab.bench.plan import make_plan, quick_models
 from lgmpose.lab.bench.runtimes import find_runtime
 from lgmpose.lab.paper import NOT_REPRODUCIBLE, TABLES
 
@@ -58,44 +58,44 @@ def test_noise_is_a_wide_interquartile_range_or_what_disturbed_the_process():
     assert len(summary([100.0, 120.0] * 5, [], noise=["load 5"])["noise"]) == 2
 
 
-def job(**changes) -> Job:
-    values = {"backend": "eager", "threads": 1, "batch_size": 1, "models": (), "image_hw": (64, 32)}
-    return Job(BenchConfig(models=(LGM,)), **values | changes, num_keypoints=17, folder="")
+def unmeasured(label, model, **changes) -> Row:
+    values = {"image_hw": (64, 32), "num_keypoints": 17, "batch_size": 1, "backend": "eager", "threads": 1}
+    return Row(label=label, model=model, **values | {"is_reference": False} | changes)
 
 
-def test_rows_hold_counts_times_and_what_the_machine_could_do():
-    subjects = (Subject("ours", LGM, params=7, macs=PRODUCT_SIDE**3, activations=3), Subject("none", None, "no code"))
-    subjects += (Subject("other", LITE, macs=10), Subject("broken", "small-hrnet", macs=10))
+def test_rows_get_their_times_and_what_the_machine_could_do():
+    rows = [
+        unmeasured("ours", LGM, macs=PRODUCT_SIDE**3, batch_size=2, is_reference=True),
+        unmeasured("none", None, reason="no code"), unmeasured("other", LITE, macs=10),
+        unmeasured("broken", "small-hrnet", macs=10),
+    ]  # fmt: skip
     times = {LGM: [10.0, 20.0, 30.0], LITE: [40.0, 40.0, 60.0], PRODUCT: [5.0, 10.0, 6.0]}
     outcome = Outcome({"device": "cuda"}, times, {LGM: 1.5}, {"small-hrnet": "it broke"})
-    group = Group((64, 32), 17, subjects, "ours", table=1)
-    ours, none, other, broken = make_rows(group, job(batch_size=2, threads=3, backend="openvino"), outcome, ["load"])
-    assert (ours.label, ours.model, ours.table, ours.image_hw, ours.num_keypoints) == ("ours", LGM, 1, (64, 32), 17)
-    assert (ours.batch_size, ours.backend, ours.threads, ours.device) == (2, "openvino", 3, "cuda")
-    assert (ours.params, ours.macs, ours.activations, ours.prepare_s) == (7, PRODUCT_SIDE**3, 3, 1.5)
-    assert (ours.is_reference, other.is_reference, ours.ratio, other.ratio) == (True, False, 1, 2)
+    ours, none, other, broken = measured(rows, outcome, ["load"])
+    assert (ours.device, ours.prepare_s, ours.ratio, other.ratio) == ("cuda", 1.5, 1, 2)
     assert ours.times_ms == (10, 20, 30) and ours.fps == 100 and "load" in ours.noise
     # Twice the product's MACs in a batch of two: floors of 10, 20 and 12 ms, against 10, 20 and 30 ms.
     assert (ours.floor_ms, ours.of_floor) == (12, 1)
     assert (none.reason, none.median_ms, broken.reason, broken.n) == ("no code", None, "it broke", 0)
+    assert [row.label for row in (ours, none, other, broken)] == ["ours", "none", "other", "broken"]
 
 
 # --- the file and the report ----------------------------------------------------------------------------------------
 
 
-def table_groups(table: int) -> list[Group]:
-    """The groups of a table of the paper, without building its networks."""
+def table_plan(table: int, **options) -> list[list[Row]]:
+    """The plan of a table of the paper, without building its networks."""
     counts = SimpleNamespace(params=10**6, true_macs=10**9, activations=10**7)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lgmpose.zoo.catalogue.create_model", lambda *_, **__: None)
         patch.setattr("lgmpose.lab.conventions.count_by_conventions", lambda *_: counts)
-        return make_groups(BenchConfig(tables=(table,)))
+        return make_plan(BenchConfig(tables=(table,), **options))
 
 
 @pytest.fixture(scope="module")
 def result() -> BenchResult:
     """Table 1 at 384 × 288 by two numbers of threads, with made-up times: the i-th network takes 100 i ms."""
-    (group,) = (g for g in table_groups(1) if g.image_hw == (384, 288))
+    plan = [rows for rows in table_plan(1, threads=(1, 2)) if rows[0].image_hw == (384, 288)]
     made_up = BenchResult({
         "date": "2026-01-31T12:00:00+00:00", "lgmpose": "0", "commit": None, "cpu": "made up", "cores": 2,
         "system": "none", "python": "3", "backends": {"eager": "plain"},
@@ -105,10 +105,10 @@ def result() -> BenchResult:
              "threads": 1, "gemm_gops": 74.0},
         ],
     })  # fmt: skip
-    models = [subject.model for subject in group.subjects if subject.model]
-    for threads in (1, 2):
-        times = {model: [100.0 * (i + 1) / threads] * 12 for i, model in enumerate(models)}
-        made_up.rows += make_rows(group, job(threads=threads), Outcome(times_ms=times))
+    for rows in plan:
+        models = [row.model for row in rows if row.model]
+        times = {model: [100.0 * (i + 1) / rows[0].threads] * 12 for i, model in enumerate(models)}
+        made_up.rows += measured(rows, Outcome(times_ms=times))
     return made_up
 
 
@@ -238,27 +238,36 @@ def test_the_plot_has_a_panel_per_group_and_a_marker_per_setting(result):
 
 
 def test_the_plan_of_a_table_has_every_row_and_only_its_own():
-    groups = [*table_groups(1), *table_groups(3)]
-    assert [(g.table, g.image_hw, g.num_keypoints) for g in groups] == [
+    plan = [*table_plan(1), *table_plan(3)]
+    assert [(rows[0].table, rows[0].image_hw, rows[0].num_keypoints) for rows in plan] == [
         (1, (256, 192), 17), (1, (384, 288), 17), (3, (256, 256), 16),
     ]  # fmt: skip
-    for group in groups:
-        rows = [row for row in TABLES[group.table] if row.image_hw == group.image_hw]
-        assert [s.label for s in group.subjects] == [row.name for row in rows] and group.reference == "LGM-Pose"
-    assert {s.label for g in groups for s in g.subjects if s.model is None} == set(NOT_REPRODUCIBLE)
+    for rows in plan:
+        paper = [row for row in TABLES[rows[0].table] if row.image_hw == rows[0].image_hw]
+        assert [(row.label, row.model) for row in rows] == [(row.name, row.model) for row in paper]
+        assert [row.label for row in rows if row.is_reference] == ["LGM-Pose"]
+        assert all((row.params, row.macs, row.activations) == (10**6, 10**9, 10**7) for row in rows if row.model)
+    assert {row.label for rows in plan for row in rows if row.reason} == set(NOT_REPRODUCIBLE)
+
+
+def test_a_process_for_each_size_batch_threads_and_backend():
+    config = {"threads": (1, 2), "backends": ("eager", "compile"), "batch_sizes": (1, 5)}
+    plan = table_plan(3, **config)
+    settings = [(rows[0].batch_size, rows[0].threads, rows[0].backend) for rows in plan]
+    assert settings == [(b, n, name) for b in (1, 5) for n in (1, 2) for name in ("eager", "compile")]
+    assert all(len({(row.batch_size, row.threads, row.backend) for row in rows}) == 1 for rows in plan)
 
 
 def test_the_plan_of_named_models_has_their_counts():
     other = "small-hrnet"
-    (group,) = make_groups(BenchConfig(models=(other, LGM, other), image_hw=((64, 32), (64, 32))))
-    assert (group.image_hw, group.num_keypoints, group.reference) == ((64, 32), 17, LGM)
-    assert [(subject.label, subject.model) for subject in group.subjects] == [(other, other), (LGM, LGM)]
-    (large,) = make_groups(BenchConfig(models=(other,), image_hw=((64, 64),)))
-    small, twice = group.subjects[0], large.subjects[0]
-    assert large.reference == other and twice.params == small.params
-    assert twice.macs == pytest.approx(2 * small.macs, rel=0.01)
-    assert twice.activations == pytest.approx(2 * small.activations, rel=0.01) != pytest.approx(twice.macs, rel=0.5)
-    (own,) = make_groups(BenchConfig(models=("lgm-pose-lspet-128x128",)))
+    (rows,) = make_plan(BenchConfig(models=(other, LGM, other), image_hw=((64, 32), (64, 32))))
+    assert [(row.label, row.model, row.is_reference) for row in rows] == [(other, other, False), (LGM, LGM, True)]
+    assert {(row.image_hw, row.num_keypoints, row.table) for row in rows} == {((64, 32), 17, None)}
+    ((twice,),) = make_plan(BenchConfig(models=(other,), image_hw=((64, 64),)))
+    assert twice.is_reference and twice.params == rows[0].params
+    assert twice.macs == pytest.approx(2 * rows[0].macs, rel=0.01)
+    assert twice.activations == pytest.approx(2 * rows[0].activations, rel=0.01) != pytest.approx(twice.macs, rel=0.5)
+    ((own,),) = make_plan(BenchConfig(models=("lgm-pose-lspet-128x128",)))
     assert (own.image_hw, own.num_keypoints) == ((128, 128), 14)
     assert quick_models()[0] == LGM == BenchConfig().models[0]
 

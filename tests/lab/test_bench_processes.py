@@ -16,7 +16,7 @@ from peer_tools import randomise
 from lgmpose.cli import main
 from lgmpose.inference.backends import STOP_SPINNING
 from lgmpose.lab.bench import BenchConfig, bench, load_results, markdown
-from lgmpose.lab.bench.measurement import PRODUCT
+from lgmpose.lab.bench.measurement import PRODUCT, Row
 from lgmpose.lab.bench.plan import Job
 from lgmpose.lab.bench.runtimes import RUNTIMES, Runtime
 from lgmpose.lab.bench.worker import run
@@ -25,10 +25,12 @@ from lgmpose.zoo.catalogue import create_model
 LGM, OTHER = "lgm-pose-coco-256x192", "small-hrnet"
 
 
-def make_job(tmp_path, scope="network", backend="eager", **changes) -> Job:
+def make_job(tmp_path, scope="network", backend="eager", threads=1, models=(LGM, OTHER)) -> Job:
     config = BenchConfig(models=(LGM,), scope=scope, runs=3, warmup=1, device="cpu")
-    values = {"threads": 1, "batch_size": 2, "models": (LGM, OTHER), "image_hw": (64, 32), "num_keypoints": 5}
-    return Job(config, backend, folder=str(tmp_path), **values | changes)
+    shared = {"backend": backend, "threads": threads, "batch_size": 2, "image_hw": (64, 32), "num_keypoints": 5}
+    rows = [Row(label=name, model=name, is_reference=name == LGM, **shared) for name in models]
+    rows.append(Row(label="none", model=None, is_reference=False, reason="no code", **shared))
+    return Job(config, rows, str(tmp_path))
 
 
 @pytest.fixture(autouse=True)
@@ -117,16 +119,18 @@ def test_a_real_run_in_fresh_processes(tmp_path, monkeypatch):
 FAKE = """
 import json, os, signal, sys, time
 job = json.load(sys.stdin)
-for model in job["models"]:
+models = [row["model"] for row in job["rows"] if not row.get("reason")]
+threads = job["rows"][0]["threads"]
+for model in models:
     print(model, flush=True)
-    if model == PREPARE_KILLS and job["threads"] == 1:
+    if model == PREPARE_KILLS and threads == 1:
         sys.exit("first words\\nlast words")
 print("", flush=True)
-if RUN_KILLS in job["models"]:
+if RUN_KILLS in models:
     os.kill(os.getpid(), signal.SIGKILL)
-if HANG and job["threads"] == 2:
+if HANG and threads == 2:
     time.sleep(60)
-times = {model: [10.0, 20.0, 10.0] for model in job["models"]} | {"matrix product": [20.0] * 3}
+times = {model: [10.0, 20.0, 10.0] for model in models} | {"matrix product": [20.0] * 3}
 print(json.dumps({"environment": {"versions": {}, "load": LOAD, "load_after": 0.0}, "times_ms": times}), flush=True)
 """
 

@@ -11,16 +11,16 @@ from typing import Any, Literal
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 import lgmpose
 from lgmpose.errors import UserError
 from lgmpose.files import check_writable, write_atomically
-from lgmpose.lab.bench.plan import Group, Job
 from lgmpose.machine import commit, cpu_name, num_cores
 
 __all__ = [
     "PRODUCT", "PRODUCT_SIDE", "BenchResult", "Outcome", "Row", "check_output", "keep", "load", "load_results",
-    "machine_header", "make_rows", "paired_ratio", "summary",
+    "machine_header", "measured", "paired_ratio", "summary",
 ]  # fmt: skip
 
 Times = Sequence[float | None]  # one per round; None where a round has none
@@ -128,36 +128,27 @@ def load_results(path: str | Path) -> BenchResult:
         raise UserError(f"{path}: cannot be read as a result file of `lgmpose bench` ({error})") from error
 
 
-def make_rows(group: Group, job: Job, outcome: Outcome, noise: Sequence[str] = ()) -> list[Row]:
-    """Return one row per network of a group.
+def measured(rows: Sequence[Row], outcome: Outcome, noise: Sequence[str] = ()) -> list[Row]:
+    """Return the rows of one process with what it measured.
 
     Args:
-        group: the networks, with their counts.
-        job: the settings that they were measured with.
-        outcome: their times.
+        rows: of ``plan.make_plan``.
+        outcome: what the process measured.
         noise: what disturbed the whole process.
     """
-    rows = []
-    reference_ms = next(outcome.times_ms.get(s.model, []) for s in group.subjects if s.label == group.reference)
-    product_ms = np.array(outcome.times_ms.get(PRODUCT, []))
-    for subject in group.subjects:
-        times_ms = outcome.times_ms.get(subject.model, [])
-        reason = subject.reason or outcome.reasons.get(subject.model, "")
-        fields = summary(times_ms, reference_ms, job.batch_size, noise)
-        if times_ms and len(product_ms):
-            floor_ms = product_ms * job.batch_size * subject.macs / PRODUCT_SIDE**3
+    times_ms, done = outcome.times_ms, []
+    reference_ms = next(times_ms.get(row.model, []) for row in rows if row.is_reference)
+    for row in rows:
+        own_ms = times_ms.get(row.model, [])
+        fields = summary(own_ms, reference_ms, row.batch_size, noise)
+        if own_ms and PRODUCT in times_ms:
+            floor_ms = np.array(times_ms[PRODUCT]) * row.batch_size * row.macs / PRODUCT_SIDE**3
             fields["floor_ms"] = round(float(np.median(floor_ms)), 3)
-            fields["of_floor"] = round(float(np.median(floor_ms / times_ms)), 4)
-        rows.append(
-            Row(
-                label=subject.label, model=subject.model, table=group.table, image_hw=group.image_hw,
-                num_keypoints=group.num_keypoints, batch_size=job.batch_size, backend=job.backend, threads=job.threads,
-                is_reference=subject.label == group.reference, device=outcome.environment.get("device", "cpu"),
-                params=subject.params, macs=subject.macs, activations=subject.activations, reason=reason,
-                prepare_s=outcome.prepare_s.get(subject.model), times_ms=tuple(times_ms), **fields,
-            )  # fmt: skip
-        )
-    return rows
+            fields["of_floor"] = round(float(np.median(floor_ms / own_ms)), 4)
+        fields["reason"] = row.reason or outcome.reasons.get(row.model, "")
+        device, prepare_s = outcome.environment.get("device", "cpu"), outcome.prepare_s.get(row.model)
+        done.append(replace(row, device=device, prepare_s=prepare_s, times_ms=tuple(own_ms), **fields))
+    return done
 
 
 def summary(times_ms: Times, reference_ms: Times, batch_size: int = 1, noise: Sequence[str] = ()) -> dict[str, Any]:

@@ -1,17 +1,22 @@
-"""What to measure: networks at input sizes, in groups whose members are compared. Checked before any process starts."""
+"""What to measure: which networks, at which sizes, in which processes. Checked before any process starts."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any, Literal
+
+import msgspec
+from tqdm import tqdm
 
 from lgmpose.errors import UserError
+from lgmpose.lab.bench.measurement import Row
 from lgmpose.lab.paper import TABLES
 from lgmpose.network.config import VARIANTS
 
-__all__ = ["CODEC", "SCOPES", "BenchConfig", "Group", "Job", "Subject", "make_groups", "quick_models"]
+__all__ = ["CODEC", "SCOPES", "BenchConfig", "Job", "make_plan", "quick_models"]
 
 SCOPES = {
     "network": "the network alone",
@@ -64,61 +69,22 @@ class BenchConfig:
             raise UserError(f"scope {self.scope!r}: choose one of {', '.join(SCOPES)}")
 
 
-@dataclass(frozen=True)
-class Subject:
-    """One network of a group.
+class Job(msgspec.Struct):
+    """What one process measures.
 
     Attributes:
-        label: its name in reports: the paper's name in the paper's tables, else the model's.
-        model: a name for ``create_model``; None for a system that cannot be built.
-        reason: why there is no model.
-        params, macs, activations: its counts for one picture.
-    """
-
-    label: str
-    model: str | None
-    reason: str = ""
-    params: int | None = None
-    macs: int | None = None
-    activations: int | None = None
-
-
-@dataclass(frozen=True)
-class Group:
-    """Networks that are compared: same input, same number of keypoints, timed in the same rounds.
-
-    Attributes:
-        reference: label of the network that the others' times are divided by.
-        table: the paper's table that the subjects are from, or None.
-    """
-
-    image_hw: tuple[int, int]
-    num_keypoints: int
-    subjects: tuple[Subject, ...]
-    reference: str
-    table: int | None = None
-
-
-@dataclass(frozen=True)
-class Job:
-    """What one process measures: one group of networks by one backend with one number of threads.
-
-    Attributes:
+        config: see ``BenchConfig``.
+        rows: the networks, of one size, batch size, backend and number of threads; those with a reason are left out.
         folder: where exported files are kept for the next process.
     """
 
     config: BenchConfig
-    backend: str
-    threads: int
-    batch_size: int
-    models: tuple[str, ...]
-    image_hw: tuple[int, int]
-    num_keypoints: int
+    rows: list[Row]
     folder: str
 
 
-def make_groups(config: BenchConfig, *, progress: bool = False) -> list[Group]:
-    """Return one group per input size (and table), with every network's counts.
+def make_plan(config: BenchConfig, *, progress: bool = False) -> list[list[Row]]:
+    """Return the rows of each process, without times: networks that are compared with the one that is the reference.
 
     Args:
         config: what to measure.
@@ -127,37 +93,38 @@ def make_groups(config: BenchConfig, *, progress: bool = False) -> list[Group]:
     Raises:
         UserError: an unknown model or table, or an input size that a network cannot take.
     """
-    from tqdm import tqdm
-
     if config.tables is not None and (config.models != quick_models() or config.image_hw):
         raise UserError("tables: the paper's tables have their own networks and sizes; leave out models and image_hw")
-    uncounted = _models(config) if config.tables is None else _tables(config.tables or tuple(TABLE_KEYPOINTS))
+    groups = _models(config) if config.tables is None else _tables(config.tables or tuple(TABLE_KEYPOINTS))
     quiet = None if progress else True  # None: no bar where stderr is no terminal
-    groups = []
-    for group in uncounted:
-        with tqdm(group.subjects, desc="counting MACs", disable=quiet, leave=False) as bar:
-            subjects = tuple(_counted(s, group.image_hw, group.num_keypoints) if s.model else s for s in bar)
-        groups.append(replace(group, subjects=subjects))
-    return groups
+    with tqdm(total=sum(map(len, groups)), desc="counting MACs", disable=quiet, leave=False) as bar:
+        for group in groups:
+            for fields in group:
+                if fields["model"]:
+                    fields |= _counts(fields["model"], fields["image_hw"], fields["num_keypoints"])
+                bar.update()
+    return [
+        [Row(**fields, batch_size=batch_size, threads=threads, backend=backend) for fields in group]
+        for group, batch_size, threads, backend in product(groups, config.batch_sizes, config.threads, config.backends)
+    ]
 
 
-def _tables(tables: Sequence[int]) -> list[Group]:
-    """Return every row of the paper's tables, also those that cannot be built."""
+def _tables(tables: Sequence[int]) -> list[list[dict[str, Any]]]:
+    """Return fields of every row of the paper's tables, also those that cannot be built."""
     groups = []
     for table in dict.fromkeys(tables):
         if table not in TABLE_KEYPOINTS:
             raise UserError(f"tables {table}: only Tables {' and '.join(map(str, TABLE_KEYPOINTS))} give speeds")
-        for image_hw in dict.fromkeys(row.image_hw for row in TABLES[table]):
-            subjects = tuple(
-                Subject(row.name, row.model, "" if row.model else row.note)
-                for row in TABLES[table]
-                if row.image_hw == image_hw
-            )
-            groups.append(Group(image_hw, TABLE_KEYPOINTS[table], subjects, "LGM-Pose", table))
+        for size in dict.fromkeys(row.image_hw for row in TABLES[table]):
+            groups.append([
+                {"label": row.name, "model": row.model, "reason": "" if row.model else row.note, "table": table,
+                 "image_hw": size, "num_keypoints": TABLE_KEYPOINTS[table], "is_reference": row.name == "LGM-Pose"}
+                for row in TABLES[table] if row.image_hw == size
+            ])  # fmt: skip
     return groups
 
 
-def _models(config: BenchConfig) -> list[Group]:
+def _models(config: BenchConfig) -> list[list[dict[str, Any]]]:
     import torch
 
     from lgmpose.zoo.catalogue import create_model
@@ -166,21 +133,23 @@ def _models(config: BenchConfig) -> list[Group]:
     reference = next((name for name in models if name in VARIANTS), models[0])
     with torch.device("meta"):
         own = create_model(reference).config
-    subjects = tuple(Subject(name, name) for name in models)
-    sizes = dict.fromkeys(config.image_hw or [own.image_hw])
-    return [Group(tuple(size), own.num_keypoints, subjects, reference) for size in sizes]
+    shared = {"num_keypoints": own.num_keypoints}
+    return [
+        [{"label": m, "model": m, "image_hw": tuple(size), "is_reference": m == reference, **shared} for m in models]
+        for size in dict.fromkeys(config.image_hw or [own.image_hw])
+    ]
 
 
-def _counted(subject: Subject, image_hw: tuple[int, int], num_keypoints: int) -> Subject:
+def _counts(model: str, image_hw: tuple[int, int], num_keypoints: int) -> dict[str, int]:
     import torch
 
     from lgmpose.lab.conventions import count_by_conventions
     from lgmpose.zoo.catalogue import create_model
 
     with torch.device("meta"):  # shapes without numbers
-        net = create_model(subject.model, image_hw=image_hw, num_keypoints=num_keypoints)
+        net = create_model(model, image_hw=image_hw, num_keypoints=num_keypoints)
     try:
         counts = count_by_conventions(net, image_hw)
     except (ValueError, RuntimeError) as error:
-        raise UserError(f"model {subject.model} cannot take the input size {image_hw}: {error}") from error
-    return replace(subject, params=counts.params, macs=counts.true_macs, activations=counts.activations)
+        raise UserError(f"model {model} cannot take the input size {image_hw}: {error}") from error
+    return {"params": counts.params, "macs": counts.true_macs, "activations": counts.activations}

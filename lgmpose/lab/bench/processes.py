@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
 import msgspec
+from msgspec.structs import replace
 from tqdm import tqdm
 
 from lgmpose.inference.timing import MIN_ROUNDS
@@ -23,11 +23,12 @@ from lgmpose.lab.bench.measurement import (
     PRODUCT_SIDE,
     BenchResult,
     Outcome,
+    Row,
     check_output,
     machine_header,
-    make_rows,
+    measured,
 )
-from lgmpose.lab.bench.plan import CODEC, BenchConfig, Group, Job, make_groups
+from lgmpose.lab.bench.plan import CODEC, BenchConfig, Job, make_plan
 from lgmpose.lab.bench.runtimes import find_runtime
 from lgmpose.machine import choose_device, num_cores
 
@@ -56,19 +57,16 @@ def bench(config: BenchConfig, *, json_file: str | Path | None = None, progress:
     check_output(json_file)
     runtimes = {name: find_runtime(name) for name in config.backends}
     choose_device(config.device)
-    groups = make_groups(config, progress=progress)
+    plan = make_plan(config, progress=progress)
     settings = asdict(config) | {"codec": CODEC, "min_rounds": min(MIN_ROUNDS, config.runs)}
     header = machine_header() | {"settings": settings, "processes": []}
     header["backends"] = {name: runtime.what for name, runtime in runtimes.items()}
     result = BenchResult(header, finished=False)
-    plan = list(itertools.product(groups, config.batch_sizes, config.threads, config.backends))
     bar = tqdm(plan, unit="process", disable=None if progress else True, leave=False)
     with tempfile.TemporaryDirectory(prefix="lgmpose-bench-") as folder, contextlib.suppress(KeyboardInterrupt):
-        for group, batch_size, threads, backend in bar:
-            models = tuple(subject.model for subject in group.subjects if subject.model)
-            job = Job(config, backend, threads, batch_size, models, group.image_hw, group.num_keypoints, folder)
-            _add(result, group, job, _measure(job, bar.set_description))
-            result.finished = len(result.header["processes"]) == len(plan)
+        for rows in bar:
+            _add(result, rows, _measure(Job(config, rows, folder), bar.set_description))
+            result.finished = len(header["processes"]) == len(plan)
             result.save(json_file)
     result.save(json_file)  # after Ctrl-C in the first process, too
     return result
@@ -76,13 +74,14 @@ def bench(config: BenchConfig, *, json_file: str | Path | None = None, progress:
 
 def _measure(job: Job, show: Callable[[str], object]) -> Outcome:
     """Run a worker; if a network ends its process while it is prepared, run another worker without that network."""
-    failed: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     while True:
-        models = tuple(model for model in job.models if model not in failed)
-        outcome, at, reason = _run_worker(replace(job, models=models), show)
-        failed |= {at: reason} if at else dict.fromkeys(models, reason) if reason else {}
-        if not at or len(failed) == len(job.models):
-            outcome.reasons |= failed
+        rows = [replace(row, reason=row.reason or reasons.get(row.model, "")) for row in job.rows]
+        outcome, at, reason = _run_worker(replace(job, rows=rows), show)
+        left = [row.model for row in rows if not row.reason]
+        reasons |= {at: reason} if at else dict.fromkeys(left, reason) if reason else {}
+        if not at or left == [at]:
+            outcome.reasons |= reasons
             return outcome
 
 
@@ -92,7 +91,8 @@ def _run_worker(job: Job, show: Callable[[str], object]) -> tuple[Outcome, str, 
     Returns:
         What it measured. If it ended too early: the network that it was preparing, or "", and the reason.
     """
-    environment = os.environ | {"OMP_NUM_THREADS": str(job.threads), "MKL_NUM_THREADS": str(job.threads)}
+    backend, threads = job.rows[0].backend, str(job.rows[0].threads)
+    environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     command, at = [sys.executable, "-m", "lgmpose.lab.bench.worker"], ""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": environment}
     with tempfile.TemporaryFile() as errors, subprocess.Popen(command, stderr=errors, **pipes) as worker:
@@ -104,7 +104,7 @@ def _run_worker(job: Job, show: Callable[[str], object]) -> tuple[Outcome, str, 
                 if line.startswith(b"{"):
                     return msgspec.json.decode(line, type=Outcome), "", ""
                 at = line.decode().strip()
-                show(f"{job.backend}, {job.threads} threads: {f'preparing {at}' if at else 'timing'}")
+                show(f"{backend}, {threads} threads: {f'preparing {at}' if at else 'timing'}")
             status = worker.wait()
         except BaseException:
             worker.kill()
@@ -113,9 +113,9 @@ def _run_worker(job: Job, show: Callable[[str], object]) -> tuple[Outcome, str, 
         return Outcome(), at, end_of_process(status, errors.read().decode(errors="replace"))
 
 
-def _add(result: BenchResult, group: Group, job: Job, outcome: Outcome) -> None:
+def _add(result: BenchResult, rows: list[Row], outcome: Outcome) -> None:
     """Add a process's rows and its environment."""
-    environment = {"backend": job.backend, "threads": job.threads} | outcome.environment
+    environment = {"backend": rows[0].backend, "threads": rows[0].threads} | outcome.environment
     if PRODUCT in outcome.times_ms:  # 10⁹ operations per second, 2 per multiply–accumulate
         environment["gemm_gops"] = round(2 * PRODUCT_SIDE**3 / median(outcome.times_ms[PRODUCT]) / 1e6, 1)
     result.header["processes"].append(environment)
@@ -124,7 +124,7 @@ def _add(result: BenchResult, group: Group, job: Job, outcome: Outcome) -> None:
         for when, key in (("before", "load"), ("after", "load_after"))
         if (environment.get(key) or 0) > num_cores() + LOAD_MARGIN
     ]
-    result.rows += make_rows(group, job, outcome, noise)
+    result.rows += measured(rows, outcome, noise)
 
 
 def end_of_process(status: int, stderr: str) -> str:

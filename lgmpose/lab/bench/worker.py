@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from lgmpose.lab.bench.measurement import PRODUCT, PRODUCT_SIDE, Outcome, load
+from lgmpose.lab.bench.measurement import PRODUCT, PRODUCT_SIDE, Outcome, Row, load
 from lgmpose.lab.bench.plan import CODEC, Job
 
 __all__ = ["main", "run"]
@@ -38,10 +38,10 @@ def run(job: Job, tell: Callable[[str], object] = lambda name: None) -> Outcome:
     from lgmpose.lab.bench.runtimes import RUNTIMES
     from lgmpose.machine import choose_device, tune_allocator
 
-    config, runtime = job.config, RUNTIMES[job.backend]
+    config, runtime = job.config, RUNTIMES[job.rows[0].backend]
     modules = [importlib.import_module(name) for name in ("torch", *runtime.requires)]
     kept = config.keep_memory and tune_allocator()
-    torch.set_num_threads(job.threads)
+    torch.set_num_threads(job.rows[0].threads)
     device = torch.device("cpu") if runtime.requires else choose_device(config.device)
     outcome = Outcome({
         "device": device.type,
@@ -54,11 +54,12 @@ def run(job: Job, tell: Callable[[str], object] = lambda name: None) -> Outcome:
     })  # fmt: skip
     calls: dict[str, Callable[[], object]] = {}
     with torch.inference_mode():
-        for model in job.models:
+        for row in (row for row in job.rows if not row.reason):
+            model = row.model
             tell(model)
             start = time.perf_counter()
             try:
-                call = _prepare(model, job, runtime, device)
+                call = _prepare(row, job, runtime, device)
                 call()
                 calls[model] = call
             except Exception as error:
@@ -85,7 +86,7 @@ def _matrix_product(dtype, device) -> Callable[[], object]:
     return lambda: torch._int_mm(a, a) if dtype == torch.int8 else a @ a
 
 
-def _prepare(model: str, job: Job, runtime, device) -> Callable[[], object]:
+def _prepare(row: Row, job: Job, runtime, device) -> Callable[[], object]:
     """Return one network as a function without arguments, in the scope that is asked for."""
     import numpy as np
     import torch
@@ -95,9 +96,9 @@ def _prepare(model: str, job: Job, runtime, device) -> Callable[[], object]:
 
     with torch.inference_mode(False):
         torch.manual_seed(0)  # random weights: no operator here takes longer with others
-        net = create_model(model, image_hw=job.image_hw, num_keypoints=job.num_keypoints)
+        net = create_model(row.model, image_hw=row.image_hw, num_keypoints=row.num_keypoints)
         net = net.eval().requires_grad_(False).to(device)
-    images = torch.rand(job.batch_size, 3, *job.image_hw).to(device)
+    images = torch.rand(row.batch_size, 3, *row.image_hw).to(device)
     function = runtime.prepare(net, images, Path(job.folder))
     if job.config.scope == "network":
         return lambda: function(images)
@@ -106,10 +107,10 @@ def _prepare(model: str, job: Job, runtime, device) -> Callable[[], object]:
         outputs = function(inputs)
         return outputs.float().cpu().numpy() if isinstance(outputs, torch.Tensor) else outputs
 
-    codec = make_codec(CODEC, job.image_hw)
+    codec = make_codec(CODEC, row.image_hw)
     if job.config.scope == "decode":
         return lambda: codec.decode(heatmaps(images))
-    return _pipeline(heatmaps, codec, device, job.batch_size)
+    return _pipeline(heatmaps, codec, device, row.batch_size)
 
 
 def _pipeline(heatmaps: Callable, codec, device, batch_size: int) -> Callable[[], object]:
