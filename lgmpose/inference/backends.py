@@ -19,7 +19,7 @@ from lgmpose.machine import choose_device, num_cores
 from lgmpose.pose.codecs import StandardCodec, merge_flipped
 from lgmpose.pose.geometry import mirror_crops
 from lgmpose.pose.skeletons import Skeleton
-from lgmpose.zoo.cards import check_seal, codec_of, find_weights, read_card, skeleton_of, weights_hash
+from lgmpose.zoo.cards import codec_of, find_weights, read_card, skeleton_of, weights_hash
 
 if TYPE_CHECKING:
     from torch import nn
@@ -191,11 +191,11 @@ class OnnxBackend(_ExportedBackend):
     """Run a file of ``lgmpose export --format onnx`` or ``int8`` with ONNX Runtime; see ``Backend``.
 
     Raises:
-        UserError: the file is missing, damaged, changed or not of lgmpose, or ONNX Runtime is not installed.
+        UserError: the file is missing, damaged or not of lgmpose, or ONNX Runtime is not installed.
     """
 
     def __init__(self, path: str | Path, *, threads: int | None = None):
-        path = _unchanged(path)
+        path = _existing(path)
         require("onnxruntime", "onnx", f"{path}: an ONNX file, which")
         import onnxruntime
 
@@ -205,9 +205,9 @@ class OnnxBackend(_ExportedBackend):
         options.add_session_config_entry(*STOP_SPINNING)
         try:
             self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            text = self.session.get_modelmeta().custom_metadata_map.get("lgmpose")
         except Exception as error:  # ONNX Runtime's exception classes are private
             raise UserError(f"{path}: not a complete ONNX file ({_first_line(error)})") from error
-        text = self.session.get_modelmeta().custom_metadata_map.get("lgmpose")
         self._use_card(path, text, [end.shape for end in self.session.get_inputs() + self.session.get_outputs()])
 
     def run(self, inputs: np.ndarray) -> np.ndarray:
@@ -223,7 +223,7 @@ class OpenVINOBackend(_ExportedBackend):
     """
 
     def __init__(self, path: str | Path, *, threads: int | None = None):
-        path = _unchanged(path)
+        path = _existing(path)
         require("openvino", "openvino", f"{path}: an OpenVINO file, which")
         import openvino
 
@@ -250,12 +250,10 @@ class OpenVINOBackend(_ExportedBackend):
             return self.request.infer([inputs], share_inputs=True)[0]
 
 
-def _unchanged(path: str | Path) -> Path:
-    """Return the path of an exported file whose seal fits. Native code, which trusts its input, reads it only then."""
+def _existing(path: str | Path) -> Path:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    check_seal(path)
     return path
 
 

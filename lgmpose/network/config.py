@@ -25,6 +25,7 @@ FUSIONS = ("none", "conv3x3", "dw1", "dw2", "sfusion")  # paper, Table 5
 GLOBAL_BLOCKS = ("mobilevim", "mobilevit", "mobilevit_relu6")  # paper, Table 4; the last is our own variant
 LARM_PARTS = ("both", "between_patches", "within_patch", "identity")  # our own variants; the paper has "both" only
 ACTIVATIONS = ("relu6", "relu", "silu")
+MOST_LAYERS = 100  # in a row; a damaged file may ask for billions
 STRIDE = 32  # of the deepest stage; the input's height and width are multiples of it
 
 
@@ -93,6 +94,8 @@ class LGMPoseConfig:
                 raise ValueError(f"{name} {getattr(self, name)!r}: choose one of {', '.join(allowed)}")
         if self.global_block != "mobilevim" and self.larm != "both":
             raise ValueError(f"larm {self.larm!r}: only for global_block 'mobilevim'; MobileViT blocks have no LARM")
+        if any(stage.repeats > MOST_LAYERS or stage.vit_layers > MOST_LAYERS for stage in self.stages):
+            raise ValueError(f"stages: repeats and vit_layers are at most {MOST_LAYERS}")
         if len(self.decoder_channels) != 3:
             raise ValueError(f"decoder_channels {self.decoder_channels}: give three, for strides 16, 8 and 4")
         if self.num_keypoints < 1:

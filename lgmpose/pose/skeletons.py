@@ -10,12 +10,11 @@ import difflib
 import functools
 import re
 import sys
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 __all__ = [
     "COCO", "LSP", "MPII", "SKELETONS", "Skeleton", "notice_unpaired", "side_of", "skeleton_from_category",
-    "skeleton_from_dict", "skeleton_to_dict", "unpaired_joints",
+    "unpaired_joints",
 ]  # fmt: skip
 
 
@@ -30,6 +29,9 @@ class Skeleton:
         flip_pairs: pairs of joint indices that a mirror swaps.
         oks_sigmas: K per-joint constants of OKS (COCO's "k_i / 2"), dimensionless.
         upper_body: joints of the upper body, for half-body augmentation.
+
+    Raises:
+        ValueError: the parts do not fit each other.
     """
 
     name: str
@@ -38,6 +40,20 @@ class Skeleton:
     flip_pairs: tuple[tuple[int, int], ...]
     oks_sigmas: tuple[float, ...]
     upper_body: tuple[int, ...]
+
+    def __post_init__(self):
+        K, paired = len(self.joint_names), [joint for pair in self.flip_pairs for joint in pair]
+        if len(self.oks_sigmas) != K:
+            raise ValueError(f"{len(self.oks_sigmas)} sigmas for {K} keypoints")
+        for field, joints in (
+            ("skeleton", [joint for edge in self.edges for joint in edge]),
+            ("flip_pairs", paired),
+            ("upper_body", self.upper_body),
+        ):
+            if any(not 0 <= joint < K for joint in joints):
+                raise ValueError(f"'{field}' has a joint that is not one of the {K}")
+        if len(set(paired)) != len(paired):
+            raise ValueError("'flip_pairs' has a joint twice")
 
     @property
     def num_keypoints(self) -> int:
@@ -232,14 +248,8 @@ def skeleton_from_category(category: dict, name: str | None = None) -> Skeleton:
         given = [(index[a], index[b]) for a, b in category.get("flip_pairs") or ()]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"the category's 'skeleton', 'sigmas' or 'flip_pairs' cannot be read ({error})") from error
-    if any(not 0 <= joint < len(names) for edge in edges for joint in edge):
-        raise ValueError(f"the category's 'skeleton' names a joint outside 1..{len(names)}")
-    if len(sigmas) != len(names):
-        raise ValueError(f"the category has {len(sigmas)} sigmas for {len(names)} keypoints")
-    joints_given = [joint for pair in given for joint in pair]
-    if len(set(joints_given)) != len(joints_given):
-        raise ValueError("the category's 'flip_pairs' name a joint twice")
-    by_name = [pair for pair in _pairs_by_name(names) if not set(pair) & set(joints_given)]
+    by_hand = {joint for pair in given for joint in pair}
+    by_name = [pair for pair in _pairs_by_name(names) if not by_hand & set(pair)]
     lower = re.compile(r"hip|knee|ankle|foot|toe|heel|leg|pelvis", re.IGNORECASE)
     return Skeleton(
         name=name or f"{category.get('name', 'custom')}-{len(names)}",
@@ -271,27 +281,3 @@ def _print_notice(what: str) -> None:
         "do not mirror: --flip-prob 0, --no-flip-test",
         file=sys.stderr,
     )
-
-
-def skeleton_to_dict(skeleton: Skeleton) -> dict[str, Any]:
-    """Return all of a skeleton, for JSON."""
-    return asdict(skeleton)
-
-
-def skeleton_from_dict(values: dict[str, Any]) -> Skeleton:
-    """Return the skeleton of a card. One of the package's own is returned as the same object.
-
-    Raises:
-        KeyError, TypeError, ValueError: the values are not those of ``skeleton_to_dict``.
-    """
-    skeleton = Skeleton(
-        name=values["name"],
-        joint_names=tuple(values["joint_names"]),
-        edges=tuple((int(a), int(b)) for a, b in values["edges"]),
-        flip_pairs=tuple((int(a), int(b)) for a, b in values["flip_pairs"]),
-        oks_sigmas=tuple(values["oks_sigmas"]),
-        upper_body=tuple(values["upper_body"]),
-    )
-    # Not by its name alone: the category of own data may be called "lsp", too.
-    own = SKELETONS.get(skeleton.name)
-    return own if own == skeleton else skeleton

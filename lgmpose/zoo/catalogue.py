@@ -1,4 +1,4 @@
-"""Networks by name, and their weights: a safetensors file holds the tensors and the card that says how to use them."""
+"""Networks by name, and their weights files: tensors, and the card that says how to use them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from torch import nn
 
@@ -15,61 +16,80 @@ from lgmpose.network.config import VARIANTS, LGMPoseConfig
 from lgmpose.network.model import LGMPose
 from lgmpose.peers import PEERS, PeerConfig, build_peer
 from lgmpose.pose.codecs import StandardCodec
-from lgmpose.pose.skeletons import Skeleton, skeleton_to_dict
-from lgmpose.zoo.cards import DEFAULT_WEIGHTS, SHIPPED, WEIGHTS_FOLDER, codec_of, skeleton_of, weights_hash
-from lgmpose.zoo.tensor_files import config_from_dict, load_into, read_tensors, write_tensors
+from lgmpose.pose.skeletons import Skeleton
+from lgmpose.zoo.cards import (
+    DEFAULT_WEIGHTS,
+    SHIPPED,
+    WEIGHTS_FOLDER,
+    WeightsCard,
+    check_card,
+    codec_of,
+    skeleton_of,
+    weights_hash,
+)
+from lgmpose.zoo.tensor_files import load_into, read_tensors, write_tensors
 
 __all__ = [
-    "DEFAULT_WEIGHTS", "SHIPPED", "WEIGHTS_FOLDER", "at_size", "build", "codec_of", "create_model", "list_models",
-    "load_weights", "save_weights", "skeleton_of", "weights_hash",
+    "DEFAULT_WEIGHTS", "SHIPPED", "WEIGHTS_FOLDER", "at_size", "build", "codec_of", "config_from_dict", "create_model",
+    "list_models", "load_weights", "save_weights", "skeleton_of", "weights_hash",
 ]  # fmt: skip
 
-Config = LGMPoseConfig | PeerConfig  # what ``net.config`` is
+Config = LGMPoseConfig | PeerConfig  # the type of ``net.config``
 
 
 def list_models() -> list[str]:
-    """Names that ``create_model`` takes: LGM-Pose's variants, then the networks it is compared with."""
+    """Return the names that ``create_model`` takes: LGM-Pose's variants, then the networks it is compared with."""
     return [*VARIANTS, *PEERS]
 
 
 def build(config: Config) -> nn.Module:
-    """The network of a config, with fresh weights."""
+    """Return the network of a config, with new weights."""
     return LGMPose(config) if isinstance(config, LGMPoseConfig) else build_peer(config)
 
 
 def at_size(net: nn.Module, image_hw: tuple[int, int]) -> nn.Module:
-    """The same network for another input size; weights that depend on the size are resampled (LGM-Pose) or refused.
+    """Return the same network for another input size, resampling weights that depend on it (LGM-Pose only).
 
     Raises:
         UserError: a size the network cannot take, or weights that do not fit it.
     """
-    if net.config.image_hw == tuple(image_hw):
+    config = _config_of(net)
+    if config.image_hw == tuple(image_hw):
         return net
     try:
         if isinstance(net, LGMPose):
             return net.resized(image_hw)
-        other = build(net.config.with_(image_hw=tuple(image_hw)))
+        with torch.device("meta"):
+            other = build(config.with_(image_hw=tuple(image_hw)))
     except ValueError as error:
         raise UserError(str(error)) from error
-    load_into(other, net.state_dict(), net.config.name)
-    return other.to(next(net.parameters()).device).train(net.training)
+    load_into(other, {name: value.clone() for name, value in net.state_dict().items()}, f"weights of {config}")
+    return other.train(net.training)
+
+
+def _config_of(net: nn.Module) -> Config:
+    config = net.config
+    assert isinstance(config, (LGMPoseConfig, PeerConfig))
+    return config
 
 
 def create_model(name: str, *, pretrained: bool | str | Path = False, **changes) -> nn.Module:
-    """Builds a named network; its ``config`` says which.
+    """Build a named network. Its ``config`` says which it is.
 
     Args:
         name: one of ``list_models()``.
-        pretrained: True for the weights that ship with the package, or the path of a weights file; moved to another
-            input size where ``image_hw`` asks for one. LGM-Pose has the activation that its weights were trained with.
+        pretrained: True for the weights that ship with the package, or the path of a weights file. They are moved to
+            ``image_hw`` if it differs. LGM-Pose gets the activation that its weights were trained with.
         **changes: ``num_keypoints=14, image_hw=(128, 128)``; for LGM-Pose any field of ``LGMPoseConfig``.
 
     Raises:
         UserError: unknown name or field, a value the config refuses, or weights that do not fit.
     """
     if name not in list_models():
-        raise UserError(f"no model {name!r}; {_suggestion(name)}")
-    config = VARIANTS[name] if name in VARIANTS else PeerConfig(name)
+        near = difflib.get_close_matches(name.lower(), list_models(), n=1)
+        hint = f"did you mean {near[0]}?" if near else "`lgmpose profile --list` prints the names"
+        raise UserError(f"no model {name!r}; {hint}")
+    config: Config = VARIANTS[name] if name in VARIANTS else PeerConfig(name)
     unknown = sorted(changes.keys() - {field.name for field in fields(config) if field.name != "name"})
     if unknown:
         raise UserError(f"model {name} has no option {unknown[0]!r}")
@@ -78,11 +98,10 @@ def create_model(name: str, *, pretrained: bool | str | Path = False, **changes)
         raise UserError(f"image_hw {image_hw!r}: give two whole numbers, height and width")
     try:
         config = config.with_(**changes)
-        net = build(config)
+        if not pretrained:
+            return build(config)
     except ValueError as error:
         raise UserError(f"model {name}: {error}") from error
-    if not pretrained:
-        return net
     if pretrained is True and name not in SHIPPED:
         raise UserError(
             f"no weights of {name} ship with the package, only of {', '.join(SHIPPED)}; train them, or pass a file"
@@ -96,11 +115,6 @@ def create_model(name: str, *, pretrained: bool | str | Path = False, **changes)
     return net
 
 
-def _suggestion(name: str) -> str:
-    near = difflib.get_close_matches(name.lower(), list_models(), n=1)
-    return f"did you mean {near[0]}?" if near else "`lgmpose profile --list` names those there are"
-
-
 def save_weights(
     path: str | Path,
     net: nn.Module,
@@ -111,18 +125,27 @@ def save_weights(
     training: dict[str, Any] | None = None,
     half: bool = False,
 ) -> None:
-    """Writes a network with all that is needed to use it: config, skeleton, codec, figures, how it was trained.
+    """Write a network with all that is needed to use it: config, skeleton, codec, figures, how it was trained.
 
     Args:
+        path: the file.
+        net: the network.
+        skeleton: of its keypoints.
+        codec: that it was trained with.
+        evaluation: an ``Evaluation``, for the card.
+        training: JSON-able, for the card.
         half: store floats as fp16, half the size.
+
+    Raises:
+        UserError: the file cannot be written.
     """
     tensors = net.state_dict()
     if half:
         tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
     card = {
         "kind": "weights",
-        "network": asdict(net.config),
-        "skeleton": skeleton_to_dict(skeleton),
+        "network": asdict(_config_of(net)),
+        "skeleton": asdict(skeleton),
         "codec": {"name": codec.name, "sigma": codec.sigma},
         "evaluation": evaluation.as_json() if evaluation is not None else None,
         "training": training,
@@ -130,29 +153,43 @@ def save_weights(
     write_tensors(path, tensors, card)
 
 
-def load_weights(path: str | Path, *, num_keypoints: int | None = None) -> tuple[nn.Module, dict[str, Any]]:
-    """The network in a weights file (in eval mode) and its card.
-
-    Args:
-        num_keypoints: how many joints the caller needs; other weights are refused.
+def config_from_dict(values: dict[str, Any]) -> Config:
+    """Return the config that ``dataclasses.asdict`` turned into JSON.
 
     Raises:
-        UserError: see ``weights_io.read_tensors`` and ``load_into``.
+        ValueError: unknown fields, or values of a wrong type or that the config refuses.
+    """
+    kind: type[Config] = PeerConfig if "name" in values else LGMPoseConfig
+    unknown = sorted(values.keys() - {field.name for field in fields(kind)})
+    if unknown:
+        raise ValueError(f"no setting {unknown[0]!r}")
+    try:
+        return msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from error
+
+
+def load_weights(path: str | Path, *, num_keypoints: int | None = None) -> tuple[nn.Module, dict[str, Any]]:
+    """Return the network in a weights file, in eval mode, and its card.
+
+    Args:
+        path: the file.
+        num_keypoints: the number that the caller needs; other weights are refused.
+
+    Raises:
+        UserError: not a weights file, damaged, of another version, or with another number of keypoints.
     """
     tensors, card = read_tensors(path)
     if card.get("kind") == "checkpoint":
-        # A run's last state: its averaged weights where it has any. It does not know its skeleton's edges: best does.
         raise UserError(f"{path}: a training checkpoint; use the best.safetensors beside it")
-    values = card["network"]
-    if "name" in values and values["name"] not in PEERS:
-        raise UserError(f"{path}: weights of a network {values['name']!r}, which this version does not have")
+    check_card(card, WeightsCard, path)
     try:
-        config = PeerConfig(**values) if "name" in values else config_from_dict(values)
-    except (KeyError, TypeError, ValueError) as error:
+        config = config_from_dict(card["network"])
+        with torch.device("meta"):  # needs no memory, no time and no random numbers
+            net = build(config)
+    except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"{path}: settings that this version does not have; is it of another one? ({error})") from error
     if num_keypoints is not None and config.num_keypoints != num_keypoints:
         raise UserError(f"{path}: weights for {config.num_keypoints} keypoints; {num_keypoints} are needed here")
-    with torch.random.fork_rng(devices=[]):  # loading draws nobody's random numbers
-        net = build(config)
     load_into(net, tensors, path)
     return net.eval(), card

@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors with a JSON card inside, written atomically, read without any pickle."""
+"""Tensors on disk: safetensors with a JSON card inside, written atomically, read without any pickle."""
 
 from __future__ import annotations
 
@@ -6,68 +6,63 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from lgmpose.errors import UserError
 from lgmpose.files import write_atomically
-from lgmpose.network.config import LGMPoseConfig, Stage
 
-__all__ = ["config_from_dict", "load_into", "read_tensors", "write_tensors"]
+__all__ = ["load_into", "read_tensors", "write_tensors"]
 
 _KEY = "lgmpose"  # safetensors metadata holds strings only: one key, one JSON text
 
 
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], card: dict[str, Any]) -> None:
-    """Writes tensors and a JSON-able card to one safetensors file, atomically. Raises UserError as above."""
+    """Write tensors and a JSON-able card to one safetensors file, atomically.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_atomically(path, to_bytes(cpu, metadata={_KEY: json.dumps(card)}))
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Reads what ``write_tensors`` wrote.
+    """Read what ``write_tensors`` wrote.
 
     Raises:
-        UserError: missing, no safetensors file (a pickle is named as such and never opened), or without our card.
+        UserError: missing, not a safetensors file (a pickle is named as such and never opened), damaged, or without a
+            card.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such weights file")
     try:
         with safe_open(path, framework="pt") as file:
-            card = (file.metadata() or {}).get(_KEY)
+            text = (file.metadata() or {}).get(_KEY)
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError, ValueError) as error:
+        card = json.loads(text) if text is not None else None
+    except Exception as error:  # a damaged header makes safetensors raise many classes
         with path.open("rb") as file:
             head = file.read(2)
-        # Only now: a safetensors file begins with the length of its header, which may have these two bytes as well.
+        # Only now: a safetensors file starts with the length of its header, which may have these two bytes as well.
         if head in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
             raise UserError(
                 f"{path}: a PyTorch pickle, which can run code when opened and is never loaded here; "
                 "convert it to .safetensors where you trust it"
             ) from None
         raise UserError(f"{path}: not a whole safetensors file ({error})") from error
-    if card is None:
-        raise UserError(f"{path}: a safetensors file, but not one of lgmpose's: it carries no model card")
-    return tensors, json.loads(card)
-
-
-def config_from_dict(values: dict[str, Any]) -> LGMPoseConfig:
-    """The inverse of ``dataclasses.asdict`` for a config that went through JSON."""
-    values = dict(values)
-    values["image_hw"] = tuple(values["image_hw"])
-    values["decoder_channels"] = tuple(values["decoder_channels"])
-    values["stages"] = tuple(Stage(**{**stage, "patch_hw": tuple(stage["patch_hw"])}) for stage in values["stages"])
-    return LGMPoseConfig(**values)
+    if not isinstance(card, dict):
+        raise UserError(f"{path}: a safetensors file, but not of lgmpose: it has no model card")
+    return tensors, card
 
 
 def load_into(net: nn.Module, tensors: dict[str, Tensor], source: str | Path) -> None:
-    """Copies weights into a network; fp16 weights become the network's dtype.
+    """Make tensors the weights of a network, in the network's dtype. The network may be on the meta device.
 
     Raises:
-        UserError: other names or shapes, with the first that differs.
+        UserError: other names or shapes; the message has the first that differs.
     """
     wanted = net.state_dict()
     missing, extra = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
@@ -80,5 +75,4 @@ def load_into(net: nn.Module, tensors: dict[str, Tensor], source: str | Path) ->
                 f"{source}: {name} is {tuple(tensors[name].shape)}, the network needs {tuple(tensor.shape)}: weights "
                 "of another number of keypoints or input size (LGMPose.resized moves weights between sizes)"
             )
-    with torch.no_grad():
-        net.load_state_dict({name: tensors[name].to(tensor.dtype) for name, tensor in wanted.items()})
+    net.load_state_dict({name: tensors[name].to(tensor.dtype) for name, tensor in wanted.items()}, assign=True)

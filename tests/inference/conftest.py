@@ -11,7 +11,7 @@ from lgmpose.network.config import LGMPoseConfig
 from lgmpose.network.model import LGMPose
 from lgmpose.pose.codecs import make_codec
 from lgmpose.pose.skeletons import COCO, LSP
-from lgmpose.zoo.cards import DEFAULT_WEIGHTS, SEAL
+from lgmpose.zoo.cards import DEFAULT_WEIGHTS
 from lgmpose.zoo.catalogue import create_model, save_weights
 
 
@@ -51,5 +51,5 @@ def shipped_xml(tmp_path_factory):
     card = json.loads({entry.key: entry.value for entry in model.metadata_props}["lgmpose"])
     del model.metadata_props[:]
     path = tmp_path_factory.mktemp("openvino") / "net.xml"
-    write_graph(path, model, card | {"seal": SEAL})
+    write_graph(path, model, card)
     return path

@@ -9,7 +9,7 @@
 ===============  ===============================================================================
 
 The file's metadata hold a JSON text under ``lgmpose``, the card: skeleton, input size, normalisation, codec, network,
-weights and their hash, precision, and the file's own seal (``cards.seal``). ``backends`` opens such files.
+weights' hash, precision (``cards.ExportCard``). ``backends`` opens such files.
 """
 
 from lgmpose.inference.export.exporter import export

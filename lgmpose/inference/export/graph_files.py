@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from lgmpose.data.images import IMAGE_MEAN, IMAGE_STD
 from lgmpose.files import write_atomically
 from lgmpose.pose.codecs import StandardCodec
-from lgmpose.pose.skeletons import Skeleton, skeleton_to_dict
-from lgmpose.zoo.cards import EXPORT_VERSION, SEAL, seal
+from lgmpose.pose.skeletons import Skeleton
+from lgmpose.zoo.cards import EXPORT_VERSION
 
 if TYPE_CHECKING:
     import onnx
@@ -51,16 +51,15 @@ def make_card(source: Source, precision: str) -> dict[str, Any]:
         "image_hw": list(source.codec.image_hw),
         "mean": IMAGE_MEAN,
         "std": IMAGE_STD,
-        "skeleton": skeleton_to_dict(source.skeleton),
+        "skeleton": asdict(source.skeleton),
         "codec": {"name": source.codec.name, "sigma": source.codec.sigma},
         "network": asdict(config),
         "weights": source.weights,
-        "seal": SEAL,
     }
 
 
 def write_graph(out: Path, graph: onnx.ModelProto, card: dict[str, Any]) -> None:
-    """Write a graph with its card, sealed: ONNX, or OpenVINO's ``.xml`` and ``.bin``, by the suffix of ``out``.
+    """Write a graph with its card: ONNX, or OpenVINO's ``.xml`` and ``.bin``, by the suffix of ``out``.
 
     Raises:
         UserError: the file cannot be written.
@@ -69,7 +68,7 @@ def write_graph(out: Path, graph: onnx.ModelProto, card: dict[str, Any]) -> None
     if out.suffix.lower() == ".onnx":
         entry = graph.metadata_props.add()
         entry.key, entry.value = "lgmpose", json.dumps(card)
-        write_atomically(out, seal(graph.SerializeToString()))
+        write_atomically(out, graph.SerializeToString())
         return
     import onnx
     import openvino
@@ -82,4 +81,4 @@ def write_graph(out: Path, graph: onnx.ModelProto, card: dict[str, Any]) -> None
         openvino.save_model(model, target, compress_to_fp16=False)  # for bfloat16, the runtime rounds
         structure, weights = target.read_bytes(), target.with_suffix(".bin").read_bytes()
     write_atomically(out.with_suffix(".bin"), weights)
-    write_atomically(out, seal(structure, weights))
+    write_atomically(out, structure)
