@@ -25,6 +25,7 @@ from lgmpose.files import check_writable, write_atomically
 from lgmpose.inference.evaluate import predict_records
 from lgmpose.inference.extremes import save_extremes
 from lgmpose.inference.figures import Evaluation, summary
+from lgmpose.lab.conventions import input_hw
 from lgmpose.machine import commit
 from lgmpose.metrics import bootstrap_interval, head_size_from_joints, pck, pck_joints, pckh, torso_size
 from lgmpose.pose.geometry import box_around_points
@@ -80,10 +81,11 @@ def find_copies(record_set: RecordSet) -> LabelledTwice:
     aspect = sizes_wh[:, 0] / sizes_wh[:, 1]
     truth: tuple[list[PersonRecord], ...] = ([], [])  # the second annotator's, the first's
     other_xy: tuple[list[np.ndarray], ...] = ([], [])
-    others, used = 0, set()
+    others, used = 0, set[int]()
     for i in range(len(records)):
         same_shape = abs(aspect[i + 1 :] / aspect[i] - 1) < ASPECT_TOLERANCE
-        for j in i + 1 + np.flatnonzero((thumbnails[i + 1 :] @ thumbnails[i] > CORRELATION) & same_shape):
+        alike = (thumbnails[i + 1 :] @ thumbnails[i] > CORRELATION) & same_shape
+        for j in (i + 1 + np.flatnonzero(alike)).tolist():
             by_both = (records[i].visibility > 0) & (records[j].visibility > 0)
             # Pixel centres have whole coordinates; corners, half a pixel before, are what scales with a picture.
             corners = {k: (records[k].keypoints_xy + 0.5) / sizes_wh[k] for k in (i, j)}
@@ -109,7 +111,7 @@ def _thumbnails(records: tuple[PersonRecord, ...]) -> tuple[np.ndarray, np.ndarr
         sizes_wh[i] = image.shape[1::-1]
         small = cv2.resize(image, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
         small -= small.mean()
-        thumbnails[i] = small / max(np.linalg.norm(small), 1e-6)
+        thumbnails[i] = small / max(float(np.linalg.norm(small)), 1e-6)
     return thumbnails, sizes_wh
 
 
@@ -138,8 +140,9 @@ def judge(twice: LabelledTwice, predicted_xy: np.ndarray) -> Evaluation:
     results = {name: result for name, result in results.items() if result.counted.any()}
     intervals = {}
     for name, result in results.items():
-        flags = (result.correct[:, list(result.joints)], result.counted[:, list(result.joints)])
-        intervals[name] = bootstrap_interval(*(np.hstack([both[:n], both[n:]]) for both in flags))
+        correct, counted = (flags[:, list(result.joints)] for flags in (result.correct, result.counted))
+        both = [np.hstack([flags[:n], flags[n:]]) for flags in (correct, counted)]
+        intervals[name] = bootstrap_interval(both[0], both[1])
     figures, per_joint, errors = summary(results, predicted_xy, truth, skeleton)
     conditions = {"data": truth.name, "skeleton": skeleton.name, "photographs labelled twice": str(n),
                   "joints": "those that both labelled"}  # fmt: skip
@@ -171,7 +174,7 @@ def measure_agreement(
     records = tuple(sorted((*train.records, *val.records), key=lambda record: record.id))
     twice = find_copies(replace(train, records=records, name=train.name.removesuffix("-train")))
     annotators = judge(twice, twice.other_xy)
-    predictions = predict_records(net, twice.truth, codec_of(card, net.config.image_hw), skeleton=skeleton)
+    predictions = predict_records(net, twice.truth, codec_of(card, input_hw(net)), skeleton=skeleton)
     network = judge(twice, predictions.keypoints_xy)
     if json_file is not None:
         content = {

@@ -86,7 +86,7 @@ def megabytes(count: int) -> str:
     return f"{count / 1e6:.1f} MB"
 
 
-def input_hw(net: nn.Module, image_hw: tuple[int, int] | None) -> tuple[int, int]:
+def input_hw(net: nn.Module, image_hw: tuple[int, int] | None = None) -> tuple[int, int]:
     """Return ``image_hw``, or ``net.config.image_hw`` where it is None.
 
     Raises:
@@ -141,8 +141,9 @@ def by_hrnet_tool(module: nn.Module, x: Tensor, y: Tensor) -> int:
     """Return what the HRNet repository's tool counts for one call of a module, from x to y."""
     if isinstance(module, nn.Linear):
         return y.numel() * x.shape[1]
-    if "Conv" in type(module).__name__ and isinstance(getattr(module, "weight", None), Tensor):
-        return module.weight.numel() * prod(y.shape[2:])
+    weight = getattr(module, "weight", None)
+    if "Conv" in type(module).__name__ and isinstance(weight, Tensor):
+        return weight.numel() * prod(y.shape[2:])
     return 0
 
 
@@ -158,7 +159,7 @@ def by_torchstat(module: nn.Module, x: Tensor, y: Tensor) -> int:
             pixels = x.shape[2:] if isinstance(module, nn.ConvTranspose2d) else y.shape[2:]
             return module.weight.numel() * prod(pixels) + (y.numel() if module.bias is not None else 0)
         case DynamicConv():  # Dite-HRNet's fork counts it as a convolution with one kernel
-            return module.kernels[0].numel() * prod(y.shape[2:])
+            return prod(module.kernels.shape[1:]) * prod(y.shape[2:])
         case nn.BatchNorm2d():
             return 2 * x.numel()
         case nn.ReLU() | nn.ReLU6() | nn.PReLU() | nn.ELU() | nn.LeakyReLU():

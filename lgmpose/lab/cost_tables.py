@@ -10,6 +10,7 @@ import math
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from tabulate import tabulate
@@ -64,10 +65,10 @@ class CostRow:
     @property
     def given_by(self) -> str:
         """Return what gives the printed FLOPs (``HRNet tool, at 256 × 192``), or that nothing does."""
-        if not self.flops_match:
+        row = self.paper
+        if row is None or row.convention is None or not self.flops_match:
             return "-" if self.flops_match is None else "none"
-        size = ", at {} × {}".format(*self.paper.flops_hw) if self.paper.flops_hw else ""
-        return COUNTERS[self.paper.convention] + size
+        return COUNTERS[row.convention] + (", at {} × {}".format(*row.flops_hw) if row.flops_hw else "")
 
     @property
     def why(self) -> str:
@@ -193,6 +194,7 @@ def print_costs(  # the options of ``lgmpose profile``
         return
     if json_file is not None:
         check_writable(json_file)
+    data: list | dict
     chosen = (model, fusion, global_block) != ("lgm-pose-coco-256x192", "sfusion", "mobilevim")
     if table is not None:
         if all_networks or chosen or image_hw is not None or num_keypoints is not None:
@@ -210,12 +212,12 @@ def print_costs(  # the options of ``lgmpose profile``
         text, data = as_text(rows, title=title), as_json(rows)
     else:
         options = {"image_hw": image_hw, "num_keypoints": num_keypoints}
-        changes = {name: value for name, value in options.items() if value is not None}
+        changes: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
         if (fusion, global_block) != ("sfusion", "mobilevim"):  # which only LGM-Pose has
             changes |= {"fusion": fusion, "global_block": global_block}
         net = create_model(model, **changes)
-        row = published(model, fusion, global_block, net.config.image_hw)
         cost, speed = profile(net), measure_fps(net, threads=threads) if fps else None
+        row = published(model, fusion, global_block, cost.image_hw)
         text, data = cost.as_text(fps=speed, published=row), cost.as_json(fps=speed, published=row)
     if json_file is not None:
         write_atomically(json_file, (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode())

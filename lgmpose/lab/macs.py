@@ -85,7 +85,8 @@ def run_on_meta(net: nn.Module, image_hw: tuple[int, int]) -> ForwardPass:
         written.hold(image)
         with FlopCounterMode(display=False) as counter, written:  # ``written`` sees operators before they decompose
             net(image)
-    root, macs = type(net).__name__, {name: Counter() for name, _ in net.named_modules()}
+    root = type(net).__name__
+    macs: dict[str, Counter[str]] = {name: Counter() for name, _ in net.named_modules()}
     for name, by_operator in counter.get_flop_counts().items():
         if name != root:  # the same as "Global"
             name = "" if name == "Global" else name.removeprefix(f"{root}.")

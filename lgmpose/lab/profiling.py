@@ -20,6 +20,7 @@ from lgmpose.lab.conventions import Conventions, count_by_conventions, in_unit_o
 from lgmpose.lab.macs import CONVENTION, SecondOpinion, ask_fvcore, count_macs
 from lgmpose.lab.paper import CONVENTIONS, PaperRow
 from lgmpose.machine import cpu_name, num_cores
+from lgmpose.network.config import LGMPoseConfig
 from lgmpose.network.model import LGMPose
 from lgmpose.peers import PeerConfig
 
@@ -136,9 +137,9 @@ def _describe(net: nn.Module) -> str:
     c = getattr(net, "config", None)
     if isinstance(c, PeerConfig):
         return f"{c.name} ({c.num_keypoints} keypoints)"
-    if not isinstance(net, LGMPose):
-        return type(net).__name__
-    return f"LGM-Pose (fusion {c.fusion}, global block {c.global_block}, {c.num_keypoints} keypoints)"
+    if isinstance(c, LGMPoseConfig):
+        return f"LGM-Pose (fusion {c.fusion}, global block {c.global_block}, {c.num_keypoints} keypoints)"
+    return type(net).__name__
 
 
 def _size(image_hw: tuple[int, int]) -> str:

@@ -23,8 +23,7 @@ from lgmpose.inference.figures import Evaluation
 from lgmpose.inference.options import EvalConfig, ExportConfig
 from lgmpose.lab.model_card import BY_HAND, card_text
 from lgmpose.machine import commit
-from lgmpose.network.config import VARIANTS
-from lgmpose.network.model import LGMPose
+from lgmpose.network.config import VARIANTS, LGMPoseConfig
 from lgmpose.training.curve import save_curve
 from lgmpose.zoo.cards import SHIPPED, WEIGHTS_FOLDER, codec_of, skeleton_of, weights_hash
 from lgmpose.zoo.catalogue import load_weights, save_weights
@@ -53,25 +52,25 @@ def ship(data: str, runs: tuple[Path, ...], *, name: str = SHIPPED[0], folder: P
         require(module, "onnx", "an 8-bit ONNX file, which ships with the weights,")
     best, log = runs[-1] / "best.safetensors", _whole_log(runs, folder / f"{name}.json")
     net, card = load_weights(best)
-    named = VARIANTS.get(name)
-    if named and isinstance(net, LGMPose):
-        named = named.with_(activation=net.config.activation)  # weights bring their own, see zoo.create_model
-    if net.config != named:
-        raise UserError(f"{best}: not a {name}: its settings are {net.config}")
-    training, codec = card["training"], codec_of(card, net.config.image_hw)
+    named, config = VARIANTS.get(name), net.config
+    if named and isinstance(config, LGMPoseConfig):
+        named = named.with_(activation=config.activation)  # weights bring their own, see zoo.create_model
+    if config != named or named is None:
+        raise UserError(f"{best}: not a {name}: its settings are {config}")
+    training, codec = card["training"], codec_of(card, named.image_hw)
     parts = _parts(training)
-    for config in (part["config"] for part in parts):  # without the folders of this machine
-        kind, _, path = config["data"].partition(":")
-        config["data"] = f"{kind}:{Path(path).name}"
-        config["init_weights"] = Path(config["init_weights"] or "").name or None
+    for settings in (part["config"] for part in parts):  # without the folders of this machine
+        kind, _, path = settings["data"].partition(":")
+        settings["data"] = f"{kind}:{Path(path).name}"
+        settings["init_weights"] = Path(settings["init_weights"] or "").name or None
     target, exported = folder / f"{name}.safetensors", folder / f"{name}.onnx"
     save_weights(target, net, skeleton_of(card), codec, training=training, half=True)
     evaluation = evaluate_weights(EvalConfig(data, target))
     save_weights(target, net, skeleton_of(card), codec, evaluation=evaluation, training=training, half=True)
     export(ExportConfig(exported, weights=target, format="int8", data=data))
     network = {
-        "params": sum(p.numel() for p in net.parameters()), "image_hw": list(net.config.image_hw),
-        "num_keypoints": net.config.num_keypoints, "onnx_bytes": exported.stat().st_size,
+        "params": sum(p.numel() for p in net.parameters()), "image_hw": list(named.image_hw),
+        "num_keypoints": named.num_keypoints, "onnx_bytes": exported.stat().st_size,
     }  # fmt: skip
     result = {**_measured(data, target, exported, evaluation), "network": network, "training": training,
               "parts": [_described(part) for part in parts], "log": log}  # fmt: skip

@@ -30,7 +30,7 @@ class Slip(NamedTuple):
 
 def over(a: PaperRow, b: PaperRow, figure: str) -> str:
     """Return a ratio of two rows' figures, ``33.1/7.4 = 4.5×``; below 1 it has two decimals."""
-    x, y = (str(getattr(row, figure)).split()[0] for row in (a, b))  # without the unit of "1.1 M"
+    x, y = (str(getattr(row, figure)).split()[0] for row in (a, b))  # "1.1 M" without its unit
     ratio = float(x) / float(y)
     return f"{x}/{y} = {ratio:.{1 if ratio > 1 else 2}f}×"
 
@@ -47,7 +47,7 @@ def gpu(a: PaperRow, b: PaperRow) -> str:
 
 def added_params(fusion: str) -> str:
     """Return how many parameters a row of Table 5 adds to the network without fusion, ``1.1 - 0.8 = 0.3 M``."""
-    a, b = (FUSIONS[name].params.split()[0] for name in (fusion, "None"))
+    a, b = (str(FUSIONS[name].params).split()[0] for name in (fusion, "None"))
     return f"{a} - {b} = {float(a) - float(b):.1f} M"
 
 
