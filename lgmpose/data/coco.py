@@ -143,6 +143,25 @@ def _person_category(
     )
 
 
+def _record(
+    picture: Picture, box_xywh: np.ndarray, joints: tuple[np.ndarray, np.ndarray], person_id: int, area: float,
+    score: float = 1.0,
+) -> PersonRecord:  # fmt: skip
+    center_xy, size_wh = box_to_center_size(box_xywh)
+    return PersonRecord(
+        image=picture.file_name,
+        center_xy=center_xy,
+        size_wh=size_wh,
+        keypoints_xy=joints[0],
+        visibility=joints[1],
+        id=person_id,
+        image_id=picture.id,
+        area=area,
+        score=score,
+        stated_hw=(picture.height, picture.width),
+    )
+
+
 def _true_records(persons: list[Person], pictures: dict[int, Picture]) -> tuple[list[PersonRecord], Counter[str]]:
     records, notes = [], Counter[str]()
     for person in persons:
@@ -153,20 +172,8 @@ def _true_records(persons: list[Person], pictures: dict[int, Picture]) -> tuple[
         elif box_xywh is None or not person.visibility.any():  # read_persons has checked the boxes of all others
             notes["no labelled joint"] += 1
         else:
-            center_xy, size_wh = box_to_center_size(box_xywh)
-            records.append(
-                PersonRecord(
-                    image=picture.file_name,
-                    center_xy=center_xy,
-                    size_wh=size_wh,
-                    keypoints_xy=person.keypoints_xy,
-                    visibility=person.visibility,
-                    id=person.id,
-                    image_id=picture.id,
-                    area=person.area,
-                    stated_hw=(picture.height, picture.width),
-                )
-            )
+            joints = person.keypoints_xy, person.visibility
+            records.append(_record(picture, box_xywh, joints, person.id, area=person.area))
     return records, notes
 
 
@@ -194,21 +201,9 @@ def _detected_records(
         if not (width > 0 and height > 0 and -width < x < picture.width and -height < y < picture.height):
             notes["box without area or outside the picture"] += 1
             continue
-        center_xy, size_wh = box_to_center_size(detection.bbox)
-        records.append(
-            PersonRecord(
-                image=picture.file_name,
-                center_xy=center_xy,
-                size_wh=size_wh,
-                keypoints_xy=np.zeros((skeleton.num_keypoints, 2)),
-                visibility=np.zeros(skeleton.num_keypoints, np.int64),
-                id=number,
-                image_id=picture.id,
-                area=width * height,
-                score=detection.score,
-                stated_hw=(picture.height, picture.width),
-            )
-        )
+        no_joints = np.zeros((skeleton.num_keypoints, 2)), np.zeros(skeleton.num_keypoints, np.int64)
+        box = np.array(detection.bbox)
+        records.append(_record(picture, box, no_joints, number, area=width * height, score=detection.score))
     if records and max(record.size_wh.max() for record in records) < 2:
         raise UserError(f"{source}: no box is larger than 2 pixels; give boxes in pixels, not as fractions")
     return records, notes

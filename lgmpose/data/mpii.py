@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -20,7 +20,7 @@ from lgmpose.errors import UserError
 from lgmpose.files import as_type, read_json
 from lgmpose.pose.skeletons import MPII
 
-__all__ = ["MATCH_PX", "MPIIPerson", "as_persons", "joint_arrays", "load_mpii"]
+__all__ = ["MATCH_PX", "MPIIPerson", "joint_arrays", "load_mpii"]
 
 PIXELS_PER_SCALE = 200.0
 MATCH_PX = 0.05  # lists of joints are rounded to 0.01 px; the joints of neighbours are whole pixels apart
@@ -52,26 +52,6 @@ class MPIIPerson(msgspec.Struct):
     person: int = 0
 
 
-def as_persons(content: Any, source: str | Path) -> list[MPIIPerson]:
-    """Check a decoded list.
-
-    Args:
-        content: the decoded JSON.
-        source: the file, named in errors.
-
-    Raises:
-        UserError: It is not a list of persons, or a labelled joint, centre, scale or head box is not a finite number.
-    """
-    persons = as_type(content, list[MPIIPerson], f"{source}: not a list of MPII's persons with joints")
-    for number, person in enumerate(persons):
-        labelled = [xy for xy, flag in zip(person.joints, person.joints_vis, strict=True) if flag > 0]
-        for name, values in (("labelled joint", labelled), ("center", person.center), ("scale", person.scale),
-                             ("headbox", person.headbox or 0)):  # fmt: skip
-            if not np.isfinite(values).all():
-                raise UserError(f"{source}: person number {number} has a {name} that is NaN or infinite")
-    return persons
-
-
 def joint_arrays(persons: list[MPIIPerson]) -> tuple[np.ndarray, np.ndarray]:
     """Return the joints (n, 16, 2) float64, 1-based, and whether they are labelled (n, 16) bool."""
     joints = np.array([person.joints for person in persons], np.float64).reshape(-1, NUM_KEYPOINTS, 2)
@@ -94,7 +74,7 @@ def load_mpii(annotations: str | Path, images: str | Path, *, truth: str | Path 
         UserError: A file or picture is missing or damaged, a value has a wrong type or is not finite, the list does not
             fit ``truth``, or no person is left.
     """
-    persons = as_persons(read_json(annotations), annotations)
+    persons = as_type(read_json(annotations), list[MPIIPerson], f"{annotations}: not a list of persons with joints")
     joints, labelled = joint_arrays(persons)
     seen = np.array([person.joints_visible or person.joints_vis for person in persons]).reshape(labelled.shape) > 0
     visibility = np.where(labelled, 1 + seen, 0)

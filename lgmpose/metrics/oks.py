@@ -69,12 +69,12 @@ def oks(
         ValueError: A person has no labelled joint, and no boxes are given.
     """
     predicted, truth = np.asarray(predicted, float), np.asarray(truth, float)
-    labelled = np.atleast_1d(np.greater(visibility, 0))
+    labelled = np.asarray(visibility) > 0
     areas = np.asarray(areas, float)
     variances = (2 * np.asarray(sigmas, float)) ** 2  # (K,)
 
     offsets = predicted[:, None] - np.where(labelled[..., None], truth, 0)  # (n, m, K, 2)
-    unlabelled = ~labelled.any(axis=1)
+    unlabelled = np.asarray(~labelled.any(axis=1))
     if unlabelled.any():
         if boxes is None:
             raise ValueError("a true person has no labelled joint: OKS needs the persons' boxes")

@@ -104,10 +104,7 @@ def _download_rest(url: str, part: Path) -> str | None:
     except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
         cause = error.reason if isinstance(error, urllib.error.URLError) else error
         if isinstance(cause, ssl.SSLCertVerificationError):  # the next try would end in the same way
-            raise UserError(
-                f"{url}: the server's certificate cannot be trusted ({cause}); check this computer's clock and "
-                "certificates, or download the file with a browser"
-            ) from error
+            raise UserError(f"{url}: {cause}; check this computer's clock and certificates") from error
         return str(cause) or type(cause).__name__
     except OSError as error:
         raise UserError(f"{part}: cannot be written ({error.strerror or error})") from error

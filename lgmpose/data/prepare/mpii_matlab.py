@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from lgmpose.data.matlab import load_mat
-from lgmpose.data.mpii import MPIIPerson, as_persons
+from lgmpose.data.mpii import MPIIPerson
 from lgmpose.errors import UserError
+from lgmpose.files import as_type
 from lgmpose.pose.skeletons import MPII
 
 __all__ = ["convert_mpii_mat"]
@@ -58,7 +59,7 @@ def convert_mpii_mat(mat_path: str | Path) -> tuple[list[MPIIPerson], Counter[st
                 })  # fmt: skip
     if not entries:
         raise UserError(f"{mat_path}: no person with joints in it ({dict(notes)})")
-    return as_persons(entries, mat_path), notes
+    return as_type(entries, list[MPIIPerson], mat_path), notes
 
 
 def _field(struct: Any, name: str) -> Any:
