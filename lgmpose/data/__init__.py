@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lgmpose.data.records import RecordSet
 from lgmpose.errors import UserError
+
+if TYPE_CHECKING:
+    from lgmpose.data.records import RecordSet
 
 __all__ = ["DATA_HELP", "KINDS", "load_records"]
 

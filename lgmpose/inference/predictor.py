@@ -14,7 +14,6 @@ import numpy as np
 
 from lgmpose.inference.backends import Backend, flip_tested, open_backend
 from lgmpose.inference.inputs import check_boxes, load_picture
-from lgmpose.metrics.oks import JOINT_SCORE_THRESHOLD, oks_nms, rescore
 from lgmpose.pose.geometry import (
     PADDING,
     box_around_points,
@@ -25,6 +24,7 @@ from lgmpose.pose.geometry import (
     transform_points,
     warp_image,
 )
+from lgmpose.pose.persons import JOINT_SCORE_THRESHOLD, oks_nms, rescore
 from lgmpose.pose.skeletons import Skeleton, notice_unpaired
 
 __all__ = ["SCORE_THRESHOLD", "Backend", "Pose", "Predictor", "crop_person"]

@@ -11,8 +11,8 @@ import numpy as np
 
 from lgmpose.data.records import RecordSet
 from lgmpose.metrics.average_precision import coco_results
-from lgmpose.metrics.oks import oks_nms, rescore
 from lgmpose.pose.geometry import fit_aspect
+from lgmpose.pose.persons import oks_nms, rescore
 
 __all__ = ["coco_persons", "kept_persons"]
 

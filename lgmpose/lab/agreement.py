@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from lgmpose.data import RecordSet, load_records
+from lgmpose.data import load_records
 from lgmpose.data.images import read_image
-from lgmpose.data.records import PersonRecord
+from lgmpose.data.records import PersonRecord, RecordSet
 from lgmpose.errors import UserError
 from lgmpose.files import check_writable, write_atomically
 from lgmpose.inference.evaluate import predict_records

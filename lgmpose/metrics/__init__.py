@@ -2,7 +2,7 @@
 
 from lgmpose.metrics.average_precision import AP_ENGINES, AP_NAMES, ap_engine, coco_ap, coco_results, results_json
 from lgmpose.metrics.error_kinds import ERROR_KINDS, error_kinds
-from lgmpose.metrics.oks import JOINT_SCORE_THRESHOLD, check_sigmas, oks, oks_nms, rescore
+from lgmpose.metrics.oks import check_sigmas, oks
 from lgmpose.metrics.pck import (
     PCKResult,
     bootstrap_interval,
@@ -13,6 +13,7 @@ from lgmpose.metrics.pck import (
     pckh_joints,
     torso_size,
 )
+from lgmpose.pose.persons import JOINT_SCORE_THRESHOLD, oks_nms, rescore
 
 __all__ = [
     "AP_ENGINES", "AP_NAMES", "ERROR_KINDS", "JOINT_SCORE_THRESHOLD", "PCKResult", "ap_engine", "bootstrap_interval",

@@ -1,4 +1,4 @@
-"""Object keypoint similarity (OKS), and the two steps of COCO's top-down protocol around it: NMS and rescoring.
+"""Object keypoint similarity (OKS) of predictions with true persons.
 
 OKS is the mean over the labelled joints of exp(−d² / (2 · area · (2σ)²)): 1 for a perfect pose, near 0 for a far one.
 Each joint has its own σ (eyes are located more precisely than hips), and the person's area gives the scale.
@@ -13,10 +13,8 @@ import numpy as np
 
 from lgmpose.errors import UserError
 
-__all__ = ["JOINT_SCORE_THRESHOLD", "check_sigmas", "oks", "oks_nms", "rescore"]
+__all__ = ["check_sigmas", "oks"]
 
-JOINT_SCORE_THRESHOLD = 0.2  # joints at or below it do not count in a person's score
-OKS_NMS_THRESHOLD = 0.9  # above it, two poses are of one person (SimpleBaseline, HRNet)
 LARGEST_SIGMA = 0.2  # COCO's largest is 0.107; far larger ones make OKS 1 for any pose
 _TINY = np.spacing(1)  # pycocotools adds it to an area, so that it can divide by an area of 0
 
@@ -86,56 +84,3 @@ def oks(
 
     exponents = (offsets**2).sum(axis=-1) / variances / (areas[:, None] + _TINY) / 2  # (n, m, K)
     return np.where(labelled, np.exp(-exponents), 0).sum(axis=-1) / labelled.sum(axis=-1)
-
-
-def oks_nms(
-    keypoints_xy: np.ndarray,
-    scores: np.ndarray,
-    areas: np.ndarray,
-    sigmas: Sequence[float] | np.ndarray,
-    threshold: float = OKS_NMS_THRESHOLD,
-) -> np.ndarray:
-    """Suppress all but the best-scored of several predictions of one person in a picture.
-
-    The best-scored pose is kept, all poses whose OKS with it is *above* the threshold are dropped, and so on with those
-    that are left (SimpleBaseline, HRNet). Two predicted poses are compared over all K joints, with the mean of their
-    two areas as the scale.
-
-    Args:
-        keypoints_xy: (n, K, 2) predicted poses of one picture, pixels.
-        scores: (n,) rescored persons; of equal scores the first comes first.
-        areas: (n,) areas of the padded boxes (as cropped), square pixels.
-        sigmas: K per-joint constants.
-        threshold: largest OKS that two kept poses may have.
-
-    Returns:
-        Indices of the kept persons, the best score first.
-    """
-    keypoints_xy, areas = np.asarray(keypoints_xy, float), np.asarray(areas, float)
-    variances = (2 * np.asarray(sigmas, float)) ** 2
-    left, kept = np.argsort(-np.asarray(scores, float), kind="stable"), []
-    while len(left):
-        best, others = left[0], left[1:]
-        kept.append(best)
-        squared = ((keypoints_xy[others] - keypoints_xy[best]) ** 2).sum(axis=-1)  # (others, K)
-        scales = (areas[others] + areas[best]) / 2 + _TINY
-        similarity = np.exp(squared / (-2 * variances) / scales[:, None]).mean(axis=-1)
-        left = others[similarity <= threshold]
-    return np.array(kept, int)
-
-
-def rescore(joint_scores: np.ndarray, box_scores: np.ndarray, threshold: float = JOINT_SCORE_THRESHOLD) -> np.ndarray:
-    """Return the score of each person: the mean of the joint confidences above the threshold, times the box's score.
-
-    Args:
-        joint_scores: (n, K) heatmap maxima.
-        box_scores: (n,) confidences of the boxes.
-        threshold: joints at or below it are left out of the mean.
-
-    Returns:
-        (n,); 0 where no joint is above the threshold.
-    """
-    joint_scores = np.asarray(joint_scores, float)
-    confident = joint_scores > threshold
-    total = np.where(confident, joint_scores, 0).sum(axis=1)
-    return total / np.maximum(confident.sum(axis=1), 1) * np.asarray(box_scores, float)
