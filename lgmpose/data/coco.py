@@ -57,7 +57,8 @@ def load_coco(
     Args:
         annotations: ``person_keypoints_*.json``, or any JSON of that format. With ``detections``, the list of pictures
             alone (``image_info_test-dev2017.json``) is enough.
-        images: folder that the JSON's ``file_name``s are relative to, or several, of which the one with most of them.
+        images: folder that each ``file_name`` of the JSON is relative to; or several folders, of which the one with the
+            most pictures is taken.
         detections: JSON list of ``{image_id, category_id, bbox, score}``. Its records carry no joints.
 
     Returns:

@@ -3,7 +3,7 @@
 ========  =====================================  ==========================================  =========  ==========
 codec     target                                 decoding                                    alignment  flip shift
 ========  =====================================  ==========================================  =========  ==========
-standard  Gaussian at the rounded pixel, cut at   argmax, quarter offset                      ordinary   one pixel
+standard  Gaussian at the rounded pixel, cut at  argmax, quarter offset                      ordinary   one pixel
           3 sigma
 dark      Gaussian at the exact place, whole map  blur, log, one Newton step                  ordinary   one pixel
 udp       Gaussian at the exact place, cut at     blur, log, one Newton step (regularised)    aligned    none
@@ -16,8 +16,7 @@ Sources: SimpleBaseline (Xiao et al. 2018); DARK (Zhang et al. 2020), with the o
 Known differences from the reference code:
 
 * a joint whose patch ends one pixel outside the map has weight 0; the reference code keeps weight 1 for a target that
-  is
-  zero everywhere (``StandardCodec.encode``);
+  is zero everywhere (``StandardCodec.encode``);
 * the blur's kernel follows OpenCV's formula, where OpenCV itself has rounded tables for up to 9 taps, that is for a
   sigma below 1.82 (``_taps``);
 * a Newton step longer than one pixel, or away from a peak, is not taken (``_newton_step``);

@@ -14,7 +14,7 @@ __all__ = ["save_curve"]
 def save_curve(log: str | Path | list[dict], png: str | Path) -> None:
     """Draws a run's ``log.csv``, or its rows: training loss on the left, the validation figures on the right.
 
-    Rows of several ``phase``s are parted by lines.
+    A line separates rows of different ``phase``.
     """
     from matplotlib.figure import Figure
 
