@@ -1,14 +1,14 @@
 """Heatmap codecs: how joints become heatmaps, and how heatmaps become joints again.
 
-========  =====================================  ==========================================  =========  ==========
-codec     target                                 decoding                                    alignment  flip shift
-========  =====================================  ==========================================  =========  ==========
-standard  Gaussian at the rounded pixel, cut at  argmax, quarter offset                      ordinary   one pixel
+========  ======================================  ==========================================  =========  ==========
+codec     target                                  decoding                                    alignment  flip shift
+========  ======================================  ==========================================  =========  ==========
+standard  Gaussian at the rounded pixel, cut at   argmax, quarter offset                      ordinary   one pixel
           3 sigma
 dark      Gaussian at the exact place, whole map  blur, log, one Newton step                  ordinary   one pixel
 udp       Gaussian at the exact place, cut at     blur, log, one Newton step (regularised)    aligned    none
           3 sigma
-========  =====================================  ==========================================  =========  ==========
+========  ======================================  ==========================================  =========  ==========
 
 Sources: SimpleBaseline (Xiao et al. 2018); DARK (Zhang et al. 2020), with the ordinary alignment as in mmpose; UDP
 (Huang et al. 2020), its Gaussian form. All are NumPy, vectorised over batch and joints. Points are crop pixels.
