@@ -124,7 +124,7 @@ def test_the_command_counts_a_table_or_everything_or_one(capsys, tmp_path, two_p
     assert main([*one, "--model", "lgm-pose-mpii-256x256", "--global-block", "mobilevit"]) == 0
     data = json.loads(path.read_text())
     assert data["macs"] == 1_459_720_192 and data["published"]["table"] == 4
-    assert main([*one, "--model", "small-hrnet"]) == 0
+    assert main([*one, "--model", "small-hrnet", "--image-hw", "64", "64"]) == 0
     assert json.loads(path.read_text())["network"].startswith("small-hrnet")
     capsys.readouterr()
     assert main(["profile", "--list"]) == 0 and capsys.readouterr().out.split() == ["small-hrnet", "cpn-r50"]
