@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,10 +24,7 @@ from lgmpose.zoo.cards import codec_of, find_weights, read_card, skeleton_of, we
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = [
-    "Backend", "OnnxBackend", "OpenVINOBackend", "TorchBackend", "flip_tested", "is_exported", "open_backend",
-    "require", "run_module",
-]  # fmt: skip
+__all__ = ["Backend", "ExportedBackend", "TorchBackend", "flip_tested", "open_backend", "require", "run_module"]
 
 # Otherwise ONNX Runtime's threads keep spinning after a run and take cores from reading and drawing.
 STOP_SPINNING = ("session.force_spinning_stop", "1")
@@ -49,7 +46,7 @@ class Backend(Protocol):
     source: dict[str, str]
 
     def heatmaps(self, crops: np.ndarray) -> np.ndarray:
-        """Return the heatmaps (B, K, h, w) float32 of crops (B, H, W, 3) uint8 RGB."""
+        """Return the heatmaps (B, K, h, w) float32 of crops (B, H, W, 3) uint8 RGB. Threads may call it at once."""
         ...
 
 
@@ -67,16 +64,11 @@ def open_backend(weights: str | Path | None = None, *, device: str = "auto", thr
     path = find_weights(weights)
     if threads is not None and threads < 1:
         raise UserError(f"threads {threads}: must be at least 1")
-    if not is_exported(path):
+    if path.suffix.lower() not in (".onnx", ".xml"):
         return TorchBackend(path, device=device, threads=threads)
     if device not in ("auto", "cpu"):
         raise UserError(f"{path}: an exported network runs on the CPU, not on {device!r}; leave the device out")
-    return (OnnxBackend if path.suffix.lower() == ".onnx" else OpenVINOBackend)(path, threads=threads)
-
-
-def is_exported(path: str | Path) -> bool:
-    """Return True if a file is one of ``lgmpose export``, judged by its suffix."""
-    return Path(path).suffix.lower() in (".onnx", ".xml")
+    return ExportedBackend(path, threads=threads)
 
 
 def require(module: str, extra: str, what: str) -> None:
@@ -100,10 +92,10 @@ def flip_tested(
 
 
 def run_module(net: nn.Module, crops: np.ndarray) -> np.ndarray:
-    """Return the heatmaps (B, K, h, w) float32 of a PyTorch network, on its own device.
+    """Return the heatmaps (B, K, h, w) float32 of a PyTorch network in eval mode, on its own device.
 
     Args:
-        net: in eval mode.
+        net: the network.
         crops: (B, H, W, 3) uint8 RGB.
     """
     import torch
@@ -144,119 +136,87 @@ class TorchBackend:
         if threads is not None:
             torch.set_num_threads(threads)
         self.fast = fast_form(self.net, torch.zeros(1, 3, *self.image_hw, device=on_device))
-        self.skeleton = skeleton_of(card)
-        self.codec = codec_of(card, self.image_hw)
+        self.skeleton, self.codec = skeleton_of(card), codec_of(card, self.image_hw)
         self.source = {"file": path.name, "sha256": weights_hash(path)}
 
     def heatmaps(self, crops: np.ndarray) -> np.ndarray:
-        """Return the heatmaps (B, K, h, w) float32 of crops (B, H, W, 3) uint8 RGB."""
+        """Return heatmaps; see ``Backend``."""
         return run_module(self.fast, crops)
 
-    def network_at(self, image_hw: tuple[int, int]) -> nn.Module:
-        """Return the trained network for another input size, in channels_last layout; see ``catalogue.at_size``."""
-        from lgmpose.network.fast import channels_last
-        from lgmpose.zoo.catalogue import at_size
 
-        return channels_last(at_size(self.net, image_hw))
-
-
-class _ExportedBackend:
-    """What the two runtimes of exported files share: the checks of the card, and crops to heatmaps.
+class ExportedBackend:
+    """Run a file of ``lgmpose export``: ``.onnx`` with ONNX Runtime, ``.xml`` with OpenVINO; see ``Backend``.
 
     Attributes:
         card: the file's metadata; see ``lgmpose.inference.export``.
+        run: normalised inputs (B, 3, H, W) float32 → heatmaps (B, K, h, w) float32.
+
+    Raises:
+        UserError: the file is missing, damaged or not of lgmpose, or its runtime is not installed.
     """
 
-    def _use_card(self, path: Path, text: str | None, shapes: Sequence[list]) -> None:
-        """Read the card and compare it with the shapes of the graph's input and output."""
-        self.card = card = read_card(path, text)
-        self.image_hw: tuple[int, int] = tuple(card["image_hw"])
-        self.skeleton = skeleton_of(card)
-        self.codec = codec_of(card, self.image_hw)
+    def __init__(self, weights: str | Path, *, threads: int | None = None):
+        path = Path(weights)
+        if not path.is_file():
+            raise UserError(f"{path}: no such file")
+        open_file = _open_onnx if path.suffix.lower() == ".onnx" else _open_openvino
+        self.run, text, shapes = open_file(path, threads or num_cores())
+        self.card = read_card(path, text)
+        self.image_hw: tuple[int, int] = tuple(self.card["image_hw"])
+        self.skeleton, self.codec = skeleton_of(self.card), codec_of(self.card, self.image_hw)
         self.source = {"file": path.name, "sha256": weights_hash(path)}
         expected = [[3, *self.image_hw], [self.skeleton.num_keypoints, *self.codec.heatmap_hw]]
         if [list(shape[1:]) for shape in shapes] != expected:
             raise UserError(f"{path}: its card does not fit its graph ({shapes[0]} → {shapes[1]}); export it again")
 
     def heatmaps(self, crops: np.ndarray) -> np.ndarray:
-        """Return the heatmaps (B, K, h, w) float32 of crops (B, H, W, 3) uint8 RGB."""
+        """Return heatmaps; see ``Backend``."""
         return self.run(normalise(crops, self.card["mean"], self.card["std"]))
 
-    def run(self, inputs: np.ndarray) -> np.ndarray:
-        """Return the heatmaps (B, K, h, w) float32 of normalised inputs (B, 3, H, W) float32."""
-        raise NotImplementedError
+
+def _open_onnx(path: Path, threads: int) -> tuple[Callable[[np.ndarray], np.ndarray], str | None, list]:
+    """Return the function that runs an ONNX file, its card's text, and the shapes of its input and output."""
+    require("onnxruntime", "onnx", f"{path}: an ONNX file, which")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors only; they are raised as well
+    options.add_session_config_entry(*STOP_SPINNING)
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        text = session.get_modelmeta().custom_metadata_map.get("lgmpose")
+    except Exception as error:  # ONNX Runtime's exception classes are private
+        raise UserError(f"{path}: not a complete ONNX file ({_first_line(error)})") from error
+    shapes = [end.shape for end in session.get_inputs() + session.get_outputs()]
+    return lambda inputs: session.run(None, {"images": inputs})[0], text, shapes
 
 
-class OnnxBackend(_ExportedBackend):
-    """Run a file of ``lgmpose export --format onnx`` or ``int8`` with ONNX Runtime; see ``Backend``.
+def _open_openvino(path: Path, threads: int) -> tuple[Callable[[np.ndarray], np.ndarray], str | None, list]:
+    """Return the same as ``_open_onnx`` for an OpenVINO file."""
+    require("openvino", "openvino", f"{path}: an OpenVINO file, which")
+    import openvino
 
-    Raises:
-        UserError: the file is missing, damaged or not of lgmpose, or ONNX Runtime is not installed.
-    """
+    core = openvino.Core()
+    try:
+        model = core.read_model(path)
+        text = model.get_rt_info("lgmpose").astype(str) if model.has_rt_info("lgmpose") else None
+        bf16 = text is not None and read_card(path, text)["precision"] == "bf16"
+        # Without the hint OpenVINO rounds to bfloat16 wherever the CPU supports it.
+        options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY",
+                   "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32"}  # fmt: skip
+        request = core.compile_model(model, "CPU", options).create_infer_request()
+    except RuntimeError as error:
+        raise UserError(f"{path}: not a complete OpenVINO file with its .bin ({_first_line(error)})") from error
+    lock = threading.Lock()  # a request runs one input at a time
 
-    def __init__(self, path: str | Path, *, threads: int | None = None):
-        path = _existing(path)
-        require("onnxruntime", "onnx", f"{path}: an ONNX file, which")
-        import onnxruntime
+    def run(inputs: np.ndarray) -> np.ndarray:
+        with lock:
+            return request.infer([inputs], share_inputs=True)[0]
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or num_cores()
-        options.log_severity_level = 3  # errors only; they are raised as well
-        options.add_session_config_entry(*STOP_SPINNING)
-        try:
-            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            text = self.session.get_modelmeta().custom_metadata_map.get("lgmpose")
-        except Exception as error:  # ONNX Runtime's exception classes are private
-            raise UserError(f"{path}: not a complete ONNX file ({_first_line(error)})") from error
-        self._use_card(path, text, [end.shape for end in self.session.get_inputs() + self.session.get_outputs()])
-
-    def run(self, inputs: np.ndarray) -> np.ndarray:
-        """Return the heatmaps (B, K, h, w) float32 of normalised inputs (B, 3, H, W) float32."""
-        return self.session.run(None, {"images": inputs})[0]
-
-
-class OpenVINOBackend(_ExportedBackend):
-    """Run a file of ``lgmpose export --format openvino`` or ``openvino-…`` (``.xml`` and ``.bin``) with OpenVINO.
-
-    Raises:
-        UserError: as ``OnnxBackend``.
-    """
-
-    def __init__(self, path: str | Path, *, threads: int | None = None):
-        path = _existing(path)
-        require("openvino", "openvino", f"{path}: an OpenVINO file, which")
-        import openvino
-
-        core = openvino.Core()
-        try:
-            model = core.read_model(path)
-            text = model.get_rt_info("lgmpose").astype(str) if model.has_rt_info("lgmpose") else None
-            bf16 = text is not None and read_card(path, text)["precision"] == "bf16"
-            # Without the hint OpenVINO rounds to bfloat16 wherever the CPU supports it.
-            options = {
-                "INFERENCE_NUM_THREADS": threads or num_cores(), "PERFORMANCE_HINT": "LATENCY",
-                "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
-            }  # fmt: skip
-            self.request = core.compile_model(model, "CPU", options).create_infer_request()
-        except RuntimeError as error:
-            raise UserError(f"{path}: not a complete OpenVINO file with its .bin ({_first_line(error)})") from error
-        self.lock = threading.Lock()  # a request runs one input at a time
-        ends = [end.partial_shape for end in (*model.inputs, *model.outputs)]
-        self._use_card(path, text, [[d.get_length() if d.is_static else None for d in shape] for shape in ends])
-
-    def run(self, inputs: np.ndarray) -> np.ndarray:
-        """Return the heatmaps (B, K, h, w) float32 of normalised inputs (B, 3, H, W) float32."""
-        with self.lock:
-            return self.request.infer([inputs], share_inputs=True)[0]
-
-
-def _existing(path: str | Path) -> Path:
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    return path
+    shapes = [end.partial_shape for end in (*model.inputs, *model.outputs)]
+    return run, text, [[d.get_length() if d.is_static else None for d in shape] for shape in shapes]
 
 
 def _first_line(error: Exception) -> str:
-    """Return the first line of an exception's message."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lgmpose.data import load_records
 from lgmpose.errors import UserError
 from lgmpose.files import check_writable, write_atomically
-from lgmpose.inference.backends import Backend, TorchBackend, is_exported, open_backend
+from lgmpose.inference.backends import Backend, TorchBackend, open_backend
 from lgmpose.inference.evaluate import evaluate, predicted_persons
 from lgmpose.inference.extremes import require_truth, save_extremes
 from lgmpose.inference.figures import Evaluation
@@ -39,8 +39,7 @@ def evaluate_weights(config: EvalConfig) -> Evaluation:
     if config.sheet is not None:
         require_truth(record_set)
     path = find_weights(config.weights)
-    if not is_exported(path):
-        tune_allocator()
+    tune_allocator()
     backend = open_backend(path, device=config.device, threads=config.threads)
     if backend.skeleton.joint_names != record_set.skeleton.joint_names:
         raise UserError(
@@ -52,7 +51,10 @@ def evaluate_weights(config: EvalConfig) -> Evaluation:
     image_hw = config.image_hw or backend.image_hw
     net: nn.Module | Backend = backend
     if isinstance(backend, TorchBackend):
-        net = backend.network_at(image_hw)  # as trained: the shipped figures are those of this form
+        from lgmpose.network.fast import channels_last
+        from lgmpose.zoo.catalogue import at_size
+
+        net = channels_last(at_size(backend.net, image_hw))  # as trained: the shipped figures are those of this form
     elif tuple(image_hw) != backend.image_hw:
         size = "×".join(map(str, backend.image_hw))
         raise UserError(f"{path}: exported for input size {size}; export it again for another size")

@@ -13,13 +13,10 @@ __all__ = ["as_boxes", "check_boxes", "load_picture"]
 
 
 def load_picture(image) -> tuple[np.ndarray, str]:
-    """Return a picture as (H, W, 3) uint8 RGB, and its name for error messages.
-
-    Args:
-        image: path, Pillow image, or (H, W, 3) uint8 RGB array.
+    """Return a path, Pillow image or array as (H, W, 3) uint8 RGB, and its name for error messages.
 
     Raises:
-        UserError: anything else, or a picture that cannot be read.
+        UserError: it is something else, or cannot be read.
     """
     if isinstance(image, (str, os.PathLike)):
         return read_image(os.fspath(image)), str(image)

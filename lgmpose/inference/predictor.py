@@ -133,17 +133,11 @@ class Predictor:
         return poses if box_scores is None else self._each_once(poses)
 
     def heatmaps(self, image, box=None) -> tuple[np.ndarray, np.ndarray]:
-        """Return the crop that the network sees and its heatmaps, for one person.
+        """Return the crop (H, W, 3) uint8 that the network sees for one person, and its heatmaps (K, h, w).
 
         Args:
             image: as for a call.
             box: (4,) x, y, w, h; None: the whole picture.
-
-        Returns:
-            The crop (H, W, 3) uint8, and its heatmaps (K, h, w).
-
-        Raises:
-            UserError: as for a call.
         """
         picture, name = load_picture(image)
         boxes = _whole(picture) if box is None else check_boxes([box], picture.shape[:2], name)

@@ -88,8 +88,7 @@ def compare_networks(
             row.append(_shrink(draw_poses(picture, poses, score_threshold=score_threshold)))
     labels = network_labels([predictor.backend for predictor in predictors], weights)
     buffer = io.BytesIO()
-    figure = comparison_figure(rows, labels, [path.name for path in paths])
-    figure.savefig(buffer, format=out.suffix[1:].lower())
+    comparison_figure(rows, labels, [path.name for path in paths]).savefig(buffer, format=out.suffix[1:].lower())
     write_atomically(out, buffer.getvalue())
 
 

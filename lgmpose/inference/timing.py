@@ -5,33 +5,16 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-__all__ = ["interleaved_times", "timed_rounds"]
+__all__ = ["MIN_ROUNDS", "interleaved_times"]
 
 MIN_ROUNDS = 10  # also of slow functions: a median of fewer rounds says little
 
 
-def interleaved_times(calls: Mapping[str, Callable[[], object]], **options) -> dict[str, np.ndarray]:
-    """Return the times of several functions, in seconds, one per function and round.
-
-    Round i of one function and round i of another ran within the same moment, so ``times["a"] / times["b"]`` is a
-    paired ratio in which a slow phase of the machine cancels; its median is what to report.
-
-    Args:
-        calls: name → function without arguments.
-        **options: those of ``timed_rounds``.
-
-    Returns:
-        name → (rounds,) float64 seconds; all arrays have the same length.
-    """
-    rounds = list(timed_rounds(calls, **options))
-    return {name: np.array([times[name] for times in rounds]) for name in calls}
-
-
-def timed_rounds(
+def interleaved_times(
     calls: Mapping[str, Callable[[], object]],
     *,
     rounds: int = 100,
@@ -40,11 +23,12 @@ def timed_rounds(
     min_rounds: int = MIN_ROUNDS,
     synchronize: Callable[[], object] | None = None,
     clock: Callable[[], float] = time.perf_counter,
-) -> Iterator[dict[str, float]]:
-    """Yield the seconds that each function took, round by round. An exception of a function is raised here.
+) -> dict[str, np.ndarray]:
+    """Return the times of several functions in seconds, one per function and round.
 
-    In every round each function runs once, in an order drawn anew with a fixed seed. ``torch.utils.benchmark`` measures
-    one function after the other and needs PyTorch; this compares functions and needs neither.
+    In every round each function runs once, in an order drawn anew with a fixed seed. So the times of one round were
+    taken at the same moment, and ``times["a"] / times["b"]`` are paired ratios in which a slow phase of the machine
+    cancels; report their median. (``torch.utils.benchmark`` measures one function after the other, and needs PyTorch.)
 
     Args:
         calls: name → function without arguments.
@@ -55,6 +39,9 @@ def timed_rounds(
         min_rounds: but not before this many rounds (or ``rounds``, if that is smaller).
         synchronize: waits until an accelerator has finished its work; called before each clock reading.
         clock: returns the time in seconds; tests replace it.
+
+    Returns:
+        name → (rounds,) float64 seconds; all arrays have the same length.
     """
     wait = synchronize or (lambda: None)
     for call in calls.values():
@@ -65,15 +52,15 @@ def timed_rounds(
             call()
         wait()
     order, shuffle, begin = list(calls), random.Random(0).shuffle, clock()
+    times: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(rounds):
         if number >= min_rounds and clock() - begin >= max_seconds:
-            return
+            break
         shuffle(order)
-        times = {}
         for name in order:
             wait()
             start = clock()
             calls[name]()
             wait()
-            times[name] = clock() - start
-        yield times
+            times[name].append(clock() - start)
+    return {name: np.array(seconds) for name, seconds in times.items()}

@@ -1,7 +1,4 @@
-"""From poses of boxes to persons in COCO's results format: rescored, and each person once if a detector gave the boxes.
-
-Everything is done at once for a whole data set.
-"""
+"""From poses of boxes to persons in COCO's results format: rescored, each once if a detector gave the boxes."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lgmpose.inference.backends import OnnxBackend
+from lgmpose.inference.backends import ExportedBackend
 from lgmpose.lab.model_card import BY_HAND, card_text
 from lgmpose.zoo.catalogue import SHIPPED, WEIGHTS_FOLDER, load_weights, weights_hash
 
@@ -27,7 +27,7 @@ def test_the_result_file_belongs_to_the_weights(shipped):
     assert card["evaluation"]["figures"] == result["figures"]
     assert card["evaluation"]["per_joint"] == result["per_joint"]
     pytest.importorskip("onnxruntime")
-    backend = OnnxBackend(path.with_suffix(".onnx"))
+    backend = ExportedBackend(path.with_suffix(".onnx"))
     assert backend.source["sha256"] == result["onnx"]["sha256"]
     assert backend.card["weights"] == {"file": path.name, "sha256": result["sha256"]}
     assert backend.card["precision"] == "int8" and path.with_suffix(".onnx").stat().st_size < 1.5e6
