@@ -161,49 +161,53 @@ def _person(
         return "no keypoints"
     if len(values) != 3 * num_keypoints:
         return f"{len(values)} keypoint values instead of {3 * num_keypoints}"
-    joints = np.array(values, np.float64).reshape(num_keypoints, 3)  # None becomes NaN
-    labelled = joints[:, 2] > 0
-    if not np.isin(joints[:, 2], (0, 1, 2)).all():
+    if not {0, 1, 2}.issuperset(values[2::3]):
         return "visibility other than 0, 1, 2"
-    if not (np.abs(joints[labelled]) < LARGEST_PX).all():  # False for NaN
+    joints = np.array(values, np.float64).reshape(num_keypoints, 3)  # None becomes NaN
+    labelled_xy = joints[joints[:, 2] > 0, :2]
+    if not (np.abs(labelled_xy) < LARGEST_PX).all():  # False for NaN
         return "labelled joint that is NaN, infinite or far outside"
-    keypoints_xy = np.where(np.isfinite(joints[:, :2]), joints[:, :2], 0.0)
-    joints_box = box_around_points(keypoints_xy[labelled]) if labelled.sum() > 1 and not is_crowd else None
-    box_xywh = np.array(annotation.bbox or [], np.float64)
-    if not _is_usable(box_xywh, picture, for_crop=bool(labelled.any())):
-        if joints_box is None or not _is_usable(joints_box, picture, for_crop=True):
+    joints[~np.isfinite(joints)] = 0
+    box_xywh = annotation.bbox
+    if not _is_usable(box_xywh, picture, for_crop=len(labelled_xy) > 0):
+        box_xywh = box_around_points(labelled_xy).tolist() if len(labelled_xy) > 1 else None
+        if not _is_usable(box_xywh, picture, for_crop=True):
             return "no box in the picture, and none from the joints"
-        box_xywh = joints_box
         notes["box around the joints instead of the stated one"] += 1
+    assert box_xywh is not None  # it is usable
     return Person(
         id=number if annotation.id is None else annotation.id,
         image_id=picture.id,
         is_crowd=is_crowd,
-        keypoints_xy=keypoints_xy,
+        keypoints_xy=joints[:, :2].copy(),
         visibility=joints[:, 2].astype(np.int64),
-        box_xywh=box_xywh,
-        area=_area(annotation.area, box_xywh, joints_box, notes),
+        box_xywh=np.array(box_xywh),
+        area=_area(annotation.area, box_xywh[2] * box_xywh[3], labelled_xy, notes),
     )
 
 
-def _is_usable(box_xywh: np.ndarray, picture: Picture, *, for_crop: bool) -> bool:
+def _is_usable(box_xywh: list[float] | None, picture: Picture, *, for_crop: bool) -> bool:
     """Return True if a box has an area and lies, at least in part, in its picture."""
-    if box_xywh.shape != (4,) or not (np.abs(box_xywh) < LARGEST_PX).all() or not (box_xywh[2:] > 0).all():
+    if not box_xywh or len(box_xywh) != 4 or not all(abs(value) < LARGEST_PX for value in box_xywh):  # False for NaN
         return False
-    if not (picture.height and picture.width):
+    x, y, width, height = box_xywh
+    if not (width > 0 and height > 0):
+        return False
+    if not (picture.height and picture.width):  # not stated
         return True
-    (x, y), (right, bottom) = box_xywh[:2], box_xywh[:2] + box_xywh[2:]
     if for_crop and sanitize_box(box_xywh, (picture.height, picture.width)) is None:
         return False
-    return right > 0 and bottom > 0 and x < picture.width and y < picture.height
+    return -width < x < picture.width and -height < y < picture.height
 
 
-def _area(stated: float | None, box_xywh: np.ndarray, joints_box: np.ndarray | None, notes: Counter[str]) -> float:
-    box_area = float(box_xywh[2] * box_xywh[3])
+def _area(stated: float | None, box_area: float, labelled_xy: np.ndarray, notes: Counter[str]) -> float:
     if stated is None:
         return box_area
-    largest = max(box_area, 0.0 if joints_box is None else float(joints_box[2] * joints_box[3]))
-    if AREA_SHARES[0] * box_area <= stated <= AREA_SHARES[1] * largest:  # False for NaN
+    if AREA_SHARES[0] * box_area <= stated <= AREA_SHARES[1] * box_area:  # False for NaN
         return stated
+    if len(labelled_xy) > 1 and box_area < stated < np.inf:  # the box may be of the head alone
+        joints_box = box_around_points(labelled_xy)
+        if stated <= AREA_SHARES[1] * joints_box[2] * joints_box[3]:
+            return stated
     notes["area of the box instead of the stated one, which is not in square pixels"] += 1
     return box_area

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from scipy.stats import norm
 
-from lgmpose.data.augment import Augmentation, augment_record, change_colour
+from lgmpose.data.augment import Augmentation, augment_record, change_colour, occlude
 from lgmpose.data.crops import CropDataset
 from lgmpose.data.images import read_image
 from lgmpose.data.records import PersonRecord, RecordSet
@@ -216,6 +216,26 @@ def test_bodies_with_few_labelled_joints_stay_whole_and_small_halves_are_not_tak
         np.testing.assert_allclose(center_xy, record.keypoints_xy[upper].mean(0))
 
 
+def test_a_half_needs_three_labelled_joints_and_an_extent(people):
+    record, augmentation = people.records[5], replace(NOTHING, half_body_prob=1.0, half_body_min_joints=0)
+
+    def centres(joints, xy=record.keypoints_xy) -> list:
+        labelled = replace(record, visibility=np.isin(np.arange(14), joints) * 2, keypoints_xy=xy)
+        return [d[0].tolist() for d in draws(labelled, augmentation, 40)]
+
+    def mean(joints):
+        return record.keypoints_xy[joints].mean(0).tolist()
+
+    lower, upper = [0, 1, 2], [6, 7, 8]
+    found = centres(lower + upper)
+    assert mean(lower) in found and mean(upper) in found
+    assert centres(lower + upper[:2]) == [mean(lower)] * 40  # two upper joints are too few
+    assert centres(lower[:2] + upper) == [mean(upper)] * 40
+    assert centres(lower[:2] + upper[:2]) == [mean(upper[:2])] * 40  # if both are, the upper one is taken, with two …
+    assert centres(lower[:2] + upper[:1]) == [record.center_xy.tolist()] * 40  # … but not with one
+    assert centres(upper, np.full((14, 2), 7.0)) == [record.center_xy.tolist()] * 40  # all in one place
+
+
 def test_one_option_does_not_shift_the_draws_of_another(people):
     record = people.records[0]
     plain = draws(record, Augmentation(half_body_prob=0), 50)
@@ -315,3 +335,21 @@ def test_colour_changes_brightness_contrast_and_each_channel():
     contrast, balance = gains[low].mean(axis=1), gains[low] - gains[low].mean(axis=1, keepdims=True)
     assert np.std(contrast) == pytest.approx(np.hypot(0.6, 0.3 / 3**0.5) / 12**0.5, rel=0.2)
     assert np.std(balance) == pytest.approx((2 / 3) ** 0.5 * 0.3 / 12**0.5, rel=0.2)
+
+
+def test_the_draws_of_colours_and_rectangles_are_kept():
+    """A resumed run must see the same pictures: contrast, three channels, brightness; size, place, colour."""
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    rng = np.random.default_rng(7)
+    contrast, channels, brightness = rng.uniform(-0.2, 0.2), rng.uniform(-0.2, 0.2, 3), rng.uniform(-0.2, 0.2)
+    expected = (image - 128.0) * (1 + contrast) * (1 + channels / 2) + 128 + 128 * brightness
+    found = change_colour(image, 0.2, np.random.default_rng(7))
+    assert np.abs(found - np.clip(np.floor(expected), 0, 255)).max() <= 1e-9
+    rng = np.random.default_rng(8)
+    height, width = (rng.uniform(0.15, 0.45, 2) * (40, 60)).round().astype(int)
+    top, left = (rng.random(2) * (40 - height, 60 - width)).astype(int)
+    expected = image.copy()
+    expected[top : top + height, left : left + width] = rng.integers(0, 256, 3)
+    before = image.copy()
+    np.testing.assert_array_equal(occlude(image, np.random.default_rng(8)), expected)
+    np.testing.assert_array_equal(image, before)
