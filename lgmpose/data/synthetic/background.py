@@ -1,4 +1,4 @@
-"""What stands behind the people (rooms, landscapes, textures) and, now and then, in front of them."""
+"""What is behind the people (rooms, landscapes, textures), and sometimes in front of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from lgmpose.data.synthetic.painting import OBSTACLE, Canvas, Placement, paint_l
 
 __all__ = ["draw_background", "paint_obstacle"]
 
-# How often each background is drawn.
 _CHANCES = {"room": 0.3, "outdoors": 0.26, "noise": 0.14, "stripes": 0.1, "blocks": 0.1, "blobs": 0.1}
 
 
@@ -33,24 +32,28 @@ class _Sampler:
         return np.array(random_color(self.rng, saturation, value), np.float32)
 
     def spot(self) -> tuple[int, int]:
-        """A point (x, y)."""
+        """Draw a point (x, y)."""
         return int(self.rng.uniform(0, self.width)), int(self.rng.uniform(0, self.height))
 
+    def pixels(self, low: float, high: float) -> int:
+        """Draw a length, given as a share of the longer side; at least 1."""
+        return max(1, int(self.size * self.rng.uniform(low, high)))
+
     def ramp(self, degrees: float) -> np.ndarray:
-        """A field rising from 0 to 1: to the right at 0°, downwards at 90°."""
+        """Return a field rising from 0 to 1: to the right at 0°, downwards at 90°."""
         x = np.arange(self.width, dtype=np.float32)[None] / self.size
         y = np.arange(self.height, dtype=np.float32)[:, None] / self.size
         t = x * np.float32(np.cos(np.radians(degrees))) + y * np.float32(np.sin(np.radians(degrees)))
         return ((t - t.min()) / max(float(np.ptp(t)), 1e-6))[..., None]
 
     def noise(self, cells: int) -> np.ndarray:
-        """A field of smooth normal noise; the longer edge has that many cells."""
+        """Draw a field of smooth normal noise, with that many cells along the longer side."""
         grid = self.rng.normal(0, 1, (max(2, self.height * cells // self.size + 1), cells + 1)).astype(np.float32)
         return cv2.resize(grid, (self.width, self.height), interpolation=cv2.INTER_CUBIC)[..., None]
 
 
 def draw_background(rng: np.random.Generator, image_hw: tuple[int, int]) -> np.ndarray:
-    """A room, a landscape or a texture, with things in it that resemble limbs and heads.
+    """Draw a room, a landscape or a texture, with things in it that resemble limbs and heads.
 
     Returns:
         (H, W, 3) uint8.
@@ -70,7 +73,14 @@ def draw_background(rng: np.random.Generator, image_hw: tuple[int, int]) -> np.n
         wave = np.sin(sampler.ramp(rng.uniform(0, 180)) * rng.uniform(15, 90))
         image = _mix(image, sampler.color(), np.clip(wave * rng.uniform(1, 8), -1, 1) * 0.4 + 0.4)
     else:
-        _scatter(sampler, image, kind)
+        for _ in range(rng.integers(12, 45)):  # all over the picture
+            px, py = sampler.spot()
+            a, b = (sampler.size * rng.uniform(0.02, 0.15, 2)).astype(int).tolist()
+            if kind == "blocks":
+                cv2.rectangle(image, (px - a, py - b), (px + a, py + b), sampler.color().tolist(), -1)
+            else:
+                turn = rng.uniform(0, 180)
+                cv2.ellipse(image, (px, py), (a, b), turn, 0, 360, sampler.color().tolist(), -1, cv2.LINE_AA)
     _add_distractors(sampler, image)
     grain = sampler.noise(max(8, sampler.size // 3)) * np.float32(rng.uniform(1, 5))
     stains = sampler.noise(5) * np.float32(rng.uniform(0, 9))
@@ -79,12 +89,12 @@ def draw_background(rng: np.random.Generator, image_hw: tuple[int, int]) -> np.n
 
 
 def _mix(image: np.ndarray, other: np.ndarray, amount: np.ndarray) -> np.ndarray:
-    """From ``image`` where ``amount`` is 0 to ``other`` where it is 1."""
+    """Blend from ``image`` where ``amount`` is 0 to ``other`` where it is 1."""
     return (image + (other - image) * amount).astype(np.float32, copy=False)
 
 
 def _furnish_room(sampler: _Sampler, image: np.ndarray, horizon: int) -> None:
-    """Floor and wall furniture, in place."""
+    """Draw a floor and furniture along the wall, in place."""
     rng, size, height, width = sampler.rng, sampler.size, sampler.height, sampler.width
     image[horizon:] = _mix(sampler.color(), sampler.color(), sampler.ramp(90)[horizon:])
     if rng.random() < 0.6:  # boards or tiles
@@ -102,7 +112,7 @@ def _furnish_room(sampler: _Sampler, image: np.ndarray, horizon: int) -> None:
 
 
 def _draw_landscape(sampler: _Sampler, horizon: int) -> np.ndarray:
-    """Sky, two ranges of hills and some trees."""
+    """Return sky, two ranges of hills and some trees."""
     rng, size, height, width = sampler.rng, sampler.size, sampler.height, sampler.width
     x, y = np.arange(width, dtype=np.float32) / size, np.arange(height, dtype=np.float32) / size
     zenith = np.array((120, 170, 230), np.float32) + rng.normal(0, 25, 3).astype(np.float32)
@@ -124,38 +134,25 @@ def _draw_landscape(sampler: _Sampler, horizon: int) -> np.ndarray:
     return image
 
 
-def _scatter(sampler: _Sampler, image: np.ndarray, kind: str) -> None:
-    """Many ``blocks`` or ``blobs`` over the whole picture, in place."""
-    rng = sampler.rng
-    for _ in range(rng.integers(12, 45)):
-        px, py = sampler.spot()
-        a, b = (sampler.size * rng.uniform(0.02, 0.15, 2)).astype(int).tolist()
-        if kind == "blocks":
-            cv2.rectangle(image, (px - a, py - b), (px + a, py + b), sampler.color().tolist(), -1)
-        else:
-            turn = rng.uniform(0, 180)
-            cv2.ellipse(image, (px, py), (a, b), turn, 0, 360, sampler.color().tolist(), -1, cv2.LINE_AA)
-
-
 def _add_distractors(sampler: _Sampler, image: np.ndarray) -> None:
-    """What a network must not take for people, in place: sticks like limbs and balls like heads."""
+    """Draw what a network must not take for people, in place: sticks like limbs, and balls like heads."""
     rng, size = sampler.rng, sampler.size
     for _ in range(rng.integers(0, 6)):  # as long and as wide as limbs, some skin-coloured, some bent
         start, turn = np.array(sampler.spot()), rng.uniform(0, 2 * np.pi)
         like_skin = rng.random() < 0.3
         hue = np.array(SKINS[rng.integers(len(SKINS))]) * 0.9 if like_skin else sampler.color((0.1, 0.7), (0.2, 0.9))
-        thickness = max(1, int(size * rng.uniform(0.006, 0.03)))
+        thickness = sampler.pixels(0.006, 0.03)
         for _ in range(rng.integers(1, 3)):
             end = start + size * rng.uniform(0.08, 0.25) * np.array((np.cos(turn), np.sin(turn)))
             cv2.line(image, start.astype(int).tolist(), end.astype(int).tolist(), hue.tolist(), thickness, cv2.LINE_AA)
             start, turn = end, turn + rng.normal(0, 0.9)
     for _ in range(rng.integers(0, 3)):  # balls and balloons
-        radius = max(1, int(size * rng.uniform(0.015, 0.045)))
+        radius = sampler.pixels(0.015, 0.045)
         cv2.circle(image, sampler.spot(), radius, sampler.color((0.2, 0.9)).tolist(), -1, cv2.LINE_AA)
 
 
 def paint_obstacle(rng: np.random.Generator, canvas: Canvas) -> None:
-    """A post, a crate or a bush in front of everyone; hides joints and belongs to nobody."""
+    """Paint a post, a crate or a bush in front of everyone; it hides joints."""
     height, width = canvas.part_map.shape
     size = min(height, width)
     kind, x = ("post", "crate", "bush")[rng.integers(3)], rng.uniform(0.1, 0.9) * width
@@ -170,6 +167,6 @@ def paint_obstacle(rng: np.random.Generator, canvas: Canvas) -> None:
         spheres = [(x + k * 0.09 * size, top + rng.uniform(0, 0.1) * size, 0, 0.07 * size) for k in (-1, 0, 1)]
     leaves = Paint((70, 120, 60), (88, 142, 74), "dots", 0.012 * size)
     paint = leaves if kind == "bush" else Paint(random_color(rng))
-    # The spheres are in canvas pixels already, with y downwards; always lit from the upper left.
+    # The spheres are in canvas pixels already, with y downwards. They are always lit from the upper left.
     layer = Layer(np.array(spheres) * (1, -1, 1, 1), paint)
     paint_layer(replace(canvas, light_xy=np.array((-0.6, -0.8))), layer, OBSTACLE, Placement(1.0, np.zeros(2)))

@@ -1,12 +1,12 @@
 """Bodies: flesh and clothes around the bones, and the 17 joints of COCO.
 
-A body part is the convex hull of a few spheres, seen from the front: an outline that is right from any side and costs
-one filled polygon. All numbers below are metres on a person of about 1.75 m.
+A body part is the convex hull of a few spheres, seen from the front: its outline is right from any side and costs one
+filled polygon. All numbers below are metres on a person of about 1.75 m.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,11 +24,11 @@ PARTS = ("seat", "torso", "pelvis", "skirt", "neck", "head", "brim", "hair") + t
 
 @dataclass(frozen=True)
 class Layer:
-    """One convex hull of spheres in one paint. ``cap`` keeps only the side of the first sphere that looks that way."""
+    """One convex hull of spheres in one paint. ``cap`` keeps only the side of the first sphere that faces that way."""
 
     spheres: np.ndarray  # (N, 4): x, y, z, radius in m, camera coordinates
     paint: Paint
-    cap: tuple[float, float, float, float] | None = None  # unit direction and the least cosine with it
+    cap: tuple[float, float, float, float] | None = None  # unit direction, and the lowest cosine with it
 
 
 @dataclass(frozen=True)
@@ -37,20 +37,20 @@ class Part:
 
     name: str  # one of ``PARTS``
     layers: list[Layer]
-    depth: float  # m towards the viewer, with a bias that decides between parts as good as level
+    depth: float  # m towards the viewer, with a bias that orders parts of almost equal depth
 
 
 @dataclass(frozen=True)
 class Person:
-    """A posed and dressed body, the hips at the origin, not yet placed in a picture."""
+    """A posed and dressed body with the hips at the origin, not yet placed in a picture."""
 
     joints: np.ndarray  # (17, 3) m, camera coordinates, COCO order
-    faces_camera: np.ndarray  # (17,) bool, False where the joint lies on the far side of its own head or trunk
+    faces_camera: np.ndarray  # (17,) bool, False if the joint is on the far side of its own head or trunk
     parts: list[Part]
 
 
 def build_person(rng: np.random.Generator, pose: Pose) -> Person:
-    """Gives a pose a body of random build and clothes; sitting people get a seat.
+    """Give a pose a body of random build and clothes. Sitting people get a seat.
 
     Args:
         rng: draws build, clothes and the camera's tilt.
@@ -68,36 +68,27 @@ def build_person(rng: np.random.Generator, pose: Pose) -> Person:
     if pose.name == "sit":
         half, low = 0.2, -0.12 - 0.33 * build.leg_scale
         corners = [(x, y, z, 0.006) for x in (-half, half) for y in (-0.09, low) for z in (-0.22, 0.2)]
-        seat = Layer(bones["ground"].spheres(*corners), Paint(random_color(rng)))
-        parts.append(Part("seat", [seat], -1e9))
-    return Person(_joints(bones), _faces_camera(bones), parts)
+        parts.append(Part("seat", [Layer(bones["ground"].spheres(*corners), Paint(random_color(rng)))], -1e9))
+    return Person(*_joints(bones), parts)
 
 
-def _joints(bones: dict[str, Frame]) -> np.ndarray:
-    """(17, 3) m, camera coordinates: where COCO's joints are."""
-    head = bones["head"]
+def _joints(bones: dict[str, Frame]) -> tuple[np.ndarray, np.ndarray]:
+    """Return COCO's joints (17, 3) in m, camera coordinates, and ``Person.faces_camera``."""
+    head, chest = bones["head"], bones["chest"]
     joints = {"nose": head.at(0, 0.052, 0.122)}
+    faces = {"nose": head.direction(0, 0, 1)[2] > -0.2}
+    starts = {"shoulder": "upper_arm", "elbow": "forearm", "wrist": "hand",
+              "hip": "thigh", "knee": "shin", "ankle": "foot"}  # fmt: skip
     for side, sign in SIDES:
         joints[f"{side}_eye"] = head.at(0.038 * sign, 0.085, 0.106)
         joints[f"{side}_ear"] = head.at(0.104 * sign, 0.076, 0.002)
-        starts = {"shoulder": "upper_arm", "elbow": "forearm", "wrist": "hand",
-                  "hip": "thigh", "knee": "shin", "ankle": "foot"}  # fmt: skip
         joints |= {f"{side}_{joint}": bones[f"{side}_{bone}"].origin for joint, bone in starts.items()}
-    return np.array([joints[name] for name in COCO.joint_names])
-
-
-def _faces_camera(bones: dict[str, Frame]) -> np.ndarray:
-    """(17,) bool: False where a joint lies on the far side of the head or trunk that it belongs to.
-
-    Ears, elbows, wrists, knees and ankles are surrounded by parts of their own, so the part map decides about them.
-    """
-    head, chest = bones["head"], bones["chest"]
-    faces = {"nose": head.direction(0, 0, 1)[2] > -0.2}
-    for side, sign in SIDES:
         faces[f"{side}_eye"] = _eye_direction(head, sign)[2] > 0.02
-        faces[f"{side}_shoulder"] = bones[f"{side}_upper_arm"].origin[2] > chest.at(0, 0.335, 0)[2] - 0.09
-        faces[f"{side}_hip"] = bones[f"{side}_thigh"].origin[2] > -0.055
-    return np.array([bool(faces.get(name, True)) for name in COCO.joint_names])
+        faces[f"{side}_shoulder"] = joints[f"{side}_shoulder"][2] > chest.at(0, 0.335, 0)[2] - 0.09
+        faces[f"{side}_hip"] = joints[f"{side}_hip"][2] > -0.055
+    # The others are surrounded by parts of their own, so the part map decides about them.
+    names = COCO.joint_names
+    return np.array([joints[name] for name in names]), np.array([bool(faces.get(name, True)) for name in names])
 
 
 def _eye_direction(head: Frame, sign: float) -> np.ndarray:
@@ -105,19 +96,12 @@ def _eye_direction(head: Frame, sign: float) -> np.ndarray:
 
 
 def _part(name: str, bias: float, *layers: Layer) -> Part:
-    """A part as deep as the middle of its first layer, plus a bias in metres."""
+    """Return a part whose depth is the mean of its first layer plus a bias in metres."""
     return Part(name, list(layers), float(np.mean(layers[0].spheres[:, 2])) + bias)
 
 
-def _limb(
-    build: Build, start: np.ndarray, end: np.ndarray, *stations: tuple[float, float], extra: float = 0.0
-) -> np.ndarray:
-    """(N, 4) spheres along a bone; stations are (fraction of the length, radius in m)."""
-    return np.array([(*(start + t * (end - start)), radius * build.girth + extra) for t, radius in stations])
-
-
 def _trunk(bones: dict[str, Frame], build: Build, clothes: Clothes) -> list[Part]:
-    """Hips and chest. The shirt reaches over the hips' upper half, so that it hides its own seam with the trousers."""
+    """Return hips and chest. The shirt covers the hips' upper half, and so the seam with the trousers."""
     g, hip_x, shoulder_x, loose = build.girth, build.hip_x * 0.72, build.shoulder_x * 0.86, clothes.width
     pelvis, chest = bones["pelvis"], bones["chest"]
     hips = pelvis.spheres((0.052, 0.11, 0, 0.08 * g), (-0.052, 0.11, 0, 0.08 * g),
@@ -131,11 +115,12 @@ def _trunk(bones: dict[str, Frame], build: Build, clothes: Clothes) -> list[Part
 
 
 def _head(rng: np.random.Generator, bones: dict[str, Frame], clothes: Clothes) -> list[Part]:
-    """Head, hat, neck, ears and long hair: a big sphere for the skull, a small one for the jaw, the face upon them."""
+    """Return head, hat, neck, ears and long hair: a large sphere for the skull, a small one for the jaw, and a face."""
     head, style = bones["head"], clothes.hair_style
     skull = Layer(head.spheres((0, 0.1, 0.012, 0.105), (0, 0.025, 0.036, 0.066)), clothes.skin)
     depth = float(skull.spheres[:, 2].mean()) + 0.07
-    dark_skin = Paint(tuple(int(c * 0.72) for c in clothes.skin.color), flat=True)
+    red, green, blue = (int(c * 0.72) for c in clothes.skin.color)
+    dark_skin = Paint((red, green, blue), flat=True)
 
     layers = [skull]
     if style != "bald":
@@ -154,13 +139,13 @@ def _head(rng: np.random.Generator, bones: dict[str, Frame], clothes: Clothes) -
         brim = head.spheres((0.07, 0.142, 0.08, 0.01), (-0.07, 0.142, 0.08, 0.01), (0, 0.146, 0.17, 0.012))
         parts.append(Part("brim", [Layer(brim, clothes.hat)], depth + (0.002 if facing > -0.1 else -0.002)))
     throat = np.concatenate((bones["chest"].spheres((0, 0.35, -0.005, 0.05)), head.spheres((0, 0.02, 0, 0.04))))
-    neck = _part("neck", 0.04, Layer(throat, clothes.skin))
-    parts.append(replace(neck, depth=min(neck.depth, depth - 0.01)))  # the chin covers the neck
+    behind_the_chin = min(float(np.mean(throat[:, 2])) + 0.04, depth - 0.01)
+    parts.append(Part("neck", [Layer(throat, clothes.skin)], behind_the_chin))
     for side, sign in SIDES:
         ear = [Layer(head.spheres((0.103 * sign, 0.083, 0, 0.021), (0.1 * sign, 0.06, 0.004, 0.014)), clothes.skin)]
         if head.direction(sign, 0, 0)[2] > 0.3:
             ear.append(Layer(head.spheres((0.11 * sign, 0.078, 0.004, 0.01)), dark_skin))
-        # Ears stick out: one is hidden only when the head is turned well away from it.
+        # Ears stick out: one is hidden only when the head is turned far away from it.
         near = head.direction(sign, 0, 0.1)[2] > -0.25
         parts.append(Part(f"{side}_ear", ear, depth + (0.001 if near else -0.001)))
     if style == "long":
@@ -172,14 +157,14 @@ def _head(rng: np.random.Generator, bones: dict[str, Frame], clothes: Clothes) -
 
 
 def _eyes_and_mouth(rng: np.random.Generator, head: Frame, clothes: Clothes) -> list[Layer]:
-    """What of the face looks at the viewer; the features are flat, so those on the far side must be left out."""
-    white, pupil = Paint((250, 250, 248), flat=True), Paint((36, 26, 24), flat=True)
+    """Return the features that face the viewer. They are flat, so those on the far side must be left out."""
     layers = []
     for _, x in SIDES:
         if _eye_direction(head, x)[2] > 0.12:
             eyeball = head.spheres((0.034 * x, 0.086, 0.104, 0.0145), (0.042 * x, 0.086, 0.101, 0.0125))
             brow = head.spheres((0.026 * x, 0.113, 0.108, 0.004), (0.053 * x, 0.112, 0.097, 0.004))
-            layers += [Layer(eyeball, white), Layer(head.spheres((0.038 * x, 0.085, 0.108, 0.0105)), pupil)]
+            pupil = head.spheres((0.038 * x, 0.085, 0.108, 0.0105))
+            layers += [Layer(eyeball, Paint((250, 250, 248), flat=True)), Layer(pupil, Paint((36, 26, 24), flat=True))]
             layers += [Layer(brow, clothes.hair)]
     if head.direction(0, 0, 1)[2] > 0.1:
         smile = rng.uniform(0.002, 0.012)
@@ -188,57 +173,64 @@ def _eyes_and_mouth(rng: np.random.Generator, head: Frame, clothes: Clothes) -> 
     return layers
 
 
+def _limb(
+    build: Build, start: Frame, end: Frame, *stations: tuple[float, float], extra: float = 0.0
+) -> np.ndarray:
+    """Return spheres (N, 4) from joint to joint; stations are (fraction of the length, radius in m)."""
+    a, b = start.origin, end.origin
+    return np.array([(*(a + t * (b - a)), radius * build.girth + extra) for t, radius in stations])
+
+
 def _arm(bones: dict[str, Frame], build: Build, clothes: Clothes, side: str, sign: float) -> list[Part]:
-    fore = bones[f"{side}_forearm"]
-    shoulder, elbow, wrist = (bones[f"{side}_{bone}"].origin for bone in ("upper_arm", "forearm", "hand"))
-    upper_shape, fore_shape = ((0, 0.05), (0.35, 0.047), (1, 0.037)), ((0, 0.037), (0.25, 0.04), (1, 0.027))
-    if clothes.sleeves == "long":
-        cuff = ((0, 0.037), (0.25, 0.04), (0.93, 0.029))
-        upper_layers = [Layer(_limb(build, shoulder, elbow, *upper_shape, extra=clothes.width * 0.8), clothes.shirt)]
-        fore_layers = [Layer(_limb(build, elbow, wrist, *cuff, extra=clothes.width * 0.8), clothes.shirt)]
-    else:
-        upper_layers = [Layer(_limb(build, shoulder, elbow, *upper_shape), clothes.skin)]
-        fore_layers = [Layer(_limb(build, elbow, wrist, *fore_shape), clothes.skin)]
+    shoulder, elbow, wrist = (bones[f"{side}_{bone}"] for bone in ("upper_arm", "forearm", "hand"))
+    long = clothes.sleeves == "long"
+    paint, extra = (clothes.shirt, clothes.width * 0.8) if long else (clothes.skin, 0.0)
+    upper = [Layer(_limb(build, shoulder, elbow, (0, 0.05), (0.35, 0.047), (1, 0.037), extra=extra), paint)]
     if clothes.sleeves == "short":
         sleeve = _limb(build, shoulder, elbow, (0, 0.05), (0.62, 0.047), extra=clothes.width)
-        upper_layers.append(Layer(sleeve, clothes.shirt))
-    palm = fore.spheres((0, -0.265, 0, 0.03), (0, -0.3, 0, 0.034), (0, -0.35, 0.004, 0.022))
-    thumb = fore.spheres((0, -0.275, 0.015, 0.016), (-0.012 * sign, -0.315, 0.045, 0.012))
+        upper.append(Layer(sleeve, clothes.shirt))
+    end = (0.93, 0.029) if long else (1, 0.027)
+    fore = Layer(_limb(build, elbow, wrist, (0, 0.037), (0.25, 0.04), end, extra=extra), paint)
+    palm = elbow.spheres((0, -0.265, 0, 0.03), (0, -0.3, 0, 0.034), (0, -0.35, 0.004, 0.022))
+    thumb = elbow.spheres((0, -0.275, 0.015, 0.016), (-0.012 * sign, -0.315, 0.045, 0.012))
     return [
-        _part(f"{side}_upper_arm", 0.09, *upper_layers),
-        _part(f"{side}_forearm", 0.1, *fore_layers),
+        _part(f"{side}_upper_arm", 0.09, *upper),
+        _part(f"{side}_forearm", 0.1, fore),
         _part(f"{side}_hand", 0.101, Layer(palm, clothes.skin), Layer(thumb, clothes.skin)),
     ]
 
 
 def _leg(bones: dict[str, Frame], build: Build, clothes: Clothes, side: str, sign: float) -> list[Part]:
-    foot = bones[f"{side}_foot"]
-    hip, knee, ankle = (bones[f"{side}_{bone}"].origin for bone in ("thigh", "shin", "foot"))
-    thigh_shape, shin_shape = ((0, 0.08), (0.3, 0.076), (1, 0.05)), ((0, 0.049), (0.28, 0.053), (1, 0.032))
-    thigh_layers = [Layer(_limb(build, hip, knee, *thigh_shape), clothes.skin)]
-    shin_layers = [Layer(_limb(build, knee, ankle, *shin_shape), clothes.skin)]
-    if clothes.legs == "trousers":
-        cuff = ((0, 0.049), (0.28, 0.053), (0.93, 0.034))
-        thigh_layers = [Layer(_limb(build, hip, knee, *thigh_shape, extra=clothes.width * 0.6), clothes.trousers)]
-        shin_layers.append(Layer(_limb(build, knee, ankle, *cuff, extra=clothes.width * 0.6), clothes.trousers))
+    hip, knee, ankle = (bones[f"{side}_{bone}"] for bone in ("thigh", "shin", "foot"))
+    trousers, loose = clothes.legs == "trousers", clothes.width * 0.6
+    shape = ((0, 0.08), (0.3, 0.076), (1, 0.05))
+    if trousers:
+        thigh = [Layer(_limb(build, hip, knee, *shape, extra=loose), clothes.trousers)]
+    else:
+        thigh = [Layer(_limb(build, hip, knee, *shape), clothes.skin)]
+    shin = [Layer(_limb(build, knee, ankle, (0, 0.049), (0.28, 0.053), (1, 0.032)), clothes.skin)]
+    if trousers:
+        cuff = _limb(build, knee, ankle, (0, 0.049), (0.28, 0.053), (0.93, 0.034), extra=loose)
+        shin.append(Layer(cuff, clothes.trousers))
     elif clothes.legs == "shorts":
-        shape = ((0, 0.08), (0.25, 0.078), (clothes.hem - 0.08, 0.066))
-        thigh_layers.append(Layer(_limb(build, hip, knee, *shape, extra=clothes.width), clothes.trousers))
-    shoe = foot.spheres((0, -0.012, -0.008, 0.038), (0, -0.045, -0.03, 0.032), (0.004 * sign, -0.052, 0.13, 0.027))
-    sole = foot.spheres((0, -0.075, -0.035, 0.008), (0.004 * sign, -0.075, 0.135, 0.008))
+        short = _limb(
+            build, hip, knee, (0, 0.08), (0.25, 0.078), (clothes.hem - 0.08, 0.066), extra=clothes.width
+        )
+        thigh.append(Layer(short, clothes.trousers))
+    shoe = ankle.spheres((0, -0.012, -0.008, 0.038), (0, -0.045, -0.03, 0.032), (0.004 * sign, -0.052, 0.13, 0.027))
+    sole = ankle.spheres((0, -0.075, -0.035, 0.008), (0.004 * sign, -0.075, 0.135, 0.008))
     return [
-        _part(f"{side}_thigh", -0.09, *thigh_layers),
-        _part(f"{side}_shin", -0.03, *shin_layers),
+        _part(f"{side}_thigh", -0.09, *thigh),
+        _part(f"{side}_shin", -0.03, *shin),
         _part(f"{side}_foot", -0.025, Layer(shoe, clothes.shoe), Layer(sole, clothes.sole)),
     ]
 
 
 def _skirt(bones: dict[str, Frame], build: Build, clothes: Clothes) -> Layer:
-    """One hull from the waist to both hems."""
+    """Return one hull from the waist to both hems."""
     waist = bones["pelvis"].spheres((0.052, 0.1, 0, 0.082 * build.girth), (-0.052, 0.1, 0, 0.082 * build.girth))
+    stations = ((0, 0.086), (clothes.hem, 0.085))
     hems = [
-        _limb(build, bones[f"{side}_thigh"].origin, bones[f"{side}_shin"].origin, (0, 0.086), (clothes.hem, 0.085),
-              extra=clothes.width)
-        for side, _ in SIDES
-    ]  # fmt: skip
+        _limb(build, bones[f"{side}_thigh"], bones[f"{side}_shin"], *stations, extra=clothes.width) for side, _ in SIDES
+    ]
     return Layer(np.concatenate((waist, *hems)), clothes.trousers)

@@ -7,39 +7,38 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["HAIRS", "SKINS", "Clothes", "Paint", "random_color", "sample_clothes"]
+__all__ = ["SKINS", "Clothes", "Paint", "random_color", "sample_clothes"]
+
+Color = tuple[int, int, int]  # RGB
 
 SKINS = ((255, 219, 188), (241, 194, 150), (226, 172, 125), (198, 134, 92), (150, 98, 66), (108, 70, 50), (84, 54, 40))
-HAIRS = ((38, 28, 24), (66, 44, 30), (104, 66, 36), (150, 98, 50), (206, 166, 96), (160, 70, 34), (150, 150, 152))
+_HAIRS = ((38, 28, 24), (66, 44, 30), (104, 66, 36), (150, 98, 50), (206, 166, 96), (160, 70, 34), (150, 150, 152))
 
 
 @dataclass(frozen=True)
 class Paint:
-    """Two RGB colours and how they alternate over a part."""
+    """Two colours and how they alternate over a part."""
 
-    color: tuple[int, int, int]
-    second: tuple[int, int, int] = (0, 0, 0)
+    color: Color
+    second: Color = (0, 0, 0)
     pattern: str = "plain"
     period: float = 0.06  # metres
     flat: bool = False  # neither shading nor outline: for small things such as pupils
 
     @functools.cached_property
     def shades(self) -> np.ndarray:
-        """(2, 256, 3) uint8: both colours under every brightness; shadows turn a little towards blue."""
+        """Return both colours at every brightness, (2, 256, 3) uint8; shadows are slightly blue."""
         brightness = np.arange(256, dtype=np.float64)[:, None] / 225
         colors = np.array((self.color, self.second), np.float64)[:, None]
         return np.clip(colors * brightness ** np.array((1.08, 1.02, 0.88)), 0, 255).astype(np.uint8)
 
     def second_color(self, x: np.ndarray, y: np.ndarray, axis: np.ndarray) -> np.ndarray:
-        """Where the second colour goes, for any pattern but ``plain``.
+        """Return where the second colour is, (h, w) bool, for any pattern but ``plain``.
 
         Args:
             x: (w,) m, columns.
             y: (h,) m, rows.
             axis: (2,) unit vector along the part.
-
-        Returns:
-            (h, w) bool.
         """
         along = (y[:, None] * axis[1] + x[None] * axis[0]) / self.period
         across = (x[None] * axis[1] - y[:, None] * axis[0]) / self.period
@@ -54,13 +53,12 @@ class Paint:
         return along % 4 < 2  # blocks: two broad fields
 
 
-def random_color(
-    rng: np.random.Generator, saturation=(0.15, 0.85), value=(0.25, 0.95), hue=(0.0, 6.0)
-) -> tuple[int, int, int]:
-    """A random RGB colour; hue runs from 0 (red) over 2 (green) and 4 (blue) to 6 (red)."""
-    hue, s, v = rng.uniform(*hue), rng.uniform(*saturation), rng.uniform(*value)
-    wheel = np.clip(np.abs((hue + np.array((0, 4, 2))) % 6 - 3) - 1, 0, 1)
-    return tuple(int(c) for c in 255 * v * (1 - s + s * wheel))
+def random_color(rng: np.random.Generator, saturation=(0.15, 0.85), value=(0.25, 0.95), hue=(0.0, 6.0)) -> Color:
+    """Draw a colour; hue runs from 0 (red) over 2 (green) and 4 (blue) to 6 (red)."""
+    h, s, v = rng.uniform(*hue), rng.uniform(*saturation), rng.uniform(*value)
+    wheel = np.clip(np.abs((h + np.array((0, 4, 2))) % 6 - 3) - 1, 0, 1)
+    red, green, blue = (int(c) for c in 255 * v * (1 - s + s * wheel))
+    return red, green, blue
 
 
 @dataclass(frozen=True)
@@ -70,36 +68,39 @@ class Clothes:
     skin: Paint
     hair: Paint
     hair_style: str  # short, long, bun, hat, bald
-    hairline: float  # least cosine with the direction to the back of the head at which hair grows
+    hairline: float  # hair grows where the cosine with the direction to the back of the head is larger
     shirt: Paint
     sleeves: str  # short, long, none
     trousers: Paint
     legs: str  # trousers, shorts, skirt
     hem: float  # of shorts and skirts, as a fraction of the thigh
-    width: float  # how loosely clothes sit, m
+    width: float  # how loose clothes are, m
     shoe: Paint
     sole: Paint
     hat: Paint
 
 
 def sample_clothes(rng: np.random.Generator, upright: bool) -> Clothes:
-    """Draws skin, hair, garments and their colours. Skirts only where gravity holds them where they are drawn."""
-    patterns = ("plain", "stripes", "pinstripes", "checks", "dots", "blocks")
-    pattern = patterns[rng.choice(6, p=(0.4, 0.25, 0.08, 0.1, 0.09, 0.08))]
+    """Draw skin, hair, garments and their colours. Only upright people wear skirts: drawn skirts do not fall."""
+
+    def one_of(choices: tuple, p: tuple | None = None):
+        return choices[rng.integers(len(choices)) if p is None else rng.choice(len(choices), p=p)]
+
+    pattern = one_of(("plain", "stripes", "pinstripes", "checks", "dots", "blocks"), (0.4, 0.25, 0.08, 0.1, 0.09, 0.08))
     unlike_skin = (1.3, 5.9)  # no orange: nobody should look undressed
     shirt = Paint(random_color(rng, hue=unlike_skin), random_color(rng), pattern, float(rng.uniform(0.04, 0.1)))
     trousers = Paint(random_color(rng, (0.05, 0.7), (0.15, 0.8), unlike_skin))
-    legs = ("trousers", "shorts", "skirt")[rng.choice(3, p=(0.55, 0.28, 0.17) if upright else (0.65, 0.35, 0))]
+    legs = one_of(("trousers", "shorts", "skirt"), (0.55, 0.28, 0.17) if upright else (0.65, 0.35, 0))
     if legs == "skirt" and rng.random() < 0.4:
         trousers = shirt  # a dress
     shoe = random_color(rng, (0, 0.8), (0.1, 0.95))
     return Clothes(
-        skin=Paint(SKINS[rng.integers(len(SKINS))]),
-        hair=Paint(HAIRS[rng.integers(len(HAIRS))]),
-        hair_style=("short", "long", "bun", "hat", "bald")[rng.choice(5, p=(0.42, 0.26, 0.12, 0.14, 0.06))],
+        skin=Paint(one_of(SKINS)),
+        hair=Paint(one_of(_HAIRS)),
+        hair_style=one_of(("short", "long", "bun", "hat", "bald"), (0.42, 0.26, 0.12, 0.14, 0.06)),
         hairline=float(rng.uniform(-0.36, -0.14)),
         shirt=shirt,
-        sleeves=("short", "long", "none")[rng.choice(3, p=(0.5, 0.38, 0.12))],
+        sleeves=one_of(("short", "long", "none"), (0.5, 0.38, 0.12)),
         trousers=trousers,
         legs=legs,
         hem=float(rng.uniform(0.45, 0.85)),

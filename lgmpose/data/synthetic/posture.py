@@ -6,28 +6,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["LIMITS", "POSES", "TRUNK_ANGLES", "Pose", "sample_pose"]
+__all__ = ["ANGLES", "POSES", "Pose", "sample_pose"]
 
 # Angles in degrees, all 0 when standing straight with the arms hanging. Flexion moves a limb forward (a knee back),
 # abduction moves it sideways away from the body, twist turns it inwards about its own length.
-LIMITS = {
-    "shoulder_flex": (-50, 180), "shoulder_abduct": (-20, 180), "shoulder_twist": (-95, 90), "elbow": (0, 145),
-    "hip_flex": (-30, 125), "hip_abduct": (-15, 70), "hip_twist": (-40, 30), "knee": (0, 140), "ankle": (-25, 50),
-    "spine_flex": (-25, 70), "spine_side": (-30, 30), "spine_twist": (-40, 40), "neck_flex": (-40, 45),
-    "neck_side": (-30, 30), "neck_twist": (-60, 60), "pitch": (-30, 90), "roll": (-360, 360),
-}  # fmt: skip
-TRUNK_ANGLES = ("spine_flex", "spine_side", "spine_twist", "neck_flex", "neck_side", "neck_twist", "pitch", "roll")
-
-# Where a pose says nothing: (mean, standard deviation), for limbs (mean of one side, of the other, standard deviation).
-_DEFAULTS = {
-    "shoulder_flex": (0, 0, 12), "shoulder_abduct": (12, 12, 6), "shoulder_twist": (15, 15, 20), "elbow": (18, 18, 12),
-    "hip_flex": (0, 0, 5), "hip_abduct": (5, 5, 4), "hip_twist": (-6, -6, 6), "knee": (4, 4, 4), "ankle": (0, 0, 4),
-    "spine_flex": (3, 5), "spine_side": (0, 5), "spine_twist": (0, 8), "neck_flex": (2, 9), "neck_side": (0, 7),
-    "neck_twist": (0, 16), "pitch": (0, 3), "roll": (0, 5),
+# name: (lowest, highest), default: (mean of one side, mean of the other, deviation); trunk: (mean, deviation)
+ANGLES: dict[str, tuple[tuple[float, float], tuple[float, ...]]] = {
+    "shoulder_flex": ((-50, 180), (0, 0, 12)), "shoulder_abduct": ((-20, 180), (12, 12, 6)),
+    "shoulder_twist": ((-95, 90), (15, 15, 20)), "elbow": ((0, 145), (18, 18, 12)),
+    "hip_flex": ((-30, 125), (0, 0, 5)), "hip_abduct": ((-15, 70), (5, 5, 4)), "hip_twist": ((-40, 30), (-6, -6, 6)),
+    "knee": ((0, 140), (4, 4, 4)), "ankle": ((-25, 50), (0, 0, 4)), "spine_flex": ((-25, 70), (3, 5)),
+    "spine_side": ((-30, 30), (0, 5)), "spine_twist": ((-40, 40), (0, 8)), "neck_flex": ((-40, 45), (2, 9)),
+    "neck_side": ((-30, 30), (0, 7)), "neck_twist": ((-60, 60), (0, 16)), "pitch": ((-30, 90), (0, 3)),
+    "roll": ((-360, 360), (0, 5)),
 }  # fmt: skip
 
-# name: (how often, what differs from the defaults). Which side is "one" and which "the other" is drawn at random.
-POSES = {
+# name: (weight, what differs from ANGLES). Which side is "one" and which "the other" is drawn at random.
+POSES: dict[str, tuple[float, dict[str, tuple[float, ...]]]] = {
     "stand": (14, {}),
     "hands_on_hips": (6, {"shoulder_abduct": (45, 45, 5), "shoulder_twist": (82, 82, 4), "elbow": (92, 92, 6),
                           "shoulder_flex": (-8, -8, 5)}),
@@ -70,31 +65,29 @@ POSES = {
 
 @dataclass(frozen=True)
 class Pose:
-    """What a body does, whoever's body it is."""
+    """Angles, independent of the body that has them."""
 
     name: str
-    angles: dict[str, float]  # degrees; those of limbs have their side before them, as in ``left_elbow``
+    angles: dict[str, float]  # degrees; those of limbs are prefixed by their side, as in ``left_elbow``
     yaw: float  # degrees: 0 faces the viewer, 90 the picture's right, 180 away
 
 
 def sample_pose(rng: np.random.Generator) -> Pose:
-    """Draws a pose: a name, angles around that pose's own and within ``LIMITS``, and which way the person faces."""
+    """Draw a pose: a name, angles around that pose's own and within their limits, and which way the person faces."""
     names = list(POSES)
     weights = np.array([POSES[name][0] for name in names], np.float64)
     name = names[rng.choice(len(names), p=weights / weights.sum())]
     one, other = ("left", "right") if rng.random() < 0.5 else ("right", "left")
     angles = {}
-    for angle, values in (_DEFAULTS | POSES[name][1]).items():
-        low, high = LIMITS[angle]
-        if angle in TRUNK_ANGLES:
-            angles[angle] = float(np.clip(rng.normal(*values), low, high))
-        else:
-            for side, mean in ((one, values[0]), (other, values[1])):
-                angles[f"{side}_{angle}"] = float(np.clip(rng.normal(mean, values[2]), low, high))
+    for angle, (limits, default) in ANGLES.items():
+        *means, deviation = POSES[name][1].get(angle, default)
+        names_drawn = [angle] if len(means) == 1 else [f"{one}_{angle}", f"{other}_{angle}"]
+        for drawn, mean in zip(names_drawn, means, strict=True):
+            angles[drawn] = float(np.clip(rng.normal(mean, deviation), *limits))
     if one == "right":
         angles["roll"] = -angles["roll"]  # a cartwheel to either hand
 
-    # A cartwheel turns in the picture's plane, so it is seen from the front or from behind.
+    # A cartwheel turns in the image plane, so it is seen from the front or from behind.
     chances = (0.7, 0.3, 0, 0) if name == "cartwheel" else (0.48, 0.2, 0.16, 0.16)
     yaw, deviation = ((0, 24), (180, 24), (75, 22), (-75, 22))[rng.choice(4, p=chances)]
     return Pose(name, angles, float(rng.normal(yaw, deviation)))
