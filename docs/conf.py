@@ -10,13 +10,14 @@ from pathlib import Path
 
 from docutils import nodes
 from latex2mathml.converter import convert as latex_to_mathml
+from sphinx.ext.napoleon import Config, GoogleDocstring
 
 ROOT = Path(__file__).resolve().parents[1]
 
 project = "LGM-Pose"
 author = "the LGM-Pose project"
 copyright = "the LGM-Pose project, Apache-2.0"
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx_copybutton"]
 root_doc = "docs/index"
 include_patterns = ["docs/**", "notebooks/**", "results/*.md", "lgmpose/weights/*.md", "C*.md"]
 exclude_patterns = ["**/.ipynb_checkpoints"]
@@ -30,8 +31,6 @@ suppress_warnings = ["ref.python"]  # a class that two modules export has two en
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 88
-napoleon_google_docstring = True
-napoleon_numpy_docstring = False
 
 html_theme = "sphinx_book_theme"
 html_title = "LGM-Pose"
@@ -56,12 +55,20 @@ def list_the_rooms_modules(app, docname: str, source: list[str]) -> None:
     folder, _, room = docname.rpartition("/")
     if folder != "docs/api" or room == "index":
         return
-    modules = [(f"lgmpose.{room}", True)]
-    for module in pkgutil.walk_packages([str(ROOT / "lgmpose" / room)], f"lgmpose.{room}."):
-        modules.append((module.name, module.ispkg))
-    for name, is_package in sorted(modules):
-        members = "" if is_package else "   :members:\n"
-        source[0] += f"\n\n## {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n{members}```\n"
+    source[0] += f"\n```{{eval-rst}}\n.. automodule:: lgmpose.{room}\n```\n"
+    modules = pkgutil.walk_packages([str(ROOT / "lgmpose" / room)], f"lgmpose.{room}.")
+    for module in sorted(modules, key=lambda module: module.name):
+        members = "" if module.ispkg else "   :members:\n"
+        source[0] += f"\n## {module.name}\n\n```{{eval-rst}}\n.. automodule:: {module.name}\n{members}```\n"
+
+
+def read_google_docstring(app, what: str, name: str, obj, options, lines: list[str]) -> None:
+    """Turn the sections of a docstring (Args, Returns, Raises) into fields.
+
+    This is what ``sphinx.ext.napoleon`` does, but for properties: there it takes the words before a colon for a type.
+    """
+    what = "method" if what == "property" else what
+    lines[:] = GoogleDocstring("\n".join(lines), Config(), app, what, name, obj, options).lines()
 
 
 def describe_figures(app, doctree) -> None:
@@ -97,4 +104,5 @@ def setup(app) -> None:
     app.config.html_math_renderer = "mathml"
     app.connect("source-read", use_executed_notebook)
     app.connect("source-read", list_the_rooms_modules)
+    app.connect("autodoc-process-docstring", read_google_docstring)
     app.connect("doctree-read", describe_figures)

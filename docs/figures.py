@@ -286,6 +286,29 @@ def ablation_costs() -> str:
     return table("network | parameters | MACs | speed, × LGM-Pose's", rows)
 
 
+STORED = {  # the beginning of a result file's name, what is in it, the command
+    "ablations": ("short trainings with one change each, and of other networks", "lgmpose ablate"),
+    "bench": ("the networks of the paper's Tables 1 and 3 in PyTorch", "lgmpose bench --tables"),
+    "evaluation": ("time and memory of an evaluation of COCO's size", "lgmpose lab bench-evaluation"),
+    "export": ("exported files compared with PyTorch", "lgmpose export --verify"),
+    "keep-memory": ("eager mode with freed memory kept", "lgmpose bench --keep-memory"),
+    "label-agreement": ("how well two annotators agree", "lgmpose lab agreement"),
+    "pipeline": ("from a picture to the joints", "lgmpose bench --scope pipeline"),
+    "runtimes": ("networks in PyTorch, ONNX Runtime and OpenVINO", "lgmpose bench --backends"),
+    "training": ("pictures per second of a training step", "lgmpose lab bench-training"),
+    "trials": ("what was tried after the shipped weights", "lgmpose train --init-weights"),
+}
+
+
+def results() -> str:
+    rows = []
+    for path in sorted(RESULTS.glob("*.json")):
+        meaning, command = next(STORED[start] for start in STORED if path.name.startswith(start))
+        text = path.with_suffix(".md") if path.with_suffix(".md").is_file() else path
+        rows.append([f"[{path.stem}](../results/{text.name})", meaning, f"`{command}`"])
+    return table("file | content | command", rows)
+
+
 # The paper, the lessons
 
 
@@ -312,6 +335,7 @@ BLOCKS = {
     "training-step": training_step, "evaluation-job": evaluation_job, "training-time": training_time,
     "ablations": lambda: ablation_rows("ablations"), "peers": lambda: ablation_rows("peers"),
     "recipes": lambda: ablation_rows("recipes"), "ablation-costs": ablation_costs, "slips": slips, "lessons": lessons,
+    "results": results,
 }  # fmt: skip
 
 
