@@ -1,9 +1,9 @@
-"""LGM-Pose: a lightweight pose network rebuilt from its paper, with everything to train, measure and use it.
+"""LGM-Pose: a lightweight pose network rebuilt from its paper, with all that is needed to train, measure and use it.
 
 >>> import lgmpose
 >>> poses = lgmpose.Predictor()("photo.jpg")
 
-Names are imported when they are first used, so that ``import lgmpose`` and the command line's help cost no torch.
+Names are imported when they are first used, so that ``import lgmpose`` and ``lgmpose --help`` need not import torch.
 """
 
 import importlib

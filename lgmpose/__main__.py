@@ -1,4 +1,4 @@
-"""``python -m lgmpose`` is ``lgmpose``; ``torchrun --nproc-per-node N -m lgmpose train …`` trains on N processes."""
+"""Run the command line: ``python -m lgmpose``; ``torchrun -m lgmpose train …`` trains with several processes."""
 
 import sys
 

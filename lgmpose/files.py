@@ -1,4 +1,4 @@
-"""Writing files so that a kill, a full disk or a second process never leaves half of one; and to any console."""
+"""Read JSON, write files atomically, lock them against other processes, and print to any console."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ T = TypeVar("T")
 
 
 def print_anywhere() -> None:
-    """From here on prints "?" for what the output's encoding lacks ("σ" in a pipe on Windows), instead of failing."""
-    if hasattr(sys.stdout, "reconfigure"):  # not where something else stands in for it
+    """Make ``print`` write "?" for characters that the output's encoding lacks ("σ" in a pipe on Windows)."""
+    if hasattr(sys.stdout, "reconfigure"):  # a notebook replaces stdout by an object without it
         sys.stdout.reconfigure(errors="replace")
 
 
@@ -59,18 +59,20 @@ def as_type(content: Any, kind: type[T], source: str | Path) -> T:
 
 
 def write_atomically(path: str | Path, data: bytes | Iterable[bytes]) -> None:
-    """Writes a file so that at every moment either the old or the new one is there, whole.
+    """Write a file so that an interruption or a full disk leaves either the old file or the new one, complete.
 
-    ``data`` may come in pieces, so that a large file need not be in memory at once.
+    Args:
+        path: the file; its folder is created if missing.
+        data: may come in pieces, so that a large file need not be in memory at once.
 
     Raises:
-        UserError: disk full, folder missing or not writable; the old file is untouched.
+        UserError: disk full, or folder not writable; the old file is unchanged.
     """
     path = Path(path)
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Not tempfile's, which are their owner's alone: chmod would have to know the umask, and some disks refuse it.
+        # Not tempfile: only their owner may read its files, and chmod would need the umask, and some disks refuse it.
         with open(path.parent / f".{path.name}.{secrets.token_hex(4)}", "xb") as file:
             temporary = file.name
             file.writelines([data] if isinstance(data, bytes) else data)
@@ -80,15 +82,15 @@ def write_atomically(path: str | Path, data: bytes | Iterable[bytes]) -> None:
     except OSError as error:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
-        kept = "; the one written before is still there" if os.path.exists(path) else ""  # not Path's: it may raise
+        kept = "; the previous file is unchanged" if os.path.exists(path) else ""  # Path.exists may raise
         raise UserError(f"{path}: cannot be written ({error.strerror or error}){kept}") from error
 
 
 def check_writable(path: str | Path) -> None:
-    """Tries, before long work, whether a file could be written; its folder is made if missing.
+    """Check, before long work, that a file can be written. Its folder is created if missing.
 
     Raises:
-        UserError: it could not.
+        UserError: it cannot.
     """
     path = Path(path)
     if os.path.isdir(path):

@@ -1,4 +1,4 @@
-"""The machine, and process-wide settings made once at start: the C library's allocator, the device."""
+"""The machine: cores, memory, devices, names, and the C library's allocator."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from lgmpose.errors import UserError
 
 __all__ = ["choose_device", "commit", "cpu_name", "num_cores", "tune_allocator", "workers_that_fit"]
 
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of Linux's control groups, version 2: "200000 100000", or "max 100000"
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of Linux's control groups, version 2: "200000 100000" or "max 100000"
 SHARED_MEMORY = Path("/dev/shm")  # Linux; 64 MB in a Docker container unless --shm-size says otherwise
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # glibc's malloc.h
 
 
 def tune_allocator() -> bool:
-    """Tells glibc to keep freed memory; True where that was possible (Linux with glibc).
+    """Make glibc keep freed memory; return True if that was possible (Linux with glibc).
 
-    By default glibc asks the kernel anew for every large tensor and gives it back at once, so every training step
-    faults in gigabytes of fresh pages: that costs about half of the time of a step on a CPU. Call it before the first
-    large tensor is made. Memory once used stays with the process.
+    By default, glibc requests the memory of every large tensor from the kernel and returns it at once. So every
+    training step maps gigabytes of new pages, which takes about half of a step's time on a CPU. Call this function
+    before the first large tensor is created. The process keeps all memory that it once used.
     """
     if sys.platform != "linux":
         return False
@@ -40,10 +40,10 @@ def tune_allocator() -> bool:
 
 
 def choose_device(name: str = "auto"):
-    """``auto`` takes the accelerator PyTorch finds (CUDA, MPS, XPU), else the CPU; returns a torch.device.
+    """Return a torch.device; ``auto`` is the accelerator that PyTorch finds (CUDA, MPS, XPU), else the CPU.
 
     Raises:
-        UserError: a device that is not there.
+        UserError: unknown device, or one that is not available.
     """
     import torch
 
@@ -53,7 +53,7 @@ def choose_device(name: str = "auto"):
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UserError(f"device {name!r}: there is no such thing; use auto, cpu, cuda, mps or xpu") from None
+        raise UserError(f"unknown device {name!r}; use auto, cpu, cuda, mps or xpu") from None
     if device.type != "cpu" and (found is None or found.type != device.type):
         raise UserError(f"device {name!r} is not available here; auto would take {found or 'cpu'}")
     if device.type != "cpu" and (device.index or 0) >= (count := torch.accelerator.device_count()):
@@ -62,9 +62,9 @@ def choose_device(name: str = "auto"):
 
 
 def num_cores() -> int:
-    """Cores this process may use: fewer than the machine's in a container or a batch job."""
+    """Return the number of cores this process may use; a container or a batch job may have fewer than the machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):  # no quota, or none that is a number
+    with contextlib.suppress(OSError, ValueError):  # no quota, or "max"
         quota, period = map(int, CPU_QUOTA.read_text().split())
         cores = max(1, min(cores, math.ceil(quota / period)))
     return cores
@@ -91,7 +91,7 @@ def workers_that_fit(workers: int, bytes_each: int, notice: bool = True) -> int:
 
 
 def cpu_name() -> str:
-    """The processor as its maker calls it, where the system tells."""
+    """Return the processor's name, or its architecture if the system does not tell the name."""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         if sys.platform == "darwin":
             command = ["sysctl", "-n", "machdep.cpu.brand_string"]  # "Apple M2"; Python says only "arm"
@@ -109,9 +109,9 @@ def cpu_name() -> str:
 
 
 def commit() -> str | None:
-    """The source's commit, "+" where code differs from it (results do not count); None for an installed package."""
+    """Return the source's commit, with "+" if the package differs from it; None for an installed package."""
     root = Path(__file__).parents[1]
-    if not (root / ".git").exists():  # or git would name the project that the environment happens to lie in
+    if not (root / ".git").exists():  # otherwise git would find the repository that contains the environment
         return None
 
     def git(*arguments: str) -> str:

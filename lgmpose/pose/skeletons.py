@@ -7,10 +7,10 @@ Joint orders are those of the data sets, so joints need no re-ordering on their 
 from __future__ import annotations
 
 import difflib
-import functools
 import re
-import sys
 from dataclasses import dataclass
+
+from lgmpose.errors import notice_once
 
 __all__ = [
     "COCO", "LSP", "MPII", "SKELETONS", "Skeleton", "notice_unpaired", "side_of", "skeleton_from_category",
@@ -261,7 +261,6 @@ def skeleton_from_category(category: dict, name: str | None = None) -> Skeleton:
     )
 
 
-@functools.cache
 def notice_unpaired(skeleton: Skeleton) -> None:
     """Print to stderr, once per process, which joints a mirrored image does not swap although it perhaps should.
 
@@ -269,15 +268,14 @@ def notice_unpaired(skeleton: Skeleton) -> None:
     are not recognised, mirrored training images get wrong labels, and the flip test averages left with right.
     """
     if unpaired := unpaired_joints(skeleton):
-        _print_notice(f"{skeleton.name}: no left/right partner found for {', '.join(unpaired)}")
+        _notice(f"{skeleton.name}: no left/right partner found for {', '.join(unpaired)}")
     elif skeleton.num_keypoints > 1 and not skeleton.flip_pairs:
-        _print_notice(f"{skeleton.name} has no left/right pairs")
+        _notice(f"{skeleton.name} has no left/right pairs")
 
 
-def _print_notice(what: str) -> None:
-    print(
+def _notice(what: str) -> None:
+    notice_once(
         f"notice: {what}. A mirrored image does not swap these joints. If they have sides, name them left_… and "
         'right_… in the data\'s category, or list the pairs there: "flip_pairs": [["left_foot", "right_ankle"]]. Or '
-        "do not mirror: --flip-prob 0, --no-flip-test",
-        file=sys.stderr,
+        "do not mirror: --flip-prob 0, --no-flip-test"
     )

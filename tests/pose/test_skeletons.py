@@ -10,6 +10,7 @@ from pycocotools.cocoeval import Params
 
 from lgmpose.cli import main
 from lgmpose.data.synthetic import make_synthetic
+from lgmpose.errors import notice_once
 from lgmpose.pose.skeletons import (
     COCO,
     LSP,
@@ -164,7 +165,7 @@ def test_letters_that_are_no_sides(names):
 def test_joints_without_a_partner_are_named(names, unpaired, capsys):
     skeleton = skeleton_from_category({"keypoints": names, "name": "custom"})
     assert unpaired_joints(skeleton) == unpaired
-    notice_unpaired.cache_clear()
+    notice_once.cache_clear()
     for _ in range(2):  # said once
         notice_unpaired(skeleton)
     message = capsys.readouterr().err
@@ -180,7 +181,7 @@ def test_pairs_may_be_given_by_hand(capsys):
     assert skeleton.flip_permutation == (2, 1, 0, 5, 6, 3, 4) and unpaired_joints(skeleton) == ()
     other = skeleton_from_category({"keypoints": names, "flip_pairs": [["left_eye", "left_foot"]]})
     assert other.flip_pairs == ((3, 0),) and set(unpaired_joints(other)) == {"right_ankle", "right_eye"}
-    notice_unpaired.cache_clear()
+    notice_once.cache_clear()
     notice_unpaired(skeleton)
     notice_unpaired(COCO)
     notice_unpaired(skeleton_from_category({"keypoints": ["dot"]}))  # a single joint needs no pair
@@ -199,7 +200,7 @@ def test_mirroring_without_pairs_is_said_once_where_a_run_mirrors(tmp_path, caps
     options = ["--batch-size", "2", "--epochs", "2", "--image-hw", "64", "32"]
 
     def notices(*arguments):
-        notice_unpaired.cache_clear()
+        notice_once.cache_clear()
         assert main(list(map(str, arguments))) == 0
         return capsys.readouterr().err.count("notice: star-17")
 
