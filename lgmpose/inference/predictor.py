@@ -54,9 +54,7 @@ class Pose:
     skeleton: Skeleton
 
 
-def crop_person(
-    picture: np.ndarray, matrix: np.ndarray, image_hw: tuple[int, int], out: np.ndarray | None = None
-) -> np.ndarray:
+def crop_person(picture: np.ndarray, matrix: np.ndarray, image_hw: tuple[int, int]) -> np.ndarray:
     """Return the crop of a photograph; like ``warp_image``, but large persons are averaged down first.
 
     Sampling every fifteenth pixel of a person 2,000 pixels tall would give jagged edges that no training picture has.
@@ -65,20 +63,19 @@ def crop_person(
         picture: (H, W, 3) uint8.
         matrix: (2, 3), picture → crop.
         image_hw: size of the crop.
-        out: array to write the crop to.
 
     Returns:
         (h, w, 3) uint8, black outside the picture.
     """
     factor = int(1 / np.linalg.norm(matrix[:, 0]))  # picture pixels per crop pixel
     if factor < 2:
-        return warp_image(picture, matrix, image_hw, out)
+        return warp_image(picture, matrix, image_hw)
     picture_wh = np.array(picture.shape[1::-1])
     small_wh = np.maximum(picture_wh // factor, 1)
     small = cv2.resize(picture, small_wh.tolist(), interpolation=cv2.INTER_AREA)
     step = picture_wh / small_wh
     to_picture = np.column_stack([np.diag(step), (step - 1) / 2])  # the centre of pixel i lies at i in both pictures
-    return warp_image(small, matrix @ np.vstack([to_picture, [0, 0, 1]]), image_hw, out)
+    return warp_image(small, matrix @ np.vstack([to_picture, [0, 0, 1]]), image_hw)
 
 
 class Predictor:
@@ -158,13 +155,9 @@ class Predictor:
 
     def _crops(self, picture: np.ndarray, boxes: np.ndarray, padding: float) -> tuple[np.ndarray, np.ndarray]:
         """Return crops (n, H, W, 3) uint8 and their matrices (n, 2, 3), picture → crop."""
-        codec = self.backend.codec
-        matrices = np.empty((len(boxes), 2, 3))
-        crops = np.empty((len(boxes), *self.backend.image_hw, 3), np.uint8)
-        for box, matrix, crop in zip(boxes, matrices, crops, strict=True):
-            matrix[:] = crop_matrix(*box_to_center_size(box, padding), self.backend.image_hw, aligned=codec.aligned)
-            crop_person(picture, matrix, self.backend.image_hw, crop)
-        return crops, matrices
+        hw, aligned = self.backend.image_hw, self.backend.codec.aligned
+        matrices = [crop_matrix(*box_to_center_size(box, padding), hw, aligned=aligned) for box in boxes]
+        return np.stack([crop_person(picture, matrix, hw) for matrix in matrices]), np.stack(matrices)
 
     def _heatmaps(self, crops: np.ndarray) -> np.ndarray:
         backend = self.backend

@@ -104,13 +104,11 @@ def transform_points(matrix: np.ndarray, points_xy: np.ndarray) -> np.ndarray:
     return points_xy @ np.swapaxes(matrix[..., :2], -1, -2) + matrix[..., None, :, 2]
 
 
-def warp_image(
-    image: np.ndarray, matrix: np.ndarray, image_hw: tuple[int, int], out: np.ndarray | None = None
-) -> np.ndarray:
-    """Return the crop (h, w, 3) of an image (H, W, 3) uint8, bilinear, black outside the image; in ``out`` if given."""
+def warp_image(image: np.ndarray, matrix: np.ndarray, image_hw: tuple[int, int]) -> np.ndarray:
+    """Return the crop (h, w, 3) of an image (H, W, 3) uint8, bilinear, black outside the image."""
     import cv2  # here, so that points need no OpenCV
 
-    return cv2.warpAffine(image, matrix, (image_hw[1], image_hw[0]), dst=out, flags=cv2.INTER_LINEAR)
+    return cv2.warpAffine(image, matrix, (image_hw[1], image_hw[0]), flags=cv2.INTER_LINEAR)
 
 
 def mirror_crops(crops: np.ndarray) -> np.ndarray:
