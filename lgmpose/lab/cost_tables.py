@@ -167,15 +167,16 @@ def as_text(rows: list[CostRow], *, title: str) -> str:
 
 def as_json(rows: list[CostRow]) -> list[dict]:
     """Return the rows for machines: counts undivided, memory in bytes."""
-    found = []
-    for row in rows:
-        counts = {} if row.counts is None else asdict(row.counts)
-        found.append({
-            "name": row.name, "model": counts.pop("network", None), **counts, "image_hw": row.image_hw,
-            "num_keypoints": row.num_keypoints, "published": None if row.paper is None else asdict(row.paper),
-            "params_match": row.params_match, "flops_match": row.flops_match, "why": row.why,
-        })  # fmt: skip
-    return found
+    judged = ("params_match", "flops_match", "why")
+    return [
+        {
+            **({} if row.counts is None else asdict(row.counts)),
+            "name": row.name, "image_hw": row.image_hw, "num_keypoints": row.num_keypoints,
+            "published": None if row.paper is None else asdict(row.paper),
+            **{key: getattr(row, key) for key in judged},
+        }
+        for row in rows
+    ]  # fmt: skip
 
 
 def print_costs(  # the options of ``lgmpose profile``

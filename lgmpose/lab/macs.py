@@ -13,13 +13,10 @@ import copy
 import importlib.util
 import warnings
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from torch.utils.weak import WeakIdKeyDictionary
@@ -68,8 +65,7 @@ def stand_in(net: nn.Module, device: str = "meta") -> nn.Module:
     memo: dict[int, Tensor] = {}
     for tensor in (*net.parameters(), *net.buffers()):
         dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
-        zeros = torch.zeros_like(tensor, dtype=dtype, device=device)
-        memo[id(tensor)] = nn.Parameter(zeros, requires_grad=False) if isinstance(tensor, nn.Parameter) else zeros
+        memo[id(tensor)] = torch.zeros_like(tensor, dtype=dtype, device=device)
     return copy.deepcopy(net, memo).eval()
 
 
@@ -79,8 +75,8 @@ def run_on_meta(net: nn.Module, image_hw: tuple[int, int]) -> ForwardPass:
     Raises:
         NotImplementedError: see ``count_macs``.
     """
-    written = _Written(net)
-    with torch.no_grad(), _visible_attention(), torch.device("meta"):
+    written = _Written()
+    with torch.no_grad(), torch.device("meta"):  # where PyTorch has no fused attention, which would hide products
         image = torch.zeros(1, 3, *image_hw)
         written.hold(image)
         with FlopCounterMode(display=False) as counter, written:  # ``written`` sees operators before they decompose
@@ -94,26 +90,13 @@ def run_on_meta(net: nn.Module, image_hw: tuple[int, int]) -> ForwardPass:
     return ForwardPass(macs, written.elements, written.peak_bytes)
 
 
-@contextmanager
-def _visible_attention() -> Iterator[None]:
-    """Make attention run as ordinary products, since counters see fused attention as an operator of unknown cost."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
-
-
 class _Written(TorchDispatchMode):
     """Add up what operators write, and keep the largest number of bytes that were alive at once."""
 
-    def __init__(self, net: nn.Module):
+    def __init__(self):
         super().__init__()
         self.elements = self.peak_bytes = 0
         self.alive = WeakIdKeyDictionary()  # storage → bytes; PyTorch frees a storage with its last tensor
-        self.weights = {t.untyped_storage()._cdata for t in (*net.parameters(), *net.buffers())}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         outputs = func(*args, **(kwargs or {}))
@@ -129,8 +112,7 @@ class _Written(TorchDispatchMode):
     def hold(self, *tensors: Tensor) -> None:
         """Count the memory of tensors as long as they are alive."""
         for storage in (tensor.untyped_storage() for tensor in tensors):
-            if storage._cdata not in self.weights:
-                self.alive[storage] = storage.nbytes()
+            self.alive[storage] = storage.nbytes()
         self.peak_bytes = max(self.peak_bytes, sum(self.alive.values()))
 
 
@@ -173,7 +155,7 @@ def ask_fvcore(net: nn.Module, image_hw: tuple[int, int]) -> SecondOpinion | Non
     """Return fvcore's counts of one picture; None where fvcore is not installed (``pip install lgmpose[profile]``)."""
     if importlib.util.find_spec("fvcore") is None:
         return None
-    with warnings.catch_warnings(), torch.no_grad(), _visible_attention():
+    with warnings.catch_warnings(), torch.no_grad():
         # fvcore's last release, of 2022, uses TorchScript, which PyTorch has deprecated. Users cannot change that.
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)

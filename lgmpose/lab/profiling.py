@@ -5,21 +5,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
-import numpy as np
 import torch
 from tabulate import tabulate
 from torch import nn
 
 from lgmpose.inference.timing import interleaved_times
+from lgmpose.lab.bench.measurement import load, machine_header, summary
 from lgmpose.lab.conventions import Conventions, count_by_conventions, in_unit_of, input_hw
 from lgmpose.lab.macs import CONVENTION, SecondOpinion, ask_fvcore, count_macs
 from lgmpose.lab.paper import CONVENTIONS, PaperRow
-from lgmpose.machine import cpu_name, num_cores
 from lgmpose.network.config import LGMPoseConfig
 from lgmpose.network.model import LGMPose
 from lgmpose.peers import PeerConfig
@@ -37,16 +35,16 @@ class StageCost:
 
 
 @dataclass(frozen=True)
-class Profile:
-    """What a network costs. MACs are for one picture of ``image_hw``."""
+class Profile(Conventions):
+    """What a network costs: its counts by all conventions, and these."""
 
-    network: str  # in words
-    image_hw: tuple[int, int]
-    params: int
-    macs: int
     per_stage: tuple[StageCost, ...]  # adds up to the whole
-    conventions: Conventions  # the same network by other conventions, and the memory it takes
     fvcore: SecondOpinion | None  # None where fvcore is not installed
+
+    @property
+    def macs(self) -> int:
+        """Return the multiply–accumulates of one picture."""
+        return self.true_macs
 
     def as_text(self, fps: dict | None = None, published: PaperRow | None = None) -> str:
         """Return a table to print: cost per stage, second opinion, other conventions, the paper's figures, speed.
@@ -66,7 +64,7 @@ class Profile:
             tabulate(rows, headers, tablefmt="plain", colalign=align, disable_numparse=True),
             CONVENTION,
             self.fvcore.as_text(self.macs) if self.fvcore else "No second opinion: fvcore is not installed.",
-            self.conventions.as_table(),
+            self.as_table(),
         ]
         if published is not None:
             parts.append(_published_text(published, self.image_hw))
@@ -81,20 +79,13 @@ class Profile:
             return macs
         if published.convention == "true_macs":
             return f"{macs}, as the paper counts it"
-        theirs = in_unit_of(published.convention, self.conventions, digits=2)
+        theirs = in_unit_of(published.convention, self, digits=2)
         return f"{macs}; {theirs} as the paper counts it ({CONVENTIONS[published.convention].partition(':')[0]})"
 
     def as_json(self, fps: dict | None = None, published: PaperRow | None = None) -> dict:
         """Return the same for machines: counts undivided, memory in bytes."""
-        return {
-            **asdict(self.conventions),
-            "network": self.network,
-            "macs": self.macs,
-            "per_stage": [asdict(stage) for stage in self.per_stage],
-            "fvcore": None if self.fvcore is None else asdict(self.fvcore),
-            "published": None if published is None else asdict(published),
-            "fps": fps,
-        }
+        row = None if published is None else asdict(published)
+        return {**asdict(self), "macs": self.macs, "published": row, "fps": fps}
 
 
 def profile(net: nn.Module, image_hw: tuple[int, int] | None = None) -> Profile:
@@ -110,17 +101,16 @@ def profile(net: nn.Module, image_hw: tuple[int, int] | None = None) -> Profile:
         NotImplementedError: see ``lgmpose.lab.macs.count_macs``.
     """
     image_hw = input_hw(net, image_hw)
-    conventions = count_by_conventions(net, image_hw)
-    counts = count_macs(net, image_hw)
-    params, macs = conventions.params, conventions.true_macs
+    counts, macs = count_by_conventions(net, image_hw, name=_describe(net)), count_macs(net, image_hw)
     stages = []
     for name, members in _stages(net).items():
         parameters = {p for member in members for p in net.get_submodule(member).parameters()}
-        stages.append(StageCost(name, sum(p.numel() for p in parameters), sum(counts[m].total() for m in members)))
-    rest = StageCost("rest", params - sum(s.params for s in stages), macs - sum(s.macs for s in stages))
+        stages.append(StageCost(name, sum(p.numel() for p in parameters), sum(macs[m].total() for m in members)))
+    in_stages = (sum(stage.params for stage in stages), sum(stage.macs for stage in stages))
+    rest = StageCost("rest", counts.params - in_stages[0], counts.true_macs - in_stages[1])
     if rest.params or rest.macs:  # what the network does itself, outside of its children
         stages.append(rest)
-    return Profile(_describe(net), image_hw, params, macs, tuple(stages), conventions, ask_fvcore(net, image_hw))
+    return Profile(**vars(counts), per_stage=tuple(stages), fvcore=ask_fvcore(net, image_hw))
 
 
 def _stages(net: nn.Module) -> dict[str, list[str]]:
@@ -184,10 +174,9 @@ def measure_fps(
         seconds: or after this long, but not before the third run.
 
     Returns:
-        ``median_ms``, ``iqr_ms`` (interquartile range), ``p95_ms``, ``runs``, ``fps`` (1000 / median); the conditions
-        ``image_hw``, ``device``, ``dtype``, ``cpu``, ``cores``, ``threads``, ``torch``, ``load`` (of the minute before;
-        None on Windows); ``noisy`` and its reasons, ``noise``: an interquartile range above 10 % of the median, or a
-        load above the number of cores.
+        ``fps``, ``median_ms``, ``iqr_ms`` (interquartile range), ``p95_ms``, ``n`` (runs), the conditions, and
+        ``noise``, the reasons not to quote the figure: an interquartile range above 10 % of the median, or a load above
+        the number of cores.
 
     Raises:
         ValueError: ``image_hw`` is missing, or one that the network refuses.
@@ -196,23 +185,16 @@ def measure_fps(
     first = next(net.parameters())
     generator = torch.Generator().manual_seed(0)  # its own: measuring must not change a training run beside it
     image = torch.rand(1, 3, *image_hw, generator=generator).to(first.device, first.dtype)
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    conditions = {"image_hw": image_hw, "device": str(image.device), "dtype": str(image.dtype).removeprefix("torch."),
+                  "threads": threads, "torch": torch.__version__, "load": load(), **machine_header()}  # fmt: skip
+    busy = (conditions["load"] or 0) > conditions["cores"]
+    noise = [f"load {conditions['load']} on {conditions['cores']} cores"] if busy else []
     with _measuring(net, threads):
         times = interleaved_times(
             {"net": lambda: net(image)}, rounds=max_runs, warmup=warmup, max_seconds=seconds, min_rounds=3,
             synchronize=None if first.device.type == "cpu" else lambda: torch.accelerator.synchronize(first.device),
         )["net"]  # fmt: skip
-    first_quartile, median_ms, third_quartile, p95_ms = map(float, np.percentile(1e3 * times, (25, 50, 75, 95)))
-    iqr_ms, cores = third_quartile - first_quartile, num_cores()
-    noise = [f"the interquartile range is {iqr_ms / median_ms:.0%} of the median"] if iqr_ms > 0.1 * median_ms else []
-    if load is not None and load > cores:
-        noise.append(f"load {load:.1f} on {cores} cores")
-    return {
-        "image_hw": image_hw, "median_ms": median_ms, "iqr_ms": iqr_ms, "p95_ms": p95_ms, "runs": len(times),
-        "fps": 1e3 / median_ms, "device": str(image.device), "dtype": str(image.dtype).removeprefix("torch."),
-        "cpu": cpu_name(), "cores": cores, "threads": threads, "torch": torch.__version__, "load": load,
-        "noisy": bool(noise), "noise": noise,
-    }  # fmt: skip
+    return {**conditions, **summary((1e3 * times).tolist(), (), noise=noise)}
 
 
 @contextmanager
@@ -232,14 +214,13 @@ def _measuring(net: nn.Module, threads: int) -> Iterator[None]:
 
 
 def _fps_text(fps: dict) -> str:
-    load = "" if fps["load"] is None else f", load {fps['load']:.1f}"
     lines = [
         f"measured: {fps['fps']:.1f} FPS, network alone, one picture of {_size(fps['image_hw'])} at a time",
         f"median {fps['median_ms']:.1f} ms, interquartile range {fps['iqr_ms']:.1f} ms, 95 % within "
-        f"{fps['p95_ms']:.1f} ms, {fps['runs']} runs",
+        f"{fps['p95_ms']:.1f} ms, {fps['n']} runs",
         f"{fps['cpu']}, device {fps['device']}, {fps['dtype']}, threads {fps['threads']} on {fps['cores']} cores, "
-        f"PyTorch {fps['torch']}{load}",
+        f"PyTorch {fps['torch']}, load {fps['load']}",
     ]
-    if fps["noisy"]:
+    if fps["noise"]:
         lines.append(f"noisy, do not quote: {'; '.join(fps['noise'])}")
     return "\n    ".join(lines)

@@ -151,7 +151,7 @@ def test_the_speed_takes_its_number_of_threads(monkeypatch, capsys):
             "median_ms": 80.0,
             "iqr_ms": 1.0,
             "p95_ms": 82.0,
-            "runs": 7,
+            "n": 7,
             "cpu": "",
             "device": "cpu",
             "dtype": "float32",
@@ -159,7 +159,7 @@ def test_the_speed_takes_its_number_of_threads(monkeypatch, capsys):
             "cores": 4,
             "torch": "",
             "load": None,
-            "noisy": False,
+            "noise": (),
         }
 
     monkeypatch.setattr("lgmpose.lab.cost_tables.measure_fps", measure)
