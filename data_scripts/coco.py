@@ -1,4 +1,4 @@
-"""Prepares COCO: fetches or takes the official files, unpacks and verifies them; the same as ``lgmpose data coco``.
+"""Prepare COCO: download or take the official archives, unpack and check them; the same as ``lgmpose data coco``.
 
 Usage: python data_scripts/coco.py --help
 """

@@ -1,4 +1,4 @@
-"""Works out which persons make up MPII's standard validation split (lgmpose/data/mpii_val_2958.csv).
+"""Derive which persons make up MPII's standard validation split (lgmpose/data/mpii_val_2958.csv).
 
 Usage: python data_scripts/derive_mpii_split.py --truth val_truth_2958.mat --joints joints_a.csv joints_b.csv --out FILE
 """
@@ -21,7 +21,7 @@ UPPER_NECK = 8
 
 
 def read_joint_tables(paths: list[Path]) -> tuple[list[str], np.ndarray]:
-    """Picture names and (n, 16, 2) 1-based joints from tables of lines ``picture, x0, y0, … x15, y15``.
+    """Return picture names and (n, 16, 2) 1-based joints from tables of lines ``picture, x0, y0, … x15, y15``.
 
     The tables hold only persons with all 16 joints labelled; a negative coordinate is a joint outside the picture.
     """
@@ -40,7 +40,7 @@ def read_joint_tables(paths: list[Path]) -> tuple[list[str], np.ndarray]:
 
 
 def derive_split(truth_path: Path, table_paths: list[Path]) -> tuple[list[list], dict[str, int]]:
-    """Finds every validation person in the tables by joint coordinates.
+    """Find every validation person in the tables by joint coordinates.
 
     Returns:
         One line per validation person in the order of the truth (picture or '', then joint, x, y twice), and counts.
@@ -72,6 +72,7 @@ def derive_split(truth_path: Path, table_paths: list[Path]) -> tuple[list[list],
 
 
 def write_val_list(lines: list[list], path: Path) -> None:
+    """Write the list as ``read_val_list`` reads it."""
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["picture", "joint_a", "x_a", "y_a", "joint_b", "x_b", "y_b"])

@@ -1,4 +1,4 @@
-"""Prepares LSPET: fetches or takes the official zip and verifies it; the same as ``lgmpose data lspet``.
+"""Prepare LSPET: download or take the official zip and check it; the same as ``lgmpose data lspet``.
 
 Usage: python data_scripts/lspet.py --help
 """

@@ -1,4 +1,4 @@
-"""Prepares MPII: fetches or takes the official files, verifies and converts them; the same as ``lgmpose data mpii``.
+"""Prepare MPII: download or take the official archives, check and convert them; the same as ``lgmpose data mpii``.
 
 Usage: python data_scripts/mpii.py --help
 """

@@ -1,4 +1,4 @@
-"""Draws the synthetic data set; the same as ``lgmpose data synthetic``.
+"""Draw the synthetic data set; the same as ``lgmpose data synthetic``.
 
 Usage: python data_scripts/synthetic.py --help
 """

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -9,8 +13,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lgmpose import data
 from lgmpose.data.augment import Augmentation
-from lgmpose.data.batches import EpochSampler, choose_workers, count_errors, make_loader, to_input
+from lgmpose.data.batches import (
+    EpochSampler,
+    choose_workers,
+    count_errors,
+    load_batches,
+    make_loader,
+    to_input,
+)
 from lgmpose.data.crops import CropDataset
 from lgmpose.data.records import PersonRecord, RecordSet
 from lgmpose.errors import UserError
@@ -105,7 +117,7 @@ def test_unreadable_pictures_are_left_out_and_counted_or_refused(people):
     assert batch["index"].tolist() == [2, 4] and len(batch["image"]) == len(batch["heatmaps"]) == 2
     assert count_errors(batch, "skip") == 2
     assert "image" not in empty and empty["index"].tolist() == [] and count_errors(empty, "skip") == 1
-    with pytest.raises(UserError, match=r"3\.png: not a picture .* --bad-images skip"):
+    with pytest.raises(UserError, match=r"3\.png.* --bad-images"):
         count_errors(batch, "refuse")
     (good,) = make_loader(CropDataset(people, IMAGE_HW), codec, [[1, 2]], workers=0)
     assert count_errors(good, "refuse") == 0
@@ -129,10 +141,44 @@ def test_workers_change_nothing(people):
 
 def test_workers_are_as_asked_and_none_in_notebooks(monkeypatch):
     assert choose_workers(0) == 0 and choose_workers(5) == 5
+    with pytest.raises(UserError, match="-1"):
+        choose_workers(-1)
+    monkeypatch.setattr("lgmpose.data.batches.num_cores", lambda: 12)
     monkeypatch.setattr("sys.platform", "darwin")
     assert choose_workers(None) == 0
     monkeypatch.setattr("sys.platform", "linux")
-    monkeypatch.delitem(__import__("sys").modules, "ipykernel", raising=False)
-    assert 1 <= choose_workers(None) <= 8
-    monkeypatch.setitem(__import__("sys").modules, "ipykernel", object())
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    assert choose_workers(None) == 6
+    monkeypatch.setattr("lgmpose.data.batches.num_cores", lambda: 64)
+    assert choose_workers(None) == 8
+    monkeypatch.setattr("lgmpose.data.batches.num_cores", lambda: 1)
+    assert choose_workers(None) == 1
+    monkeypatch.setitem(sys.modules, "ipykernel", object())
     assert choose_workers(None) == 0
+
+
+def test_no_module_of_the_room_needs_torch_at_import():
+    """Exported networks are evaluated without it; MATLAB files, too, are read by what is imported where it is used."""
+    names = [path.stem for path in Path(data.__file__).parent.glob("*.py") if path.stem != "__init__"]
+    code = f"""
+import importlib, sys
+sys.modules["torch"] = None
+for name in {names}:
+    importlib.import_module(f"lgmpose.data.{{name}}")
+print(*({{"scipy", "matplotlib", "pycocotools"}} & set(sys.modules)))
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
+
+
+def test_threads_read_the_same_batches_as_the_calling_one(people):
+    dataset = CropDataset(people, IMAGE_HW)
+    keys = [[0, 1, 2], [3], [4, 3, 5, 6], [7]]
+    alone, helped = (list(load_batches(dataset, keys, workers=workers)) for workers in (0, 3))
+    assert [batch["index"].tolist() for batch in alone] == [[0, 1, 2], [], [4, 5, 6], [7]]
+    assert [len(batch["errors"]) for batch in alone] == [0, 1, 1, 0] and "image" not in alone[1]
+    for one, other in zip(alone, helped, strict=True):
+        assert one.keys() == other.keys() and one["errors"] == other["errors"]
+        for name in set(one) - {"errors"}:
+            np.testing.assert_array_equal(one[name], other[name])
+    np.testing.assert_array_equal(alone[0]["image"][1], dataset[1]["image"])
+    assert list(load_batches(dataset, [], workers=2)) == []
