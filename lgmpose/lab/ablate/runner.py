@@ -171,23 +171,22 @@ def _one_run(config: AblateConfig, variant: str, seed: int, val_set: RecordSet, 
     evaluation = train(recipe, run_dir, resume=True, progress=progress)
     if evaluation is None:  # the training had ended, but its process was killed before the run was in the results
         evaluation = _evaluate(run_dir / "best.safetensors", config, val_set, progress)
-    predictions = evaluation.predictions
-    if predictions.unread.any():
-        val_set, predictions, _ = readable(val_set, predictions)
+    val_set, predictions, _ = readable(val_set, evaluation.predictions)
     done = read_checkpoint(run_dir / CHECKPOINT)["progress"]
-    header = machine_header()
-    machine = {"device": str(choose_device(recipe.device)), "threads": torch.get_num_threads(), "torch": _torch()}
     return {
         "joints": joint_results(predictions, val_set, val_set.skeleton),
         "conditions": evaluation.conditions,
         "steps": done["step"],
         "hours": round(done["seconds"] / 3600, 4),
-        "machine": machine | {name: header[name] for name in ("cpu", "cores", "system")},
+        "machine": _machine(choose_device(recipe.device)),
     }
 
 
-def _torch() -> str:
-    return torch.__version__.partition("+")[0]
+def _machine(device: torch.device) -> dict[str, Any]:
+    """Return what networks are trained or timed on."""
+    header = {name: value for name, value in machine_header().items() if name in ("commit", "cpu", "cores", "system")}
+    versions = {"torch": torch.__version__.partition("+")[0], "threads": torch.get_num_threads()}
+    return {"device": str(device), **versions, **header}
 
 
 def _evaluate(weights: Path, config: AblateConfig, val_set: RecordSet, progress: bool) -> Evaluation:
@@ -236,13 +235,11 @@ def measure_speeds(nets: dict[str, torch.nn.Module], rounds: int) -> dict[str, A
             wait = partial(torch.accelerator.synchronize, device) if device.type != "cpu" else None
             calls = {name: partial(net, image) for name, net in nets.items()}
             times = interleaved_times(calls, rounds=rounds, synchronize=wait)
+            conditions = {"image_hw": list(image.shape[2:]), "rounds": rounds, **_machine(device)}
     finally:
         torch.set_num_threads(threads)
     variants = {}
     for name, seconds in times.items():
         ms, ratio = 1e3 * statistics.median(seconds.tolist()), paired_ratio(times[BASELINE], seconds)
         variants[name] = {"fps": round(1e3 / ms, 1), "median_ms": round(ms, 2), "ratio": [round(q, 3) for q in ratio]}
-    header = machine_header()
-    conditions = {"image_hw": list(image.shape[2:]), "device": str(device), "threads": 1, "torch": _torch()}
-    conditions |= {name: header[name] for name in ("cpu", "cores", "commit")} | {"rounds": rounds}
     return {"conditions": conditions, "noisy": (load_before or 0) > num_cores(), "variants": variants}
