@@ -135,7 +135,7 @@ class TorchBackend:
             raise UserError(f"device {device!r} cannot be used here ({_first_line(error)}); try auto or cpu") from error
         if threads is not None:
             torch.set_num_threads(threads)
-        self.fast = fast_form(self.net, torch.zeros(1, 3, *self.image_hw, device=on_device))
+        self.fast = fast_form(self.net)
         self.skeleton, self.codec = skeleton_of(card), codec_of(card, self.image_hw)
         self.source = {"file": path.name, "sha256": weights_hash(path)}
 

@@ -7,6 +7,7 @@ readable module. ``fast_form`` of a network other than LGM-Pose only folds its B
 from __future__ import annotations
 
 import copy
+import itertools
 
 import torch
 from torch import Tensor, nn
@@ -17,14 +18,9 @@ from lgmpose.network.modules import LARM, SFusion
 __all__ = ["FastLARM", "FastSFusion", "channels_last", "fast_form", "fold_batchnorm"]
 
 
-def fast_form(net: nn.Module, example: Tensor) -> nn.Module:
-    """Return a faster copy of a network, for inference only, laid out as channels_last.
-
-    Args:
-        net: in eval mode; not changed.
-        example: (B, 3, H, W), an input of the network; its first image is run.
-    """
-    net = fold_batchnorm(copy.deepcopy(net), example)
+def fast_form(net: nn.Module) -> nn.Module:
+    """Return a faster copy of a network in eval mode, for inference only, laid out as channels_last."""
+    net = fold_batchnorm(copy.deepcopy(net))
     for parent in list(net.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, SFusion) and (child.shuffle_groups, child.channels_per_group) == (2, 2):
@@ -45,11 +41,9 @@ def channels_last(net: nn.Module) -> nn.Module:
 class FastSFusion(nn.Module):
     """SFusion as one depthwise convolution and a 1×1, made from an SFusion whose BatchNorms are folded.
 
-    After the shuffle, group i holds channels i and i + C/2 of the concatenation. So each of its two outputs is a sum of
-    two depthwise convolutions, one of channel i and one of channel i + C/2. Written in this way, nothing is shuffled,
-    the MACs stay the same, and runtimes are fast at depthwise convolutions but slow at groups of two. The first outputs
-    of all groups come first, then the second ones; the 1×1 takes this order and the grouped convolution's bias into its
-    own weights.
+    After the shuffle, group i holds channels i and i + C/2 of the concatenation, so each of its two outputs is the sum
+    of two depthwise convolutions. The MACs are the same, nothing is shuffled, and runtimes are faster at depthwise
+    convolutions than at groups of two. The 1×1 takes the new order of channels and the grouped convolution's bias.
     """
 
     def __init__(self, fusion: SFusion):
@@ -98,48 +92,17 @@ class FastLARM(nn.Module):
         return x.reshape(B, d, H, W)
 
 
-def fold_batchnorm(net: nn.Module, example: Tensor) -> nn.Module:
+def fold_batchnorm(net: nn.Module) -> nn.Module:
     """Multiply every BatchNorm into the convolution or deconvolution before it; the network is changed and returned.
 
-    To find out which convolution comes before a BatchNorm, the example is run: the norm's input is the very tensor that
-    the convolution returned. A norm after anything else (a sum, a concatenation, a dynamic convolution) stays. The
-    function does not notice if something else reads the convolution's output as well; no network of the catalogue does.
-
-    Args:
-        net: in eval mode.
-        example: (B, 3, H, W); its first image is run.
+    A BatchNorm is folded if its module defines a convolution directly before it. In all networks of the catalogue, the
+    two are then also called one after the other; tests compare every network with its fast form. Other norms stay, for
+    example those after Dite-HRNet's dynamic convolutions.
     """
-    convolutions = (nn.Conv2d, nn.ConvTranspose2d)
-    sources: dict[nn.BatchNorm2d, list] = {m: [] for m in net.modules() if isinstance(m, nn.BatchNorm2d)}
-    calls = dict.fromkeys(net.modules(), 0)
-
-    def note(module, inputs, output):
-        calls[module] += 1
-        if module in sources:
-            sources[module].append(getattr(inputs[0], "made_by", None))
-        else:
-            output.made_by = module
-
-    hooked = [m for m in net.modules() if isinstance(m, convolutions) or m in sources]
-    handles = [m.register_forward_hook(note) for m in hooked]
-    with torch.inference_mode():
-        net(example[:1])
-    for handle in handles:
-        handle.remove()
-
-    folded = set()
-    for norm, found in sources.items():
-        conv = found[0] if found else None
-        if conv is None or set(found) != {conv} or calls[conv] != len(found):  # the two do not always run together
-            continue
-        transposed = isinstance(conv, nn.ConvTranspose2d)
-        if transposed and conv.groups > 1:  # fuse_conv_bn_eval takes its weights for those of one group
-            continue
-        fused = fuse_conv_bn_eval(conv, norm, transpose=transposed)
-        conv.weight, conv.bias = fused.weight, fused.bias
-        folded.add(norm)
-    for parent in net.modules():
-        for name, child in list(parent.named_children()):
-            if child in folded:
+    for parent in list(net.modules()):
+        for (_, conv), (name, norm) in itertools.pairwise(list(parent.named_children())):
+            if isinstance(conv, (nn.Conv2d, nn.ConvTranspose2d)) and isinstance(norm, nn.BatchNorm2d):
+                fused = fuse_conv_bn_eval(conv, norm, transpose=isinstance(conv, nn.ConvTranspose2d))
+                conv.weight, conv.bias = fused.weight, fused.bias
                 setattr(parent, name, nn.Identity())
     return net

@@ -28,7 +28,7 @@ def export_graph(net: nn.Module, image_hw: tuple[int, int]) -> onnx.ModelProto:
     """
     example = torch.rand(2, 3, *image_hw, generator=torch.Generator().manual_seed(0))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports each step
-    net = fast_form(net, example)
+    net = fast_form(net)
     for module in list(net.modules()):
         if isinstance(module, ConvNormAct) and isinstance(module[0], nn.ConvTranspose2d):
             _use_pixel_shuffle(module)

@@ -55,13 +55,13 @@ def find_runtime(name: str) -> Runtime:
 def _eager_folded(net: nn.Module, example: Tensor, folder: Path) -> Callable:
     from lgmpose.network.fast import channels_last, fold_batchnorm
 
-    return _on_channels_last(channels_last(fold_batchnorm(net, example)))
+    return _on_channels_last(channels_last(fold_batchnorm(net)))
 
 
 def _eager_fast(net: nn.Module, example: Tensor, folder: Path) -> Callable:
     from lgmpose.network.fast import fast_form
 
-    return _on_channels_last(fast_form(net, example))
+    return _on_channels_last(fast_form(net))
 
 
 def _on_channels_last(net: nn.Module) -> Callable:
