@@ -11,7 +11,7 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -74,7 +74,7 @@ def resume(
     """
     from lgmpose.training.trainer import resume as resume_run
 
-    options = {"bad_images": bad_images, "device": device, "checkpoint_minutes": checkpoint_minutes}
+    options: dict[str, Any] = {"bad_images": bad_images, "device": device, "checkpoint_minutes": checkpoint_minutes}
     changes = {name: value for name, value in options.items() if value is not None}
     if workers is not None:
         changes["workers"] = None if workers == "auto" else workers

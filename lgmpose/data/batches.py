@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,10 +22,13 @@ from lgmpose.machine import num_cores
 from lgmpose.pose.codecs import StandardCodec
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
     from torch.utils.data import DataLoader
 
 __all__ = ["EpochSampler", "choose_workers", "count_errors", "load_batches", "make_loader", "to_input"]
+
+LOADER_TIMEOUT = 300  # seconds without a batch; then a loader process has failed without a word
 
 
 def choose_workers(requested: int | None) -> int:
@@ -140,11 +144,18 @@ def load_batches(
 
 def to_input(images: Tensor) -> Tensor:
     """Return the network's input (B, 3, H, W) float32, channels_last, of crops (B, H, W, 3) uint8 RGB."""
+    scale, shift = _scale_and_shift(images.device)
+    return (images * scale - shift).permute(0, 3, 1, 2)
+
+
+@lru_cache
+def _scale_and_shift(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the constants of ``to_input``. They are kept on a GPU: every transfer would wait for it."""
     import torch
 
-    scale = 1 / (255 * torch.tensor(IMAGE_STD, device=images.device))
-    shift = torch.tensor(IMAGE_MEAN, device=images.device) / torch.tensor(IMAGE_STD, device=images.device)
-    return (images * scale - shift).permute(0, 3, 1, 2)
+    with torch.inference_mode(False):
+        mean, std = torch.tensor(IMAGE_MEAN, device=device), torch.tensor(IMAGE_STD, device=device)
+        return 1 / (255 * std), mean / std
 
 
 class _TensorCollate:
@@ -199,5 +210,6 @@ def make_loader(
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # else every new iterator would draw from the global one, which dropout uses
         worker_init_fn=_start_worker,
+        timeout=LOADER_TIMEOUT if workers else 0,
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
     )

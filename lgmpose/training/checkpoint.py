@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 import pickle
@@ -19,9 +20,8 @@ from lgmpose.errors import UserError
 from lgmpose.files import write_atomically
 from lgmpose.network.fast import channels_last
 from lgmpose.training.recipe import RESUME_FIELDS, TrainConfig
-from lgmpose.zoo.catalogue import build
 
-__all__ = ["CHECKPOINT", "Run", "check_same_run", "fingerprint", "read_checkpoint", "resume_command", "stored_config"]
+__all__ = ["CHECKPOINT", "Run", "fingerprint", "read_checkpoint", "resume_command", "stored_config"]
 
 CHECKPOINT = "last.pt"  # in a run's folder
 PROGRESS = ("epoch", "epoch_step", "step", "epoch_loss", "skipped", "best", "seconds", "start", "processes", "data")
@@ -68,8 +68,7 @@ class Run:
         """Return the network to evaluate and save: the one with averaged weights if there is an average."""
         if self.ema is None:
             return self.net
-        with torch.random.fork_rng(devices=[]):  # only rank 0 does this: its random numbers must stay like the others'
-            net = channels_last(build(self.net.config).to(self.device))
+        net = copy.deepcopy(self.net)
         net.load_state_dict(self.ema)
         return net
 
@@ -101,10 +100,10 @@ class Run:
         """Read what ``save`` has written.
 
         Raises:
-            UserError: the file is not a checkpoint, or it is of another number of processes or of other data.
+            UserError: the file is not a checkpoint, or one of other settings, data or another number of processes.
         """
         state = read_checkpoint(path)
-        self._check_same(path, state["progress"])
+        self._check_same(path, state)
         self.net.load_state_dict(state["net"])
         for name, value in (self.ema or {}).items():
             value.copy_(state["ema"][name])
@@ -117,8 +116,13 @@ class Run:
         for name in PROGRESS:
             setattr(self, name, state["progress"][name])
 
-    def _check_same(self, path: Path, progress: dict[str, Any]) -> None:
-        before, data = progress["processes"], progress["data"]
+    def _check_same(self, path: Path, state: dict[str, Any]) -> None:
+        """Raise UserError if the checkpoint has other settings, another number of processes or other data."""
+        stored = TrainConfig.from_dict(state["config"]).as_dict()
+        before, data = state["progress"]["processes"], state["progress"]["data"]
+        for name, value in self.config.as_dict().items():
+            if name not in RESUME_FIELDS and value != stored[name]:
+                raise UserError(f"{path}: trained with {name} {stored[name]!r}, not {value!r}; a run keeps them")
         if before != self.processes:
             raise UserError(
                 f"{path}: was trained with {before} processes, not {self.processes}; resume with: "
@@ -126,7 +130,7 @@ class Run:
             )
         if data and self.data and data != self.data:
             raise UserError(
-                f"{path}: was trained on other data ({data['persons']} persons, now {self.data['persons']}): bring it "
+                f"{path}: was trained on other data ({data['persons']} persons, now {self.data['persons']}); bring it "
                 "back, or start a new run with another --out"
             )
 
@@ -180,11 +184,3 @@ def resume_command(run_dir: Path, processes: int) -> str:
     """Return the command that resumes a run; all processes are assumed to be on one machine."""
     program = f"torchrun --nproc-per-node {processes} -m lgmpose" if processes > 1 else "lgmpose"
     return f'{program} resume "{run_dir}"' if " " in str(run_dir) else f"{program} resume {run_dir}"
-
-
-def check_same_run(config: TrainConfig, path: Path) -> None:
-    """Raise UserError if the checkpoint was made with other settings than ``config``."""
-    stored = stored_config(path).as_dict()
-    for name, value in config.as_dict().items():
-        if name not in RESUME_FIELDS and value != stored[name]:
-            raise UserError(f"{path}: trained with {name} {stored[name]!r}, not {value!r}; a run keeps its settings")

@@ -1,4 +1,4 @@
-"""The files of a run's folder and its interruption: CSV logs, a request to stop, times in words."""
+"""The files of a run's folder and its interruption: CSV logs, and a request to stop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from lgmpose.errors import UserError
 from lgmpose.files import write_atomically
 
-__all__ = ["LOSS_COLUMNS", "StopRequest", "append_epoch", "append_losses", "duration", "start_losses"]
+__all__ = ["LOSS_COLUMNS", "StopRequest", "append_epoch", "append_losses", "start_losses"]
 
 LOSS_COLUMNS = ("step", "epoch", "learning_rate", "loss")
 
@@ -39,15 +39,20 @@ class StopRequest:
             signal.signal(number, handler)
 
 
-def append_epoch(path: Path, row: dict[str, Any]) -> None:
-    """Add the row of an epoch to ``log.csv``. Replace that epoch and later ones, which an interrupted run has left."""
-    rows = []
+def append_epoch(path: Path, row: dict[str, Any]) -> list[dict[str, Any]]:
+    """Add the row of an epoch to ``log.csv``, after the rows of earlier epochs; return all rows.
+
+    Rows of this epoch and later ones were left by an interrupted run and are dropped.
+    """
+    rows: list[dict[str, Any]] = []
     if path.exists():
         with path.open(newline="") as file:
             rows = [old for old in csv.DictReader(file) if int(old["epoch"]) < row["epoch"]]
-    columns = list(dict.fromkeys(name for r in [*rows, row] for name in r))
-    lines = [",".join("" if r.get(name) is None else str(r[name]) for name in columns) for r in [*rows, row]]
+    rows.append(row)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [",".join(str(row.get(name, "")) for name in columns) for row in rows]
     write_atomically(path, ("\n".join([",".join(columns), *lines]) + "\n").encode())
+    return rows
 
 
 def start_losses(path: Path, step: int) -> None:
@@ -71,9 +76,3 @@ def append_losses(path: Path, rows: list[tuple]) -> None:
             file.writelines(",".join(map(str, row)) + "\n" for row in rows)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
-
-
-def duration(seconds: float) -> str:
-    """Return a time in words: ``2h05`` or ``3m20s``."""
-    minutes = int(seconds // 60)
-    return f"{minutes // 60}h{minutes % 60:02d}" if minutes >= 60 else f"{minutes}m{int(seconds % 60):02d}s"

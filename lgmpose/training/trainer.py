@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -35,12 +35,12 @@ from lgmpose.machine import choose_device, tune_allocator, workers_that_fit
 from lgmpose.network.model import LGMPose
 from lgmpose.pose.codecs import make_codec
 from lgmpose.pose.skeletons import notice_unpaired
-from lgmpose.training.checkpoint import CHECKPOINT, Run, check_same_run, fingerprint, resume_command, stored_config
+from lgmpose.training.checkpoint import CHECKPOINT, Run, fingerprint, resume_command, stored_config
 from lgmpose.training.curve import save_curve
 from lgmpose.training.loop import train_epochs
 from lgmpose.training.recipe import TrainConfig, learning_rate
 from lgmpose.training.run_folder import StopRequest, append_epoch, append_losses, start_losses
-from lgmpose.zoo.catalogue import at_size, create_model, load_weights, save_weights, weights_hash
+from lgmpose.zoo.catalogue import at_size, config_of, create_model, load_weights, save_weights, weights_hash
 
 __all__ = ["READ_EVERY", "resume", "train"]
 
@@ -102,7 +102,6 @@ def train(
         run.start, run.processes, run.data = start, world, fingerprint(train_set)
         with lock(run_dir / ".lock", wait=False) if rank == 0 else nullcontext():
             if resuming:
-                check_same_run(config, checkpoint)
                 run.restore(checkpoint)
             if rank == 0:
                 for leftover in [*run_dir.glob(".last.pt.*"), *run_dir.glob(".best.safetensors.*")]:
@@ -151,10 +150,10 @@ def _make_network(config: TrainConfig, train_set: RecordSet, fresh: bool) -> tup
     if config.init_weights is None or not fresh:
         return net, None
     loaded, card = load_weights(config.init_weights)
-    loaded = at_size(loaded, net.config.image_hw)
+    loaded = at_size(loaded, config_of(net).image_hw)
     # Another activation has the same weights, by name and shape.
     same = replace(loaded.config, activation=config.activation) if isinstance(loaded, LGMPose) else loaded.config
-    if same != net.config:
+    if same != config_of(net):
         raise UserError(f"{config.init_weights}: weights of another network than {config.model} with these options")
     net.load_state_dict(loaded.state_dict())
     path = Path(config.init_weights)
@@ -167,7 +166,7 @@ class Session:
     def __init__(
         self, run: Run, run_dir: Path, train_set: RecordSet, val_set: RecordSet, *, rank: int, progress: bool
     ):
-        config, image_hw = run.config, run.net.config.image_hw
+        config, image_hw = run.config, config_of(run.net).image_hw
         self.run, self.run_dir, self.val_set, self.rank, self.progress = run, run_dir, val_set, rank, progress
         self.persons = train_set.name
         self.codec = make_codec(config.codec, image_hw, config.sigma)
@@ -200,7 +199,7 @@ class Session:
                 net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
             net = DistributedDataParallel(net, device_ids=[run.device.index] if run.device.type == "cuda" else None)
         if config.compile:
-            net = torch.compile(net)
+            net = cast(nn.Module, torch.compile(net))
         if self.rank == 0:
             start_losses(self.run_dir / "loss.csv", run.step)
         if self.progress:
@@ -230,14 +229,20 @@ class Session:
             rank=self.rank, world=run.processes,
         )  # fmt: skip
         self.read_at = self.saved_at = time.monotonic()  # the time before (an evaluation) was not spent in training
-        for batch in make_loader(self.dataset, self.codec, sampler, workers=self.workers):
-            self.skipped += count_errors(batch, config.bad_images)
-            if "image" not in batch:
-                raise UserError(f"none of the images of a batch could be read; first failure: {batch['errors'][0]}")
-            images, heatmaps, weights = (
-                batch[name].to(run.device, non_blocking=True) for name in ("image", "heatmaps", "weights")
-            )
-            yield images, heatmaps, weights * self.joint_weights
+        try:
+            for batch in make_loader(self.dataset, self.codec, sampler, workers=self.workers):
+                self.skipped += count_errors(batch, config.bad_images)
+                if "image" not in batch:
+                    raise UserError(f"none of the images of a batch could be read; first failure: {batch['errors'][0]}")
+                images, heatmaps, weights = (
+                    batch[name].to(run.device, non_blocking=True) for name in ("image", "heatmaps", "weights")
+                )
+                yield images, heatmaps, weights * self.joint_weights
+        except RuntimeError as error:
+            if "DataLoader" not in str(error):
+                raise
+            what = str(error).splitlines()[0]  # a loader process was killed, or gave no batch for minutes
+            raise UserError(f"a loader process failed ({what}); try --workers 0, or give it more memory") from error
 
     def after_step(self, loss: Tensor) -> bool:
         """Keep the loss of a step; every few steps check, log and save. Return True to stop within the epoch."""
@@ -328,9 +333,9 @@ class Session:
             "seconds": f"{run.seconds:.0f}",
             "skipped": run.skipped,
         }
-        append_epoch(self.run_dir / "log.csv", row | {name: f"{value:.4f}" for name, value in figures.items()})
+        rows = append_epoch(self.run_dir / "log.csv", row | {name: f"{value:.4f}" for name, value in figures.items()})
         if importlib.util.find_spec("matplotlib"):  # an optional dependency; the log has the same figures
-            save_curve(self.run_dir / "log.csv", self.run_dir / "curve.png")
+            save_curve(rows, self.run_dir / "curve.png")
         if self.progress:
             shown = [f"  {name} {figures[name]:.2f}" for name in ("PCK@0.2", "PCKh@0.5", "AP") if name in figures]
             tqdm.write(f"epoch {row['epoch']}/{run.config.epochs}: loss {row['train_loss']}{''.join(shown)}")

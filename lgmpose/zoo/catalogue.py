@@ -30,8 +30,8 @@ from lgmpose.zoo.cards import (
 from lgmpose.zoo.tensor_files import load_into, read_tensors, write_tensors
 
 __all__ = [
-    "DEFAULT_WEIGHTS", "SHIPPED", "WEIGHTS_FOLDER", "at_size", "build", "codec_of", "config_from_dict", "create_model",
-    "list_models", "load_weights", "save_weights", "skeleton_of", "weights_hash",
+    "DEFAULT_WEIGHTS", "SHIPPED", "WEIGHTS_FOLDER", "at_size", "build", "codec_of", "config_from_dict", "config_of",
+    "create_model", "list_models", "load_weights", "save_weights", "skeleton_of", "weights_hash",
 ]  # fmt: skip
 
 Config = LGMPoseConfig | PeerConfig  # the type of ``net.config``
@@ -53,7 +53,7 @@ def at_size(net: nn.Module, image_hw: tuple[int, int]) -> nn.Module:
     Raises:
         UserError: a size the network cannot take, or weights that do not fit it.
     """
-    config = _config_of(net)
+    config = config_of(net)
     if config.image_hw == tuple(image_hw):
         return net
     try:
@@ -67,7 +67,8 @@ def at_size(net: nn.Module, image_hw: tuple[int, int]) -> nn.Module:
     return other.train(net.training)
 
 
-def _config_of(net: nn.Module) -> Config:
+def config_of(net: nn.Module) -> Config:
+    """Return the config of a network that ``create_model`` or ``build`` has made."""
     config = net.config
     assert isinstance(config, (LGMPoseConfig, PeerConfig))
     return config
@@ -144,7 +145,7 @@ def save_weights(
         tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
     card = {
         "kind": "weights",
-        "network": asdict(_config_of(net)),
+        "network": asdict(config_of(net)),
         "skeleton": asdict(skeleton),
         "codec": {"name": codec.name, "sigma": codec.sigma},
         "evaluation": evaluation.as_json() if evaluation is not None else None,

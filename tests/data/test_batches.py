@@ -182,3 +182,9 @@ def test_threads_read_the_same_batches_as_the_calling_one(people):
             np.testing.assert_array_equal(one[name], other[name])
     np.testing.assert_array_equal(alone[0]["image"][1], dataset[1]["image"])
     assert list(load_batches(dataset, [], workers=2)) == []
+
+
+def test_a_loader_process_that_gives_no_batch_is_not_waited_for_for_ever(people):
+    codec = make_codec("standard", (64, 64))
+    loaders = [make_loader(CropDataset(people, (64, 64)), codec, [[0]], workers=workers) for workers in (0, 1)]
+    assert loaders[0].timeout == 0 < loaders[1].timeout

@@ -32,7 +32,12 @@ def test_losses_of_different_parts_are_not_joined(drawn, tmp_path):
 
 
 def test_a_figure_of_zero_is_drawn_and_an_unmeasured_one_is_not(drawn, tmp_path):
-    head = "epoch,train_loss,skipped,PCK@0.2\n"
-    (tmp_path / "log.csv").write_text(head + "1,0.004,0,0.0000\n2,0.003,0,\n3,0.002,0,40.0000\n")
-    save_curve(tmp_path / "log.csv", tmp_path / "curve.png")
-    assert [line.get_xydata().tolist() for line in drawn.pop().axes[1].lines] == [[[1, 0], [3, 40]]]
+    values = [("0.0000", "0.25"), ("", ""), ("40.0000", "0.5")]  # as log.csv has them
+    rows = [
+        {"epoch": str(epoch), "train_loss": "0.004", "PCK@0.2": pck, "AP": ap}
+        for epoch, (pck, ap) in enumerate(values, 1)
+    ]
+    save_curve(rows, tmp_path / "curve.png")
+    right = drawn.pop().axes[1]
+    assert [line.get_xydata().tolist() for line in right.lines] == [[[1, 0], [3, 40]], [[1, 25], [3, 50]]]
+    assert [text.get_text() for text in right.get_legend().get_texts()] == ["PCK@0.2", "AP"]

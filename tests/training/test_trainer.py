@@ -313,6 +313,17 @@ def test_loader_processes_are_those_that_fit_in_shared_memory(config, tmp_path, 
     assert 0.99 * 3 * one_batch < each < 1.01 * 3 * one_batch
 
 
+def test_a_loader_process_that_fails_or_hangs_is_one_line(config, tmp_path, monkeypatch):
+    def loader(*_, **__):
+        raise RuntimeError("DataLoader timed out after 300 seconds\nmore")
+        yield
+
+    monkeypatch.setattr("lgmpose.training.trainer.make_loader", loader)
+    with pytest.raises(UserError, match="--workers 0") as caught:
+        train(config, tmp_path / "run", progress=False)
+    assert "300 seconds" in str(caught.value) and "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("precision, dtype", [("auto", False), ("fp32", False), ("bf16", torch.bfloat16)])
 def test_training_runs_in_the_precision_that_is_asked_for(config, tmp_path, monkeypatch, precision, dtype):
     seen = []
