@@ -318,6 +318,21 @@ def slips() -> str:
     return slips_table()
 
 
+def rooms() -> str:
+    import ast
+
+    rows = []
+    order = re.search(r"ROOMS = \((.*?)\)", (ROOT / "tests/project/test_rooms.py").read_text(encoding="utf-8"), re.S)
+    for room in re.findall(r'"(\w+)"', order[1]):
+        path = ROOT / "lgmpose" / room
+        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        doc = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
+        first = " ".join(doc.split("\n\n")[0].split()).replace("``", "`")
+        name = f"[{room}](api/{room}.md)" if path.is_dir() else f"`{room}.py`"
+        rows.append([name, first])
+    return table("room | what it holds", rows)
+
+
 def lessons() -> str:
     rows = []
     for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")):
@@ -335,7 +350,7 @@ BLOCKS = {
     "training-step": training_step, "evaluation-job": evaluation_job, "training-time": training_time,
     "ablations": lambda: ablation_rows("ablations"), "peers": lambda: ablation_rows("peers"),
     "recipes": lambda: ablation_rows("recipes"), "ablation-costs": ablation_costs, "slips": slips, "lessons": lessons,
-    "results": results,
+    "results": results, "rooms": rooms,
 }  # fmt: skip
 
 

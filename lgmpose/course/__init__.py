@@ -1,1 +1,1 @@
-"""What the lessons need besides the package: checks and the site."""
+"""The course: run the lessons, build the web pages, check the exercises."""

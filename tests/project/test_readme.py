@@ -118,3 +118,15 @@ def test_files_named_in_code_spans_exist():
 def test_readmes_python_runs_as_far_as_syntax_goes():
     for block in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL):
         compile(block, "README.md", "exec")
+
+
+def test_the_python_of_extending_runs(tmp_path, monkeypatch, capsys):
+    """All blocks of the page, one after another. The embedded data set is replaced by a few pictures."""
+    from lgmpose.data.synthetic import make_synthetic
+
+    monkeypatch.chdir(tmp_path)
+    make_synthetic(tmp_path / "synthetic", 24)
+    text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    exec(compile(code, "extending.md", "exec"), {"__name__": "extending"})
+    assert "four persons" in capsys.readouterr().out
