@@ -103,8 +103,8 @@ class _Written(TorchDispatchMode):
         name = func.overloadpacket.__name__
         if func.overloadpacket not in flop_registry and any(part in name for part in HEAVY):
             raise NotImplementedError(f"MACs of {func}: FlopCounterMode does not know this operator")
-        if _writes(func):
-            results = outputs if isinstance(outputs, (tuple, list)) else [outputs]
+        results = [t for t in (outputs if isinstance(outputs, (tuple, list)) else [outputs]) if isinstance(t, Tensor)]
+        if results and _writes(func):
             self.elements += results[0].numel()  # not the others, which are indices and statistics
             self.hold(*(results[:1] if "batch_norm" in name else results))  # in eval mode its statistics are empty
         return outputs
@@ -157,8 +157,7 @@ def ask_fvcore(net: nn.Module, image_hw: tuple[int, int]) -> SecondOpinion | Non
         return None
     with warnings.catch_warnings(), torch.no_grad():
         # fvcore's last release, of 2022, uses TorchScript, which PyTorch has deprecated. Users cannot change that.
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore")
         from fvcore.nn import FlopCountAnalysis
 
         analysis = FlopCountAnalysis(stand_in(net, "cpu"), torch.zeros(1, 3, *image_hw))

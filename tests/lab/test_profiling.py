@@ -36,15 +36,16 @@ def test_stages_are_the_networks_and_add_up():
 
 def test_other_networks_go_by_their_children_and_the_rest():
     class Net(nn.Module):
-        def __init__(self):
+        def __init__(self, product=True):
             super().__init__()
+            self.product = product
             self.first = nn.Conv2d(3, 4, 1)
             self.second = nn.Sequential(nn.Conv2d(4, 5, 1), nn.ReLU())
             self.scale = nn.Parameter(torch.ones(7))
 
         def forward(self, x):
             x = self.second(self.first(x))
-            return x @ x.mT
+            return x @ x.mT if self.product else x
 
     cost = profile(Net(), IMAGE_HW)
     assert [(stage.name, stage.params, stage.macs) for stage in cost.per_stage] == [
@@ -53,6 +54,10 @@ def test_other_networks_go_by_their_children_and_the_rest():
         ("rest", 7, 5 * 8 * 8 * 12),
     ]
     assert cost.params == 48
+    only_macs, only_params, neither = Net(), Net(product=False), Net(product=False)
+    del only_macs.scale, neither.scale
+    rests = [profile(net, IMAGE_HW).per_stage[2:] for net in (only_macs, only_params, neither)]
+    assert [[(rest.params, rest.macs) for rest in found] for found in rests] == [[(0, 5 * 8 * 8 * 12)], [(7, 0)], []]
 
 
 def test_the_input_size_must_be_known_and_fit():
@@ -120,13 +125,13 @@ def test_speed_is_measured_as_stated(monkeypatch):
     monkeypatch.setattr(os, "getloadavg", lambda: (0.25, 0, 0), raising=False)
     net = Sleeper(2)
     threads = torch.get_num_threads()
-    speed = measure_fps(net, (32, 64), threads=2, max_runs=20)
-    assert net.seen == {(False, True, 2, (1, 3, 32, 64), torch.float32)}
+    speed = measure_fps(net, (32, 64), threads=threads + 1, max_runs=20)
+    assert net.seen == {(False, True, threads + 1, (1, 3, 32, 64), torch.float32)}
     assert net.calls == 10 + 20 and speed["n"] == 20
     assert net.training and torch.get_num_threads() == threads, "restored"
     assert 2 <= speed["median_ms"] <= speed["p95_ms"], "a sleep is never shorter than asked for"
     assert speed["fps"] == pytest.approx(1000 / speed["median_ms"], rel=1e-3)
-    assert speed["threads"] == 2 and speed["load"] == 0.25 and speed["cpu"] and speed["dtype"] == "float32"
+    assert speed["threads"] == threads + 1 and speed["load"] == 0.25 and speed["cpu"] and speed["dtype"] == "float32"
     assert speed["torch"] == torch.__version__
     assert len(speed["noise"]) == (speed["iqr_ms"] > 0.1 * speed["median_ms"])
 
