@@ -24,7 +24,7 @@ def load_mat(file: Any, name: str | None = None, **options: Any) -> dict[str, An
 
     name = name or str(file)
     try:
-        return loadmat(file, appendmat=False, **options)
+        return loadmat(file, **options)
     except FileNotFoundError:
         raise UserError(f"{name}: no such file") from None
     except Exception as error:  # a damaged file raises almost anything: zlib.error, ValueError, TypeError, struct.error

@@ -40,6 +40,14 @@ def test_first_persons_come_in_whole_pictures():
     assert whole.first(2).image_ids == (9,)
 
 
+def test_a_set_is_of_true_boxes_and_cocos_persons_unless_it_says_otherwise():
+    records = RecordSet("few", LSP, (), "ground-truth boxes")
+    assert (records.category_id, records.has_keypoints) == (1, True)
+    assert records.annotation_file is None and records.image_ids is None
+    record = PersonRecord("a.jpg", np.zeros(2), np.ones(2), np.zeros((14, 2)), np.zeros(14), 0, 0)
+    assert record.score == 1 and record.stated_hw is None and np.isnan([record.area, record.head_size]).all()
+
+
 def test_notes_in_one_line():
     assert set_of([], notes={"crowd": 1200, "no labelled joint": 3}).left_out == "1,200 crowd, 3 no labelled joint"
     assert set_of([]).left_out == ""
@@ -51,6 +59,7 @@ def test_notes_in_one_line():
         {"keypoints_xy": np.zeros((13, 2))},
         {"visibility": np.full(13, 2)},
         {"keypoints_xy": np.full((14, 2), np.nan)},
+        {"keypoints_xy": np.full((14, 2), np.nan), "visibility": np.ones(14)},  # hidden joints are labelled
         {"center_xy": np.array([np.nan, 5])},
         {"size_wh": np.array([np.inf, 5])},
         {"size_wh": np.array([0.0, 5])},
