@@ -40,6 +40,7 @@ from lgmpose.training.curve import save_curve
 from lgmpose.training.loop import train_epochs
 from lgmpose.training.recipe import TrainConfig, learning_rate
 from lgmpose.training.run_folder import StopRequest, append_epoch, append_losses, start_losses
+from lgmpose.zoo.cards import find_weights
 from lgmpose.zoo.catalogue import at_size, config_of, create_model, load_weights, save_weights, weights_hash
 
 __all__ = ["READ_EVERY", "resume", "train"]
@@ -149,14 +150,14 @@ def _make_network(config: TrainConfig, train_set: RecordSet, fresh: bool) -> tup
     net = create_model(config.model, num_keypoints=train_set.skeleton.num_keypoints, **config.network_options())
     if config.init_weights is None or not fresh:
         return net, None
-    loaded, card = load_weights(config.init_weights)
+    path = find_weights(config.init_weights)
+    loaded, card = load_weights(path)
     loaded = at_size(loaded, config_of(net).image_hw)
     # Another activation has the same weights, by name and shape.
     same = replace(loaded.config, activation=config.activation) if isinstance(loaded, LGMPose) else loaded.config
     if same != config_of(net):
         raise UserError(f"{config.init_weights}: weights of another network than {config.model} with these options")
     net.load_state_dict(loaded.state_dict())
-    path = Path(config.init_weights)
     return net, {"weights": path.name, "sha256": weights_hash(path), "training": card.get("training")}
 
 

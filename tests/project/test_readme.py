@@ -90,6 +90,8 @@ def test_commands_exist_with_their_options(path):
         for option, value in zip(words, words[1:], strict=False):
             if option == "--model" and value.islower():
                 assert value in list_models(), command
+            if option in ("--weights", "--init-weights") and value.startswith("lgm-pose"):
+                assert (ROOT / "lgmpose" / "weights" / value).is_file(), command
 
 
 @every_document
