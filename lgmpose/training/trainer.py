@@ -45,8 +45,8 @@ from lgmpose.zoo.catalogue import at_size, config_of, create_model, load_weights
 
 __all__ = ["READ_EVERY", "resume", "train"]
 
-# Steps between two readings of the losses. A reading waits until a GPU has done its work; on a CPU it costs nothing.
-READ_EVERY = {"cpu": 1, "cuda": 10, "mps": 10, "xpu": 10}
+# Steps between two readings of the losses, 10 on other devices. A reading waits for a GPU; on a CPU it costs nothing.
+READ_EVERY = {"cpu": 1}
 
 
 def resume(run_dir: str | Path, **changes: Any) -> Evaluation | None:
@@ -216,7 +216,7 @@ class Session:
             stopped = train_epochs(run, net, self)
             self._any_rank(False)  # torchrun ends the others when one process ends: wait until rank 0 has saved
         if stopped:
-            if self.progress:
+            if self.progress and run.epoch < config.epochs:
                 print(f"stopped at epoch {run.epoch + 1}, step {run.epoch_step}; resume with: "
                       f"{resume_command(self.run_dir, run.processes)}", flush=True)  # fmt: skip
             raise KeyboardInterrupt
@@ -250,7 +250,7 @@ class Session:
         self.losses.append(loss)
         self.bar.update()
         within = self.run.epoch_step < self.steps
-        if within and len(self.losses) < READ_EVERY[self.run.device.type]:
+        if within and len(self.losses) < READ_EVERY.get(self.run.device.type, 10):
             return False
         self._read_losses()
         due = time.monotonic() - self.saved_at > 60 * self.run.config.checkpoint_minutes

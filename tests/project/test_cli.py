@@ -8,17 +8,21 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from scipy.io import savemat
 
 from lgmpose.cli import main
 from lgmpose.data.synthetic import make_synthetic
 from lgmpose.pose.codecs import make_codec
 from lgmpose.pose.skeletons import COCO
-from lgmpose.training.checkpoint import read_checkpoint
+from lgmpose.training.checkpoint import Run
+from lgmpose.training.recipe import TrainConfig
 from lgmpose.zoo.catalogue import create_model, list_models, save_weights
 
 
@@ -164,28 +168,31 @@ def test_resume_without_a_run(tmp_path, capsys):
     assert f"{tmp_path}: " in refused(capsys, "resume", tmp_path)
 
 
-def test_resume_goes_on_with_its_own_settings(people, tmp_path, capsys, monkeypatch):
-    run = tmp_path / "run"
-    arguments = ["--image-hw", "64", "64", "--batch-size", "4", "--epochs", "1", "--workers", "0", "--device", "cpu"]
-    arguments += ["--checkpoint-minutes", "7"]
-    assert main(["train", "--data", f"synthetic:{people}", *arguments, "--out", str(run)]) == 0
-    assert "last.pt" in refused(capsys, "train", "--data", f"synthetic:{people}", "--out", run)
-    assert main(["resume", str(run)]) == 0
-    progress, config = (read_checkpoint(run / "last.pt")[part] for part in ("progress", "config"))
-    assert progress["epoch"] == 1
-
-    resumed = []
-    monkeypatch.setattr("lgmpose.training.trainer.train", lambda config, *_, **__: resumed.append(config.as_dict()))
+def test_resume_takes_the_settings_of_the_run_except_those_that_are_given(people, tmp_path, capsys, monkeypatch):
+    config = TrainConfig(data=f"synthetic:{people}", image_hw=(64, 64), workers=0, device="cpu", checkpoint_minutes=7)
+    run, resumed = tmp_path / "run", []
+    Run(config, create_model(config.model, image_hw=(64, 64)), torch.device("cpu")).save(run / "last.pt")
+    assert "last.pt" in refused(capsys, "train", "--data", config.data, "--out", run)
+    monkeypatch.setattr("lgmpose.training.trainer.train", lambda *a, **k: resumed.append((*a, k)))
     for given, changes in (
+        ([], {}),
         (["--device", "auto", "--workers=auto", "--checkpoint_minutes", "2"],
          {"device": "auto", "workers": None, "checkpoint_minutes": 2.0}),
         (["--workers", "3"], {"workers": 3}),
         (["--bad-images", "skip"], {"bad_images": "skip"}),
     ):  # fmt: skip
         assert main(["resume", str(run), *given]) == 0
-        assert resumed.pop() == config | changes
+        assert resumed.pop() == (replace(config, **changes), run, {"resume": True})
     for words in (["--resume", str(run)], [f"--resume={run}"], ["--resume"]):
         assert "lgmpose resume RUN" in refused(capsys, "train", *words)
+
+
+def test_a_run_is_by_default_in_the_folder_runs(people, monkeypatch):
+    trained = []
+    monkeypatch.setattr("lgmpose.training.trainer.train", lambda config, out: trained.append((config.seed, out)))
+    assert main(["train", "--data", f"synthetic:{people}", "--seed", "3"]) == 0
+    assert main(["train", "--data", f"synthetic:{people}", "--out", "here"]) == 0
+    assert trained == [(3, Path("runs/lgm-pose-coco-256x192-synthetic")), (0, Path("here"))]
 
 
 def test_an_augmentation_that_leaves_no_crop(people, tmp_path, capsys):
