@@ -257,6 +257,7 @@ def test_split_says_who_is_missing_or_double():
         mpii_split(renamed)
 
 
+@pytest.mark.slow
 def test_split_finds_everyone_in_the_standard_order(everybody, shared_data):
     """20,860 persons: every validation person is recognised, and recognised once, in the truth's order."""
     assert len(everybody) == 19_919 + 941
