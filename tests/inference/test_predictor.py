@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -65,16 +66,16 @@ def test_joints_come_back_to_where_they_are_in_the_picture(image_hw, flip_test, 
 def test_boxes_keep_their_order_in_batches_of_any_size():
     first, second = np.array([[20, 20], [30, 40], [12, 38]]), np.array([[90, 25], [101, 41], [84, 44]])
     picture = np.maximum(puppet_picture(70, 120, first), puppet_picture(70, 120, second))
-    boxes = [(5, 10, 35, 40), (75, 15, 35, 40), (5, 10, 35, 40)]
-    for batch_size in (1, 2, 16):
+    boxes = [(5, 10, 35, 40), (75, 15, 35, 40), (5, 10, 35, 40)] * 2
+    for options in ({"batch_size": 1}, {"batch_size": 2}, {}):
         sizes = []
         backend = DotBackend()
         run = backend.heatmaps
         backend.heatmaps = lambda crops, run=run, sizes=sizes: sizes.append(len(crops)) or run(crops)
-        poses = Predictor(backend, batch_size=batch_size, flip_test=False)(picture, boxes)
-        for pose, truth in zip(poses, (first, second, first), strict=True):
+        poses = Predictor(backend, **options, flip_test=False)(picture, boxes)
+        for pose, truth in zip(poses, (first, second, first) * 2, strict=True):
             np.testing.assert_allclose(pose.keypoints_xy, truth, atol=1)
-        assert sizes == {1: [1, 1, 1], 2: [2, 1], 16: [3]}[batch_size]
+        assert sizes == {1: [1] * 6, 2: [2] * 3, 4: [4, 2]}[options.get("batch_size", 4)]
 
 
 def test_a_detectors_scores_count_and_each_person_stays_once():
@@ -87,6 +88,13 @@ def test_a_detectors_scores_count_and_each_person_stays_once():
     assert [tuple(pose.box_xywh) for pose in poses] == [boxes[1], boxes[2]]
     np.testing.assert_allclose([pose.score for pose in poses], [0.9 * plain[1].score, 0.8 * plain[2].score])
     assert predictor(picture, [], []) == predictor(picture, []) == predictor(picture, np.zeros((0, 4))) == []
+
+
+@pytest.mark.parametrize("shift, kept", [(4, 1), (5, 2)])
+def test_two_poses_are_one_person_by_the_padded_box_in_the_networks_aspect_ratio(shift, kept):
+    """Its area is 50². OKS is exp(-shift² / (2 · 50² · 0.2²)), which is 0.9 for a shift of 4.6 pixels."""
+    boxes = [(10, 20, 40, 20), (10 + shift, 20, 40, 20)]
+    assert len(Predictor(Script(), flip_test=False)(noise(100, 100), boxes, [0.9, 0.8])) == kept
 
 
 @pytest.mark.parametrize("codec", ["dark", "udp"])
@@ -120,10 +128,24 @@ def test_the_flip_test_is_the_default(tiny_weights):
     assert (default != off).any()
 
 
+@pytest.mark.parametrize("flip_test", [True, False])
+def test_joints_that_a_mirror_does_not_swap_are_named_where_it_matters(flip_test, capsys):
+    for name in ("predictor", "records"):
+        backend = DotBackend()
+        backend.skeleton = replace(PUPPET, name=f"{name} {flip_test}", joint_names=("nose", "left_hand", "right_foot"))
+        backend.skeleton = replace(backend.skeleton, flip_pairs=())
+        if name == "predictor":
+            Predictor(backend, flip_test=flip_test)
+        else:
+            nobody = RecordSet("x", backend.skeleton, (), "given")
+            predict_records(backend, nobody, backend.codec, skeleton=backend.skeleton, flip_test=flip_test)
+        assert (f"{name} {flip_test}" in capsys.readouterr().err) == flip_test
+
+
 # --- crops ------------------------------------------------------------------------------------------------------------
 def test_large_persons_are_averaged_down_to_the_same_place():
     rows, columns = np.indices((900, 1100))
-    for box in ((200, 150, 400, 500), (-100, -80, 700, 600), (700, 500, 600, 700)):
+    for box in ((200, 150, 400, 500), (-100, -80, 700, 600), (700, 500, 600, 700), (300, 300, 160, 200)):
         # Averaging a ramp changes nothing; half of an averaged pixel of offset would change it by two or three.
         ramps = np.dstack([(columns - box[0]) / box[2], (rows - box[1]) / box[3], (rows - columns + 1100) / 2000])
         ramps = (255 * ramps.clip(0, 1)).round().astype(np.uint8)
@@ -309,8 +331,8 @@ def test_options_reach_the_backend(tiny_weights, monkeypatch):
     assert asked == [((tiny_weights,), {"device": "cpu", "threads": 3}), ((None,), {"device": "auto", "threads": None})]
     before = torch.get_num_threads()
     try:
-        open_backend(tiny_weights, device="cpu", threads=1)
-        assert torch.get_num_threads() == 1
+        open_backend(tiny_weights, device="cpu", threads=before + 1)
+        assert torch.get_num_threads() == before + 1
     finally:
         torch.set_num_threads(before)
 
