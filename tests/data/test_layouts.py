@@ -209,6 +209,9 @@ def test_mpii(tmp_path, monkeypatch, capsys):
     assert main(arguments) == 0
     assert listed("train") == as_dicts([train[0], *train[3:]])
     (downloads / MPII_ARCHIVES[1]).unlink()
+    (downloads / MPII_ARCHIVES[0]).unlink()
+    (out / layouts.MPII_MAT).rename(out / "mpii_human_pose_v1_u12_1.mat")  # the file alone will do, too
+    assert main(arguments) == 0
     (out / "images" / everybody[train[5]].image).unlink()
     assert main(arguments) == 2
     assert everybody[train[5]].image in capsys.readouterr().err

@@ -1,8 +1,8 @@
 """The folder layout of each official data set, and how it is filled: ``lgmpose data NAME``.
 
 * coco: OUT/annotations/person_keypoints_train2017.json and ..._val2017.json, OUT/train2017/, OUT/val2017/
-* mpii: OUT/mpii_human_pose_v1_u12_2/mpii_human_pose_v1_u12_1.mat, OUT/images/; the lists are written to
-  OUT/mpii_all.json, OUT/mpii_train.json and OUT/mpii_val.json
+* mpii: OUT/mpii_human_pose_v1_u12_2/mpii_human_pose_v1_u12_1.mat (or directly in OUT), OUT/images/; the lists are
+  written to OUT/mpii_all.json, OUT/mpii_train.json and OUT/mpii_val.json
 * lspet: OUT/lspet_dataset.zip, which is read as it is
 
 What is missing is unpacked from the official archive. The archive is taken from OUT or from a place given by
@@ -84,13 +84,15 @@ class _Official:
         extract(packed, self.out)
         record_sha256(packed, record_in=self.out)
 
-    def require_file(self, file: Path, archive: str) -> Path:
-        """Return a file, if need be after unpacking its archive."""
-        if not file.is_file():
-            self.unpack(archive, f"{file}: no such file")
-            if not file.is_file():
-                raise UserError(f"{archive}: has no {file.relative_to(self.out)}; it is not the official archive")
-        return file
+    def require_file(self, archive: str, *names: str) -> Path:
+        """Return the first of some files in the folder that is there, if need be after unpacking its archive."""
+        files = [self.out / name for name in names]
+        if not any(file.is_file() for file in files):
+            self.unpack(archive, f"{files[0]}: no such file")
+        found = next((file for file in files if file.is_file()), None)
+        if found is None:
+            raise UserError(f"{archive}: has no {names[0]}; it is not the official archive")
+        return found
 
     def require_pictures(self, folder: Path, names: Iterable[str], annotations: Path, archive: str) -> None:
         """Return if all pictures are in a folder, if need be after unpacking their archive."""
@@ -119,8 +121,8 @@ class Coco(_Official):
         """Fill the folder; return the records of each split."""
         found: dict[str, RecordSet] = {}
         for split in self.splits:
-            file = self.out / "annotations" / f"person_keypoints_{split}.json"
-            self.require_file(file, "annotations_trainval2017.zip")
+            place = f"annotations/person_keypoints_{split}.json"
+            file = self.require_file("annotations_trainval2017.zip", place)
             names = picture_names(read_coco_file(read_json(file), file), file)
             if len(names) != COCO_COUNTS[split]:
                 raise UserError(f"{file}: lists {len(names):,} pictures instead of {COCO_COUNTS[split]:,}")
@@ -145,8 +147,8 @@ class Mpii(_Official):
 
         The validation list is the standard one of 2,958 persons in its own order.
         """
-        mat, images = self.out / MPII_MAT, self.out / "images"
-        self.require_file(mat, "mpii_human_pose_v1_u12_2.zip")
+        images = self.out / "images"
+        mat = self.require_file("mpii_human_pose_v1_u12_2.zip", MPII_MAT, Path(MPII_MAT).name)
         persons, notes = convert_mpii_mat(mat)
         train, val = mpii_split(persons, mat)
         may_be_absent = MPII_NOT_IN_ARCHIVE - {persons[number].image for number in val}
