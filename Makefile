@@ -21,7 +21,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # seconds would take minutes.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: help course docs docs-figures test lab notebooks clean
+.PHONY: help course docs docs-figures test mutate lab notebooks clean
 .DEFAULT_GOAL := help
 
 help:  ## print this list
@@ -40,6 +40,9 @@ test: $(STAMP)  ## lint, type check, all tests with coverage, and every notebook
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 	$(PY) -m pytest tests notebooks -m "" --durations=10 --cov
+
+mutate: $(STAMP)  ## change the code in small ways and count the changes that no test notices (an hour)
+	$(PY) tests/mutate.py --known --random 100
 
 lab: $(STAMP)  ## open JupyterLab in this environment
 	$(PY) -m jupyterlab notebooks
