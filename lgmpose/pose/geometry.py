@@ -43,7 +43,7 @@ def sanitize_box(box_xywh, image_hw: tuple[int, int]) -> np.ndarray | None:
     height, width = image_hw
     x1, y1 = max(0.0, x), max(0.0, y)
     x2, y2 = min(width - 1.0, x1 + max(0.0, w - 1)), min(height - 1.0, y1 + max(0.0, h - 1))
-    if w * h <= 0 or x2 <= x1 or y2 <= y1:
+    if x2 <= x1 or y2 <= y1:
         return None
     return np.array([x1, y1, x2 - x1, y2 - y1])
 

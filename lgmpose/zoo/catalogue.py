@@ -181,8 +181,6 @@ def load_weights(path: str | Path, *, num_keypoints: int | None = None) -> tuple
         UserError: not a weights file, damaged, of another version, or with another number of keypoints.
     """
     tensors, card = read_tensors(path)
-    if card.get("kind") == "checkpoint":
-        raise UserError(f"{path}: a training checkpoint; use the best.safetensors beside it")
     check_card(card, WeightsCard, path)
     try:
         config = config_from_dict(card["network"])

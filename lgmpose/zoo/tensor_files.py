@@ -49,8 +49,8 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         # Only now: a safetensors file starts with the length of its header, which may have these two bytes as well.
         if head in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
             raise UserError(
-                f"{path}: a PyTorch pickle, which can run code when opened and is never loaded here; "
-                "convert it to .safetensors where you trust it"
+                f"{path}: a PyTorch pickle, which can run code when opened and is never loaded here; of a training "
+                "run, use best.safetensors"
             ) from None
         raise UserError(f"{path}: not a whole safetensors file ({error})") from error
     if not isinstance(card, dict):

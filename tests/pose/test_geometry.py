@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lgmpose.pose.geometry import (
+    box_around_points,
     box_to_center_size,
     crop_matrix,
     fit_aspect,
@@ -129,6 +130,15 @@ def test_fit_aspect_is_the_protocols(w, h, image_hw):
     aspect = image_hw[1] / image_hw[0]
     expected = (w, w / aspect) if w > aspect * h else (h * aspect, h)
     np.testing.assert_allclose(fit_aspect((w, h), image_hw), expected, rtol=1e-12)
+
+
+def test_boxes_get_the_usual_context():
+    """25 % around a person's box; around joints alone, 5 % of the longer side, at least of one pixel."""
+    center_xy, size_wh = box_to_center_size((10, 20, 40, 80))
+    np.testing.assert_allclose([center_xy, size_wh], [(30, 60), (50, 100)])
+    np.testing.assert_allclose(box_to_center_size((0, 0, 2, 4), padding=2)[1], (4, 8))
+    np.testing.assert_allclose(box_around_points(np.array([[10, 20], [30, 60], [20, 30.0]])), (8, 18, 24, 44))
+    np.testing.assert_allclose(box_around_points(np.array([[5, 5.0]])), (4.95, 4.95, 0.1, 0.1))
 
 
 def test_fit_aspect_by_hand():

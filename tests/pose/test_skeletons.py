@@ -97,6 +97,11 @@ def test_head_segments():
     assert COCO.head_segment is None
 
 
+def test_lower_body_parts_are_not_in_the_upper_body():
+    lower = ["left_hip", "kneeR", "Ankle_l", "right_foot", "big_toe", "heel", "left_upper_leg", "Pelvis"]
+    assert skeleton_from_category({"keypoints": ["nose", *lower, "wrist"]}).upper_body == (0, 9)
+
+
 def test_cocos_category_is_coco():
     category = {"name": "person", "keypoints": list(COCO.joint_names), "skeleton": [[1, 2]]}
     assert skeleton_from_category(category) is COCO
@@ -160,6 +165,7 @@ def test_letters_that_are_no_sides(names):
     (["rihgt_eye", "lef_eye", "nose"], ("rihgt_eye", "lef_eye")),
     (["left_foot", "right_ankle", "l_eye", "r_eye"], ("left_foot", "right_ankle")),
     (["left_knee", "LEFT knee", "right_knee"], ("left_knee", "LEFT knee", "right_knee")),  # which of the two?
+    (["left_knee", "LEFT knee", "r_knee", "R knee"], ("left_knee", "LEFT knee", "r_knee", "R knee")),
     (list(COCO.joint_names[:-1]), ("left_ankle",)),
 ])  # fmt: skip
 def test_joints_without_a_partner_are_named(names, unpaired, capsys):
