@@ -110,8 +110,8 @@ class LARM(nn.Module):
         B, d, H, W = x.shape
         if (H, W) != self.map_hw:
             raise ValueError(
-                f"this LARM was built for maps of {self.map_hw[0]} × {self.map_hw[1]}, not {H} × {W}; "
-                "LGMPose.resized(image_hw) moves a network to another input size"
+                f"this LARM was built for maps of {self.map_hw[0]} × {self.map_hw[1]}, not {H} × {W}: its weights hold "
+                "one row per patch. LGMPose.resized(image_hw) moves a network to another input size"
             )
         x = npt_op1(x, self.patch_hw)  #                 (B, P, d, N)
         x = self.between_patches(x)
