@@ -68,7 +68,7 @@ def read_google_docstring(app, what: str, name: str, obj, options, lines: list[s
     This is what ``sphinx.ext.napoleon`` does, but for properties: there it takes the words before a colon for a type.
     """
     what = "method" if what == "property" else what
-    lines[:] = GoogleDocstring("\n".join(lines), Config(), app, what, name, obj, options).lines()
+    lines[:] = GoogleDocstring("\n".join(lines), Config(), app, what, name, obj).lines()
 
 
 def describe_figures(app, doctree) -> None:
