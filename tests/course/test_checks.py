@@ -51,8 +51,8 @@ def test_a_verdict_names_the_first_difference(wrong, named):
 
 def test_an_error_is_shown_with_the_line_of_the_readers_cell():
     namespace = {}
-    exec(compile("def f(x):\n    return x.nothing", "<cell>", "exec"), namespace)
-    assert "line 2" in verdict("99.1", namespace["f"])
+    exec(compile("def g(x):\n    return x.nothing\n\ndef f(x):\n    return g(x)", "<cell>", "exec"), namespace)
+    assert "line 2" in verdict("99.1", namespace["f"])  # where it happens, not where it is called
 
 
 def test_compare_goes_into_tuples_lists_and_dicts():
