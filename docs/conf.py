@@ -20,7 +20,7 @@ copyright = "the LGM-Pose project, Apache-2.0"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx_copybutton"]
 root_doc = "docs/index"
 include_patterns = ["docs/**", "notebooks/**", "results/*.md", "lgmpose/weights/*.md", "C*.md"]
-exclude_patterns = ["**/.ipynb_checkpoints"]
+exclude_patterns = ["**/.ipynb_checkpoints", ".venv", "build", "data", "runs"]
 
 nb_execution_mode = "off"  # lgmpose.course.notebooks runs the lessons and shows their progress
 nb_merge_streams = True

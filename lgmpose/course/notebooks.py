@@ -12,7 +12,7 @@ import nbformat
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from nbformat import NotebookNode
 
 from lgmpose.errors import UserError
@@ -82,7 +82,7 @@ def run_notebook(notebook: NotebookNode, folder: Path) -> str | None:
         reason = f"{error.ename}: {error.evalue}".splitlines()[0]
     except CellTimeoutError:
         reason = f"took longer than {CELL_TIMEOUT_S} s"
-    except (DeadKernelError, RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError) as error:  # nbclient's DeadKernelError is a RuntimeError
         reason = f"the kernel died or did not start, perhaps for lack of memory ({str(error).strip()})"
     except KeyboardInterrupt:
         client.shutdown_kernel = "immediate"  # a kernel that is asked politely prints a traceback

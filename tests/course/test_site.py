@@ -98,6 +98,7 @@ def test_run_in_place_stores_outputs_and_nothing_of_the_machine(tmp_path, monkey
     assert stored.cells[0].metadata == {}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="a signal of Unix")
 def test_ctrl_c_in_a_cell_stops_everything(tmp_path):
     stop = new_code_cell("import os, signal, time\nos.kill(os.getppid(), signal.SIGINT)\ntime.sleep(60)")
