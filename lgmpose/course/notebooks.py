@@ -19,7 +19,6 @@ from lgmpose.errors import UserError
 
 __all__ = ["find_notebooks", "run_notebook", "run_notebooks"]
 
-CELL_TIMEOUT_S = 600
 # Stored notebooks name no particular machine or Python version.
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -67,7 +66,7 @@ def run_notebook(notebook: NotebookNode, folder: Path) -> str | None:
 
     client = NotebookClient(
         notebook,
-        timeout=CELL_TIMEOUT_S,
+        timeout=600,  # seconds for a cell
         kernel_manager_class=OwnKernelManager,
         record_timing=False,  # times of day would change the file at every run
         coalesce_streams=True,  # lines printed in a loop become one output, also on a busy machine
@@ -78,18 +77,14 @@ def run_notebook(notebook: NotebookNode, folder: Path) -> str | None:
     )
     try:
         client.execute()
-    except CellExecutionError as error:
-        reason = f"{error.ename}: {error.evalue}".splitlines()[0]
-    except CellTimeoutError:
-        reason = f"took longer than {CELL_TIMEOUT_S} s"
-    except (RuntimeError, AssertionError) as error:  # nbclient's DeadKernelError is a RuntimeError
-        reason = f"the kernel died or did not start, perhaps for lack of memory ({str(error).strip()})"
+    except (CellExecutionError, CellTimeoutError, RuntimeError, AssertionError) as error:  # the last two: a dead kernel
+        name, text = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", error)
+        reason = f"{name}: {text}".strip().splitlines()[0]
+        return f"code cell {len(started)}: {reason}" if started else reason
     except KeyboardInterrupt:
         client.shutdown_kernel = "immediate"  # a kernel that is asked politely prints a traceback
         raise
-    else:
-        return None
-    return f"code cell {len(started)}: {reason}" if started else reason
+    return None
 
 
 def run_notebooks(folder: Path, output: Path) -> dict[Path, str]:
