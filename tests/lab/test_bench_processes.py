@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import msgspec
@@ -51,11 +52,11 @@ def test_a_worker_measures_what_it_is_asked_for(tmp_path, monkeypatch):
 
     def prepare(net, example, folder):
         asked.append((net.config.image_hw, net.config.num_keypoints, tuple(example.shape), net.training))
-        assert torch.is_inference_mode_enabled() and torch.get_num_threads() == 2 and folder == tmp_path
+        assert torch.is_inference_mode_enabled() and torch.get_num_threads() == 3 and folder == tmp_path
         return lambda images: asked.append("run")
 
     monkeypatch.setitem(RUNTIMES, "picky", Runtime("", prepare, "bfloat16"))
-    outcome = run(make_job(tmp_path, backend="picky", threads=2), told.append)
+    outcome = run(make_job(tmp_path, backend="picky", threads=3), told.append)
     assert told == [LGM, OTHER, ""]
     networks = [entry for entry in asked if entry != "run"]
     assert networks == [((64, 32), 5, (2, 3, 64, 32), False)] * 2
@@ -63,6 +64,40 @@ def test_a_worker_measures_what_it_is_asked_for(tmp_path, monkeypatch):
     assert outcome.times_ms.keys() == {LGM, OTHER, PRODUCT} == outcome.prepare_s.keys() | {PRODUCT}
     assert all(len(times) == 3 and min(times) >= 0 for times in outcome.times_ms.values())
     assert outcome.environment["dtype"] == "bfloat16" and outcome.environment["device"] == "cpu"
+
+
+def test_rounds_end_as_they_are_asked_to(tmp_path, monkeypatch):
+    """At so many seconds per network, the matrix product among them."""
+    import lgmpose.inference.timing as timing
+
+    asked = {}
+
+    def times(calls, **options):
+        asked.update(options)
+        return {name: np.array([0.5]) for name in calls}
+
+    monkeypatch.setattr(timing, "interleaved_times", times)
+    job = make_job(tmp_path)
+    outcome = run(job)
+    assert asked == {"rounds": 3, "warmup": 1, "max_seconds": 3 * job.config.seconds, "synchronize": None}
+    assert outcome.times_ms == {LGM: [500], OTHER: [500], PRODUCT: [500]}
+
+
+def test_an_accelerator_is_waited_for_and_exported_files_run_on_the_cpu(tmp_path, monkeypatch):
+    """On PyTorch's device without numbers, as nothing else is everywhere."""
+    waited, seen = [], []
+    monkeypatch.setattr("lgmpose.machine.choose_device", torch.device)
+    monkeypatch.setattr(torch.accelerator, "synchronize", waited.append)
+    job = make_job(tmp_path, models=(LGM,), scope="network")
+    job = msgspec.structs.replace(job, config=replace(job.config, device="meta"))
+    outcome = run(job)
+    assert outcome.environment["device"] == "meta" == str(waited[0]) and not outcome.reasons
+    assert len(waited) >= 2 * 2 * 3, "before and after each of the two calls in three rounds"
+    exported = Runtime("", lambda net, x, _: seen.append(x.device) or net, requires=("re",))
+    monkeypatch.setitem(RUNTIMES, "eager", exported)
+    monkeypatch.setattr(sys.modules["re"], "__version__", "1.2+3", raising=False)
+    environment = run(job).environment
+    assert environment["device"] == "cpu" == str(seen[0]) and environment["versions"]["re"] == "1.2"
 
 
 def test_a_network_that_cannot_be_prepared_leaves_the_others_alone(tmp_path, monkeypatch):
@@ -142,13 +177,14 @@ if RUN_KILLS in models:
 if HANG and threads == 2:
     time.sleep(60)
 times = {model: [10.0, 20.0, 10.0] for model in models} | {"matrix product": [20.0] * 3}
-print(json.dumps({"environment": {"versions": {}, "load": LOAD, "load_after": 0.0}, "times_ms": times}), flush=True)
+environment = {"versions": {}, "load": LOADS[0], "load_after": LOADS[1]}
+print(json.dumps({"environment": environment, "times_ms": times}), flush=True)
 """
 
 
-def pretend(monkeypatch, prepare_kills=None, run_kills=None, hang=False, load=0.0) -> list[subprocess.Popen]:
+def pretend(monkeypatch, prepare_kills=None, run_kills=None, hang=False, loads=(0.0, None)) -> list[subprocess.Popen]:
     """Let another program stand in for the worker; returns the processes that are started."""
-    values = f"PREPARE_KILLS, RUN_KILLS, HANG, LOAD = {prepare_kills!r}, {run_kills!r}, {hang}, {load}\n"
+    values = f"PREPARE_KILLS, RUN_KILLS, HANG, LOADS = {prepare_kills!r}, {run_kills!r}, {hang}, {loads}\n"
     started, popen = [], subprocess.Popen
 
     def start(command, **options):
@@ -202,11 +238,11 @@ def test_a_process_that_never_starts_gives_its_reason(monkeypatch):
     assert len(rows) == 2 and all(n == 0 and "no_such_module" in reason for *_, n, reason in rows)
 
 
-@pytest.mark.parametrize("above, noisy", [(0.4, False), (0.6, True)])
+@pytest.mark.parametrize("above, noisy", [((0.4, 0.4), False), ((0.6, 0), True), ((0, 0.6), True)])
 def test_a_busy_machine_is_noted(monkeypatch, above, noisy):
     from lgmpose.machine import num_cores
 
-    pretend(monkeypatch, load=num_cores() + above)
+    pretend(monkeypatch, loads=tuple(num_cores() + more for more in above))
     (row,) = bench(BenchConfig(models=(LGM,), image_hw=SIZES[:1]), progress=False).rows
     assert any("load" in reason for reason in row.noise) == noisy
 
