@@ -351,6 +351,18 @@ class Bias(nn.Module):
         return inputs.new_zeros(len(inputs), 17, 16, 24) + float(self.training)
 
 
+def test_options_of_an_evaluation_reach_the_network_and_the_conditions(people):
+    record_set, net = load_records(f"synthetic:{people}").subset(range(5)), Bias()
+    for options, codec_name, words, sizes in (
+        ({}, "dark", "on, shifted", [5, 5]),
+        ({"batch_size": 3}, "udp", "on", [3, 3, 2, 2]),
+        ({"flip_test": False, "batch_size": 4}, "dark", "off", [4, 1]),
+    ):
+        evaluation = evaluate(net, record_set, make_codec(codec_name, (64, 96)), progress=False, **options)
+        assert evaluation.conditions["flip test"] == words and net.sizes == sizes
+        net.sizes.clear()
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_a_network_is_evaluated_in_eval_mode_and_then_as_before(people, training):
     record_set, codec = load_records(f"synthetic:{people}").subset(range(5)), make_codec("standard", (64, 96))
