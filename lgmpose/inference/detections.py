@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,16 +71,14 @@ def _checked(content: list[dict[str, Any]], source: str | Path) -> tuple[np.ndar
     """Return boxes (n, 4), scores (n,), and whether each is a person to be used (n,)."""
     for i, detection in enumerate(content):
         score, box = detection.get("score"), detection.get("bbox")
-        if not isinstance(score, (int, float)) or not math.isfinite(score):
-            raise UserError(f"{source}: detection {i} has no finite 'score'")
+        if not isinstance(score, (int, float)) or not 0 <= score <= 1:
+            raise UserError(f"{source}: detection {i} has 'score' {score!r}; give 0 to 1, and divide per cent by 100")
         try:
             as_boxes([box])
         except UserError:
             raise UserError(f"{source}: detection {i} has a 'bbox' that is not x, y, width, height: {box!r}") from None
     boxes = as_boxes([detection["bbox"] for detection in content])
     scores = np.array([detection["score"] for detection in content], float)
-    if (scores > 1).any():
-        raise UserError(f"{source}: a score of {scores.max():g}; scores are from 0 to 1: divide per cent by 100")
     if len(boxes) and boxes.max() <= 1:
         raise UserError(f"{source}: no box is larger than a pixel; give boxes in pixels, not as shares of the picture")
     categories = [detection.get("category_id", PERSON) for detection in content]

@@ -54,7 +54,7 @@ def as_boxes(boxes) -> np.ndarray:
     """
     try:
         array = np.asarray(boxes, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UserError(f"boxes are rows of four numbers x, y, w, h; got {boxes!r}") from None
     if array.size == 0:
         return np.zeros((0, 4))

@@ -93,7 +93,10 @@ def test_which_detections_are_used(found):
     [
         ([{"image_id": 1, "category_id": 0}, {"image_id": 1, "category_id": 1}], "category_id 0"),
         ([{"image_id": 1, "bbox": [0.1, 0.2, 0.5, 1.0]}], "pixel"),
-        ([{"image_id": 1}, {"image_id": 1, "score": 87.0}], "87"),
+        ([{"image_id": 1}, {"image_id": 1, "score": 87.0}], "detection 1 .*87"),
+        ([{"image_id": 1, "score": 10**400}], "detection 0 .*score"),
+        ([{"image_id": 1, "score": -0.1}], "detection 0 .*score"),
+        ([{"image_id": 1, "bbox": [1, 2, 10**400, 3]}], "detection 0 .*bbox"),
         ([{"image_id": 1}, {"image_id": 1, "score": None}], "detection 1 .*score"),
         ([{"image_id": 1, "score": float("nan")}], "detection 0 .*score"),
         ([{"image_id": 1, "score": "0.9"}], "detection 0 .*score"),
