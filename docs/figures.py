@@ -263,13 +263,16 @@ def rows_of(results: dict, names: list[str], *, paper: bool) -> str:
 
 
 def ablation_rows(family: str) -> str:
-    from lgmpose.lab.ablate import ABLATIONS, PEERS
+    from lgmpose.lab.ablate import ABLATIONS, OTHER_NETWORKS
 
     results = load("ablations")
     stored = [row["name"] for row in results["comparisons"] if row["differences"]]
-    families = {"ablations": ABLATIONS, "peers": PEERS}
+    families = {"ablations": ABLATIONS, "peers": OTHER_NETWORKS}
     chosen = families.get(family)
-    names = [n for n in stored if (n in chosen if chosen is not None else n not in ABLATIONS and n not in PEERS)]
+    if chosen is None:
+        names = [n for n in stored if n not in ABLATIONS | OTHER_NETWORKS]
+    else:
+        names = [n for n in stored if n in chosen]
     return rows_of(results, names, paper=chosen is not None)
 
 

@@ -183,7 +183,7 @@ def _parse_box(text: str) -> tuple[float, float, float, float]:
 
 
 def _register_rooms() -> None:
-    """Add the commands of the rooms above the core, where they are installed."""
+    """Add the commands of the rooms `lab` and `course`, where they are installed."""
     for room in ("lab", "course"):
         if importlib.util.find_spec(f"lgmpose.{room}"):
             importlib.import_module(f"lgmpose.{room}.commands").register(app)

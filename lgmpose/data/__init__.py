@@ -26,7 +26,7 @@ def load_records(
     """Load a data set named as on the command line.
 
     Args:
-        data: see ``DATA_HELP``. ``synthetic`` without a path draws the set ``data/synthetic`` if it is not there.
+        data: see ``DATA_HELP``. ``synthetic`` draws the set if it is not there; its default path is ``data/synthetic``.
         split: ``train`` or ``val``.
         detections: COCO detection file to take boxes from instead of the ground truth (COCO only).
         annotations: annotation file to take instead of the usual one below PATH (COCO and MPII). COCO's pictures may

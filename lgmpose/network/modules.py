@@ -90,7 +90,7 @@ class LARM(nn.Module):
 
     The first MLP Block mixes the pixels at the same position of all patches, the second the pixels of one patch. So
     each output depends on the whole map of its channel. Channels are never mixed. The weights depend on the number of
-    patches, so a LARM fits one map size. ``ratio`` and ``residual``: see ``MLPBlock``.
+    patches, so a LARM fits one map size. ``ratio`` is hidden width / axis length; for ``residual`` see ``MLPBlock``.
 
     Raises:
         ValueError: the patches do not tile the map; in ``forward``, a map of another size.

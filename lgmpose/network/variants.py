@@ -1,6 +1,7 @@
 """What Tables 4 and 5 put in the place of the paper's modules, and LARM with parts left out.
 
-These are built here, from outside, so that ``modules.py`` holds the paper's modules without switches for ablations.
+Whole modules are replaced here, from outside. ``modules.py`` has arguments only for LARM's residual and for the n and k
+of SFusion.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from lgmpose.lab.ablate import (
     BASELINE,
     CHOICES,
     NETWORKS,
-    PEERS,
+    OTHER_NETWORKS,
     RECIPE,
     STORED,
     AblateConfig,
@@ -54,11 +54,11 @@ def test_every_row_of_tables_4_and_5_has_its_network():
         "lgm-pose": 0, "mobilevit": -0.5, "fusion-none": -2.0, "fusion-conv3x3": 0.2, "fusion-dw1": -0.2,
         "fusion-dw2": -0.1, "larm-within": None, "larm-between": None, "larm-identity": None, "larm-no-residual": None,
     }  # fmt: skip
-    assert {name: variant.paper_difference for name, variant in PEERS.items()} == {
+    assert {name: variant.paper_difference for name, variant in OTHER_NETWORKS.items()} == {
         "lgm-pose-fast": None, "mobilenetv2": -3.0, "shufflenetv2": -5.6, "small-hrnet": -8.2, "lite-hrnet-18": -2.3,
     }  # fmt: skip
     assert all(variant.paper_pckh is None for variant in CHOICES.values())
-    assert len(NETWORKS) == len(ABLATIONS) + len(PEERS) + len(CHOICES)
+    assert len(NETWORKS) == len(ABLATIONS) + len(OTHER_NETWORKS) + len(CHOICES)
 
 
 def test_runs_differ_in_seed_and_in_what_the_variant_changes_alone():
@@ -429,7 +429,7 @@ def test_statements_say_what_the_runs_show():
 def test_a_verdict_does_not_depend_on_other_tables():
     alone = made_up_results({"mobilevit": 0.9, "fusion-none": -0.2})
     more = made_up_results({"mobilevit": 0.9, "fusion-none": -0.2, "mobilenetv2": 0.5, "silu": 0.3})
-    wild = [run for run in more["runs"] if run["variant"] in PEERS | CHOICES]
+    wild = [run for run in more["runs"] if run["variant"] in OTHER_NETWORKS | CHOICES]
     for run in wild:  # seeds far apart
         run["figures"]["PCKh@0.5"] += 20 * run["seed"]
     rows = {row.name: row for row in compare({**alone, "runs": alone["runs"] + wild})}

@@ -4,10 +4,10 @@
 file into differences with intervals and statements, ``run_table`` writes the tables and draws the figures.
 """
 
-from lgmpose.lab.ablate.rows import ABLATIONS, BASELINE, CHOICES, NETWORKS, PEERS, RECIPE, STORED, AblateConfig
+from lgmpose.lab.ablate.rows import ABLATIONS, BASELINE, CHOICES, NETWORKS, OTHER_NETWORKS, RECIPE, STORED, AblateConfig
 from lgmpose.lab.ablate.verdicts import Comparison, Difference, compare, counts, paired_bootstrap, seed_margin, verdict
 
 __all__ = [
-    "ABLATIONS", "BASELINE", "CHOICES", "NETWORKS", "PEERS", "RECIPE", "STORED", "AblateConfig", "Comparison",
+    "ABLATIONS", "BASELINE", "CHOICES", "NETWORKS", "OTHER_NETWORKS", "RECIPE", "STORED", "AblateConfig", "Comparison",
     "Difference", "compare", "counts", "paired_bootstrap", "seed_margin", "verdict",
 ]  # fmt: skip

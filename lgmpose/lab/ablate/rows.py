@@ -14,7 +14,7 @@ from lgmpose.network.config import VARIANTS
 from lgmpose.training.recipe import MACHINE_FIELDS, TrainConfig
 
 __all__ = [
-    "ABLATIONS", "BASELINE", "CHOICES", "NETWORKS", "PEERS", "RECIPE", "STORED", "AblateConfig", "Variant",
+    "ABLATIONS", "BASELINE", "CHOICES", "NETWORKS", "OTHER_NETWORKS", "RECIPE", "STORED", "AblateConfig", "Variant",
 ]  # fmt: skip
 
 PAPER_MODEL = "lgm-pose-mpii-256x256"  # what Tables 4 and 5 vary
@@ -70,7 +70,7 @@ ABLATIONS = {
 }
 
 # Other networks, trained from scratch by the same recipe on the same images.
-PEERS = {
+OTHER_NETWORKS = {
     variant.name: variant
     for variant in (
         Variant("lgm-pose-fast", "LGM-Pose fast", {"model": "lgm-pose-fast-coco-256x192"}),  # ours
@@ -102,7 +102,7 @@ CHOICES = {
         Variant("mobilevit-relu6", "MobileViT block, but ReLU6", {"global_block": "mobilevit_relu6"}),  # it has SiLU
     )
 }
-NETWORKS = ABLATIONS | PEERS | CHOICES
+NETWORKS = ABLATIONS | OTHER_NETWORKS | CHOICES
 
 # For runs of a few epochs: the recipe of the shipped weights, with a running average of shorter memory.
 RECIPE = TrainConfig(
@@ -126,7 +126,7 @@ VARIED = ("seed", "fusion", "global_block", "larm_residual", "larm", "eval_every
 def installed() -> tuple[str, ...]:
     """Return the ablations and the peers whose packages (torchvision) are installed."""
     missing = () if importlib.util.find_spec("torchvision") else ("mobilenetv2", "shufflenetv2")
-    return tuple(name for name in (*ABLATIONS, *PEERS) if name not in missing)
+    return tuple(name for name in (*ABLATIONS, *OTHER_NETWORKS) if name not in missing)
 
 
 @dataclass(frozen=True)

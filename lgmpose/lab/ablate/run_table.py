@@ -10,7 +10,7 @@ from typing import Any
 from tabulate import tabulate
 
 from lgmpose.files import write_atomically
-from lgmpose.lab.ablate.rows import ABLATIONS, BASELINE, CHOICES, NETWORKS, PEERS
+from lgmpose.lab.ablate.rows import ABLATIONS, BASELINE, CHOICES, NETWORKS, OTHER_NETWORKS
 from lgmpose.lab.ablate.verdicts import PAPER_PCKH, Comparison, compare
 
 __all__ = ["draw_bars", "draw_peers", "markdown", "save_report"]
@@ -21,7 +21,7 @@ Differences are percentage points to LGM-Pose over the seeds that both have, wit
 (persons resampled, seeds averaged). A difference counts as significant only if its interval excludes 0 and if it
 exceeds what other seeds may change (Fisher's least significant difference, from the runs of its table). Among twenty
 tables without any true difference, about one would still show a significant row."""),
-    "## Other networks, the same recipe": (PEERS, """\
+    "## Other networks, the same recipe": (OTHER_NETWORKS, """\
 All are trained from scratch on the same images by the same recipe, which was chosen for LGM-Pose. A better result here
 means that a network learns fast from few images; it says little about the end of a long training."""),
     "## LGM-Pose, other recipes and activations": (CHOICES, """\
@@ -138,7 +138,7 @@ def draw_bars(figure, results: dict[str, Any]) -> None:
 def _timed_peers(results: dict[str, Any]) -> list[Comparison]:
     """Return LGM-Pose and the peers that have both runs and speed."""
     speeds = (results["speed"] or {"variants": {}})["variants"]
-    return [row for row in compare(results) if row.name in (BASELINE, *PEERS) and row.name in speeds]
+    return [row for row in compare(results) if row.name in (BASELINE, *OTHER_NETWORKS) and row.name in speeds]
 
 
 def draw_peers(figure, results: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lgmpose.lab.ablate.rows import ABLATIONS, BASELINE, CHOICES, NETWORKS, PEERS
+from lgmpose.lab.ablate.rows import ABLATIONS, BASELINE, CHOICES, NETWORKS, OTHER_NETWORKS
 from lgmpose.lab.paper import published
 from lgmpose.metrics import bootstrap_interval
 
@@ -165,7 +165,7 @@ def _judged(row: Comparison, runs: dict[str, dict], num_shared: int) -> Comparis
     """Return the row with its margin, verdict and statement."""
     metric, variant = next(iter(row.differences)), NETWORKS[row.name]
     # The seeds' spread comes from the row's own table: rows added to another table do not change its verdicts.
-    table = next(group for group in (ABLATIONS, PEERS, CHOICES) if row.name in group)
+    table = next(group for group in (ABLATIONS, OTHER_NETWORKS, CHOICES) if row.name in group)
     figures = [[r["figures"][metric] for r in runs[name].values()] for name in {BASELINE: None} | table]
     margin = seed_margin(figures, num_shared, num_shared)
     found, reason = verdict(variant.paper_difference, row.differences[metric], margin)
