@@ -1,14 +1,10 @@
 """Exercises of lesson 00: how sharp a heatmap is, and how many joints are found in an image turned upside down."""
 
-from __future__ import annotations
-
 from functools import cache
 
 import numpy as np
 
 from lgmpose.course.checks import compare, compare_prediction
-
-__all__ = ["EXERCISES", "joints_found_upside_down"]
 
 
 def check_sharpness(attempt) -> None:

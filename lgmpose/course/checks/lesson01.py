@@ -1,15 +1,11 @@
 """Exercises of lesson 01: a Gaussian from a peak and its neighbours, and the bias of the flip test at stride 8."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from lgmpose.course.checks import compare, compare_prediction
 from lgmpose.pose.codecs import DarkCodec, merge_flipped
 from lgmpose.pose.geometry import flip_points
 from lgmpose.pose.skeletons import LSP
-
-__all__ = ["EXERCISES"]
 
 
 def check_gaussian_at_peak(attempt) -> None:

@@ -1,7 +1,5 @@
 """Exercises of lesson 02: the cost of an inverted residual, and what HRNet's tool prints for MobileNetV2."""
 
-from __future__ import annotations
-
 from functools import cache
 
 import torch
@@ -11,8 +9,6 @@ from lgmpose.lab.conventions import count_by_conventions
 from lgmpose.lab.macs import count_macs
 from lgmpose.network.layers import InvertedResidual
 from lgmpose.zoo.catalogue import create_model
-
-__all__ = ["EXERCISES"]
 
 
 def check_inverted_residual_cost(attempt) -> None:

@@ -1,7 +1,5 @@
 """Exercises of lesson 03: folding a BatchNorm into a convolution, and the encoder's receptive field without LARM."""
 
-from __future__ import annotations
-
 from functools import cache
 
 import torch
@@ -11,8 +9,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from lgmpose.course.checks import compare, compare_prediction, randomised
 from lgmpose.network.modules import LARM
 from lgmpose.zoo.catalogue import create_model
-
-__all__ = ["EXERCISES"]
 
 
 def check_fold(attempt) -> None:

@@ -1,14 +1,10 @@
 """Exercises of lesson 04: NPT-Op.1 from slices, and which pixels one output depends on."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 
 from lgmpose.course.checks import compare
 from lgmpose.network.modules import npt_op1, npt_op2, npt_op3
-
-__all__ = ["EXERCISES"]
 
 MAP_HW, PATCH_HW = (8, 12), (2, 3)
 ORDERS = {"a": "N", "b": "P", "c": "NP", "d": "NN"}  # the axes that are mixed, in order

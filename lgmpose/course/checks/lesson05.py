@@ -1,15 +1,11 @@
 """Exercises of lesson 05: LARM in the other order, and what a larger input costs it."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lgmpose.course.checks import compare, randomised
 from lgmpose.network.modules import LARM, npt_op1, npt_op2, npt_op3
-
-__all__ = ["EXERCISES"]
 
 
 def check_within_first(attempt) -> None:

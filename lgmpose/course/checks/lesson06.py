@@ -1,13 +1,9 @@
 """Exercises of lesson 06: SFusion's two convolutions as one dense kernel, and the pairs that a shuffle mixes."""
 
-from __future__ import annotations
-
 import torch
 
 from lgmpose.course.checks import compare
 from lgmpose.network.layers import channel_shuffle
-
-__all__ = ["EXERCISES"]
 
 
 def check_dense_kernel(attempt) -> None:

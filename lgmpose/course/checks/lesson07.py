@@ -1,7 +1,5 @@
 """Exercises of lesson 07: what a MobileViT block costs, and how the network's MACs grow with its input."""
 
-from __future__ import annotations
-
 from functools import cache
 
 from torch import nn
@@ -11,8 +9,6 @@ from lgmpose.lab.macs import count_macs
 from lgmpose.network.config import LGMPoseConfig
 from lgmpose.network.model import LGMPose
 from lgmpose.network.variants import MobileViTBlock
-
-__all__ = ["EXERCISES"]
 
 
 def check_mobilevit_cost(attempt) -> None:

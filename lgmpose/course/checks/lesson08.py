@@ -1,7 +1,5 @@
 """Exercises of lesson 08: the crop's outline in the image, and how often a half body is the upper half."""
 
-from __future__ import annotations
-
 from functools import cache
 
 import numpy as np
@@ -11,8 +9,6 @@ from lgmpose.data.augment import Augmentation, augment_record
 from lgmpose.data.records import PersonRecord
 from lgmpose.pose.geometry import box_to_center_size, crop_matrix, invert_matrix, transform_points
 from lgmpose.pose.skeletons import COCO
-
-__all__ = ["EXERCISES"]
 
 DRAWS = 4000
 

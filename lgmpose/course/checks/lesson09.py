@@ -1,7 +1,5 @@
 """Exercises of lesson 09: the gradient of the heatmap loss, and the first step after the loss is doubled."""
 
-from __future__ import annotations
-
 from functools import cache
 
 import torch
@@ -9,8 +7,6 @@ import torch
 from lgmpose.course.checks import compare, compare_prediction
 from lgmpose.training.loop import heatmap_loss
 from lgmpose.zoo.catalogue import create_model
-
-__all__ = ["EXERCISES"]
 
 
 def check_gradient(attempt) -> None:

@@ -1,14 +1,10 @@
 """Exercises of lesson 10: non-maximum suppression by OKS, and how false persons change AP."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from lgmpose.course.checks import compare, compare_prediction
 from lgmpose.metrics import coco_ap, coco_results, oks_nms
 from lgmpose.pose.skeletons import COCO
-
-__all__ = ["EXERCISES"]
 
 
 def check_pose_nms(attempt) -> None:

@@ -1,15 +1,11 @@
 """Exercises of lesson 11: a confidence interval of a median ratio, and how run times grow with the input size."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
 import numpy as np
 
 from lgmpose.course.checks import compare, compare_prediction
-
-__all__ = ["EXERCISES"]
 
 
 def check_ratio_interval(attempt) -> None:

@@ -1,12 +1,8 @@
 """Exercises of lesson 12: a sign-flip test of two networks, and false discoveries in a table without differences."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from lgmpose.course.checks import compare, compare_prediction
-
-__all__ = ["EXERCISES"]
 
 
 def check_p_value(attempt) -> None:
