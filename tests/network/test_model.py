@@ -464,4 +464,5 @@ def test_resizing_neither_uses_nor_changes_the_callers_random_numbers():
 def test_the_fast_variant_has_as_many_parameters_and_half_the_macs():
     with torch.device("meta"):
         own, fast = (cost_of(lgmpose.create_model(name)) for name in (COCO, "lgm-pose-fast-coco-256x192"))
+    assert fast == (1_035_013, 334_027_776)
     assert 0.95 < fast[0] / own[0] < 1 and 0.48 < fast[1] / own[1] < 0.52
