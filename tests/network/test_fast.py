@@ -67,6 +67,8 @@ def test_the_fast_form_is_the_same_function(changes, replaced):
         assert not torch.allclose(expected[0], expected[1]), "a network that looks at nothing proves nothing"
     assert sum(isinstance(m, (FastSFusion, FastLARM)) for m in fast.modules()) == replaced
     assert not any(isinstance(m, nn.BatchNorm2d) for m in fast.modules()) and not fast.training
+    weights = [p for p in fast.parameters() if p.ndim == 4]
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in weights)
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items()), "the network was changed"
 
 

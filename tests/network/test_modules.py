@@ -155,7 +155,7 @@ def test_patches_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="3 × 3 .* 6 × 8"):
         LARM((6, 8), (3, 3))
     tokens = npt_op2(npt_op1(x, (3, 4)))  # (B, N = 4, d, P = 12)
-    for (h, w), (H, W) in (((4, 4), (6, 8)), ((2, 4), (6, 8)), ((4, 3), (6, 8)), ((3, 4), (12, 8)), ((3, 4), (4, 12))):
+    for (h, w), (H, W) in (((4, 4), (6, 8)), ((2, 4), (6, 8)), ((4, 3), (6, 8)), ((3, 4), (12, 8)), ((2, 2), (4, 4))):
         with pytest.raises(ValueError, match=f"{H} × {W}"):
             npt_op3(tokens, (h, w), (H, W))
     assert npt_op3(tokens, (3, 4), (6, 8)).shape == x.shape
@@ -413,6 +413,14 @@ def test_mobilevit_block_is_its_parts():
             out[:, :, i::2, j::2] = tokens.transpose(1, 2).unflatten(-1, (3, 4))
     assert_close(block(x), block.fuse(torch.cat([x, block.project_down(out)], dim=1)))
     assert len(block.layers) == 2
+
+
+def test_dropout_is_mobilevits():
+    layers = [TransformerLayer(8), *MobileViTBlock(4, 8, layers=2).modules(), TransformerLayer(8, dropout=0.3)]
+    assert [m.dropout.p for m in layers if isinstance(m, TransformerLayer)] == [0.1, 0.1, 0.1, 0.3]
+    layer = TransformerLayer(8, dropout=1.0).train()
+    x = torch.randn(1, 4, 3, 8)
+    assert torch.equal(layer(x), x), "attention and feed-forward are both dropped"
 
 
 def test_mobilevit_block_sees_everything():
