@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ class Outputs:
         write_atomically(self.drawing, data.tobytes())
 
 
-def plan_outputs(paths: Sequence[Path], out: Path, others: Iterable[Path] = ()) -> list[Outputs]:
+def plan_outputs(paths: Sequence[Path], out: Path) -> list[Outputs]:
     """Make the output folder and choose the files for each input's result.
 
     The result of ``photo.png`` is ``photo_pose.jpg`` and ``photo.json``. An existing file is replaced only if it is an
@@ -56,7 +56,6 @@ def plan_outputs(paths: Sequence[Path], out: Path, others: Iterable[Path] = ()) 
     Args:
         paths: the inputs.
         out: the folder.
-        others: further files that must not be replaced.
 
     Raises:
         UserError: the folder cannot be made or written to.
@@ -67,14 +66,14 @@ def plan_outputs(paths: Sequence[Path], out: Path, others: Iterable[Path] = ()) 
             pass
     except OSError as error:
         raise UserError(f"{out}: cannot write to this folder ({error.strerror or error}); choose another") from error
-    kept = {path.resolve() for path in (*paths, *others)}
+    inputs = {path.resolve() for path in paths}
     taken: set[str] = set()
     planned = []
     for path in paths:
         name, number = path.stem, 1
         while True:
             outputs = Outputs(out / f"{name}_pose{'.mp4' if is_video(path) else '.jpg'}", out / f"{name}.json")
-            if name.lower() not in taken and _may_write(outputs, path, kept):  # some disks ignore capitals
+            if name.lower() not in taken and _may_write(outputs, path, inputs):  # some disks ignore capitals
                 break
             number += 1
             name = f"{path.stem}_{number}"
@@ -83,9 +82,9 @@ def plan_outputs(paths: Sequence[Path], out: Path, others: Iterable[Path] = ()) 
     return planned
 
 
-def _may_write(outputs: Outputs, path: Path, kept: set[Path]) -> bool:
+def _may_write(outputs: Outputs, path: Path, inputs: set[Path]) -> bool:
     """Return True if writing the result of ``path`` replaces nothing but an earlier result of it."""
-    if kept & {outputs.drawing.resolve(), outputs.json_file.resolve()}:
+    if outputs.drawing.resolve() in inputs:
         return False
     result = _own_result(outputs.json_file)
     if result is not None:
@@ -99,7 +98,7 @@ def _own_result(json_file: Path) -> dict[str, Any] | None:
         content = read_json(json_file)
     except UserError:
         return None
-    ours = isinstance(content, dict) and "weights" in content and isinstance(content.get("path"), str)
+    ours = isinstance(content, dict) and isinstance(content.get("path"), str)
     return content if ours and ("people" in content or "frames" in content) else None
 
 

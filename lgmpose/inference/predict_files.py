@@ -61,7 +61,7 @@ def predict_files(
     if detections is not None and (videos := [path for path in paths if is_video(path)]):
         raise UserError(f"{videos[0]}: a video; a detection file is for pictures only")
     detected = {} if detections is None else read_detections(detections, paths)
-    planned = plan_outputs(paths, Path(out), [] if detections is None else [Path(detections)])
+    planned = plan_outputs(paths, Path(out))
     failures = []
     for path, outputs in zip(tqdm(paths, desc="predict", unit="file", disable=None), planned, strict=True):
         try:

@@ -49,7 +49,8 @@ def test_the_command_writes_a_drawing_and_a_json(tiny_weights, tmp_path):
     (person,) = content["people"]
     (pose,) = poses = Predictor(tiny_weights, device="cpu", flip_test=False)(file, [[4, 5, 30, 40]])
     assert person["box_xywh"] == [4, 5, 30, 40] and person["score"] == round(pose.score, 4)
-    np.testing.assert_allclose(person["keypoints"], np.column_stack([pose.keypoints_xy, pose.scores]), atol=0.006)
+    np.testing.assert_allclose(np.array(person["keypoints"])[:, :2], pose.keypoints_xy, atol=0.0051)
+    np.testing.assert_allclose(np.array(person["keypoints"])[:, 2], pose.scores, atol=0.000051)
     drawn = draw_poses(picture, poses, score_threshold=0)
     written = np.asarray(Image.open(out / f"{file.stem}_pose.jpg")).astype(float)
     assert (drawn != picture).any() and np.abs(written - drawn).mean() < 10 < np.abs(written - picture).max()
@@ -216,8 +217,16 @@ def test_a_photograph_named_like_a_drawing_stays_and_is_an_input(tmp_path, given
     assert photograph.read_bytes() == before and (tmp_path / "a_2_pose.jpg").exists()
 
 
-def test_an_input_of_the_results_name_stays(tmp_path):
-    """Results are in JSON, and so is the detection file."""
+def test_an_earlier_drawing_that_is_named_as_an_input_stays(tmp_path):
+    picture = write_png(tmp_path / "a.png", noise(20, 20))
+    assert predict_files(DOTS, picture, tmp_path) == 1
+    drawing = tmp_path / "a_pose.jpg"
+    before = drawing.stat().st_mtime_ns
+    assert predict_files(DOTS, [picture, drawing], tmp_path) == 2
+    assert drawing.stat().st_mtime_ns == before and (tmp_path / "a_2_pose.jpg").exists()
+
+
+def test_a_detection_file_of_the_results_name_stays(tmp_path):
     write_png(tmp_path / "7.png", noise(20, 20))
     rows = [{"image_id": 7, "bbox": [1, 1, 9, 9], "score": 1}]
     (tmp_path / "7.json").write_text(json.dumps(rows))
@@ -284,6 +293,42 @@ def test_a_video_becomes_a_video_and_a_json(tmp_path):
     first = drawn.read()[1]
     assert first.shape == (76, 102, 3) and first.sum() > 1.1 * puppet_picture(76, 102, truth[0], sigma=3).sum()
     assert names_in(out) == ["walk.json", "walk_pose.mp4"]
+
+
+def test_boxes_and_the_threshold_hold_for_videos_too(tmp_path):
+    picture = puppet_picture(76, 102, np.array([[40.0, 20], [60, 50], [30, 48]]), sigma=3)
+    file, box = write_film(tmp_path / "walk.avi", [picture[..., ::-1]] * 2), (10, 5, 70, 60)
+    drawn = {}
+    for threshold in (0.2, 2.0):
+        assert predict_files(DOTS, file, tmp_path / "out", boxes=[box], score_threshold=threshold) == 1
+        for frame in content_of(tmp_path / "out", "walk")["frames"]:
+            assert [tuple(person["box_xywh"]) for person in frame["people"]] == [box]
+        drawn[threshold] = cv2.VideoCapture(str(tmp_path / "out" / "walk_pose.mp4")).read()[1].astype(float)
+    assert np.abs(drawn[0.2] - drawn[2.0]).mean() > 1
+
+
+def test_a_video_that_could_not_be_written_whole_is_an_error(tmp_path, monkeypatch):
+    """OpenCV does not report a full disk."""
+    file, real = write_film(tmp_path / "walk.avi", [noise(32, 32)] * 4), cv2.VideoWriter
+
+    class FullDisk:
+        fourcc = staticmethod(real.fourcc)
+
+        def __init__(self, *args):
+            self.writer, self.left = real(*args), 2
+
+        def __getattr__(self, name):
+            return getattr(self.writer, name)
+
+        def write(self, frame):
+            self.left -= 1
+            if self.left >= 0:
+                self.writer.write(frame)
+
+    monkeypatch.setattr(video.cv2, "VideoWriter", FullDisk)
+    with pytest.raises(UserError, match="walk_pose.mp4"):
+        predict_files(DOTS, file, tmp_path / "out")
+    assert names_in(tmp_path / "out") == ["walk.json"]
 
 
 class Film:
