@@ -68,7 +68,7 @@ def resume(
     Args:
         run: the run's folder.
         bad_images: what to do about unreadable images; None: as before.
-        workers: loader processes; auto: a number for this machine; None: as before.
+        workers: loader processes; auto: chosen for this machine; None: as before.
         device: auto, cpu, cuda, mps …; None: as before.
         checkpoint_minutes: minutes between checkpoints; None: as before.
     """
@@ -83,7 +83,7 @@ def resume(
 
 @app.command(name="eval")
 def evaluate(config: EvalConfig) -> None:
-    """Measure weights on a data set: PCK@0.2, PCKh@0.5, AP, whatever its labels allow, with the conditions."""
+    """Measure weights on a data set: PCK@0.2, PCKh@0.5, AP. The labels decide which can be computed."""
     from lgmpose.inference.evaluate_weights import evaluate_weights
 
     evaluate_weights(config)
@@ -106,13 +106,13 @@ def predict(  # the options of the command
     Args:
         inputs: pictures, folders or videos.
         out: folder for one annotated picture and one JSON per input.
-        box: x,y,w,h of a person in pixels; repeat it for more people. Without boxes the whole picture is one person's.
+        box: x,y,w,h of a person in pixels; repeat it for more people. Without boxes, the whole picture is one box.
         detections: COCO detection file with the boxes.
-        weights: a weights file, or one of `lgmpose export`; by default the weights that come with the package.
+        weights: a weights file, or a file of `lgmpose export`; by default the shipped weights.
         flip_test: average with the mirrored picture's heatmaps.
         score_threshold: joints below it are not drawn.
         device: auto, cpu, cuda, mps …
-        threads: how many the network may take; None: all cores for an exported one, PyTorch's own number otherwise.
+        threads: CPU threads of the network; None: all cores for an exported file, otherwise PyTorch's own setting.
     """
     from lgmpose.inference.predict_files import predict_files
     from lgmpose.inference.predictor import Predictor
@@ -142,10 +142,10 @@ def compare(  # the options of the command
 
     Args:
         inputs: pictures, or folders of pictures.
-        weights: a weights file, or one of `lgmpose export`; repeat it for each network. By default the weights
+        weights: a weights file, or a file of `lgmpose export`; repeat it for each network. By default the weights
             that come with the package.
         out: the figure (.png, .jpg, .svg or .pdf).
-        box: x,y,w,h of a person in pixels; repeat it for more people. Without boxes the whole picture is one person's.
+        box: x,y,w,h of a person in pixels; repeat it for more people. Without boxes, the whole picture is one box.
         detections: COCO detection file with the boxes.
         flip_test: average with the mirrored picture's heatmaps.
         score_threshold: joints below it are not drawn.
@@ -165,7 +165,7 @@ def compare(  # the options of the command
 
 @app.command
 def export(config: ExportConfig) -> None:
-    """Write a network as one file that runs without PyTorch: ONNX, OpenVINO, or either with its convolutions in 8 bits.
+    """Write a network as a file that runs without PyTorch: ONNX or OpenVINO, optionally with 8-bit convolutions.
 
     predict, eval, compare and lgmpose.Predictor take the file as --weights.
     """

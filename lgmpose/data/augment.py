@@ -24,12 +24,12 @@ class Augmentation:
         UserError: A field is out of its range, which otherwise would fail in a loader process.
     """
 
-    half_body_prob: float = 0.3  # HRNet on COCO; MPII trains without
+    half_body_prob: float = 0.3  # share of half-body crops: HRNet's value on COCO; 0 is usual on MPII
     half_body_min_joints: int = 8  # a body with no more labelled joints stays whole
-    scale_factor: float = 0.3  # extent × clip(1 + 0.3 · N(0, 1), 0.7, 1.3)
-    rotation_deg: float = 40.0  # clip(40 · N(0, 1), ± 80)
+    scale_factor: float = 0.3  # random scale: the crop's size × clip(1 + 0.3 · N(0, 1), 0.7, 1.3)
+    rotation_deg: float = 40.0  # random rotation: clip(40 · N(0, 1), ± 80) degrees
     rotation_prob: float = 0.6  # share of the samples that are rotated
-    flip_prob: float = 0.5
+    flip_prob: float = 0.5  # share of the samples that are mirrored
     colour: float = 0.0  # ± this share of contrast, brightness and each channel; in no published recipe
     occlusion_prob: float = 0.0  # share of the samples with a rectangle of one colour over them; in no published recipe
 

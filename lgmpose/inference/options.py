@@ -53,8 +53,8 @@ class ExportConfig:
     out: Path  # the file: .onnx, or .xml for OpenVINO (a .bin is written beside it)
     weights: str | Path | None = None  # a weights file; by default the shipped weights
     image_hw: tuple[int, int] | None = None  # input height and width; by default those of the network
-    # onnx and openvino compute what PyTorch does; 8 bits are smaller, faster and slightly off; bfloat16 is faster on
-    # processors that have it
+    # onnx and openvino compute what PyTorch does; 8-bit files are smaller, faster and slightly less exact; bfloat16 is
+    # faster on processors that have it
     format: Literal["onnx", "int8", "openvino", "openvino-bf16", "openvino-int8"] = "onnx"
     data: str | None = None  # KIND:PATH; its training split calibrates 8 bits, --verify takes its validation split
     annotations: str | None = None  # annotation file for the calibration, if it is not in its usual place

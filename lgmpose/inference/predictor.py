@@ -43,7 +43,7 @@ class Pose:
         keypoints_xy: (K, 2) float64, picture pixels.
         scores: (K,) heatmap maxima, about 0..1.
         box_xywh: (4,) float64, the box that was cropped, without padding.
-        score: mean of the joint scores above 0.2 (COCO's rescoring), 0 if there are none; times the box's score.
+        score: mean of the joint scores above 0.2 (COCO's rescoring), or 0 without any, multiplied by the box's score.
         skeleton: the joints' names and edges.
     """
 

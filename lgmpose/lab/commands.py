@@ -48,7 +48,7 @@ def profile(  # the options of the command
     json: Path | None = None,
     list: bool = False,
 ) -> None:
-    """Print what a network costs, or every network: parameters, MACs by three conventions, memory, beside the paper's.
+    """Print the costs of a network, or of all: parameters, MACs by three conventions, memory, and the paper's figures.
 
     Args:
         model: a name of --list.
@@ -56,11 +56,11 @@ def profile(  # the options of the command
         num_keypoints: K, if not the model's own.
         fusion: a row of Table 5.
         global_block: a row of Table 4.
-        fps: measure the speed on this machine too (of one network).
-        threads: how many threads that may take.
-        all: one table of every network, by default at 256 192 for 17 keypoints, beside the paper's figures.
+        fps: also measure the speed of one network on this machine.
+        threads: CPU threads for the speed measurement.
+        all: print one table of every network with the paper's figures, by default at 256 192 for 17 keypoints.
         table: one of the paper's tables, 1 to 5, with our counts in every row.
-        json: where to write the same for machines.
+        json: file for the same figures as JSON.
         list: print the models' names instead.
     """
     from lgmpose.lab.cost_tables import print_costs

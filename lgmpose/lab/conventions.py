@@ -101,7 +101,7 @@ def input_hw(net: nn.Module, image_hw: tuple[int, int] | None = None) -> tuple[i
 def count_by_conventions(
     net: nn.Module, image_hw: tuple[int, int] | None = None, *, name: str | None = None
 ) -> Conventions:
-    """Count one network by all conventions. A copy is run in eval mode on the meta device; the network is left alone.
+    """Count one network by all conventions. A copy is run in eval mode on the meta device; the network is not changed.
 
     Args:
         net: takes (1, 3, H, W), on any device.

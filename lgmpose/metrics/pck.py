@@ -1,6 +1,6 @@
 """PCK and PCKh: the percentage of joints that lie close enough to the truth, relative to the torso or the head.
 
-A joint is correct if its error divided by the person's size is at most the threshold: PCK@0.2 takes the torso as size,
+A joint is correct if its error divided by the person's size is at most the threshold. PCK@0.2 takes the torso as size,
 PCKh@0.5 the head. Unlabelled joints never count. The mean pools all labelled joints of all persons.
 
 n persons, K joints; points are (x, y); sizes and distances are pixels; all figures are per cent.

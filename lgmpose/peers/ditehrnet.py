@@ -87,7 +87,7 @@ class DynamicConvNormAct(nn.Sequential):
 
 
 def _gate(channels: int, hidden: int) -> nn.Sequential:
-    """Return 1×1 narrow → 1×1 back → factors in (0, 1); (B, C, h, w) → same."""
+    """Return a module that computes factors in (0, 1) by two 1×1 convolutions; (B, C, h, w) → same."""
     return nn.Sequential(
         ConvNormAct(channels, hidden, kernel=1, activation="relu"), nn.Conv2d(hidden, channels, 1), nn.Sigmoid()
     )

@@ -66,7 +66,7 @@ class Hourglass(nn.Module):
 class StackedHourglass(nn.Module):
     """The network; (B, 3, H, W) → (B, K, H/4, W/4).
 
-    In training mode it returns every stack's heatmaps, the answer last: each has its own loss.
+    In training mode it returns the heatmaps of every stack, the final ones last. Each has its own loss.
 
     Args:
         num_keypoints: K.

@@ -120,7 +120,7 @@ class Fusion(nn.Module):
 
 
 def _path(widths: Sequence[int], source: int, target: int, step: Callable[..., nn.Module]) -> nn.Module:
-    """Return what brings a source branch to the resolution and width of a target branch."""
+    """Return the layers that convert a source branch to the resolution and width of a target branch."""
     if source == target:
         return nn.Identity()
     if source > target:
@@ -196,7 +196,7 @@ class HalfBlock(nn.Module):
 
 
 class IterativeHead(nn.Module):
-    """From the lowest resolution up: separable step to the next width, bilinear upsampling, addition.
+    """Fuse branches from the lowest resolution up: separable step to the next width, bilinear upsampling, addition.
 
     Branches → (B, C_0, H/4, W/4).
     """

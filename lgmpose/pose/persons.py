@@ -22,9 +22,9 @@ def oks_nms(
 ) -> np.ndarray:
     """Suppress all but the best-scored of several predictions of one person in a picture.
 
-    The best-scored pose is kept, all poses whose OKS with it is *above* the threshold are dropped, and so on with those
-    that are left (SimpleBaseline, HRNet). Two predicted poses are compared over all K joints, with the mean of their
-    two areas as the scale.
+    The best-scored pose is kept, and all poses whose OKS with it is *above* the threshold are dropped. This is repeated
+    with the remaining poses (SimpleBaseline, HRNet). Two predicted poses are compared over all K joints, with the mean
+    of their two areas as the scale.
 
     Args:
         keypoints_xy: (n, K, 2) predicted poses of one picture, pixels.

@@ -22,7 +22,7 @@ RESUME_FIELDS = (*MACHINE_FIELDS, "bad_images")
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Settings of a run. The defaults are the paper's (section 4.2), else SimpleBaseline's, with HRNet's half body.
+    """Settings of a run. Defaults: the paper's (section 4.2) where it states them, else SimpleBaseline's and HRNet's.
 
     Raises:
         UserError: a value out of range.
@@ -33,39 +33,41 @@ class TrainConfig:
     val_annotations: str | None = None  # the same for validation
     model: str = "lgm-pose-coco-256x192"  # a name of `lgmpose profile --list`; the data decide the number of keypoints
     image_hw: tuple[int, int] | None = None  # input height and width; None: the model's own
-    fusion: Literal["none", "conv3x3", "dw1", "dw2", "sfusion"] = "sfusion"  # paper, Table 5
-    global_block: Literal["mobilevim", "mobilevit", "mobilevit_relu6"] = "mobilevim"  # paper, Table 4
-    larm_residual: bool = True  # equation 1 has none
-    larm: Literal["both", "between_patches", "within_patch", "identity"] = "both"  # which of LARM's two MLPs; ours
-    activation: Literal["relu6", "relu", "silu"] = "relu6"
+    fusion: Literal["none", "conv3x3", "dw1", "dw2", "sfusion"] = "sfusion"  # fusion in the decoder (paper, Table 5)
+    global_block: Literal["mobilevim", "mobilevit", "mobilevit_relu6"] = "mobilevim"  # the paper's Table 4
+    larm_residual: bool = True  # residual connection of LARM; equation 1 has none
+    # which of LARM's two MLPs to keep (the paper has both)
+    larm: Literal["both", "between_patches", "within_patch", "identity"] = "both"
+    activation: Literal["relu6", "relu", "silu"] = "relu6"  # activation of LGM-Pose
     init_weights: str | None = None  # weights file to start from, resized if necessary; None: random weights
 
-    epochs: int = 260  # paper
-    batch_size: int = 32  # paper; over all processes together
-    optimizer: Literal["adam", "adamw"] = "adam"  # paper: adam
-    learning_rate: float = 1e-3  # paper
-    weight_decay: float = 0.0
-    schedule: Literal["steps", "cosine"] = "steps"  # paper: steps; cosine ends at zero
-    lr_steps: tuple[int, ...] = (200, 240)  # paper: epochs from which the rate is divided by 10, by 100
+    epochs: int = 260  # number of epochs; the default is the paper's
+    batch_size: int = 32  # persons per step, over all processes together; the default is the paper's
+    optimizer: Literal["adam", "adamw"] = "adam"  # optimizer; the paper uses adam
+    learning_rate: float = 1e-3  # base learning rate; the default is the paper's
+    weight_decay: float = 0.0  # weight decay of the optimizer
+    schedule: Literal["steps", "cosine"] = "steps"  # learning rate schedule; the paper uses steps; cosine ends at zero
+    lr_steps: tuple[int, ...] = (200, 240)  # epochs after which --schedule steps divides the rate by 10; the paper's
     warmup_steps: int = 0  # steps during which the rate rises from zero
     ema_decay: float = 0.0  # above 0: evaluate and save the exponential moving average of the weights
-    clip_grad_norm: float = 0.0  # 0: no clipping
+    clip_grad_norm: float = 0.0  # largest norm of the gradient; 0: no clipping
 
-    joint_weights: Literal["equal", "hrnet"] = "equal"  # hrnet: elbows and knees 1.2, wrists and ankles 1.5
-    codec: Literal["standard", "dark", "udp"] = "standard"
-    sigma: float | None = None  # of the heatmaps, in heatmap pixels; None: 2, or 3 for 384 rows and more
+    # weights of the joints in the loss; hrnet: elbows and knees 1.2, wrists and ankles 1.5
+    joint_weights: Literal["equal", "hrnet"] = "equal"
+    codec: Literal["standard", "dark", "udp"] = "standard"  # how joints become heatmaps, and heatmaps joints
+    sigma: float | None = None  # standard deviation of the peaks, heatmap pixels; None: 2, or 3 for 384 rows and more
     augmentation: Augmentation = Augmentation()
-    bad_images: Literal["refuse", "skip"] = "refuse"  # unreadable images; skipped ones are counted
+    bad_images: Literal["refuse", "skip"] = "refuse"  # what to do about unreadable images; skipped ones are counted
 
-    seed: int = 0
+    seed: int = 0  # seed of all random numbers
     eval_every: int = 1  # epochs between evaluations; the last epoch is always evaluated
-    flip_test: bool = True  # in the evaluations
-    workers: int | None = None  # loader processes; None: a number for this machine
-    device: str = "auto"
+    flip_test: bool = True  # use the flip test in the evaluations
+    workers: int | None = None  # loader processes; None: chosen for this machine
+    device: str = "auto"  # auto, cpu, cuda, mps …
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # bf16 is autocast; auto: bf16 on CUDA GPUs that have it
     compile: bool = False  # use torch.compile: the first step takes minutes, later ones less time
     sync_batchnorm: bool = False  # BatchNorm statistics over the images of all processes; GPUs only
-    checkpoint_minutes: float = 2.0  # between checkpoints, besides one at the end of every epoch
+    checkpoint_minutes: float = 2.0  # minutes between checkpoints, besides one at the end of every epoch
 
     def __post_init__(self):
         for name, hint in get_type_hints(type(self)).items():

@@ -35,12 +35,12 @@ def fetch(url: str, target: str | Path, *, retries: int = 5, wait_s: float = 2.0
     """Download a file. Called again after an interruption, it resumes.
 
     The bytes go to ``<target>.part``, which becomes ``target`` when it is complete. A ``target`` that exists is not
-    downloaded again. Either is compared with its hash in ``SHA256SUMS`` beside it, if there is one.
+    downloaded again. Both are compared with their hash in ``SHA256SUMS`` in the same folder, if it lists one.
 
     Args:
         url: what to download.
         target: file to write.
-        retries: how many times in a row a broken connection is tried again without a single new byte.
+        retries: how many failed attempts in a row are repeated. A new byte resets the count.
         wait_s: pause before the first of these, doubled each time.
 
     Raises:

@@ -85,7 +85,7 @@ class _Official:
         record_sha256(packed, record_in=self.out)
 
     def require_file(self, archive: str, *names: str) -> Path:
-        """Return the first of some files in the folder that is there, if need be after unpacking its archive."""
+        """Return the first of some files that is in the folder. Unpack its archive if necessary."""
         files = [self.out / name for name in names]
         if not any(file.is_file() for file in files):
             self.unpack(archive, f"{files[0]}: no such file")
@@ -95,7 +95,7 @@ class _Official:
         return found
 
     def require_pictures(self, folder: Path, names: Iterable[str], annotations: Path, archive: str) -> None:
-        """Return if all pictures are in a folder, if need be after unpacking their archive."""
+        """Check that all pictures are in a folder. Unpack their archive if necessary."""
         names = set(names)
         try:
             find_pictures(folder, names, annotations)

@@ -1,7 +1,7 @@
 """Bodies: flesh and clothes around the bones, and the 17 joints of COCO.
 
-A body part is the convex hull of a few spheres, seen from the front: its outline is right from any side and costs one
-filled polygon. All numbers below are metres on a person of about 1.75 m.
+A body part is the convex hull of a few spheres, seen from the front. Its outline is correct from any side and
+costs one filled polygon. All numbers below are metres on a person of about 1.75 m.
 """
 
 from __future__ import annotations

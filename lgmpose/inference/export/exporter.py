@@ -1,4 +1,4 @@
-"""Export a network: everything that can be wrong first, then the graph, its card, the file, and its verification."""
+"""Export a network: check the input first, then make the graph and its card, write the file, and verify it."""
 
 from __future__ import annotations
 

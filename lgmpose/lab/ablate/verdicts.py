@@ -62,9 +62,9 @@ def paired_bootstrap(
 
 
 def seed_margin(figures: Sequence[Sequence[float]], runs_a: int, runs_b: int) -> float | None:
-    """Return how many points two means must differ before other seeds are an unlikely reason (at 95 %).
+    """Return the least difference of two means, in points, that is significant over seeds (at 95 %).
 
-    This is Fisher's least significant difference: the variance between seeds is pooled over all networks, because a few
+    This is Fisher's least significant difference. The variance between seeds is pooled over all networks, because a few
     runs of one network say little about it.
 
     Args:

@@ -35,7 +35,7 @@ def quick_models() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class BenchConfig:
-    """What ``lgmpose bench`` measures, and how; the defaults are the protocol.
+    """What ``lgmpose bench`` measures, and how. The defaults are the project's protocol.
 
     Raises:
         UserError: an empty list, a number below 1, or an unknown scope.
@@ -48,10 +48,10 @@ class BenchConfig:
     threads: tuple[int, ...] = (1,)  # numbers of threads; each gets its own process
     image_hw: tuple[tuple[int, int], ...] = ()  # heights and widths, such as 256 192 384 288; default: the model's own
     batch_sizes: tuple[int, ...] = (1,)  # persons per run
-    tables: tuple[int, ...] | None = None  # measure the systems of these tables of the paper instead: 1, 3; empty: both
-    scope: Literal["network", "decode", "pipeline"] = "network"  # what a run contains
-    runs: int = 100  # rounds at most; each network runs once per round
-    seconds: float = 5.0  # seconds per network at most, but at least 10 rounds
+    tables: tuple[int, ...] | None = None  # measure the networks of the paper's tables instead: 1, 3; empty: both
+    scope: Literal["network", "decode", "pipeline"] = "network"  # what one run times
+    runs: int = 100  # most rounds; each network runs once per round
+    seconds: float = 5.0  # most seconds per network; at least 10 rounds are measured
     warmup: int = 10  # runs of each network before its first round
     device: str = "auto"  # auto, cpu, cuda, mps …
     keep_memory: bool = False  # let the C library keep freed memory, as `lgmpose train` does and `predict` does not
