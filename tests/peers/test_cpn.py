@@ -164,3 +164,17 @@ def test_training_returns_five_predictions_the_answer_last():
         outputs = net(x)
     assert isinstance(outputs, tuple) and [y.shape for y in outputs] == 5 * [(1, 3, HW[0] // 4, HW[1] // 4)]
     assert torch.equal(outputs[-1], answer) and not torch.allclose(outputs[0], answer)
+
+
+@pytest.mark.parametrize("image_hw", [(256, 190), (100, 64), (16, 32), (0, 64)])
+def test_sizes_that_do_not_fit_are_refused(image_hw):
+    with pytest.raises(ValueError, match=f"{image_hw[0]} × {image_hw[1]}"):
+        on_meta()(torch.empty(1, 3, *image_hw, device="meta"))
+
+
+def test_global_net_starts_as_in_the_port():
+    """Normal with variance 2 / fan_out; the port leaves RefineNet to PyTorch."""
+    for conv in GlobalNet(3).modules():
+        if isinstance(conv, nn.Conv2d) and conv.out_channels == 256:
+            fan_out = conv.kernel_size[0] * conv.kernel_size[1] * 256
+            assert conv.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.02)

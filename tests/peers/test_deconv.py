@@ -176,7 +176,7 @@ def shufflenetv2_by_hand(x, p, *, shuffle=True):
 
 
 @pytest.mark.parametrize("make, by_hand, wrong", [
-    (simplebaseline_r50, resnet50_by_hand, {"caffe": True}),
+    pytest.param(simplebaseline_r50, resnet50_by_hand, {"caffe": True}, marks=pytest.mark.slow),
     (mobilenetv2, mobilenetv2_by_hand, {"activation": "relu"}),
     (shufflenetv2, shufflenetv2_by_hand, {"shuffle": False}),
 ])  # fmt: skip

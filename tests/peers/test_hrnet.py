@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lgmpose.peers.hrnet import HRNet, HRNetStem3, basic_block, bottleneck_block, hrnet_w32, small_hrnet
+from lgmpose.peers.litehrnet import LiteHRNet
 from lgmpose.peers.multibranch import Fusion, IterativeHead, Transition, dense_step, separable_step
 
 
@@ -83,6 +84,7 @@ def test_blocks_equal_torchvisions():
     torch.testing.assert_close(same_weights(bottleneck_block(128, 32), theirs)(x), theirs(x))
 
 
+@pytest.mark.slow
 def test_hrnet_w32_equals_timms():
     timm = pytest.importorskip("timm")
     theirs = randomise_by_kind(timm.create_model("hrnet_w32", pretrained=False))
@@ -185,3 +187,10 @@ def test_any_multiple_of_32_and_no_other_size():
     for H, W in ((256, 200), (100, 192), (16, 32), (0, 32)):
         with pytest.raises(ValueError, match=f"{H} × {W}"):
             net(torch.zeros(1, 3, H, W))
+
+
+def test_convolutions_start_with_a_deviation_of_0_001():
+    for net in (HRNet(3, widths=(16, 32), modules=(1,)), LiteHRNet(3, modules=(1,), widths=(40, 80))):
+        weights = [m.weight for m in net.modules() if isinstance(m, nn.Conv2d) and m.weight.numel() > 1000]
+        assert [w for w in weights if not 0.0009 < w.std() < 0.0011] == [] != weights
+        assert not net.head.bias.any()

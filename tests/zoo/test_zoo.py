@@ -259,7 +259,7 @@ def test_a_damaged_card_is_read_or_refused(saved, tmp_path, kind):
         assert read_card("net.onnx", json.dumps(card)) == card
     generator, path, refused = random.Random(0), tmp_path / "x.safetensors", 0
     cases = [(place, value) for place in places(card) for value in (*BAD_VALUES, "removed")]
-    for place, value in generator.sample(cases, 120):
+    for place, value in generator.sample(cases, 70):
         other = changed(card, place, value)
         try:
             if kind == "weights":
@@ -271,7 +271,7 @@ def test_a_damaged_card_is_read_or_refused(saved, tmp_path, kind):
         except UserError as error:
             assert str(error).startswith(("net.onnx: ", f"{path}: "))
             refused += 1
-    assert refused > 40
+    assert refused > 20
     for text in (None, "", "{", "[1]", '"x"', "\ud800"):
         with pytest.raises(UserError, match="net.onnx"):
             read_card("net.onnx", text)
@@ -311,7 +311,8 @@ def test_every_network_says_which_sizes_it_takes(name):
         size = 64 if name == "hourglass-8" else 32
         net = create_model(name, image_hw=(size, size), num_keypoints=3).eval()
         assert net.config.image_hw == (size, size) and net.config.num_keypoints == 3
-        if not name.endswith("-30"):  # these are -18 with more of the same
+        more_of_the_same = ("-w32", "-r50", "-30", "-d6", "-s", "-xs", "-384x288", "-256x256")
+        if not name.endswith(more_of_the_same):
             assert net(torch.empty(1, 3, size, size)).shape == (1, 3, size // 4, size // 4)
 
 
