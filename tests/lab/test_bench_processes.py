@@ -252,12 +252,14 @@ def test_ctrl_c_keeps_what_was_measured(monkeypatch, tmp_path, capsys):
     path = tmp_path / "r.json"
     watch = """
 import os, signal, sys, time
-while not os.path.exists(sys.argv[1]):
+parent = os.getppid()
+while not os.path.exists(sys.argv[1]) and os.getppid() == parent:
     time.sleep(0.01)
 time.sleep(0.5)
-os.kill(int(sys.argv[2]), signal.SIGINT)
+if os.getppid() == parent:  # not a later process with its number
+    os.kill(parent, signal.SIGINT)
 """
-    subprocess.Popen([sys.executable, "-c", watch, str(path), str(os.getpid())])
+    subprocess.Popen([sys.executable, "-c", watch, str(path)])
     arguments = ["bench", "--models", LGM, "--image-hw", "64", "32", "--threads", "1", "2", "--json", str(path)]
     assert main(arguments) == 130
     assert len(started) == 2 and started[1].wait() == -signal.SIGKILL
@@ -268,7 +270,7 @@ os.kill(int(sys.argv[2]), signal.SIGINT)
 
 def test_ctrl_c_in_the_first_process_leaves_a_file_without_rows(monkeypatch, tmp_path):
     pretend(monkeypatch)
-    monkeypatch.setattr(f"{__name__}.FAKE", "import os, signal; os.kill(os.getppid(), signal.SIGINT); input()")
+    monkeypatch.setattr(f"{__name__}.FAKE", "import os, signal, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(60)")
     result = bench(BenchConfig(models=(LGM,), image_hw=SIZES[:1]), json_file=tmp_path / "r.json", progress=False)
     assert not result.finished and not result.rows
     assert not load_results(tmp_path / "r.json").finished and "Stopped" in markdown(result)
@@ -300,6 +302,13 @@ def test_pytorch_in_other_forms_computes_what_the_network_does(backend, tmp_path
         torch.testing.assert_close(function(x), expected, rtol=0, atol=1e-4 * expected.abs().max().item())
     modules = [type(module).__name__ for module in getattr(function, "modules", lambda: [])()]
     assert ("BatchNorm2d" in modules) == (backend == "eager")
+
+
+def test_the_compiler_is_asked_for_one_whole_graph(tmp_path, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(torch, "compile", lambda net, **options: asked.update(options) or net)
+    RUNTIMES["compile"].prepare("a network", torch.zeros(1, 3, 8, 8), tmp_path)
+    assert asked == {"dynamic": False, "fullgraph": True}
 
 
 # by backend: how far its heatmaps may differ from PyTorch's, relative to the largest

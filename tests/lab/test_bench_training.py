@@ -62,6 +62,28 @@ def test_settings_compute_the_same_losses(name):
     assert (losses == pytest.approx(reference, rel=1e-6)) == (name != "bf16")
 
 
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_reach_what_they_set(name, monkeypatch):
+    import lgmpose.network.fast as fast
+
+    asked, optimizer, layout = {}, torch.optim.AdamW, fast.channels_last
+
+    def make_optimizer(*args, **options):
+        asked["fused"] = options["fused"]
+        return optimizer(*args, **options)
+
+    monkeypatch.setattr(torch.optim, "AdamW", make_optimizer)
+    monkeypatch.setattr(fast, "channels_last", lambda net: asked.update(channels_last=True) or layout(net))
+    monkeypatch.setattr(torch, "compile", lambda net: asked.update(compiled=True) or net)
+    train_steps(SETTINGS[name], batches(1), HW)
+    slow = name in ("plain", "allocator")
+    assert asked == {
+        "fused": name in ("default", "bf16", "compile"), **({} if slow else {"channels_last": True}),
+        **({"compiled": True} if name == "compile" else {}),
+    }  # fmt: skip
+    assert SETTINGS[name].allocator == (name != "plain")
+
+
 def test_settings_take_turns_in_fresh_processes(monkeypatch, tmp_path, capsys):
     asked = []
 
@@ -95,7 +117,7 @@ def test_a_process_prints_its_rate(name, monkeypatch, capsys):
 
     def steps(setting, batches, image_hw):
         seen.append((setting, [batch["image"].shape for batch in batches], image_hw, torch.get_num_threads()))
-        return [9.0, 9.0, 0.5, 0.25, 0.5], []
+        return [9.0, 9.0, 0.5, 0.25, 0.25], []
 
     monkeypatch.setattr(training_step, "train_steps", steps)
     monkeypatch.setattr(sys, "argv", ["", name, "32", "3", "1"])
@@ -104,7 +126,7 @@ def test_a_process_prints_its_rate(name, monkeypatch, capsys):
     finally:
         torch.set_num_threads(threads)
     assert seen == [(SETTINGS[name], [(2, 32, 32, 3)] * 5, (32, 32), 1)] and len(kept) == (name == "default")
-    assert float(capsys.readouterr().out) == 4, "images per second, without the steps to warm up"
+    assert float(capsys.readouterr().out) == 8, "images per second, without the steps to warm up"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import pytest
 from lgmpose import metrics
 from lgmpose.cli import main
 from lgmpose.inference.top_down import coco_persons, kept_persons
-from lgmpose.lab.bench.evaluation_job import as_record_set, evaluation_page, simulate
+from lgmpose.lab.bench.evaluation_job import as_record_set, evaluation_page, measure_evaluation, simulate
+from lgmpose.pose.codecs import DarkCodec
 from lgmpose.pose.geometry import fit_aspect
 from lgmpose.pose.skeletons import COCO
 
@@ -91,6 +92,14 @@ def test_the_benchmark_times_each_step(tmp_path, capsys):
     assert 0.5 < result["figures"]["AP"] < 1 and 22 < result["kept"] < 208, "the decoded poses are the persons'"
     page = file.with_suffix(".md").read_text(encoding="utf-8")
     assert page in capsys.readouterr().out and "208 detected boxes" in page
+
+
+def test_the_persons_are_those_that_were_decoded(monkeypatch):
+    def at_the_corner(self, heatmaps):
+        return np.zeros((*heatmaps.shape[:2], 2)), heatmaps.max(axis=(2, 3))
+
+    monkeypatch.setattr(DarkCodec, "decode", at_the_corner)
+    assert measure_evaluation(10)["figures"]["AP"] < 0.05
 
 
 @pytest.mark.parametrize("arguments, name", [(["--pictures", "0"], "pictures 0"), (["--json", "x.txt"], "x.txt")])
