@@ -174,7 +174,7 @@ def test_sizes_that_do_not_fit_are_refused(image_hw):
 
 def test_global_net_starts_as_in_the_port():
     """Normal with variance 2 / fan_out; the port leaves RefineNet to PyTorch."""
-    for conv in GlobalNet(3).modules():
+    for conv in CPN(3).global_net.modules():
         if isinstance(conv, nn.Conv2d) and conv.out_channels == 256:
             fan_out = conv.kernel_size[0] * conv.kernel_size[1] * 256
             assert conv.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.02)
