@@ -39,7 +39,9 @@ docs-figures: $(STAMP)  ## write the generated tables and figures of README and 
 test: $(STAMP)  ## lint, type check, all tests with coverage, and every notebook compared with its stored outputs
 	$(PY) -m ruff check .
 	$(PY) -m mypy
-	$(PY) -m pytest tests notebooks -m "" --durations=10 --cov
+	$(PY) -m pytest tests --durations=10 --cov
+	$(PY) -m pytest tests -m "slow and not long" --durations=10
+	$(PY) -m pytest notebooks --durations=10
 
 mutate: $(STAMP)  ## change the code in small ways and count the changes that no test notices (an hour)
 	$(PY) tests/mutate.py --known --random 100

@@ -131,7 +131,7 @@ def test_normalise_is_to_input_to_the_bit():
     np.testing.assert_array_equal(normalise(crops), to_input(torch.from_numpy(crops)).numpy())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", zoo.list_models())
 def test_every_network_of_the_catalogue_exports(name, tmp_path):
     """Random statistics make some of the deep ones chaotic: they may be off by what rounding does to PyTorch itself."""

@@ -86,7 +86,7 @@ def test_the_gradient_is_the_slope_of_the_loss(family):
     check_gradient(net, torch.rand(2, 3, *HW).double(), torch.rand(2, 3, 24, 16).double(), torch.ones(2, 3))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("family", SHALLOW)
 def test_an_exported_graph_gives_the_same_numbers(family):
     torch.manual_seed(0)
@@ -102,7 +102,7 @@ def test_an_exported_graph_gives_the_same_numbers(family):
 # The networks of the catalogue
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", PEERS)
 def test_every_network_exports_whole(name):
     """On the meta device, where nothing could branch on a number."""
@@ -128,7 +128,7 @@ def batch_of(people, image_hw: tuple[int, int] = HW):
     return codec, (to_input(batch["image"]), batch["heatmaps"], batch["weights"])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", PEERS)
 def test_the_gradient_is_the_slope_of_the_loss_after_initialisation(name, people):
     torch.manual_seed(0)
@@ -142,7 +142,7 @@ def test_the_gradient_is_the_slope_of_the_loss_after_initialisation(name, people
     check_gradient(net, images[:2].double(), heatmaps[:2], weights[:2])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", PEERS)
 def test_overfits_eight_images(name, people):
     image_hw, rate, steps, fast = HW, 4e-3, 120, 70
