@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -270,7 +269,8 @@ if os.getppid() == parent:  # not a later process with its number
 
 def test_ctrl_c_in_the_first_process_leaves_a_file_without_rows(monkeypatch, tmp_path):
     pretend(monkeypatch)
-    monkeypatch.setattr(f"{__name__}.FAKE", "import os, signal, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(60)")
+    interrupt = "import os, signal, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(60)"
+    monkeypatch.setattr(f"{__name__}.FAKE", interrupt)
     result = bench(BenchConfig(models=(LGM,), image_hw=SIZES[:1]), json_file=tmp_path / "r.json", progress=False)
     assert not result.finished and not result.rows
     assert not load_results(tmp_path / "r.json").finished and "Stopped" in markdown(result)
