@@ -61,7 +61,8 @@ def test_a_rank_takes_its_share_and_logs_the_mean_of_all_losses(config, tmp_path
     assert losses_of(tmp_path / "run")[0] == pytest.approx(loss.item(), rel=1e-5)
 
 
-def test_a_stop_of_any_rank_is_one_of_all(config, tmp_path, two_ranks, monkeypatch):
+@pytest.mark.parametrize("batch_size, epoch", [(4, 0), (12, 1)])  # within the epoch, and in its last step
+def test_a_stop_of_any_rank_is_one_of_all(config, tmp_path, two_ranks, monkeypatch, batch_size, epoch):
     def all_reduce(tensor):
         tensor.mul_(2)
         if tensor.numel() == 3:  # one loss, the wish to stop, unreadable images
@@ -69,8 +70,9 @@ def test_a_stop_of_any_rank_is_one_of_all(config, tmp_path, two_ranks, monkeypat
 
     monkeypatch.setattr(dist, "all_reduce", all_reduce)
     with pytest.raises(KeyboardInterrupt):
-        train(config, tmp_path / "run", progress=False)
-    assert read_checkpoint(tmp_path / "run" / "last.pt")["progress"]["step"] == 1
+        train(replace(config, batch_size=batch_size), tmp_path / "run", progress=False)
+    progress = read_checkpoint(tmp_path / "run" / "last.pt")["progress"]
+    assert (progress["epoch"], progress["step"]) == (epoch, 1)
 
 
 @pytest.mark.parametrize("changes, named", [

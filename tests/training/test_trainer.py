@@ -122,6 +122,14 @@ def test_a_stop_in_an_epochs_last_step_or_in_its_evaluation_ends_the_run_after_t
     assert (progress["epoch"], progress["epoch_step"], progress["best"]) == (1, 0, 1)
 
 
+def test_a_stop_before_an_epochs_last_step_is_granted_after_its_evaluation(config, tmp_path, monkeypatch):
+    stop_after(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "run", progress=False)
+    progress = read_checkpoint(tmp_path / "run" / "last.pt")["progress"]
+    assert (progress["epoch"], progress["step"]) == (1, 3) and len(log_of(tmp_path / "run")) == 1
+
+
 def test_ctrl_c_ends_the_command_with_130_and_its_last_line_resumes(config, tmp_path, monkeypatch, capsys):
     run_dir = tmp_path / "a run"
     words = ["train", "--data", config.data, "--model", "tiny", "--batch-size", "4", "--epochs", "1"]
@@ -176,11 +184,12 @@ def infinite_slope(number, predicted, *others):
     return heatmap_loss(predicted, *others) + ((0 * predicted).abs().sqrt().sum() if number == 2 else 0)
 
 
-@pytest.mark.parametrize("replaced, spoilt, read_every", [
-    ("to_input", infinite_input, 1), ("to_input", infinite_input, 3), ("heatmap_loss", infinite_slope, 1),
+@pytest.mark.parametrize("replaced, spoilt, read_every, named", [
+    ("to_input", infinite_input, 1, "nan at step 1"), ("to_input", infinite_input, 3, "nan at step 1"),
+    ("heatmap_loss", infinite_slope, 1, "weights .* step 1"),
 ])  # fmt: skip
 def test_a_run_that_diverges_keeps_its_last_good_checkpoint(
-    config, tmp_path, monkeypatch, replaced, spoilt, read_every
+    config, tmp_path, monkeypatch, replaced, spoilt, read_every, named
 ):
     monkeypatch.setitem(READ_EVERY, "cpu", read_every)
     run_dir, calls = tmp_path / "run", []
@@ -188,7 +197,7 @@ def test_a_run_that_diverges_keeps_its_last_good_checkpoint(
         patch.setattr(
             f"lgmpose.training.loop.{replaced}", lambda *a: (calls.append(1), spoilt(len(calls), *a))[1]
         )  # fmt: skip
-        with pytest.raises(UserError, match=r"run: .* step \d"):
+        with pytest.raises(UserError, match=f"run: .*{named}"):
             train(config, run_dir, progress=False)
     if read_every == 1:
         assert read_checkpoint(run_dir / "last.pt")["progress"]["step"] == 1
@@ -223,7 +232,8 @@ def test_what_the_options_ask_of_an_evaluation(config, tmp_path, monkeypatch):
     asked = {}
 
     def evaluated(net, record_set, codec, **options):
-        asked.update(options, records=record_set, codec=codec)
+        state = {name: value.clone() for name, value in net.state_dict().items()}
+        asked.update(options, records=record_set, codec=codec, state=state)
         return fake_evaluation(0)
 
     monkeypatch.setattr("lgmpose.training.trainer.evaluate", evaluated)
@@ -234,9 +244,11 @@ def test_what_the_options_ask_of_an_evaluation(config, tmp_path, monkeypatch):
     }
     assert (asked["codec"].name, asked["codec"].sigma) == ("dark", 1.5)
     assert asked["records"].name == "synthetic-val" and not asked["progress"]
+    assert_equal_states(asked["state"], read_checkpoint(tmp_path / "run" / "last.pt")["ema"])
 
 
 def test_a_run_leaves_its_files_and_weights_that_load(config, tmp_path, with_curve):
+    config = replace(config, lr_steps=(1,))
     evaluation = train(config, tmp_path / "run", progress=False)
     names = {path.name for path in (tmp_path / "run").iterdir()} - {".lock"}
     assert names == {"config.json", "loss.csv", "log.csv", "curve.png", "last.pt", "best.safetensors"}
@@ -244,8 +256,10 @@ def test_a_run_leaves_its_files_and_weights_that_load(config, tmp_path, with_cur
     assert card["training"]["config"] == config.as_dict() == json.loads((tmp_path / "run/config.json").read_text())
     assert card["skeleton"]["name"] == "coco-17" and card["training"]["persons"] == "synthetic-train"
     assert evaluation.conditions["flip test"] == "off" and "AP" in evaluation.figures
-    row = log_of(tmp_path / "run")[1]
-    assert (row["epoch"], row["step"], row["learning_rate"], row["skipped"]) == ("2", "6", "0.002", "0")
+    assert card["evaluation"]["figures"].keys() == evaluation.figures.keys()
+    columns = ("epoch", "step", "learning_rate", "skipped")
+    rows = [tuple(row[name] for name in columns) for row in log_of(tmp_path / "run")]
+    assert rows == [("1", "3", "0.002", "0"), ("2", "6", "0.0002", "0")]
 
 
 def test_what_is_printed_names_the_data_the_epochs_and_the_figures(config, tmp_path, capsys):
