@@ -284,13 +284,21 @@ def test_runs_on_other_persons_are_not_added(results):
     assert run["figures"] == {"PCK@0.2": 100} and run["correct"] == fresh["counted"]
 
 
-def test_data_without_a_metric_are_refused_before_the_training(config, monkeypatch):
+def test_data_without_a_metric_are_refused_before_the_training(config, monkeypatch, tmp_path):
     val_set = SimpleNamespace(name="toes", skeleton=SimpleNamespace(joint_names=("toe",), num_keypoints=1))
-    monkeypatch.setattr(runner, "load_records", lambda *_, **__: val_set)
+    asked = []
+
+    def load(*arguments, **options):
+        asked.append((*arguments, options))
+        return val_set
+
+    monkeypatch.setattr(runner, "load_records", load)
     monkeypatch.setattr(runner, "joint_metrics", lambda _: {})
     monkeypatch.setattr(runner, "train", None)
     with pytest.raises(UserError, match="toe"):
-        runner.ablate(config, progress=False)
+        recipe = replace(config.recipe, val_annotations="v.json")
+        runner.ablate(replace(config, recipe=recipe, out=tmp_path), progress=False)
+    assert asked == [(config.recipe.data, "val", {"annotations": "v.json"})]
 
 
 def test_speeds_are_ratios_of_the_same_round(monkeypatch):
