@@ -37,7 +37,7 @@ def interleaved_times(
             at most.
         max_seconds: or when the rounds have taken this long, whichever comes first,
         min_rounds: but not before this many rounds (or ``rounds``, if that is smaller).
-        synchronize: waits until an accelerator has finished its work; called before each clock reading.
+        synchronize: waits until an accelerator has finished its work; called after each function.
         clock: returns the time in seconds; tests replace it.
 
     Returns:
@@ -58,7 +58,6 @@ def interleaved_times(
             break
         shuffle(order)
         for name in order:
-            wait()
             start = clock()
             calls[name]()
             wait()

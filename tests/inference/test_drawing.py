@@ -37,9 +37,10 @@ def test_sides_have_their_colours(left, right):
     assert drawn.shape == (400, 400, 3) and drawn.dtype == np.uint8
     for (x, y), colour in (
         ((35, 85), "right leg"), ((60, 85), "left leg"), ((30, 32.5), "right arm"), ((65, 32.5), "left arm"),
-        ((47, 12), "middle"), ((47.5, 60), "middle"),
+        ((47, 12), "middle"), ((47.5, 60), "middle"), ((36, 45), "middle"), ((59, 45), "middle"),
     ):  # fmt: skip
         assert tuple(drawn[int(4 * y), int(4 * x)]) == COLOURS[colour], colour
+    assert all(tuple(drawn[4 * y, 4 * x]) == (255, 255, 255) for x, y in LSP_XY), "joints have a white centre"
 
 
 def test_the_face_is_drawn_in_the_middles_colour_and_thinner():
@@ -97,6 +98,8 @@ def test_heatmaps_are_bright_where_they_peak():
     assert shown.shape == (64, 48, 3)
     y, x = np.unravel_index(np.abs(shown - 120).sum(axis=-1).argmax(), (64, 48))
     assert (y, x) == (16, 36)  # heatmap pixel i stands for crop pixel 4 i
+    everywhere = heatmap_overlay(crop, heatmaps * 0 + 1)
+    np.testing.assert_array_equal(everywhere, np.broadcast_to(everywhere[20, 20], everywhere.shape))
     other = np.zeros_like(heatmaps)
     other[9, 4, 9] = 1
     assert np.abs(heatmap_overlay(crop, other)[16, 36].astype(int) - shown[16, 36]).max() > 50  # a hue of its own

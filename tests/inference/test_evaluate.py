@@ -320,6 +320,16 @@ def test_every_option_reaches_its_place(people, coco_weights, monkeypatch):
     assert evaluation.conditions["input"] == "96×64" and evaluation.conditions["flip test"] == "off"
 
 
+def test_other_boxes_and_annotations_are_asked_for(monkeypatch):
+    def load(*args, **options):
+        assert options == {"detections": "boxes.json", "annotations": "own.json"}
+        raise UserError("loaded")
+
+    monkeypatch.setattr(evaluate_weights_module, "load_records", load)
+    with pytest.raises(UserError, match="loaded"):
+        evaluate_weights(EvalConfig("coco:x", detections="boxes.json", annotations="own.json"))
+
+
 def test_other_weights_and_numbers_are_refused(people, tiny_weights):
     with pytest.raises(UserError, match="lsp-14.*coco-17"):
         evaluate_weights(EvalConfig(f"synthetic:{people}", tiny_weights, device="cpu"))
@@ -358,7 +368,10 @@ def test_options_of_an_evaluation_reach_the_network_and_the_conditions(people):
         ({"batch_size": 3}, "udp", "on", [3, 3, 2, 2]),
         ({"flip_test": False, "batch_size": 4}, "dark", "off", [4, 1]),
     ):
-        evaluation = evaluate(net, record_set, make_codec(codec_name, (64, 96)), progress=False, **options)
+        codec = make_codec(codec_name, (64, 96))
+        with pytest.raises(UserError, match="workers"):
+            evaluate(net, record_set, codec, progress=False, workers=-1, **options)
+        evaluation = evaluate(net, record_set, codec, progress=False, **options)
         assert evaluation.conditions["flip test"] == words and net.sizes == sizes
         net.sizes.clear()
 

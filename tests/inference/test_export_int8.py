@@ -74,6 +74,10 @@ def test_a_chain_of_convolutions_goes_to_8_bits_whole():
     error = np.sqrt(np.square(found - wanted).mean() / np.square(wanted).mean())
     assert 0.001 < error < 0.05 and done.error == pytest.approx(error, rel=0.2)
     assert operators(done.model).count("QLinearConv") == 4
+    tensors = {tensor.name: tensor for tensor in done.model.graph.initializer}
+    assert {tuple(tensors[name].dims) for name in tensors if name.startswith("w") and "scale" in name} == {(8,)}
+    points = {tensor.data_type for name, tensor in tensors.items() if "zero_point" in name and name[0] in "icr"}
+    assert points == {TensorProto.UINT8}
     assert set(operators(done.model)) <= {"QuantizeLinear", "QLinearConv", "DequantizeLinear", "Transpose"}
 
 

@@ -105,7 +105,8 @@ def test_inputs_are_listed_once_in_the_order_given(tmp_path):
     for name in ("b.png", "a.png", "film.mp4"):
         write_png(tmp_path / "x.png", noise(9, 9)).rename(tmp_path / name)
     names = ["b.png", "film.mp4"]
-    given = [tmp_path / name for name in names] + [tmp_path, tmp_path / "b.png"]
+    again = [tmp_path, tmp_path / "b.png", tmp_path / ".." / tmp_path.name / "b.png"]
+    given = [tmp_path / name for name in names] + again
     assert [path.name for path in list_inputs(given)] == ["b.png", "film.mp4", "a.png"]
     assert [path.name for path in list_inputs(tmp_path, skip=tmp_path / "a.png")] == names
 

@@ -137,7 +137,12 @@ def test_what_cannot_work_is_refused_before_any_network_runs(folder, monkeypatch
         compare_networks(pictures, [DotBackend()], folder / "out.png")
 
 
+def test_the_device_is_the_one_asked_for(folder, tiny_weights):
+    with pytest.raises(UserError, match="toaster"):
+        compare_networks(folder / "1.png", [tiny_weights], folder / "out.png", device="toaster")
+
+
 def test_large_photographs_are_kept_as_large_as_they_are_shown(folder, tmp_path, shown):
-    write_png(tmp_path / "$a_1$.png", np.zeros((1500, 2000, 3), np.uint8))  # nor is its name a formula
+    write_png(tmp_path / "$a_$.png", np.zeros((1500, 2000, 3), np.uint8))  # its name is no formula
     compare_networks([tmp_path, folder / "1.png"], [DotBackend()], tmp_path / "out.pdf")
     assert [picture.shape for picture in shown[0][0][0]] == [(600, 800, 3), (90, 120, 3)]

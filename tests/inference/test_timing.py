@@ -44,10 +44,12 @@ def test_the_number_of_rounds(options, expected):
     assert len(interleaved_times(calls, warmup=0, clock=machine.clock, **options)["a"]) == expected
 
 
-@pytest.mark.parametrize("seconds, warmup, expected", [(0.1, 10, 10), (2.0, 10, 3), (2.0, 2, 2)])
-def test_warm_up_is_shorter_for_slow_functions_only(seconds, warmup, expected):
+@pytest.mark.parametrize(
+    "seconds, options, expected", [(0.1, {}, 10), (0.1, {"warmup": 5}, 5), (2.0, {}, 3), (2.0, {"warmup": 2}, 2)]
+)
+def test_warm_up_is_shorter_for_slow_functions_only(seconds, options, expected):
     machine = Machine()
-    interleaved_times({"a": machine.function("a", seconds)}, warmup=warmup, rounds=0, clock=machine.clock)
+    interleaved_times({"a": machine.function("a", seconds)}, rounds=0, **options, clock=machine.clock)
     assert len(machine.ran) == expected
 
 
