@@ -189,6 +189,10 @@ def test_the_heads_hidden_layer_is_there_where_it_is_wide_enough():
               (tokenpose_b, tokenpose_l_d6)}  # fmt: skip
     assert [(m.in_features, m.out_features) for m in linear[tokenpose_b]] == [(192, 384), (384, 64 * 48)]
     assert [(m.in_features, m.out_features) for m in linear[tokenpose_l_d6]] == [(576, 64 * 48)]
+    for width, count in ((64, 2), (65, 1)):  # 32 × 32 pixels: a hidden layer of 128
+        with torch.device("meta"):
+            head = TokenPose(num_keypoints=1, image_hw=(128, 128), layers=(1,), width=width, heads=1).head
+        assert sum(isinstance(m, nn.Linear) for m in head) == count
 
 
 def test_other_sizes_are_refused():

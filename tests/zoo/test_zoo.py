@@ -17,7 +17,7 @@ from lgmpose.errors import UserError
 from lgmpose.peers import PeerConfig
 from lgmpose.pose.codecs import make_codec
 from lgmpose.pose.skeletons import LSP, Skeleton, skeleton_from_category
-from lgmpose.zoo.cards import find_weights, read_card, skeleton_of
+from lgmpose.zoo.cards import ExportCard, WeightsCard, check_card, find_weights, read_card, skeleton_of
 from lgmpose.zoo.catalogue import (
     DEFAULT_WEIGHTS,
     at_size,
@@ -272,6 +272,9 @@ def test_a_damaged_card_is_read_or_refused(saved, tmp_path, kind):
             assert str(error).startswith(("net.onnx: ", f"{path}: "))
             refused += 1
     assert refused > 20
+    for codec in ({"name": "dark", "sigma": -1}, {"name": "dark", "sigma": 0}, {"name": "argmax", "sigma": 2}):
+        with pytest.raises(UserError, match="net.onnx: .*codec"):
+            check_card(card | {"codec": codec}, WeightsCard if kind == "weights" else ExportCard, "net.onnx")
     for text in (None, "", "{", "[1]", '"x"', "\ud800"):
         with pytest.raises(UserError, match="net.onnx"):
             read_card("net.onnx", text)
