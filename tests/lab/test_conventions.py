@@ -135,6 +135,7 @@ def test_published_by_torchstat_in_gibi(name, published):
         assert round(count(name, image_hw, num_keypoints).torchstat / GIBI, 3) == gibi
 
 
+@slow
 def test_darks_row_is_hrnet_w48s():
     """Table 2's 63.6 M and 32.9 G belong to no network of DARK's own."""
     with torch.device("meta"):
