@@ -198,7 +198,7 @@ def test_special_parts_are_exported_for_any_number_of_pictures(tmp_path):
 @pytest.mark.slow
 def test_dite_hrnet_is_exported_whole(tmp_path):
     torch.manual_seed(0)
-    net = randomise(DiteHRNet(num_keypoints=5, image_hw=(64, 64), modules=(1, 1, 1))).float().eval()
+    net = randomise(DiteHRNet(num_keypoints=5, modules=(1, 1, 1))).float().eval()
     onnx.save(export_graph(net, (64, 64)), tmp_path / "net.onnx")
     x = torch.rand(3, 3, 64, 64)
     with torch.inference_mode():

@@ -20,7 +20,6 @@ from lgmpose.data.batches import make_loader, to_input
 from lgmpose.data.crops import CropDataset
 from lgmpose.errors import UserError
 from lgmpose.files import lock
-from lgmpose.inference.backends import open_backend
 from lgmpose.inference.evaluate import evaluate
 from lgmpose.inference.figures import Evaluation
 from lgmpose.pose.codecs import make_codec
@@ -31,7 +30,7 @@ from lgmpose.training.recipe import TrainConfig
 from lgmpose.training.run_folder import append_losses
 from lgmpose.training.trainer import READ_EVERY, resume, train
 from lgmpose.zoo.cards import DEFAULT_WEIGHTS
-from lgmpose.zoo.catalogue import create_model, load_weights, save_weights, weights_hash
+from lgmpose.zoo.catalogue import at_size, create_model, load_weights, save_weights, weights_hash
 
 STRONG = Augmentation(0.2, scale_factor=0.2, rotation_deg=30, rotation_prob=0.9, flip_prob=0.4, colour=0.1)
 RECIPES = {
@@ -401,9 +400,9 @@ def test_kernels_of_five_axes_are_trained_and_evaluated(config, tmp_path):
     changes = {"model": "dite-hrnet-18", "image_hw": (64, 64), "global_block": "mobilevim", "epochs": 1}
     evaluation = train(replace(config, **changes, batch_size=13), tmp_path / "run", progress=False)
     assert "AP" in evaluation.figures
-    backend = open_backend(tmp_path / "run" / "best.safetensors", device="cpu")
+    net = at_size(load_weights(tmp_path / "run" / "best.safetensors")[0], (64, 96)).eval()
     with torch.inference_mode():
-        assert backend.network_at((64, 96))(torch.rand(1, 3, 64, 96)).shape == (1, 17, 16, 24)
+        assert net(torch.rand(1, 3, 64, 96)).shape == (1, 17, 16, 24)
 
 
 def test_every_option_is_tested():
