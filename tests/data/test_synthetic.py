@@ -189,8 +189,9 @@ def test_every_joint_lies_on_the_painted_person():
 
 
 def test_visibility_is_read_off_the_part_map():
-    def wrist_flag(number: int, x: float = 5.0, y: float = 5.0, covered_from: int = 40) -> int:
+    def wrist_flag(number: int, x: float = 5.0, y: float = 5.0, covered_from: int = 40, empty_to: int = 0) -> int:
         part_map = np.full((20, 40), number, np.uint16)  # of a picture of 10 × 20
+        part_map[:, :empty_to] = 0
         part_map[:, covered_from:] = OBSTACLE
         flags = joint_visibility(part_map, np.full((17, 2), (x, y)), 1, np.ones(17, bool))
         return flags[COCO.index("left_wrist")]
@@ -203,6 +204,7 @@ def test_visibility_is_read_off_the_part_map():
         assert wrist_flag(forearm, x, y) == flag, (x, y)
     # Picture pixel 5 is canvas pixel 10.5, rounded to 10: of the three columns from 9 to 11, two must be its own.
     assert [wrist_flag(forearm, covered_from=column) for column in (9, 10, 11, 12)] == [1, 1, 2, 2]
+    assert wrist_flag(forearm, covered_from=11, empty_to=10) == 2, "half of what is painted is its own"
 
 
 def test_obstacles_hide_people(monkeypatch):

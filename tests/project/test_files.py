@@ -13,12 +13,12 @@ import pytest
 from filelock import FileLock
 
 from lgmpose.errors import UserError
-from lgmpose.files import lock, write_atomically
+from lgmpose.files import lock, read_json, write_atomically
 
 TAKING_TURNS = """
 import json, sys
 from pathlib import Path
-from lgmpose.files import lock, write_atomically
+from lgmpose.files import lock, read_json, write_atomically
 lock_file, file, name = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 for _ in range(20):
     with lock(lock_file):
@@ -86,3 +86,15 @@ def test_a_full_disk_leaves_the_file_that_was_there(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_json_is_read_with_or_without_a_byte_order_mark(tmp_path):
+    for start in (b"", b"\xef\xbb\xbf"):
+        (tmp_path / "x.json").write_bytes(start + '{"σ": 2}'.encode())
+        assert read_json(tmp_path / "x.json") == {"σ": 2}
+    for content in (b"{", b"<html>", b"\xff\xfe{", b"[" * 100_000):
+        (tmp_path / "x.json").write_bytes(content)
+        with pytest.raises(UserError, match="x.json"):
+            read_json(tmp_path / "x.json")
+    with pytest.raises(UserError, match="none.json"):
+        read_json(tmp_path / "none.json")
