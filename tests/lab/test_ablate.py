@@ -273,6 +273,15 @@ def test_another_recipe_is_another_set(config, results, tmp_path):
     assert len(runner.load_runs(config.json_file, more)["runs"]) == 4  # more seeds or workers belong to the same set
 
 
+def test_a_new_set_starts_empty(config, tmp_path):
+    for _ in range(2):
+        fresh = runner.load_runs(tmp_path / "new.json", config)
+        assert not any(fresh[name] for name in ("runs", "costs", "counted", "conditions", "speed"))
+        for name in ("costs", "counted", "conditions"):
+            fresh[name]["x"] = 1
+        fresh["runs"].append(1)
+
+
 def test_runs_on_other_persons_are_not_added(results):
     truth = np.arange(12 * 17 * 2, dtype=float).reshape(12, 17, 2)
     joints = {"PCK@0.2": pck(truth, truth, np.ones((12, 17)), np.ones(12))}

@@ -34,8 +34,6 @@ from lgmpose.zoo.catalogue import codec_of, create_model, load_weights
 
 __all__ = ["ablate", "add_run", "load_runs", "measure_speeds"]
 
-EMPTY = {"conditions": {}, "counted": {}, "costs": {}, "speed": None, "runs": []}
-
 
 def ablate(config: AblateConfig, *, tabulate: bool = False, progress: bool = True) -> dict[str, Any]:
     """Do what is missing of a set of ablations, then write results, table and figures.
@@ -105,7 +103,8 @@ def load_runs(path: Path, config: AblateConfig | None = None) -> dict[str, Any]:
         UserError: not a results file of ``lgmpose ablate``, or one of another recipe than ``config``'s.
     """
     if config is not None and not path.exists():
-        return {"recipe": config.recipe_dict(), **EMPTY, "runs": []}
+        empty = {"conditions": {}, "counted": {}, "costs": {}, "speed": None, "runs": []}
+        return {"recipe": config.recipe_dict(), **empty}
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
         stored, runs = results["recipe"], results["runs"]
