@@ -113,7 +113,7 @@ def read_image(path: str | Path, *, apply_exif: bool = True) -> np.ndarray:
     except (OSError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     if data.startswith(b"\xff\xd8") and not _is_whole_jpeg(data):  # a JPEG, whatever its name
-        # OpenCV fills the missing part with grey and raises no error.
+        # OpenCV 4 fills the missing part with grey and reports no error; OpenCV 5 refuses the picture.
         raise UserError(f"{path}: the JPEG is cut short")
     return decode_image(data, path, apply_exif=apply_exif)
 
