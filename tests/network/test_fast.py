@@ -45,13 +45,12 @@ def test_folding_leaves_the_function_as_it_was(name):
     [
         ({}, 5),
         ({"fusion": "dw2"}, 2),  # its groups are neighbours already
-        ({"fusion": "dw1"}, 2),
-        ({"fusion": "none"}, 2),
-        ({"larm_residual": False}, 5),
+        pytest.param({"fusion": "dw1"}, 2, marks=pytest.mark.slow),
+        pytest.param({"fusion": "none"}, 2, marks=pytest.mark.slow),
+        pytest.param({"larm_residual": False}, 5, marks=pytest.mark.slow),
         ({"larm": "within_patch"}, 5),
-        ({"larm": "identity"}, 3),
-        ({"global_block": "mobilevit"}, 3),
-        ({"activation": "silu"}, 5),
+        ({"larm": "identity", "activation": "silu"}, 3),
+        pytest.param({"global_block": "mobilevit"}, 3, marks=pytest.mark.slow),
     ],
     ids=str,
 )

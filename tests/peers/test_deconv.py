@@ -177,7 +177,7 @@ def shufflenetv2_by_hand(x, p, *, shuffle=True):
 
 @pytest.mark.parametrize("make, by_hand, wrong", [
     pytest.param(simplebaseline_r50, resnet50_by_hand, {"caffe": True}, marks=pytest.mark.slow),
-    (mobilenetv2, mobilenetv2_by_hand, {"activation": "relu"}),
+    pytest.param(mobilenetv2, mobilenetv2_by_hand, {"activation": "relu"}, marks=pytest.mark.slow),
     (shufflenetv2, shufflenetv2_by_hand, {"shuffle": False}),
 ])  # fmt: skip
 def test_backbones_are_what_their_papers_describe(make, by_hand, wrong):

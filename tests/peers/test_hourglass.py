@@ -52,6 +52,7 @@ def test_parameters_equal_the_reference(num_keypoints, stacks, expected):
     assert params(on_meta(num_keypoints, **({"stacks": stacks} if stacks else {}))) == expected
 
 
+@pytest.mark.slow
 def test_macs_equal_the_reference():
     """Every stack after the first costs the same, so that two networks tell what eight stacks cost."""
     one, two = on_meta(stacks=1), on_meta(stacks=2)

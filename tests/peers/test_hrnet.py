@@ -50,7 +50,7 @@ def test_parameters_are_those_of_the_published_networks(on_meta):
 @pytest.mark.parametrize(
     "name, image_hw, giga_macs",
     [
-        ("w32", (256, 192), 7.645),
+        pytest.param("w32", (256, 192), 7.645, marks=pytest.mark.slow),
         pytest.param("w32", (384, 288), 17.201, marks=pytest.mark.slow),
         pytest.param("w32", (256, 256), 10.193, marks=pytest.mark.slow),
         ("small", (256, 192), 0.571), ("small", (384, 288), 1.284), ("small", (256, 256), 0.761),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from peer_tools import blank
+from peer_tools import blank, slow
 from torch import nn
 
 from lgmpose.data import load_records
@@ -78,7 +78,7 @@ def check_gradient(net: nn.Module, *batch: torch.Tensor) -> None:
     assert ((before - after) / before).item() == pytest.approx(1e-6, rel=0.05)
 
 
-@pytest.mark.parametrize("family", SHALLOW)
+@pytest.mark.parametrize("family", slow(SHALLOW, ("hrnet", "litehrnet", "ditehrnet", "hourglass", "mobilevit")))
 def test_the_gradient_is_the_slope_of_the_loss(family):
     torch.manual_seed(0)
     net = blank(SHALLOW[family], gain=2)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from peer_tools import slow
 from safetensors.torch import save_file
 
 import lgmpose
@@ -299,7 +300,10 @@ def test_an_unknown_option_is_named():
         create_model("hrnet-w32", fusion="dw1")
 
 
-@pytest.mark.parametrize("name", list_models())
+QUICK = (LGM, "shufflenetv2", "small-hrnet", "mobilevit-xxs", "hourglass-8", "tokenpose-b")
+
+
+@pytest.mark.parametrize("name", slow(list_models(), QUICK))
 def test_every_network_says_which_sizes_it_takes(name):
     with torch.device("meta"):
         for image_hw in ((100, 100), (64, 48), (0, 64), (-32, 64), (1, 1), (16, 16)):
