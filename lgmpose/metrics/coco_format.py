@@ -46,6 +46,7 @@ class Category(msgspec.Struct):
     keypoints: list[str] | None = None
     skeleton: list[tuple[int, int]] | None = None
     sigmas: list[float] | None = None
+    flip_pairs: list[tuple[str, str]] | None = None
 
 
 class _Annotation(msgspec.Struct):

@@ -14,7 +14,7 @@ from lgmpose.errors import notice_once
 
 __all__ = [
     "COCO", "LSP", "MPII", "SKELETONS", "Skeleton", "notice_unpaired", "side_of", "skeleton_from_category",
-    "unpaired_joints",
+    "split_side", "unpaired_joints",
 ]  # fmt: skip
 
 
@@ -107,8 +107,11 @@ _SIDES = (
 )
 
 
-def _split_side(name: str) -> tuple[str | None, str]:
-    """Return a joint's side (None without one) and its name without the side, in lower case and one spelling."""
+def split_side(name: str) -> tuple[str | None, str]:
+    """Return a joint's side (None without one) and its name without the side, in lower case and one spelling.
+
+    Where the side was, the name has ``*``: "left_hip" → ("left", "* hip"), "hip.R" → ("right", "hip *").
+    """
     words = [word.lower() for word in _WORD.findall(name)]
     for pattern in _SIDES:
         for i, word in enumerate(words):
@@ -120,14 +123,14 @@ def _split_side(name: str) -> tuple[str | None, str]:
 
 def side_of(name: str) -> str | None:
     """Return ``left`` or ``right`` by a joint's name; None if it shows no side."""
-    return _split_side(name)[0]
+    return split_side(name)[0]
 
 
 def _pairs_by_name(names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
     """Return the pairs of joints whose names differ in the side only, the one that comes first in the order first."""
     found: dict[str, dict[str, list[int]]] = {}
     for i, name in enumerate(names):
-        side, rest = _split_side(name)
+        side, rest = split_side(name)
         if side:
             found.setdefault(rest, {"left": [], "right": []})[side].append(i)
     pairs = (both["left"] + both["right"] for both in found.values() if len(both["left"]) == len(both["right"]) == 1)

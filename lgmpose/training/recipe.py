@@ -39,7 +39,7 @@ class TrainConfig:
     # which of LARM's two MLPs to keep (the paper has both)
     larm: Literal["both", "between_patches", "within_patch", "identity"] = "both"
     activation: Literal["relu6", "relu", "silu"] = "relu6"  # activation of LGM-Pose
-    init_weights: str | None = None  # weights file to start from, resized if necessary; None: random weights
+    init_weights: str | None = None  # weights to start from, of any joints and input size; None: random weights
 
     epochs: int = 260  # number of epochs; the default is the paper's
     batch_size: int = 32  # persons per step, over all processes together; the default is the paper's

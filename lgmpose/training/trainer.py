@@ -41,7 +41,16 @@ from lgmpose.training.loop import train_epochs
 from lgmpose.training.recipe import TrainConfig, learning_rate
 from lgmpose.training.run_folder import StopRequest, append_epoch, append_losses, start_losses
 from lgmpose.zoo.cards import find_weights
-from lgmpose.zoo.catalogue import at_size, config_of, create_model, load_weights, save_weights, weights_hash
+from lgmpose.zoo.catalogue import (
+    at_size,
+    config_of,
+    create_model,
+    load_weights,
+    save_weights,
+    skeleton_of,
+    weights_hash,
+)
+from lgmpose.zoo.transfer import transfer_weights
 
 __all__ = ["READ_EVERY", "resume", "train"]
 
@@ -99,6 +108,8 @@ def train(
                 device = choose_device(f"cuda:{os.environ['LOCAL_RANK']}")
                 torch.cuda.set_device(device)
         net, start = _make_network(config, train_set, fresh=not resuming)
+        if start is not None and rank == 0 and progress:
+            print(f"{start['weights']}: {start['taken_over']}", flush=True)
         run = Run(config, net, device)
         run.start, run.processes, run.data = start, world, fingerprint(train_set)
         with lock(run_dir / ".lock", wait=False) if rank == 0 else nullcontext():
@@ -153,12 +164,15 @@ def _make_network(config: TrainConfig, train_set: RecordSet, fresh: bool) -> tup
     path = find_weights(config.init_weights)
     loaded, card = load_weights(path)
     loaded = at_size(loaded, config_of(net).image_hw)
-    # Another activation has the same weights, by name and shape.
-    same = replace(loaded.config, activation=config.activation) if isinstance(loaded, LGMPose) else loaded.config
+    changes: dict[str, Any] = {"num_keypoints": config_of(net).num_keypoints}
+    if isinstance(loaded, LGMPose):
+        changes["activation"] = config.activation  # another activation has the same weights
+    same = config_of(loaded).with_(**changes)
     if same != config_of(net):
         raise UserError(f"{config.init_weights}: weights of another network than {config.model} with these options")
-    net.load_state_dict(loaded.state_dict())
-    return net, {"weights": path.name, "sha256": weights_hash(path), "training": card.get("training")}
+    taken = transfer_weights(net, train_set.skeleton, loaded, skeleton_of(card))
+    start = {"weights": path.name, "sha256": weights_hash(path), "taken_over": str(taken)}
+    return net, start | {"training": card.get("training")}
 
 
 class Session:

@@ -90,6 +90,11 @@ def test_real_detections_are_used_raw(shared_data):
         assert record.score == detection["score"]
 
 
+def test_pairs_that_names_do_not_show_are_read(load, content):
+    content["categories"][0]["flip_pairs"] = [[NAMES[2], NAMES[0]]]
+    assert load(content).skeleton.flip_pairs == ((2, 0),)
+
+
 def test_any_skeleton(load, content):
     records = load(content)
     assert records.skeleton.joint_names == tuple(NAMES)

@@ -23,7 +23,7 @@ from lgmpose.files import lock
 from lgmpose.inference.evaluate import evaluate
 from lgmpose.inference.figures import Evaluation
 from lgmpose.pose.codecs import make_codec
-from lgmpose.pose.skeletons import COCO
+from lgmpose.pose.skeletons import COCO, LSP
 from lgmpose.training.checkpoint import Run, read_checkpoint
 from lgmpose.training.loop import heatmap_loss
 from lgmpose.training.recipe import TrainConfig
@@ -371,12 +371,29 @@ def test_a_run_knows_the_weights_it_started_from_even_when_they_are_gone(config,
     second = replace(config, init_weights=str(weights), epochs=1, learning_rate=1e-9)
     train(second, tmp_path / "second", progress=False)
     after, second_card = load_weights(tmp_path / "second" / "best.safetensors")
-    start = second_card["training"]["start"]
+    start = dict(second_card["training"]["start"])
+    assert "17 joints: nose" in start.pop("taken_over")
     assert start == {"weights": weights.name, "sha256": weights_hash(weights), "training": card["training"]}
     torch.testing.assert_close(after.head.weight, before.head.weight, atol=1e-6, rtol=0)
     weights.unlink()  # a resumed run does not need them any more
     train(second, tmp_path / "second", resume=True, progress=False)
-    assert read_checkpoint(tmp_path / "second" / "last.pt")["progress"]["start"] == start
+    assert read_checkpoint(tmp_path / "second" / "last.pt")["progress"]["start"] == second_card["training"]["start"]
+
+
+def test_weights_for_other_joints_and_another_size_are_a_start(config, tmp_path, capsys):
+    weights, codec = tmp_path / "lsp.safetensors", make_codec("standard", (96, 32))
+    net = create_model(config.model, num_keypoints=14, image_hw=(96, 32), global_block=config.global_block)
+    save_weights(weights, net, LSP, codec)
+    start = replace(config, init_weights=str(weights), epochs=1, batch_size=13, learning_rate=1e-9, ema_decay=0)
+    train(start, tmp_path / "run")
+    after, card = load_weights(tmp_path / "run" / "best.safetensors")
+    assert after.config.num_keypoints == 17 and card["skeleton"]["name"] == "coco-17"
+    shared = [name for name in COCO.joint_names if name in LSP.joint_names]
+    ours, theirs = [COCO.index(name) for name in shared], [LSP.index(name) for name in shared]
+    torch.testing.assert_close(after.head.weight[ours], net.head.weight[theirs], atol=1e-6, rtol=0)
+    torch.testing.assert_close(after.stem[0].weight, net.stem[0].weight, atol=1e-6, rtol=0)
+    printed = capsys.readouterr().out
+    assert "lsp.safetensors" in printed and "12 joints: left_shoulder" in printed and "left_ear" in printed
 
 
 def test_weights_with_another_activation_are_a_start_and_those_with_another_fusion_are_not(config, tmp_path):
