@@ -1,4 +1,4 @@
-"""Data sets: COCO, MPII, LSPET and synthetic people, all turned into one record type, then into crops."""
+"""Data sets of several formats, all turned into one record type, then into crops."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from lgmpose.errors import UserError
 if TYPE_CHECKING:
     from lgmpose.data.records import RecordSet
 
-__all__ = ["DATA_HELP", "KINDS", "load_records"]
+__all__ = ["DATA_HELP", "KINDS", "SPLITS", "load_records"]
 
 DATA_HELP = (
-    "KIND:PATH, where KIND is coco, mpii, lspet or synthetic; e.g. lspet:data/lspet_dataset.zip, coco:data/coco, "
-    "mpii:data/mpii, synthetic:data/synthetic"
+    "KIND:PATH, where KIND is coco, yolo, via, mpii, lspet or synthetic; e.g. lspet:data/lspet_dataset.zip, "
+    "coco:data/coco, yolo:my_photos, mpii:data/mpii, synthetic:data/synthetic"
 )
+SPLITS = ("train", "val", "all")
 SYNTHETIC_PICTURES = 600  # of the set that is drawn where none is; the last sixth is its validation part
 
 
@@ -27,10 +28,10 @@ def load_records(
 
     Args:
         data: see ``DATA_HELP``. ``synthetic`` draws the set if it is not there; its default path is ``data/synthetic``.
-        split: ``train`` or ``val``.
+        split: ``train``, ``val``, or ``all`` for data without an official split.
         detections: COCO detection file to take boxes from instead of the ground truth (COCO only).
-        annotations: annotation file to take instead of the usual one below PATH (COCO and MPII). COCO's pictures may
-            then be beside the file, or below PATH or PATH/images.
+        annotations: annotation file to take instead of the usual one below PATH (COCO and MPII); VIA has no usual one.
+            COCO's pictures may then be beside the file, or below PATH or PATH/images.
 
     Raises:
         UserError: The kind is unknown, or the data are missing or bad.
@@ -38,12 +39,14 @@ def load_records(
     kind, _, path = data.partition(":")
     if kind not in KINDS or not (path or kind == "synthetic"):
         raise UserError(f"data {data!r}: expected {DATA_HELP}")
-    if split not in ("train", "val"):
-        raise UserError(f"no split {split!r}; choose train or val")
+    if split not in SPLITS:
+        raise UserError(f"no split {split!r}; choose one of {', '.join(SPLITS)}")
     if detections is not None and kind != "coco":
         raise UserError(f"{detections}: detector boxes belong to coco data, not to {kind}")
-    if annotations is not None and kind not in ("coco", "mpii"):
-        raise UserError(f"{annotations}: {kind} data have their own annotations; coco and mpii take another file")
+    if annotations is not None and kind not in ("coco", "mpii", "via"):
+        raise UserError(f"{annotations}: {kind} data have their own annotations; coco, mpii and via take another file")
+    if annotations is None and (kind == "via" or (kind in ("coco", "mpii") and split == "all")):
+        raise UserError(f"{data}: name the annotation file for the split {split}: --annotations FILE")
     return KINDS[kind](path, split, annotations, detections)
 
 
@@ -72,6 +75,19 @@ def _coco(path: str, split: str, annotations: str | None, detections: str | None
     return load_coco(file, official, detections=detections)
 
 
+def _yolo(path: str, split: str, annotations: str | None, detections: str | None) -> RecordSet:
+    from lgmpose.data.yolo import load_yolo
+
+    return load_yolo(path, split)
+
+
+def _via(path: str, split: str, annotations: str | None, detections: str | None) -> RecordSet:
+    from lgmpose.data.via import gather_points
+
+    assert annotations is not None  # load_records has checked it
+    return _coco(path, split, str(gather_points(annotations)), None)
+
+
 def _mpii(path: str, split: str, annotations: str | None, detections: str | None) -> RecordSet:
     from lgmpose.data.mpii import load_mpii
 
@@ -94,6 +110,8 @@ def _synthetic(path: str, split: str, annotations: str | None, detections: str |
     if not file.exists():
         file = make_synthetic(folder, SYNTHETIC_PICTURES)
     record_set = load_coco(file, folder / "images")
+    if split == "all":
+        return record_set
     image_ids = sorted({record.image_id for record in record_set.records})
     held_out = set(image_ids[-max(1, len(image_ids) // 6) :])
     chosen = [i for i, r in enumerate(record_set.records) if (r.image_id in held_out) == (split == "val")]
@@ -103,6 +121,8 @@ def _synthetic(path: str, split: str, annotations: str | None, detections: str |
 # Kind of data set -> its loader: (path, split, annotations or None, detections or None) -> records.
 KINDS: dict[str, Callable[[str, str, str | None, str | None], RecordSet]] = {
     "coco": _coco,
+    "yolo": _yolo,
+    "via": _via,
     "mpii": _mpii,
     "lspet": _lspet,
     "synthetic": _synthetic,

@@ -139,8 +139,8 @@ def _person_category(
     if not keypoints_needed and named:  # image_info_test-dev2017.json lists COCO's 80 categories without joints
         return named[0], COCO
     raise UserError(
-        f"{source}: no category lists keypoints; use the keypoint annotations (person_keypoints_*.json), "
-        "not those of instances or captions"
+        f"{source}: no category lists keypoints; use the keypoint annotations (person_keypoints_*.json), not those of "
+        'instances or captions; where only the names are missing, add "keypoints": [...] to the persons\' category'
     )
 
 

@@ -19,9 +19,9 @@ class EvalConfig:
         UserError: a number that is out of range.
     """
 
-    data: str  # KIND:PATH with KIND coco, mpii, lspet or synthetic
+    data: str  # KIND:PATH with KIND coco, yolo, via, mpii, lspet or synthetic
     weights: str | Path | None = None  # weights or a file of `lgmpose export`; by default the shipped weights
-    split: Literal["train", "val"] = "val"  # part of the data
+    split: Literal["train", "val", "all"] = "val"  # part of the data
     annotations: str | None = None  # annotation file, if it is not in its usual place
     detections: str | None = None  # COCO detection file to take boxes from, instead of the ground truth
     codec: Literal["standard", "dark", "udp"] | None = None  # decoder; by default the one of the training

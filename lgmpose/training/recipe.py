@@ -28,7 +28,7 @@ class TrainConfig:
         UserError: a value out of range.
     """
 
-    data: str = "synthetic"  # KIND:PATH with KIND coco, mpii, lspet or synthetic
+    data: str = "synthetic"  # KIND:PATH with KIND coco, yolo, via, mpii, lspet or synthetic
     annotations: str | None = None  # annotation file for training, if it is not in its usual place
     val_annotations: str | None = None  # the same for validation
     model: str = "lgm-pose-coco-256x192"  # a name of `lgmpose profile --list`; the data decide the number of keypoints

@@ -32,12 +32,22 @@ def people(tmp_path_factory):
         (("mpii:x", "val", "boxes.json"), "boxes.json"),
         (("synthetic:x", "val", None, "own.json"), "own.json"),
         (("lspet:x", "val", None, "own.json"), "own.json"),
+        (("yolo:x", "val", None, "own.json"), "own.json"),
+        (("coco:x", "all"), "--annotations"),
+        (("mpii:x", "all"), "--annotations"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(arguments, named):
     data, split, detections, annotations = (*arguments, *("train", None, None)[len(arguments) - 1 :])
     with pytest.raises(UserError, match=named):
         load_records(data, split, detections=detections, annotations=annotations)
+
+
+def test_all_is_the_whole_set(people):
+    whole, train, val = (load_records(f"synthetic:{people}", split) for split in ("all", "train", "val"))
+    assert len(whole) == len(train) + len(val) == 18
+    annotations = str(people / "annotations.json")
+    assert len(load_records(f"coco:{people}", "all", annotations=annotations)) == 18
 
 
 def test_every_kind_gets_its_arguments(monkeypatch):
