@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.utils.data import DataLoader
 
-__all__ = ["EpochSampler", "choose_workers", "count_errors", "load_batches", "make_loader", "to_input"]
+__all__ = [
+    "EpochSampler", "choose_workers", "count_errors", "draws_per_epoch", "load_batches", "make_loader", "to_input",
+]  # fmt: skip
 
 LOADER_TIMEOUT = 300  # seconds without a batch; then a loader process has failed without a word
 
@@ -60,12 +62,25 @@ def count_errors(batch: dict[str, Any], bad_images: str) -> int:
     return len(batch["errors"])
 
 
+def draws_per_epoch(parts: Sequence[tuple[int, float]], total: int | None = None) -> list[tuple[int, int]]:
+    """Return how many samples of each set are drawn per epoch, as ``EpochSampler`` takes them.
+
+    Args:
+        parts: (number of samples, weight) of each set. A weight of 2 draws a sample twice as often as a weight of 1.
+        total: samples per epoch; None: as many as there are, times their weights.
+    """
+    shares = np.cumsum([samples * weight for samples, weight in parts])
+    ends = np.round(shares * (1 if total is None else total / shares[-1])).astype(int).tolist()
+    return [(samples, end - start) for (samples, _), start, end in zip(parts, [0, *ends], ends, strict=False)]
+
+
 @dataclass(frozen=True)
 class EpochSampler:
-    """Batches of (epoch, index) keys for one epoch, from any step on, for one of several processes.
+    """Batches of keys for one epoch, from any step on, for one of several processes.
 
-    The order is a permutation seeded by (seed, epoch). Of each global batch, process ``rank`` takes its own slice. What
-    does not fill a batch at the end of the epoch is left out; the next epoch has another order.
+    A key is (epoch, index), or (epoch, index, n) where a sample comes again in the same epoch, so that it is augmented
+    in another way. The order is a permutation seeded by (seed, epoch). Of each global batch, process ``rank`` takes its
+    own slice. What does not fill a batch at the end of the epoch is left out; the next epoch has another order.
 
     Attributes:
         length: number of samples.
@@ -75,6 +90,8 @@ class EpochSampler:
         first_step: steps already done.
         rank: number of this process.
         world: number of processes.
+        draws: (number of samples, how many of them are drawn per epoch) of each set, see ``draws_per_epoch``; None:
+            each sample comes once.
     """
 
     length: int
@@ -84,21 +101,33 @@ class EpochSampler:
     first_step: int = 0
     rank: int = 0
     world: int = 1
+    draws: Sequence[tuple[int, int]] | None = None
 
     @property
     def steps(self) -> int:
         """Steps of the whole epoch."""
-        return self.length // self.batch_size
+        total = self.length if self.draws is None else sum(drawn for _, drawn in self.draws)
+        return total // self.batch_size
 
     def __len__(self) -> int:
         return max(0, self.steps - self.first_step)
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
+    def __iter__(self) -> Iterator[list[tuple[int, ...]]]:
+        order = self._order()
         share = self.batch_size // self.world
         for step in range(self.first_step, self.steps):
             start = step * self.batch_size + self.rank * share
-            yield [(self.epoch, int(i)) for i in order[start : start + share]]
+            yield [(self.epoch, index, *([n] if n else [])) for index, n in order[start : start + share]]
+
+    def _order(self) -> list[tuple[int, int]]:
+        """Return (index, how often it came before in this epoch) of all samples of the epoch."""
+        rng = np.random.default_rng((self.seed, self.epoch))
+        order, first, draws = [], 0, self.draws or [(self.length, self.length)]
+        for samples, drawn in draws:
+            rounds = -(-drawn // samples)
+            order += [(first + int(i), n) for n in range(rounds) for i in rng.permutation(samples)][:drawn]
+            first += samples
+        return order if len(draws) == 1 else [order[i] for i in rng.permutation(len(order))]
 
 
 def _collate(samples: list[dict[str, Any]], codec: StandardCodec | None = None) -> dict[str, Any]:

@@ -19,7 +19,8 @@ class CropDataset:
     """Crops of a record set, ready to be batched; a map-style data set without state.
 
     ``dataset[epoch, index]`` (or ``dataset[index]``, epoch 0) depends on (seed, epoch, index) alone. So any number
-    of workers, any order and any resumption give the same crops.
+    of workers, any order and any resumption give the same crops. With ``dataset[epoch, index, n]``, each n is another
+    crop of the same person.
 
     A sample is a dict: ``image`` (H, W, 3) uint8 RGB crop, ``keypoints_xy`` (K, 2) float32 in crop pixels,
     ``visibility`` (K,) int64, ``matrix`` (2, 3) float64 from picture to crop, ``index``. For a picture that cannot be
@@ -48,15 +49,15 @@ class CropDataset:
     def __len__(self) -> int:
         return len(self.record_set)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
-        epoch, index = key if isinstance(key, tuple) else (0, int(key))
+    def __getitem__(self, key: int | tuple[int, ...]) -> dict[str, Any]:
+        epoch, index, *again = key if isinstance(key, tuple) else (0, int(key))
         record, skeleton = self.record_set.records[index], self.record_set.skeleton
         try:
             image = read_annotated(record.image, record.stated_hw)
         except UserError as error:
             return {"image": None, "error": str(error), "index": index}
         center_xy, size_wh, rotation, flip = record.center_xy, record.size_wh, 0.0, False
-        rng = np.random.default_rng((self.seed, epoch, index))
+        rng = np.random.default_rng((self.seed, epoch, index, *again))
         if self.augmentation is not None:
             center_xy, size_wh, rotation, flip = augment_record(record, skeleton.upper_body, self.augmentation, rng)
         matrix = crop_matrix(

@@ -64,6 +64,7 @@ class RecordSet:
         category_id: id of the persons' category in that file; results in COCO's format carry it.
         has_keypoints: False for detector boxes, whose records carry no joints.
         notes: what was left out or replaced while reading, and why: ``{"no labelled joint": 3}``.
+        parts: (number of records, weight) of the sets that a mixture was joined from; empty for a single set.
     """
 
     name: str
@@ -75,6 +76,7 @@ class RecordSet:
     category_id: int = 1
     has_keypoints: bool = True
     notes: dict[str, int] = field(default_factory=dict)
+    parts: tuple[tuple[int, float], ...] = ()
 
     def __len__(self) -> int:
         return len(self.records)

@@ -20,6 +20,7 @@ from lgmpose.errors import UserError
 from lgmpose.files import write_atomically
 from lgmpose.network.fast import channels_last
 from lgmpose.training.recipe import RESUME_FIELDS, TrainConfig
+from lgmpose.zoo.transfer import joint_axes
 
 __all__ = ["CHECKPOINT", "Run", "fingerprint", "read_checkpoint", "resume_command", "stored_config"]
 
@@ -51,6 +52,20 @@ class Run:
         self.start: dict[str, Any] | None = None  # the weights it started from; None: random ones
         self.processes = 1  # that train together
         self.data: dict[str, int] | None = None  # ``fingerprint`` of the training data
+
+    def freeze_trunk(self) -> None:
+        """Train only the rows of the joints in the first epochs, if the recipe says so, and all weights after them.
+
+        Meanwhile the trunk is in eval mode, so that its BatchNorm statistics stay as well.
+        """
+        if not self.config.freeze_epochs:
+            return
+        frozen = self.epoch < self.config.freeze_epochs
+        rows = joint_axes(self.net)
+        for name, parameter in self.net.named_parameters():
+            parameter.requires_grad_(not frozen or name in rows)
+        if frozen:
+            self.net.eval()
 
     @torch.no_grad()
     def update_ema(self) -> None:

@@ -35,6 +35,7 @@ def train_epochs(run: Run, net: nn.Module, session: Session) -> bool:
     config, optimizer = run.config, run.optimizer
     while run.epoch < config.epochs:
         net.train()
+        run.freeze_trunk()
         for images, heatmaps, weights in session.batches():
             optimizer.param_groups[0]["lr"] = learning_rate(config, run.step, session.steps)
             with torch.autocast(run.device.type, torch.bfloat16) if run.bf16 else nullcontext():

@@ -42,6 +42,8 @@ class TrainConfig:
     init_weights: str | None = None  # weights to start from, of any joints and input size; None: random weights
 
     epochs: int = 260  # number of epochs; the default is the paper's
+    freeze_epochs: int = 0  # epochs at the start in which only the rows of the joints (the head) are trained
+    epoch_persons: int | None = None  # persons per epoch, repeated if there are fewer; None: each person once
     batch_size: int = 32  # persons per step, over all processes together; the default is the paper's
     optimizer: Literal["adam", "adamw"] = "adam"  # optimizer; the paper uses adam
     learning_rate: float = 1e-3  # base learning rate; the default is the paper's
@@ -77,10 +79,12 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "eval_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} {getattr(self, name)}: give 1 or more")
-        for name in ("weight_decay", "clip_grad_norm", "warmup_steps", "checkpoint_minutes", "seed", "workers"):
+        for name in (
+            "weight_decay", "clip_grad_norm", "warmup_steps", "checkpoint_minutes", "seed", "workers", "freeze_epochs",
+        ):  # fmt: skip
             if (getattr(self, name) or 0) < 0:
                 raise UserError(f"{name} {getattr(self, name)}: give 0 or more")
-        for name in ("learning_rate", "sigma"):
+        for name in ("learning_rate", "sigma", "epoch_persons"):
             if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"{name} {getattr(self, name)}: give a positive number")
         if not 0 <= self.ema_decay < 1:

@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from lgmpose.data import load_records
-from lgmpose.data.batches import EpochSampler, choose_workers, count_errors, make_loader
+from lgmpose.data.batches import EpochSampler, choose_workers, count_errors, draws_per_epoch, make_loader
 from lgmpose.data.crops import CropDataset
 from lgmpose.data.records import RecordSet
 from lgmpose.errors import UserError
@@ -135,6 +135,8 @@ def _join_processes(config: TrainConfig) -> tuple[int, int]:
     device = choose_device(config.device)
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"device {str(device)!r}: several processes need --device cuda or --device cpu")
+    if config.freeze_epochs:
+        raise UserError(f"freeze_epochs {config.freeze_epochs}: not with several processes")
     if config.sync_batchnorm and device.type == "cpu":
         raise UserError("sync_batchnorm: needs GPUs; PyTorch has no synchronised BatchNorm on a CPU")
     dist.init_process_group("nccl" if device.type == "cuda" and dist.is_nccl_available() else "gloo")
@@ -151,8 +153,9 @@ def _check_data(config: TrainConfig, train_set: RecordSet, val_set: RecordSet) -
         )
     if val_set.annotation_file is None and not joint_metrics(val_set):
         raise UserError(f"{val_set.name}: no person has a labelled torso or head, so nothing can be measured")
-    if len(train_set) < config.batch_size:
-        persons = f"{train_set.name}: {len(train_set)} persons"
+    draws = draws_per_epoch(train_set.parts or [(len(train_set), 1.0)], config.epoch_persons)
+    if (persons_drawn := sum(drawn for _, drawn in draws)) < config.batch_size:
+        persons = f"{train_set.name}: {persons_drawn} persons per epoch"
         raise UserError(f"{persons} do not fill a batch of {config.batch_size}; choose a smaller --batch-size")
 
 
@@ -188,7 +191,8 @@ class Session:
         self.dataset = CropDataset(
             train_set, image_hw, aligned=self.codec.aligned, augmentation=config.augmentation, seed=config.seed
         )
-        self.steps = len(self.dataset) // config.batch_size  # per epoch
+        self.draws = draws_per_epoch(train_set.parts or [(len(train_set), 1.0)], config.epoch_persons)
+        self.steps = sum(drawn for _, drawn in self.draws) // config.batch_size  # per epoch
         joint_weights = torch.ones(train_set.skeleton.num_keypoints)
         if config.joint_weights == "hrnet":
             # HRNet multiplies both heatmaps by them, so their squares weigh the squared error.
@@ -241,7 +245,7 @@ class Session:
         run, config = self.run, self.run.config
         sampler = EpochSampler(
             len(self.dataset), config.batch_size, seed=config.seed, epoch=run.epoch, first_step=run.epoch_step,
-            rank=self.rank, world=run.processes,
+            rank=self.rank, world=run.processes, draws=self.draws,
         )  # fmt: skip
         self.read_at = self.saved_at = time.monotonic()  # the time before (an evaluation) was not spent in training
         try:

@@ -19,6 +19,7 @@ from lgmpose.data.batches import (
     EpochSampler,
     choose_workers,
     count_errors,
+    draws_per_epoch,
     load_batches,
     make_loader,
     to_input,
@@ -68,6 +69,37 @@ def test_sampler_parts_every_epoch_among_the_processes(length, share, world, see
     later = EpochSampler(length, batch_size, first_step=first_step, **options)
     assert list(later) == batches[first_step:] and len(later) == len(batches[first_step:])
     assert later.steps == len(batches)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 20), st.floats(0.2, 5)), min_size=1, max_size=3), st.integers(1, 90))
+def test_sets_are_drawn_by_their_weights(parts, total):
+    draws = draws_per_epoch(parts, total)
+    assert [samples for samples, _ in draws] == [samples for samples, _ in parts]
+    weight = sum(n * w for n, w in parts)
+    for (_, drawn), (n, w) in zip(draws, parts, strict=True):
+        assert abs(drawn - total * n * w / weight) < 1 + 1e-9
+    length = sum(n for n, _ in parts)
+    keys = [key[1:] for (key,) in EpochSampler(length, 1, seed=2, epoch=3, draws=draws)]
+    assert len(keys) == len(set(keys)) == sum(drawn for _, drawn in draws) == total
+    first = 0
+    for n, drawn in draws:
+        times = [sum(key[0] == i for key in keys) for i in range(first, first + n)]
+        assert sum(times) == drawn and max(times) - min(times) <= 1
+        first += n
+
+
+def test_without_weights_each_sample_comes_once():
+    assert draws_per_epoch([(7, 1.0)]) == [(7, 7)] and draws_per_epoch([(7, 1), (4, 2.0)]) == [(7, 7), (4, 8)]
+    same = [list(EpochSampler(20, 4, seed=5, epoch=1, draws=draws)) for draws in (None, [(20, 20)])]
+    assert same[0] == same[1]
+
+
+def test_a_repeated_sample_is_augmented_in_another_way(people):
+    dataset = CropDataset(people, IMAGE_HW, augmentation=Augmentation(), seed=1)
+    matrices = [dataset[key]["matrix"] for key in ((2, 5), (2, 5, 1), (2, 5, 2), (2, 5))]
+    assert np.array_equal(matrices[0], matrices[3])
+    assert all(not np.array_equal(matrices[0], other) for other in matrices[1:3])
 
 
 def test_epochs_and_seeds_have_orders_of_their_own():

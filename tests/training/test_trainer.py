@@ -380,6 +380,39 @@ def test_a_run_knows_the_weights_it_started_from_even_when_they_are_gone(config,
     assert read_checkpoint(tmp_path / "second" / "last.pt")["progress"]["start"] == second_card["training"]["start"]
 
 
+def test_frozen_epochs_train_the_rows_of_the_joints_alone(config, tmp_path):
+    frozen = replace(config, epochs=2, freeze_epochs=1, eval_every=1)
+    states = []
+
+    class Recorder(Run):
+        def save(self, path):
+            states.append({name: value.clone() for name, value in self.net.state_dict().items()})
+            super().save(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lgmpose.training.trainer.Run", Recorder)
+        train(frozen, tmp_path / "run", progress=False)
+    torch.manual_seed(config.seed)
+    start = create_model(config.model, image_hw=config.image_hw, global_block=config.global_block).state_dict()
+    after_first = states[3]  # three steps, then the end of the epoch
+    for name, value in start.items():
+        changed = not torch.equal(value, after_first[name])
+        assert changed == name.startswith("head."), name
+    changed = {name for name, value in start.items() if not torch.equal(value, states[-1][name])}
+    assert {"stem.0.weight", "stem.1.running_mean", "head.weight"} <= changed
+
+
+def test_an_interrupted_run_with_frozen_epochs_resumes_bit_for_bit(config, tmp_path, monkeypatch):
+    config = replace(config, freeze_epochs=1, epoch_persons=20, batch_size=5)
+    train(config, tmp_path / "undisturbed", progress=False)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path / "run", progress=False)
+    train(config, tmp_path / "run", resume=True, progress=False)
+    assert losses_of(tmp_path / "run") == losses_of(tmp_path / "undisturbed") and len(losses_of(tmp_path / "run")) == 8
+
+
 def test_weights_for_other_joints_and_another_size_are_a_start(config, tmp_path, capsys):
     weights, codec = tmp_path / "lsp.safetensors", make_codec("standard", (96, 32))
     net = create_model(config.model, num_keypoints=14, image_hw=(96, 32), global_block=config.global_block)
