@@ -95,6 +95,7 @@ def predict(  # the options of the command
     out: Path = Path("poses"),
     box: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     detections: Path | None = None,
+    detector: str | None = None,
     weights: Path | None = None,
     flip_test: bool = True,
     score_threshold: float = 0.2,
@@ -106,8 +107,10 @@ def predict(  # the options of the command
     Args:
         inputs: pictures, folders or videos.
         out: folder for one annotated picture and one JSON per input.
-        box: x,y,w,h of a person in pixels; repeat it for more people. Without boxes, the whole picture is one box.
+        box: x,y,w,h of a person in pixels; repeat it for more people.
         detections: COCO detection file with the boxes.
+        detector: finds the people: yolox-nano (downloaded once), an .onnx file with the head of YOLOX or RTMDet,
+            torchvision:NAME, or none (each picture shows one person). By default a detector that is at hand, else none.
         weights: a weights file, or a file of `lgmpose export`; by default the shipped weights.
         flip_test: average with the mirrored picture's heatmaps.
         score_threshold: joints below it are not drawn.
@@ -120,7 +123,10 @@ def predict(  # the options of the command
     boxes = [_parse_box(text) for text in box] or None
     if not inputs:
         raise UserError("nothing to predict: name at least one picture, folder or video")
-    predictor = Predictor(weights, device=device, flip_test=flip_test, threads=threads)
+    if (boxes or detections) and detector not in (None, "none"):
+        raise UserError(f"--detector {detector}: the boxes are already given by --box or --detections; leave one out")
+    finder = "none" if boxes or detections else detector or "auto"
+    predictor = Predictor(weights, detector=finder, device=device, flip_test=flip_test, threads=threads)
     done = predict_files(
         predictor, inputs, out, boxes=boxes, detections=detections, score_threshold=score_threshold
     )

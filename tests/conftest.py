@@ -23,6 +23,14 @@ def the_checkout_stays_as_it_is():
     assert {path.name for path in root.iterdir()} - before - tools == set()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_downloaded_detectors(tmp_path_factory):
+    """Give the tests an empty cache, so that a detector that the user has downloaded does not change them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LGMPOSE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Return the folder of real images beside the checkout; skip the test where it is absent."""

@@ -24,7 +24,10 @@ from lgmpose.zoo.cards import codec_of, find_weights, read_card, skeleton_of, we
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Backend", "ExportedBackend", "TorchBackend", "flip_tested", "open_backend", "require", "run_module"]
+__all__ = [
+    "Backend", "ExportedBackend", "TorchBackend", "flip_tested", "onnx_session", "open_backend", "require",
+    "run_module",
+]  # fmt: skip
 
 # Otherwise ONNX Runtime's threads keep spinning after a run and take cores from reading and drawing.
 STOP_SPINNING = ("session.force_spinning_stop", "1")
@@ -174,8 +177,12 @@ class ExportedBackend:
         return self.run(normalise(crops, self.card["mean"], self.card["std"]))
 
 
-def _open_onnx(path: Path, threads: int) -> tuple[Callable[[np.ndarray], np.ndarray], str | None, list]:
-    """Return the function that runs an ONNX file, its card's text, and the shapes of its input and output."""
+def onnx_session(path: str | Path, threads: int):
+    """Open an ONNX file with ONNX Runtime on the CPU.
+
+    Raises:
+        UserError: ONNX Runtime is not installed, or the file is damaged.
+    """
     require("onnxruntime", "onnx", f"{path}: an ONNX file, which")
     import onnxruntime
 
@@ -184,10 +191,18 @@ def _open_onnx(path: Path, threads: int) -> tuple[Callable[[np.ndarray], np.ndar
     options.log_severity_level = 3  # errors only; they are raised as well
     options.add_session_config_entry(*STOP_SPINNING)
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        text = session.get_modelmeta().custom_metadata_map.get("lgmpose")
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exception classes are private
         raise UserError(f"{path}: not a complete ONNX file ({_first_line(error)})") from error
+
+
+def _open_onnx(path: Path, threads: int) -> tuple[Callable[[np.ndarray], np.ndarray], str | None, list]:
+    """Return the function that runs an ONNX file, its card's text, and the shapes of its input and output."""
+    session = onnx_session(path, threads)
+    try:
+        text = session.get_modelmeta().custom_metadata_map.get("lgmpose")
+    except Exception as error:  # ONNX Runtime's exception classes are private
+        raise UserError(f"{path}: its metadata are damaged ({_first_line(error)})") from error
     shapes = [end.shape for end in session.get_inputs() + session.get_outputs()]
     return lambda inputs: session.run(None, {"images": inputs})[0], text, shapes
 

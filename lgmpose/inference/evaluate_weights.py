@@ -9,6 +9,8 @@ from lgmpose.data import load_records
 from lgmpose.errors import UserError
 from lgmpose.files import check_writable, write_atomically
 from lgmpose.inference.backends import Backend, TorchBackend, open_backend
+from lgmpose.inference.detected_boxes import with_detected_boxes
+from lgmpose.inference.detectors import open_detector
 from lgmpose.inference.evaluate import evaluate, predicted_persons
 from lgmpose.inference.extremes import require_truth, save_extremes
 from lgmpose.inference.figures import Evaluation
@@ -33,9 +35,7 @@ def evaluate_weights(config: EvalConfig) -> Evaluation:
     for file in (config.results, config.json, config.sheet):
         if file is not None:
             check_writable(file)
-    record_set = load_records(
-        config.data, config.split, detections=config.detections, annotations=config.annotations
-    )
+    record_set = load_records(config.data, config.split, detections=config.detections, annotations=config.annotations)
     if config.sheet is not None:
         require_truth(record_set)
     path = find_weights(config.weights)
@@ -46,6 +46,9 @@ def evaluate_weights(config: EvalConfig) -> Evaluation:
             f"{path}: weights for skeleton {backend.skeleton.name}, but {record_set.name} has "
             f"{record_set.skeleton.name}: their joints are not the same ones in the same order"
         )
+    if config.detector not in (None, "none"):
+        detector = open_detector(config.detector, threads=config.threads, device=config.device)
+        record_set = with_detected_boxes(record_set, config, detector)
     if config.limit is not None:
         record_set = record_set.first(config.limit)
     image_hw = config.image_hw or backend.image_hw

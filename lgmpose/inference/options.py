@@ -24,6 +24,7 @@ class EvalConfig:
     split: Literal["train", "val", "all"] = "val"  # part of the data
     annotations: str | None = None  # annotation file, if it is not in its usual place
     detections: str | None = None  # COCO detection file to take boxes from, instead of the ground truth
+    detector: str | None = None  # detector to take boxes from: yolox-nano, an .onnx file, torchvision:NAME
     codec: Literal["standard", "dark", "udp"] | None = None  # decoder; by default the one of the training
     image_hw: tuple[int, int] | None = None  # input height and width; by default those of the weights
     flip_test: bool = True  # average with the heatmaps of the mirrored picture
@@ -40,6 +41,10 @@ class EvalConfig:
     def __post_init__(self):
         if self.batch_size < 1 or (self.limit is not None and self.limit < 1):
             raise UserError(f"batch_size {self.batch_size} and limit {self.limit} must be at least 1")
+        if self.detector is not None and self.detections is not None:
+            raise UserError("boxes come from --detector or from --detections, not from both")
+        if self.detector not in (None, "none") and self.sheet is not None:
+            raise UserError(f"{self.sheet}: a sheet needs true joints, which the boxes of --detector do not have")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import cv2
 import numpy as np
 
 from lgmpose.inference.backends import Backend, flip_tested, open_backend
+from lgmpose.inference.detectors import Detector, default_detector, open_detector
 from lgmpose.inference.inputs import check_boxes, load_picture
 from lgmpose.pose.geometry import (
     PADDING,
@@ -33,6 +36,7 @@ SCORE_THRESHOLD = JOINT_SCORE_THRESHOLD  # a joint that does not count in a pers
 # Without a box, the network sees the whole picture first, then twice the box around the joints it has just found.
 # On 200 pictures of LSPET, PCK@0.2 is 28 % after the first look and 49 % after the third.
 LOOKS = 3
+MIN_BOX_SCORE = 0.4  # of a detector's boxes that are used
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +49,7 @@ class Pose:
         box_xywh: (4,) float64, the box that was cropped, without padding.
         score: mean of the joint scores above 0.2 (COCO's rescoring), or 0 without any, multiplied by the box's score.
         skeleton: the joints' names and edges.
+        box_score: the detector's score of the box; 1 without a detector.
     """
 
     keypoints_xy: np.ndarray
@@ -52,6 +57,7 @@ class Pose:
     box_xywh: np.ndarray
     score: float
     skeleton: Skeleton
+    box_score: float = 1.0
 
 
 def crop_person(picture: np.ndarray, matrix: np.ndarray, image_hw: tuple[int, int]) -> np.ndarray:
@@ -84,38 +90,54 @@ class Predictor:
     Args:
         weights: a weights file, a file of ``lgmpose export`` (``.onnx``, ``.xml``; needs no PyTorch), or a ``Backend``.
             None: the weights that come with the package.
+        detector: finds the people in a picture: a name, file, function or object as for ``detectors.open_detector``.
+            ``auto``: one that is at hand, see ``detectors.default_detector``. ``none``: the whole picture shows one
+            person.
         device: ``auto``, ``cpu``, ``cuda``, ``mps`` …
         flip_test: average with the mirrored crop: twice the work, slightly more accurate.
         batch_size: persons per run of the network. On a CPU, more than four gain nothing.
         threads: number of CPU threads; see ``backends.open_backend``.
+        min_box_score: boxes that the detector scores lower are left out.
 
     Raises:
-        UserError: the weights cannot be read, or the device is not available.
+        UserError: the weights or the detector cannot be read, or the device is not available.
     """
 
     def __init__(
         self,
         weights: str | Path | Backend | None = None,
         *,
+        detector: str | Path | Detector | Callable[[np.ndarray], tuple] | None = "auto",
         device: str = "auto",
         flip_test: bool = True,
         batch_size: int = 4,
         threads: int | None = None,
+        min_box_score: float = MIN_BOX_SCORE,
     ):
         if weights is None or isinstance(weights, (str, PathLike)):
             weights = open_backend(weights, device=device, threads=threads)
         self.backend: Backend = weights
-        self.flip_test, self.batch_size = flip_test, batch_size
+        self.flip_test, self.batch_size, self.min_box_score = flip_test, batch_size, min_box_score
+        self._threads = threads
+        if detector is None or (isinstance(detector, str) and detector == "none"):
+            self.detector = None
+        elif not (isinstance(detector, str) and detector == "auto"):
+            self.detector = open_detector(detector, threads=threads, device=device)
         if flip_test:
             notice_unpaired(self.backend.skeleton)
 
+    @cached_property
+    def detector(self) -> Detector | None:
+        """What finds the people. The default is looked for only when a picture comes without boxes."""
+        return default_detector(self.backend.skeleton, threads=self._threads)
+
     def __call__(self, image, boxes=None, box_scores=None) -> list[Pose]:
-        """Return one pose per box, in the boxes' order; without boxes, one pose from the whole picture.
+        """Return one pose per box, in the boxes' order; without boxes, the poses of the people that the detector finds.
 
         Args:
             image: path (EXIF orientation is applied), Pillow image (likewise), or (H, W, 3) uint8 RGB array.
-            boxes: (n, 4) x, y, w, h in picture pixels, without padding; they may reach beyond the picture. None: the
-                whole picture shows one person.
+            boxes: (n, 4) x, y, w, h in picture pixels, without padding; they may reach beyond the picture. None: those
+                of the detector; without a detector, the whole picture shows one person.
             box_scores: (n,) a detector's confidences. If given, they count in the persons' scores, and of several poses
                 of one person only the best stays (OKS-NMS), best first.
 
@@ -123,11 +145,24 @@ class Predictor:
             UserError: the picture cannot be read, or a box is not finite, has no area, or is outside the picture.
         """
         picture, name = load_picture(image)
-        if boxes is None:
+        if boxes is None and self.detector is None:
             return [self._closer_and_closer(picture)]
+        if boxes is None:
+            boxes, box_scores = self.find_people(picture, name)
         boxes = check_boxes(boxes, picture.shape[:2], name)
         poses = self._poses(picture, boxes, PADDING, np.ones(len(boxes)) if box_scores is None else box_scores)
         return poses if box_scores is None else self._each_once(poses)
+
+    def find_people(self, picture: np.ndarray, name: str = "the picture") -> tuple[np.ndarray, np.ndarray]:
+        """Return the detector's boxes (n, 4) and scores (n,) of at least ``min_box_score``.
+
+        Raises:
+            UserError: the detector is a function that returns something else than boxes in the picture and scores.
+        """
+        assert self.detector is not None
+        boxes, scores = self.detector.detect(picture)
+        kept = scores >= self.min_box_score
+        return check_boxes(boxes[kept], picture.shape[:2], f"{name}, detector"), scores[kept]
 
     def heatmaps(self, image, box=None) -> tuple[np.ndarray, np.ndarray]:
         """Return the crop (H, W, 3) uint8 that the network sees for one person, and its heatmaps (K, h, w).
@@ -149,8 +184,9 @@ class Predictor:
             crop_xy, scores = self.backend.codec.decode(self._heatmaps(crops))
             keypoints_xy = transform_points(invert_matrix(matrices), crop_xy)
             person_scores = rescore(scores, box_scores[batch])
-            for xy, joint_scores, box, score in zip(keypoints_xy, scores, boxes[batch], person_scores, strict=True):
-                poses.append(Pose(xy, joint_scores, box, float(score), self.backend.skeleton))
+            rows = zip(keypoints_xy, scores, boxes[batch], person_scores, box_scores[batch], strict=True)
+            for xy, joint_scores, box, score, box_score in rows:
+                poses.append(Pose(xy, joint_scores, box, float(score), self.backend.skeleton, float(box_score)))
         return poses
 
     def _crops(self, picture: np.ndarray, boxes: np.ndarray, padding: float) -> tuple[np.ndarray, np.ndarray]:

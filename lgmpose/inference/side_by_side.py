@@ -79,7 +79,7 @@ def compare_networks(
         picture = read_image(path)  # read again later: all at once may not fit into memory
         if boxes_of[path] is not None:
             boxes_of[path] = check_boxes(boxes_of[path], picture.shape[:2], str(path))
-    predictors = [Predictor(source, device=device, flip_test=flip_test) for source in weights]
+    predictors = [Predictor(source, detector="none", device=device, flip_test=flip_test) for source in weights]
     rows: list[list[np.ndarray]] = [[] for _ in predictors]
     for path in tqdm(paths, desc="compare", unit="picture", disable=None):
         picture = read_image(path)

@@ -132,7 +132,7 @@ def _pipeline(heatmaps: Callable, codec, device, batch_size: int) -> Callable[[]
             return heatmaps(to_input(torch.from_numpy(crops).to(device)))
 
     cv2.setNumThreads(torch.get_num_threads())
-    predictor = Predictor(NetworkOnCrops(), flip_test=False, batch_size=batch_size)
+    predictor = Predictor(NetworkOnCrops(), detector="none", flip_test=False, batch_size=batch_size)
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 256, (480, 640, 3), np.uint8)
     boxes_xywh = rng.uniform((0, 0, 80, 160), (400, 100, 240, 380), (batch_size, 4))
