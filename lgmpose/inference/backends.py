@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = [
-    "Backend", "ExportedBackend", "TorchBackend", "flip_tested", "onnx_session", "open_backend", "require",
+    "Backend", "ExportedBackend", "TorchBackend", "flip_tested", "onnx_session", "open_backend", "open_graph", "require",
     "run_module",
 ]  # fmt: skip
 
@@ -162,8 +162,7 @@ class ExportedBackend:
         path = Path(weights)
         if not path.is_file():
             raise UserError(f"{path}: no such file")
-        open_file = _open_onnx if path.suffix.lower() == ".onnx" else _open_openvino
-        self.run, text, shapes = open_file(path, threads or num_cores())
+        self.run, text, shapes = open_graph(path, threads or num_cores())
         self.card = read_card(path, text)
         self.image_hw: tuple[int, int] = tuple(self.card["image_hw"])
         self.skeleton, self.codec = skeleton_of(self.card), codec_of(self.card, self.image_hw)
@@ -175,6 +174,15 @@ class ExportedBackend:
     def heatmaps(self, crops: np.ndarray) -> np.ndarray:
         """Return heatmaps; see ``Backend``."""
         return self.run(normalise(crops, self.card["mean"], self.card["std"]))
+
+
+def open_graph(path: Path, threads: int) -> tuple[Callable[[np.ndarray], np.ndarray], str | None, list]:
+    """Return the function that runs an ``.onnx`` or ``.xml`` file, its card's text, and the shapes of its ends.
+
+    Raises:
+        UserError: the file is damaged, or its runtime is not installed.
+    """
+    return (_open_onnx if path.suffix.lower() == ".onnx" else _open_openvino)(path, threads)
 
 
 def onnx_session(path: str | Path, threads: int):

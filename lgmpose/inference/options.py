@@ -57,6 +57,9 @@ class ExportConfig:
 
     out: Path  # the file: .onnx, or .xml for OpenVINO (a .bin is written beside it)
     weights: str | Path | None = None  # a weights file; by default the shipped weights
+    # instead of weights, any network: a name of `lgmpose profile --list` (with random weights), timm:NAME,
+    # torchvision:NAME, or package.module:function; the file has no joints, so `predict` does not take it
+    model: str | None = None
     image_hw: tuple[int, int] | None = None  # input height and width; by default those of the network
     # onnx and openvino compute what PyTorch does; 8-bit files are smaller, faster and slightly less exact; bfloat16 is
     # faster on processors that have it
@@ -78,6 +81,10 @@ class ExportConfig:
             raise UserError(f"{self.out}: --format {self.format} writes a {suffix} file")
         int8 = self.precision == "int8"
         for wrong, message in (
+            (self.model is not None and self.weights is not None, "--model and --weights: give one of them"),
+            (self.model is not None and self.format not in ("onnx", "openvino"),
+             f"--model writes --format onnx or openvino, not {self.format}"),
+            (self.model is not None and self.data is not None, "--model has no joints to compare with --data"),
             (int8 and self.data is None, f"--format {self.format} needs --data KIND:PATH for its calibration"),
             (self.data is not None and not (int8 or self.verify), "--data is for 8 bits and --verify; leave it out"),
             (self.annotations is not None and not int8, "--annotations are for 8 bits, --val-annotations for --verify"),

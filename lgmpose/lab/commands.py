@@ -51,7 +51,8 @@ def profile(  # the options of the command
     """Print the costs of a network, or of all: parameters, MACs by three conventions, memory, and the paper's figures.
 
     Args:
-        model: a name of --list.
+        model: a name of --list; or any network: timm:NAME, torchvision:NAME, or package.module:function, a function
+            without arguments that returns an nn.Module.
         image_hw: input height and width, if not the model's own.
         num_keypoints: K, if not the model's own.
         fusion: a row of Table 5.

@@ -19,9 +19,10 @@ from lgmpose.errors import UserError
 from lgmpose.files import check_writable, write_atomically
 from lgmpose.lab.conventions import GIBI, Conventions, count_by_conventions, in_giga, in_unit_of, megabytes
 from lgmpose.lab.paper import NOT_REPRODUCIBLE, TABLES, PaperRow, published
-from lgmpose.lab.profiling import measure_fps, profile
+from lgmpose.lab.profiling import count_outside, measure_fps, profile
 from lgmpose.network.config import STAGES, VARIANTS
 from lgmpose.zoo.catalogue import create_model, list_models
+from lgmpose.zoo.outside_networks import is_outside, open_network
 
 __all__ = ["CostRow", "as_json", "as_text", "catalogue_costs", "count", "matches", "paper_costs", "print_costs"]
 
@@ -212,12 +213,12 @@ def print_costs(  # the options of ``lgmpose profile``
         rows, title = catalogue_costs((H, W), K), f"every network, input {H} × {W}, {K} keypoints"
         text, data = as_text(rows, title=title), as_json(rows)
     else:
-        options = {"image_hw": image_hw, "num_keypoints": num_keypoints}
-        changes: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+        changes: dict[str, Any] = {} if num_keypoints is None else {"num_keypoints": num_keypoints}
         if (fusion, global_block) != ("sfusion", "mobilevim"):  # which only LGM-Pose has
             changes |= {"fusion": fusion, "global_block": global_block}
-        net = create_model(model, **changes)
-        cost, speed = profile(net), measure_fps(net, threads=threads) if fps else None
+        net, size = open_network(model, image_hw=image_hw, **changes)
+        cost = count_outside(net, size, model) if is_outside(model) else profile(net)
+        speed = measure_fps(net, size, threads=threads) if fps else None
         row = published(model, fusion, global_block, cost.image_hw)
         text, data = cost.as_text(fps=speed, published=row), cost.as_json(fps=speed, published=row)
     if json_file is not None:

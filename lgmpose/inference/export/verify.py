@@ -18,7 +18,7 @@ from lgmpose.data.crops import CropDataset
 from lgmpose.data.images import normalise
 from lgmpose.data.records import RecordSet
 from lgmpose.errors import UserError
-from lgmpose.inference.backends import ExportedBackend
+from lgmpose.inference.backends import ExportedBackend, open_graph
 from lgmpose.inference.evaluate import evaluate
 from lgmpose.inference.export.graph_files import Source, write_graph
 from lgmpose.inference.timing import interleaved_times
@@ -27,10 +27,12 @@ from lgmpose.network.fast import channels_last
 
 if TYPE_CHECKING:
     import onnx
+    from torch import nn
 
-__all__ = ["verify_export"]
+__all__ = ["verify_export", "verify_outputs"]
 
 FP32_TOLERANCE = 1e-4  # largest difference of heatmaps, whose peaks are about 1
+RELATIVE_TOLERANCE = 1e-3  # the same for outputs of any size, relative to their largest value
 CROPS, RANDOM_INPUTS = 200, 16
 ROUNDS, SECONDS = 100, 15.0  # of timing, whichever is over first
 
@@ -61,9 +63,7 @@ def verify_export(
         print(f"{len(some)} {name}: largest heatmap difference {largest:.1e}, relative error {100 * relative:.2g} %")
     off = float(np.max(list(found["largest_difference"].values())))  # NaN stays NaN
     if not math.isfinite(off) or (card["precision"] == "fp32" and off > FP32_TOLERANCE):
-        out.unlink()
-        if out.suffix.lower() == ".xml":
-            out.with_suffix(".bin").unlink()
+        _remove(out)
         raise UserError(
             f"{out}: its heatmaps differ from the network's by {off:.1e}, more than {FP32_TOLERANCE:g}; it was removed"
         )
@@ -71,6 +71,44 @@ def verify_export(
     if val_set is not None:
         found["accuracy"] = _accuracy(source, backend, val_set)
     return found
+
+
+def verify_outputs(net: nn.Module, out: Path, image_hw: tuple[int, int]) -> dict[str, Any]:
+    """Compare an exported network of any kind with the network on random inputs, print and return the figures.
+
+    Raises:
+        UserError: the outputs differ; the file is removed.
+    """
+    run, _, _ = open_graph(out, 1)
+    inputs = np.random.default_rng(0).standard_normal((4, 3, *image_hw), np.float32)
+    with torch.inference_mode():
+        wanted = net(torch.from_numpy(inputs)).numpy()
+        found = run(inputs)
+        off = float(np.abs(found - wanted).max() / max(float(np.abs(wanted).max()), 1e-12))
+        if not off <= RELATIVE_TOLERANCE:  # also for NaN
+            _remove(out)
+            raise UserError(f"{out}: its outputs differ from the network's by {off:.1e} of their size; it was removed")
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            calls = {"eager": lambda: net(torch.from_numpy(inputs[:1])), "exported": lambda: run(inputs[:1])}
+            times = interleaved_times(calls, rounds=ROUNDS, max_seconds=SECONDS)
+        finally:
+            torch.set_num_threads(threads)
+    median_ms = {name: round(1e3 * float(np.median(seconds)), 3) for name, seconds in times.items()}
+    ratio = round(float(np.median(times["eager"] / times["exported"])), 3)
+    print(
+        f"largest difference of the outputs: {off:.1e} of their size\nspeed, one thread, batch 1: "
+        f"{median_ms['exported']:.1f} ms; {ratio:.2f} × as fast as PyTorch "
+        f"(median of {len(times['eager'])} paired rounds)"
+    )
+    return {"relative_difference": off, "threads": 1, "batch": 1, "median_ms": median_ms, "times_faster": ratio}
+
+
+def _remove(out: Path) -> None:
+    out.unlink()
+    if out.suffix.lower() == ".xml":
+        out.with_suffix(".bin").unlink()
 
 
 def _crops(record_set: RecordSet, source: Source) -> np.ndarray:

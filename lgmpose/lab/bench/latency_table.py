@@ -167,7 +167,9 @@ def group_rows(rows: Sequence[Row]) -> list[list[Row]]:
 def group_title(row: Row) -> str:
     """Return the heading of a row's group."""
     title = f"Table {row.table}: " if row.table else ""
-    title += f"{row.image_hw[0]}×{row.image_hw[1]}, {row.num_keypoints} keypoints"
+    title += f"{row.image_hw[0]}×{row.image_hw[1]}"
+    if row.num_keypoints:  # 0: only networks from outside the package
+        title += f", {row.num_keypoints} keypoints"
     return title if row.batch_size == 1 else f"{title}, {row.batch_size} persons at a time"
 
 

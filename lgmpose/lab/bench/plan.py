@@ -41,7 +41,8 @@ class BenchConfig:
         UserError: an empty list, a number below 1, or an unknown scope.
     """
 
-    # names of `lgmpose profile --list`; the others' times are divided by those of the first LGM-Pose
+    # names of `lgmpose profile --list`, or timm:NAME, torchvision:NAME, package.module:function; the others' times are
+    # divided by those of the first LGM-Pose
     models: tuple[str, ...] = field(default_factory=quick_models)
     # eager, eager-folded, eager-fast, compile, onnxruntime, onnxruntime-int8, openvino, openvino-bf16 or openvino-int8
     backends: tuple[str, ...] = ("eager",)
@@ -128,15 +129,26 @@ def _models(config: BenchConfig) -> list[list[dict[str, Any]]]:
     import torch
 
     from lgmpose.zoo.catalogue import create_model
+    from lgmpose.zoo.outside_networks import is_outside, open_network
 
     models = tuple(dict.fromkeys(config.models))
     reference = next((name for name in models if name in VARIANTS), models[0])
-    with torch.device("meta"):
-        own = create_model(reference).config
-    shared = {"num_keypoints": own.num_keypoints}
+    own = next((name for name in (reference, *models) if not is_outside(name)), None)
+    sizes, shared = config.image_hw, {"num_keypoints": 0}  # a network from outside has no keypoints that we know of
+    if own is not None:
+        with torch.device("meta"):
+            settings = create_model(own).config
+        sizes, shared = config.image_hw or (settings.image_hw,), {"num_keypoints": settings.num_keypoints}
+    elif not sizes:
+        sizes = (open_network(reference)[1],)
+    for name in filter(is_outside, models):
+        unfit = [backend for backend in config.backends if backend in ("eager-folded", "eager-fast")]
+        if unfit or config.scope != "network":
+            what = f"backends {unfit[0]}" if unfit else f"scope {config.scope}"
+            raise UserError(f"{what} is for networks of `lgmpose profile --list` only, not for {name}")
     return [
         [{"label": m, "model": m, "image_hw": tuple(size), "is_reference": m == reference, **shared} for m in models]
-        for size in dict.fromkeys(config.image_hw or [own.image_hw])
+        for size in dict.fromkeys(sizes)
     ]
 
 
@@ -144,8 +156,13 @@ def _counts(model: str, image_hw: tuple[int, int], num_keypoints: int) -> dict[s
     import torch
 
     from lgmpose.lab.conventions import count_by_conventions
+    from lgmpose.lab.profiling import count_outside
     from lgmpose.zoo.catalogue import create_model
+    from lgmpose.zoo.outside_networks import is_outside, open_network
 
+    if is_outside(model):
+        found = count_outside(*open_network(model, image_hw=image_hw), model)
+        return {"params": found.params, "macs": found.true_macs, "activations": found.activations}
     with torch.device("meta"):  # shapes without numbers
         net = create_model(model, image_hw=image_hw, num_keypoints=num_keypoints)
     try:

@@ -122,9 +122,10 @@ def _onnx_file(net: nn.Module, example: Tensor, folder: Path, int8: bool) -> Pat
 
     from lgmpose.inference.export.graph import export_graph
     from lgmpose.inference.export.int8 import quantise
+    from lgmpose.zoo.outside_networks import own_config
 
     image_hw = tuple(example.shape[2:])
-    network = hashlib.sha256(repr((net.config, image_hw)).encode()).hexdigest()[:12]
+    network = hashlib.sha256(repr((own_config(net), image_hw)).encode()).hexdigest()[:12]
     path = folder / f"{network}-{'int8' if int8 else 'fp32'}.onnx"
     if path.exists():
         return path
@@ -133,7 +134,7 @@ def _onnx_file(net: nn.Module, example: Tensor, folder: Path, int8: bool) -> Pat
         exact = onnx.load(_onnx_file(net, example, folder, int8=False))
         model = quantise(exact, noise).model
     else:
-        model = export_graph(net.cpu(), image_hw)
+        model = export_graph(net.cpu(), image_hw, fast=own_config(net) is not None)
     partial = path.with_suffix(".partial")  # a killed process leaves no half file under the final name
     onnx.save(model, partial)
     os.replace(partial, path)

@@ -8,6 +8,7 @@ and at the end the ``Outcome`` as one line of JSON.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 import re
@@ -92,14 +93,19 @@ def _prepare(row: Row, job: Job, runtime, device) -> Callable[[], object]:
     import torch
 
     from lgmpose.pose.codecs import make_codec
-    from lgmpose.zoo.catalogue import create_model
+    from lgmpose.zoo.outside_networks import is_outside, open_network
 
     with torch.inference_mode(False):
         torch.manual_seed(0)  # random weights: no operator here takes longer with others
-        net = create_model(row.model, image_hw=row.image_hw, num_keypoints=row.num_keypoints)
-        net = net.eval().requires_grad_(False).to(device)
+        outside = is_outside(row.model)
+        changes = {} if outside else {"num_keypoints": row.num_keypoints}
+        net = open_network(row.model, image_hw=row.image_hw, **changes)[0].requires_grad_(False).to(device)
     images = torch.rand(row.batch_size, 3, *row.image_hw).to(device)
-    function = runtime.prepare(net, images, Path(job.folder))
+    folder = Path(job.folder)  # a network from outside gets its own: two of them may look the same from here
+    if outside:
+        folder = folder / hashlib.sha256(row.model.encode()).hexdigest()[:12]
+        folder.mkdir(exist_ok=True)
+    function = runtime.prepare(net, images, folder)
     if job.config.scope == "network":
         return lambda: function(images)
 
