@@ -67,7 +67,7 @@ def resume(
 
     Args:
         run: the run's folder.
-        bad_images: what to do about unreadable images; None: as before.
+        bad_images: refuse: stop at an unreadable picture; skip: leave it out; None: as before.
         workers: loader processes; auto: chosen for this machine; None: as before.
         device: auto, cpu, cuda, mps …; None: as before.
         checkpoint_minutes: minutes between checkpoints; None: as before.
@@ -113,7 +113,8 @@ def predict(  # the options of the command
             torchvision:NAME, or none (each picture shows one person). By default a detector that is at hand, else none.
         weights: a weights file, or a file of `lgmpose export`; by default the shipped weights.
         flip_test: average with the mirrored picture's heatmaps.
-        score_threshold: joints below it are not drawn.
+        score_threshold: least score of a joint that is drawn; the score is the height of its heatmap, about 0 to 1. The
+            JSON file holds all joints.
         device: auto, cpu, cuda, mps …
         threads: CPU threads of the network; None: all cores for an exported file, otherwise PyTorch's own setting.
     """
@@ -154,7 +155,7 @@ def compare(  # the options of the command
         box: x,y,w,h of a person in pixels; repeat it for more people. Without boxes, the whole picture is one box.
         detections: COCO detection file with the boxes.
         flip_test: average with the mirrored picture's heatmaps.
-        score_threshold: joints below it are not drawn.
+        score_threshold: least score of a joint that is drawn; the score is the height of its heatmap, about 0 to 1.
         device: auto, cpu, cuda, mps …
     """
     from lgmpose.inference.side_by_side import compare_networks

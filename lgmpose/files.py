@@ -47,10 +47,16 @@ def read_json(path: str | Path) -> Any:
 
 
 def as_type(content: Any, kind: type[T], source: str | Path) -> T:
-    """Return decoded JSON as a type of msgspec. Numbers may be given as text.
+    """Check decoded JSON against a type, and return it as an object of this type.
+
+    Args:
+        content: what ``json.loads`` returned: dicts, lists, strings and numbers.
+        kind: the type that it must have, for example a ``msgspec.Struct``. A text such as ``"3"`` is accepted for a
+            number.
+        source: the file, named in the message.
 
     Raises:
-        UserError: It does not fit the type. The message names the source and the place in it.
+        UserError: The content does not have this type. The message names the file and the wrong entry.
     """
     try:
         return msgspec.convert(content, kind, strict=False)

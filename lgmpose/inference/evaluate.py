@@ -29,7 +29,7 @@ from lgmpose.pose.skeletons import Skeleton, notice_unpaired
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["evaluate", "predict_records", "predicted_persons", "readable"]
+__all__ = ["evaluate", "evaluate_predictions", "predict_records", "predicted_persons", "readable"]
 
 
 def evaluate(
@@ -61,11 +61,28 @@ def evaluate(
     Raises:
         UserError: unreadable pictures, or no picture at all that can be read.
     """
-    skeleton = record_set.skeleton
     every_prediction = predict_records(
-        net, record_set, codec, skeleton=skeleton, flip_test=flip_test, batch_size=batch_size, workers=workers,
-        bad_images=bad_images, progress=progress,
+        net, record_set, codec, skeleton=record_set.skeleton, flip_test=flip_test, batch_size=batch_size,
+        workers=workers, bad_images=bad_images, progress=progress,
     )  # fmt: skip
+    return evaluate_predictions(every_prediction, record_set, codec, flip_test=flip_test)
+
+
+def evaluate_predictions(
+    every_prediction: Predictions, record_set: RecordSet, codec: StandardCodec, *, flip_test: bool
+) -> Evaluation:
+    """Compute the metrics of predictions, one per record; see ``evaluate``.
+
+    Args:
+        every_prediction: the poses, also those of unreadable pictures.
+        record_set: the persons.
+        codec: how heatmaps were decoded; with ``flip_test`` it is printed beside the figures.
+        flip_test: whether the flip test was used.
+
+    Raises:
+        UserError: no picture could be read.
+    """
+    skeleton = record_set.skeleton
     record_set, predictions, num_skipped = readable(record_set, every_prediction)
     conditions = {
         "data": record_set.name,

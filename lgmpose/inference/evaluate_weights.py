@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lgmpose.data import load_records
@@ -11,10 +12,11 @@ from lgmpose.files import check_writable, write_atomically
 from lgmpose.inference.backends import Backend, TorchBackend, open_backend
 from lgmpose.inference.detected_boxes import with_detected_boxes
 from lgmpose.inference.detectors import open_detector
-from lgmpose.inference.evaluate import evaluate, predicted_persons
+from lgmpose.inference.evaluate import evaluate, evaluate_predictions, predicted_persons
 from lgmpose.inference.extremes import require_truth, save_extremes
 from lgmpose.inference.figures import Evaluation
 from lgmpose.inference.options import EvalConfig
+from lgmpose.inference.other_boxes import predict_without_boxes, shift_boxes
 from lgmpose.machine import tune_allocator
 from lgmpose.metrics import results_json
 from lgmpose.pose.codecs import make_codec
@@ -62,10 +64,17 @@ def evaluate_weights(config: EvalConfig) -> Evaluation:
         size = "×".join(map(str, backend.image_hw))
         raise UserError(f"{path}: exported for input size {size}; export it again for another size")
     codec = make_codec(config.codec or backend.codec.name, image_hw, backend.codec.sigma)
-    evaluation = evaluate(
-        net, record_set, codec, flip_test=config.flip_test, batch_size=config.batch_size, workers=config.workers,
-        bad_images=config.bad_images,
-    )  # fmt: skip
+    flip_test, bad_images = config.flip_test, config.bad_images
+    if config.boxes == "none":
+        found = predict_without_boxes(backend, record_set, flip_test=flip_test, bad_images=bad_images)
+        record_set = replace(record_set, box_source="none, the whole picture is searched")
+        evaluation = evaluate_predictions(found, record_set, codec, flip_test=flip_test)
+    else:
+        record_set = shift_boxes(record_set) if config.boxes == "shifted" else record_set
+        evaluation = evaluate(
+            net, record_set, codec, flip_test=flip_test, batch_size=config.batch_size, workers=config.workers,
+            bad_images=bad_images,
+        )  # fmt: skip
     source, predictions = backend.source, evaluation.predictions
     assert predictions is not None
     try:

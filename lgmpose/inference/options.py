@@ -25,11 +25,16 @@ class EvalConfig:
     annotations: str | None = None  # annotation file, if it is not in its usual place
     detections: str | None = None  # COCO detection file to take boxes from, instead of the ground truth
     detector: str | None = None  # detector to take boxes from: yolox-nano, an .onnx file, torchvision:NAME
-    codec: Literal["standard", "dark", "udp"] | None = None  # decoder; by default the one of the training
+    # given: the boxes of the data, of --detections or of --detector; shifted: the same, moved and scaled at random;
+    # none: the network searches the whole picture for one person, as `lgmpose predict --detector none` does
+    boxes: Literal["given", "shifted", "none"] = "given"
+    # rule that turns heatmaps into joints: standard moves the maximum by a quarter pixel, dark and udp fit a peak; by
+    # default the codec that the weights were trained with
+    codec: Literal["standard", "dark", "udp"] | None = None
     image_hw: tuple[int, int] | None = None  # input height and width; by default those of the weights
     flip_test: bool = True  # average with the heatmaps of the mirrored picture
     limit: int | None = None  # evaluate at most N persons, those of the first pictures; AP covers these pictures
-    bad_images: Literal["refuse", "skip"] = "refuse"  # what to do about unreadable pictures
+    bad_images: Literal["refuse", "skip"] = "refuse"  # an unreadable picture: refuse: stop; skip: leave it out
     batch_size: int = 32  # persons per run of the network
     workers: int | None = None  # threads that read pictures; None: chosen for this machine
     device: str = "auto"  # auto, cpu, cuda, mps …
@@ -45,6 +50,11 @@ class EvalConfig:
             raise UserError("boxes come from --detector or from --detections, not from both")
         if self.detector not in (None, "none") and self.sheet is not None:
             raise UserError(f"{self.sheet}: a sheet needs true joints, which the boxes of --detector do not have")
+        boxes_from = (self.detections, self.detector if self.detector != "none" else None)
+        if self.boxes == "none" and (*boxes_from, self.codec, self.image_hw) != (None,) * 4:
+            raise UserError(
+                "--boxes none predicts as the weights say; leave out --detections, --detector, --codec and --image-hw"
+            )
 
 
 @dataclass(frozen=True)

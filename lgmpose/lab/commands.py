@@ -55,8 +55,8 @@ def profile(  # the options of the command
             without arguments that returns an nn.Module.
         image_hw: input height and width, if not the model's own.
         num_keypoints: K, if not the model's own.
-        fusion: a row of Table 5.
-        global_block: a row of Table 4.
+        fusion: how LGM-Pose's decoder joins its map with the encoder's, a row of the paper's Table 5.
+        global_block: LGM-Pose's block that relates distant pixels, a row of the paper's Table 4.
         fps: also measure the speed of one network on this machine.
         threads: CPU threads for the speed measurement.
         all: print one table of every network with the paper's figures, by default at 256 192 for 17 keypoints.
@@ -110,7 +110,7 @@ def agreement(
     """Measure how far two annotators of one photograph agree, and a network with both on the same photographs.
 
     Args:
-        data: KIND:PATH of a data set with one person per image (lspet).
+        data: KIND:PATH of a data set with one person per picture (lspet).
         weights: a weights file; by default the weights that come with the package.
         json: where to write the figures.
         sheet: where to draw the pairs that agree least and most (a PNG): one annotator left, the other right.
@@ -162,7 +162,7 @@ def bench_training(
     threads: int | None = None,
     json: Path | None = None,
 ) -> None:
-    """Measure images per second of a training step, by setting.
+    """Measure pictures per second of a training step, by setting.
 
     Args:
         settings: allocator, channels_last, default, bf16 or compile; plain is always measured, for comparison.

@@ -56,7 +56,7 @@ fits.
 
 ## Data and terms
 
-{source} Trained on {persons}. The images are not part of this project.
+{source} Trained on {persons}. The pictures are not part of this project.
 
 ## Training
 
@@ -80,18 +80,19 @@ METRICS = {
 ABOUT_DATA = {
     "lspet": (
         'Leeds Sports Pose Extended (Sam Johnson and Mark Everingham, "Learning effective human pose estimation from '
-        'inaccurate annotation", CVPR 2011) holds images from Flickr with the tags parkour, gymnastics and athletics, '
-        "released for research. Paid annotators labelled them, and some labels are wrong. There is no official split: "
+        'inaccurate annotation", CVPR 2011) holds pictures from Flickr with the tags parkour, gymnastics and '
+        "athletics, released for research. Paid annotators labelled them, and some labels are wrong. There is no "
+        "official split: "
         "the training and validation persons are this package's own fixed choice, so its figures cannot be compared "
         "with those of other projects. Cite the paper if you use these weights, and ask before you use them "
         "commercially.",
-        "The network was trained on sports people only, one person per image, at low resolution and with boxes around "
-        "the true joints. It has not seen crowds, babies, costumes, drawings or night scenes.",
+        "The network was trained on sports people only, one person per picture, at low resolution and with boxes "
+        "around the true joints. It has not seen crowds, babies, costumes, drawings or night scenes.",
     ),
     "coco": (
         'COCO (Lin et al., "Microsoft COCO: common objects in context", ECCV 2014): annotations under CC BY 4.0, each '
-        "image under its own Flickr licence.",
-        "The network was trained on everyday images, not on drawings, X-rays or other images that COCO does not have.",
+        "picture under its own Flickr licence.",
+        "The network was trained on everyday pictures, not on drawings, X-rays or other kinds that COCO does not have.",
     ),
 }
 OTHER_DATA = ("The terms of the data set apply.", "The network has seen this data set only.")

@@ -7,8 +7,9 @@ Every value is tagged with its source:
 * ``chosen``: the paper does not state it, and several values meet the printed costs.
 
 Four things are recovered: the 1×1 convolutions that end MobileViM and SFusion (``modules.py``), the 2×2 deconvolutions
-(``layers.py``) and the 4×4 patches at stage 3. Widths and repeats are chosen: together they meet all 16 printed figures
-(``lab/paper.py``), but so do other combinations, for example with t = 2, 3 or 4.
+(``layers.py``) and patches of 16 pixels at stage 3 (4×4; 2×8 would cost the same). Widths and repeats are chosen:
+together they meet all 16 printed figures (``lab/paper.py``), but so do other combinations, for example with t = 2, 3
+or 4.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Stage:
     vit_layers: int = 0  # L: transformer layers of a MobileViT block (Table 4); chosen, as in MobileViT
 
 
-# chosen: t = 1 then 6 as in MobileNetV2, d = 2c, two global blocks; recovered: 4 × 4 patches at stage 3
+# chosen: t = 1 then 6 as in MobileNetV2, d = 2c, two global blocks; recovered: patches of 16 pixels at stage 3
 #      t   c  n  s    d   patch  L        stride after the stage
 STAGES = (
     Stage(1, 32, 1, 1),  #                     2

@@ -69,7 +69,7 @@ class LGMPose(nn.Module):
         B, C, H, W = x.shape
         if (H, W) != self.config.image_hw:
             raise ValueError(
-                f"this network was built for images of {self.config.image_hw[0]} × {self.config.image_hw[1]}, got "
+                f"this network was built for crops of {self.config.image_hw[0]} × {self.config.image_hw[1]}, got "
                 f"{H} × {W}; resized(({H}, {W})) returns the same network for that size"
             )
         return self.forward_head(self.forward_features(x))

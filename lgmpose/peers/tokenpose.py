@@ -94,7 +94,7 @@ class TokenPose(nn.Module):
         B, C, H, W = x.shape
         if (H, W) != self.image_hw:
             raise ValueError(
-                f"this network was built for images of {self.image_hw[0]} × {self.image_hw[1]}, got {H} × {W}; its "
+                f"this network was built for crops of {self.image_hw[0]} × {self.image_hw[1]}, got {H} × {W}; its "
                 "positions and its head fit one size only"
             )
         K = self.keypoint_tokens.shape[1]

@@ -278,7 +278,7 @@ def notice_unpaired(skeleton: Skeleton) -> None:
 
 def _notice(what: str) -> None:
     notice_once(
-        f"notice: {what}. A mirrored image does not swap these joints. If they have sides, name them left_… and "
+        f"notice: {what}. A mirrored picture does not swap these joints. If they have sides, name them left_… and "
         'right_… in the data\'s category, or list the pairs there: "flip_pairs": [["left_foot", "right_ankle"]]. Or '
         "do not mirror: --flip-prob 0, --no-flip-test"
     )

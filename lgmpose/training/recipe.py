@@ -33,8 +33,12 @@ class TrainConfig:
     val_annotations: str | None = None  # the same for validation
     model: str = "lgm-pose-coco-256x192"  # a name of `lgmpose profile --list`; the data decide the number of keypoints
     image_hw: tuple[int, int] | None = None  # input height and width; None: the model's own
-    fusion: Literal["none", "conv3x3", "dw1", "dw2", "sfusion"] = "sfusion"  # fusion in the decoder (paper, Table 5)
-    global_block: Literal["mobilevim", "mobilevit", "mobilevit_relu6"] = "mobilevim"  # the paper's Table 4
+    # how LGM-Pose's decoder joins its map with the encoder's (paper, Table 5): sfusion: the paper's choice; none: the
+    # encoder's map is not used; conv3x3: a 3×3 convolution; dw1, dw2: a grouped one, 1 or 2 channels per group
+    fusion: Literal["none", "conv3x3", "dw1", "dw2", "sfusion"] = "sfusion"
+    # LGM-Pose's block that relates distant pixels (paper, Table 4): mobilevim: the paper's choice; mobilevit: with a
+    # transformer; mobilevit_relu6: the same with ReLU6 instead of SiLU
+    global_block: Literal["mobilevim", "mobilevit", "mobilevit_relu6"] = "mobilevim"
     larm_residual: bool = True  # residual connection of LARM; equation 1 has none
     # which of LARM's two MLPs to keep (the paper has both)
     larm: Literal["both", "between_patches", "within_patch", "identity"] = "both"
@@ -56,10 +60,12 @@ class TrainConfig:
 
     # weights of the joints in the loss; hrnet: elbows and knees 1.2, wrists and ankles 1.5
     joint_weights: Literal["equal", "hrnet"] = "equal"
-    codec: Literal["standard", "dark", "udp"] = "standard"  # how joints become heatmaps, and heatmaps joints
+    # rules from joints to heatmaps and back: standard: SimpleBaseline's, rounds to heatmap pixels; dark: does not
+    # round; udp: does not round, and counts lengths between pixel centres
+    codec: Literal["standard", "dark", "udp"] = "standard"
     sigma: float | None = None  # standard deviation of the peaks, heatmap pixels; None: 2, or 3 for 384 rows and more
     augmentation: Augmentation = Augmentation()
-    bad_images: Literal["refuse", "skip"] = "refuse"  # what to do about unreadable images; skipped ones are counted
+    bad_images: Literal["refuse", "skip"] = "refuse"  # an unreadable picture: refuse: stop; skip: leave it out
 
     seed: int = 0  # seed of all random numbers
     eval_every: int = 1  # epochs between evaluations; the last epoch is always evaluated
@@ -68,7 +74,7 @@ class TrainConfig:
     device: str = "auto"  # auto, cpu, cuda, mps …
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # bf16 is autocast; auto: bf16 on CUDA GPUs that have it
     compile: bool = False  # use torch.compile: the first step takes minutes, later ones less time
-    sync_batchnorm: bool = False  # BatchNorm statistics over the images of all processes; GPUs only
+    sync_batchnorm: bool = False  # BatchNorm statistics over the pictures of all processes; GPUs only
     checkpoint_minutes: float = 2.0  # minutes between checkpoints, besides one at the end of every epoch
 
     def __post_init__(self):

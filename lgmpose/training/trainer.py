@@ -252,7 +252,8 @@ class Session:
             for batch in make_loader(self.dataset, self.codec, sampler, workers=self.workers):
                 self.skipped += count_errors(batch, config.bad_images)
                 if "image" not in batch:
-                    raise UserError(f"none of the images of a batch could be read; first failure: {batch['errors'][0]}")
+                    first = batch["errors"][0]
+                    raise UserError(f"none of the pictures of a batch could be read; first failure: {first}")
                 images, heatmaps, weights = (
                     batch[name].to(run.device, non_blocking=True) for name in ("image", "heatmaps", "weights")
                 )

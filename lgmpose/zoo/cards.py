@@ -63,10 +63,14 @@ class ExportCard(_Card, kw_only=True):
 
 
 def find_weights(weights: str | Path | None) -> Path:
-    """Return the path of a weights argument.
+    """Return the path of the weights file that an argument or option names.
 
-    None is the default. The bare name of a shipped file is the shipped one, unless such a file is in the current
-    folder.
+    Args:
+        weights: None for the default weights, which ship with the package; or a path; or the name of a shipped file
+            without a folder. If the current folder has a file of that name, it is taken instead of the shipped one.
+
+    Returns:
+        The path. It is not checked that the file exists.
     """
     path = Path(weights if weights is not None else DEFAULT_WEIGHTS)
     shipped = WEIGHTS_FOLDER / path.name
@@ -74,7 +78,10 @@ def find_weights(weights: str | Path | None) -> Path:
 
 
 def skeleton_of(card: dict[str, Any]) -> Skeleton:
-    """Return the skeleton a card's network was trained on. One of the package's own is returned as the same object."""
+    """Return the skeleton that is stored in a card: the joints that the network finds.
+
+    If it equals one of the package's skeletons (``SKELETONS``), that object is returned, so ``is`` comparisons work.
+    """
     skeleton = msgspec.convert(card["skeleton"], Skeleton)
     own = SKELETONS.get(skeleton.name)  # own data may call their category "lsp", too: the name alone does not tell
     return own if own == skeleton else skeleton

@@ -75,16 +75,21 @@ def config_of(net: nn.Module) -> Config:
 
 
 def create_model(name: str, *, pretrained: bool | str | Path = False, **changes) -> nn.Module:
-    """Build a named network. Its ``config`` says which it is.
+    """Build the network that a name stands for, with random or with trained weights.
 
     Args:
-        name: one of ``list_models()``.
-        pretrained: True for the weights that ship with the package, or the path of a weights file. They are moved to
-            ``image_hw`` if it differs. LGM-Pose gets the activation that its weights were trained with.
-        **changes: ``num_keypoints=14, image_hw=(128, 128)``; for LGM-Pose any field of ``LGMPoseConfig``.
+        name: one of ``list_models()``, for example ``lgm-pose-coco-256x192``.
+        pretrained: False: random weights. True: the weights that ship with the package. A path: a weights file. If the
+            weights were trained at another input size than ``image_hw``, they are resized. LGM-Pose gets the activation
+            that its weights were trained with.
+        **changes: options of the network that differ from those of the name: ``num_keypoints`` and ``image_hw``; for
+            LGM-Pose, any field of ``LGMPoseConfig``.
+
+    Returns:
+        The network, in evaluation mode if it has trained weights. Its attribute ``config`` holds the options.
 
     Raises:
-        UserError: unknown name or field, a value the config refuses, or weights that do not fit.
+        UserError: the name or an option is unknown, a value is not allowed, or the weights are of another network.
     """
     if name not in list_models():
         near = difflib.get_close_matches(name.lower(), list_models(), n=1)

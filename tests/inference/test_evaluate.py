@@ -19,15 +19,17 @@ from lgmpose.data.mpii import load_mpii
 from lgmpose.data.records import PersonRecord, RecordSet
 from lgmpose.errors import UserError
 from lgmpose.inference import evaluate_weights as evaluate_weights_module
-from lgmpose.inference.backends import TorchBackend, run_module
+from lgmpose.inference.backends import TorchBackend, open_backend, run_module
 from lgmpose.inference.evaluate import evaluate, predict_records, predicted_persons
 from lgmpose.inference.evaluate_weights import evaluate_weights
 from lgmpose.inference.extremes import choose_extremes, mean_errors, save_extremes
 from lgmpose.inference.figures import Evaluation, Predictions, joint_metrics, joint_results
 from lgmpose.inference.options import EvalConfig
+from lgmpose.inference.other_boxes import predict_without_boxes, shift_boxes
+from lgmpose.inference.predictor import Predictor
 from lgmpose.metrics import ap_engine, head_size_from_joints
 from lgmpose.pose.codecs import make_codec
-from lgmpose.pose.geometry import transform_points
+from lgmpose.pose.geometry import PADDING, transform_points
 from lgmpose.pose.skeletons import COCO, LSP, MPII
 from lgmpose.zoo.catalogue import create_model
 
@@ -608,3 +610,56 @@ def evaluate_one_without(people, *joints):
     record_set = replace(record_set, records=(replace(record, visibility=visibility),))
     codec = make_codec("dark", (64, 96))
     return evaluate(Oracle(record_set, codec), record_set, codec, flip_test=False, workers=0, progress=False)
+
+
+def test_shifted_boxes_keep_the_joints_and_stay_near(people):
+    record_set = load_records(f"synthetic:{people}")
+    shifted, again, other = shift_boxes(record_set), shift_boxes(record_set), shift_boxes(record_set, seed=1)
+    factors, moves = [], []
+    for old, new, same, different in zip(
+        record_set.records, shifted.records, again.records, other.records, strict=True
+    ):
+        assert new.keypoints_xy is old.keypoints_xy and (new.center_xy == same.center_xy).all()
+        assert (new.center_xy != different.center_xy).any()
+        factors.append(new.size_wh / old.size_wh)
+        moves.append((new.center_xy - old.center_xy) / (old.size_wh / PADDING))
+    assert np.ptp(factors, axis=1).max() < 1e-9 and 0.8 <= np.min(factors) < 0.95 and 1.05 < np.max(factors) <= 1.25
+    assert 0.05 < np.abs(moves).max() <= 0.1 and shifted.box_source != record_set.box_source
+
+
+def one_person_per_picture(record_set):
+    first = {record.image_id: i for i, record in reversed(list(enumerate(record_set.records)))}
+    return record_set.subset(sorted(first.values()))
+
+
+def test_without_boxes_the_poses_are_those_of_the_predictor(people, coco_weights):
+    record_set = one_person_per_picture(load_records(f"synthetic:{people}")).subset(range(3))
+    backend = open_backend(coco_weights, device="cpu")
+    found = predict_without_boxes(backend, record_set, flip_test=False, progress=False)
+    (pose,) = Predictor(coco_weights, detector="none", device="cpu", flip_test=False)(record_set.records[1].image)
+    np.testing.assert_allclose(found.keypoints_xy[1], pose.keypoints_xy, atol=1e-4)
+    assert not found.unread.any() and found.scores.shape == (3, 17)
+    missing = replace(record_set.records[0], image="missing.png")
+    damaged = replace(record_set, records=(missing, *record_set.records[1:]))
+    with pytest.raises(UserError, match="missing.png"):
+        predict_without_boxes(backend, damaged, progress=False)
+    found = predict_without_boxes(backend, damaged, bad_images="skip", progress=False)
+    assert found.unread.tolist() == [True, False, False] and np.isnan(found.keypoints_xy[0]).all()
+    crowd = replace(record_set, records=record_set.records[:1] * 2)
+    with pytest.raises(UserError, match="--boxes none"):
+        predict_without_boxes(backend, crowd, progress=False)
+
+
+def test_boxes_option_changes_what_is_evaluated(people, coco_weights, monkeypatch):
+    whole = one_person_per_picture(load_records(f"synthetic:{people}")).subset(range(2))
+    monkeypatch.setattr(evaluate_weights_module, "load_records", lambda *_, **__: whole)
+    results = {}
+    for boxes in ("given", "shifted", "none"):
+        config = EvalConfig("synthetic", coco_weights, boxes=boxes, flip_test=False, workers=0, device="cpu")
+        results[boxes] = evaluate_weights(config)
+    points = [result.predictions.keypoints_xy for result in results.values()]
+    assert not np.allclose(points[0], points[1]) and not np.allclose(points[0], points[2])
+    assert len({result.conditions["boxes"] for result in results.values()}) == 3
+    for option in ({"detections": "boxes.json"}, {"codec": "udp"}, {"image_hw": (64, 64)}):
+        with pytest.raises(UserError, match="--boxes none"):
+            EvalConfig("synthetic", coco_weights, boxes="none", **option)

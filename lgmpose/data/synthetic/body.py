@@ -176,7 +176,18 @@ def _eyes_and_mouth(rng: np.random.Generator, head: Frame, clothes: Clothes) -> 
 def _limb(
     build: Build, start: Frame, end: Frame, *stations: tuple[float, float], extra: float = 0.0
 ) -> np.ndarray:
-    """Return spheres (N, 4) from joint to joint; stations are (fraction of the length, radius in m)."""
+    """Place spheres along the straight line between two joints; their hull is the limb.
+
+    Args:
+        build: how thick the person is; its ``girth`` multiplies the radii.
+        start: frame of the first joint.
+        end: frame of the second joint.
+        *stations: one per sphere: its position as a share of the distance (0: first joint, 1: second), its radius in m.
+        extra: thickness of clothes, in m, added to every radius.
+
+    Returns:
+        (N, 4): x, y, z and radius in m, camera coordinates.
+    """
     a, b = start.origin, end.origin
     return np.array([(*(a + t * (b - a)), radius * build.girth + extra) for t, radius in stations])
 

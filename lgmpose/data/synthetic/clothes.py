@@ -17,13 +17,21 @@ _HAIRS = ((38, 28, 24), (66, 44, 30), (104, 66, 36), (150, 98, 50), (206, 166, 9
 
 @dataclass(frozen=True)
 class Paint:
-    """Two colours and how they alternate over a part."""
+    """Describe how a surface of a drawn person is coloured: one colour, or two colours in a pattern.
+
+    Attributes:
+        color: first colour, RGB from 0 to 255.
+        second: second colour; ``plain`` does not use it.
+        pattern: ``plain``, ``stripes``, ``pinstripes``, ``checks``, ``dots`` or ``blocks``.
+        period: distance after which the pattern repeats, in metres.
+        flat: True: draw without shading and outline, as small things such as pupils need.
+    """
 
     color: Color
     second: Color = (0, 0, 0)
     pattern: str = "plain"
-    period: float = 0.06  # metres
-    flat: bool = False  # neither shading nor outline: for small things such as pupils
+    period: float = 0.06
+    flat: bool = False
 
     @functools.cached_property
     def shades(self) -> np.ndarray:

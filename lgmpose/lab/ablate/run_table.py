@@ -19,11 +19,12 @@ SECTIONS = {  # heading → rows, and how to read them
     "## LGM-Pose with one thing changed": (ABLATIONS, """\
 Differences are percentage points to LGM-Pose over the seeds that both have, with paired bootstrap 95 % intervals
 (persons resampled, seeds averaged). A difference counts as significant only if its interval excludes 0 and if it
-exceeds what other seeds may change (Fisher's least significant difference, from the runs of its table). Among twenty
-tables without any true difference, about one would still show a significant row."""),
+exceeds what other seeds may change (Fisher's least significant difference, from the runs of its table). This rule tests
+each row alone. The page docs/ablations.md judges the same runs by Dunnett's test, which corrects for the number of
+rows. Its verdicts are stricter, and the project's conclusions follow them."""),
     "## Other networks, the same recipe": (OTHER_NETWORKS, """\
-All are trained from scratch on the same images by the same recipe, which was chosen for LGM-Pose. A better result here
-means that a network learns fast from few images; it says little about the end of a long training."""),
+All are trained from scratch on the same pictures by the same recipe, which was chosen for LGM-Pose. A better result
+here means that a network learns fast from few pictures; it says little about the end of a long training."""),
     "## LGM-Pose, other recipes and activations": (CHOICES, """\
 One thing of the recipe is changed at a time. A short training favours what learns quickly: an augmentation that costs
 points here may gain them in a long training."""),
@@ -63,8 +64,9 @@ def markdown(results: dict[str, Any]) -> str:
     if (speed := results["speed"]) is not None:
         on = speed["conditions"]
         parts.append(
-            f"FPS: one image at a time, {on['device']}, {on['threads']} thread(s), {on['cpu']}; × speed is the median "
-            f"of {on['rounds']} paired rounds" + ("; busy machine, do not quote the FPS" if speed["noisy"] else "")
+            f"FPS: one picture at a time, {on['device']}, {on['threads']} thread(s), {on['cpu']}; × speed is the "
+            f"median of {on['rounds']} paired rounds"
+            + ("; busy machine, do not quote the FPS" if speed["noisy"] else "")
         )
     for heading, (table, remark) in SECTIONS.items():
         names = [name for name in table if name in rows]
@@ -142,7 +144,7 @@ def _timed_peers(results: dict[str, Any]) -> list[Comparison]:
 
 
 def draw_peers(figure, results: dict[str, Any]) -> None:
-    """Draw accuracy against the time of one image: a small dot per seed, their mean as a large one.
+    """Draw accuracy against the time of one picture: a small dot per seed, their mean as a large one.
 
     Args:
         figure: a Matplotlib figure to draw in.
@@ -158,7 +160,7 @@ def draw_peers(figure, results: dict[str, Any]) -> None:
     on, conditions = speed["conditions"], results["conditions"]
     axes.legend()
     axes.set(
-        xlabel="ms for one image of {}×{}, {}, {} thread(s)".format(*on["image_hw"], on["device"], on["threads"]),
+        xlabel="ms for one picture of {}×{}, {}, {} thread(s)".format(*on["image_hw"], on["device"], on["threads"]),
         ylabel=f"{metric} (%)",
         title=f"{conditions['data']}, {conditions['input']}, {results['recipe']['epochs']} epochs, from scratch\n"
         "large: mean of the seeds, small: one seed",

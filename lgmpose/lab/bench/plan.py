@@ -50,7 +50,9 @@ class BenchConfig:
     image_hw: tuple[tuple[int, int], ...] = ()  # heights and widths, such as 256 192 384 288; default: the model's own
     batch_sizes: tuple[int, ...] = (1,)  # persons per run
     tables: tuple[int, ...] | None = None  # measure the networks of the paper's tables instead: 1, 3; empty: both
-    scope: Literal["network", "decode", "pipeline"] = "network"  # what one run times
+    # what is timed: network: the network alone; decode: the network and the decoding of its heatmaps; pipeline: from a
+    # picture in memory and boxes to joints, without the flip test
+    scope: Literal["network", "decode", "pipeline"] = "network"
     runs: int = 100  # most rounds; each network runs once per round
     seconds: float = 5.0  # most seconds per network; at least 10 rounds are measured
     warmup: int = 10  # runs of each network before its first round

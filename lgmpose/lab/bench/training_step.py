@@ -1,4 +1,4 @@
-"""``lgmpose lab bench-training``: images per second of a training step, by setting.
+"""``lgmpose lab bench-training``: pictures per second of a training step, by setting.
 
 Every setting trains the same network on noise in a fresh process, because the allocator is set once per process.
 Settings take turns in rounds, and ratios are taken within a round.
@@ -36,19 +36,19 @@ class Setting:
     what: str
     allocator: bool = True  # lgmpose.machine.tune_allocator
     channels_last: bool = True
-    fused: bool = True  # the optimiser's step as one operator
+    fused: bool = True  # the optimizer's step as one operator
     bf16: bool = False  # autocast
     compiled: bool = False  # torch.compile
 
 
 PLAIN = "plain"  # the others are compared with it
 SETTINGS = {
-    PLAIN: Setting("as one writes it first", allocator=False, channels_last=False, fused=False),
-    "allocator": Setting("freed memory is kept", channels_last=False, fused=False),
-    "channels_last": Setting("and channels_last", fused=False),
-    "default": Setting("and a fused optimiser: what `lgmpose train` does"),
+    PLAIN: Setting("a plain PyTorch loop", allocator=False, channels_last=False, fused=False),
+    "allocator": Setting("plain, and freed memory is kept", channels_last=False, fused=False),
+    "channels_last": Setting("allocator, and the memory format channels_last", fused=False),
+    "default": Setting("channels_last, and a fused optimizer; this is what `lgmpose train` does"),
     "bf16": Setting("default under bf16 autocast (`--precision bf16`)", bf16=True),
-    "compile": Setting("default through torch.compile", compiled=True),
+    "compile": Setting("default, with torch.compile", compiled=True),
 }
 
 
@@ -140,10 +140,10 @@ def training_page(result: dict[str, Any]) -> str:
 * {h['date']}; lgmpose {h['lgmpose']}, commit {h['commit'] or 'unknown'}; Python {h['python']}
 * LGM-Pose from scratch; {result['rounds']} rounds of fresh processes, {result['steps']} steps each after {WARM_UP} to \
 warm up; medians
-* **× plain**: images per second divided by those of `plain` in the same round; median and quartiles.
+* **× plain**: pictures per second divided by those of `plain` in the same round; median and quartiles.
 """
     for side, rows in result["summary"].items():
-        table, head = [], ("setting", "images/s", "× plain")
+        table, head = [], ("setting", "pictures/s", "× plain")
         for name, row in rows.items():
             median, low, high = row["times_plain"]
             what = f"`{name}`: {SETTINGS[name].what}"
@@ -153,7 +153,7 @@ warm up; medians
 
 
 def main() -> None:
-    """Print the images per second of one setting, measured in this process."""
+    """Print the pictures per second of one setting, measured in this process."""
     name, side, steps, threads = sys.argv[1:]
     if SETTINGS[name].allocator:
         tune_allocator()
