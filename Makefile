@@ -41,7 +41,7 @@ test: $(STAMP)  ## lint, type check, all tests with coverage, and every notebook
 	$(PY) -m mypy
 	$(PY) -m pytest tests --durations=10 --cov
 	$(PY) -m pytest tests -m "slow and not long" --durations=10
-	$(PY) -m pytest notebooks --durations=10
+	$(PY) -m pytest notebooks -n 0 --durations=10
 
 mutate: $(STAMP)  ## change the code in small ways and count the changes that no test notices (an hour)
 	$(PY) tests/mutate.py --known --random 100

@@ -101,12 +101,7 @@ def train(
         _check_data(config, train_set, val_set)
         if rank == 0 and config.augmentation.flip_prob > 0:
             notice_unpaired(train_set.skeleton)
-        device = choose_device(config.device)
-        if device.type == "cuda":
-            torch.backends.cudnn.benchmark = True  # all batches have one size: the fastest kernels are found once
-            if world > 1:
-                device = choose_device(f"cuda:{os.environ['LOCAL_RANK']}")
-                torch.cuda.set_device(device)
+        device = _choose_gpu_or_cpu(config, world)
         net, start = _make_network(config, train_set, fresh=not resuming)
         if start is not None and rank == 0 and progress:
             print(f"{start['weights']}: {start['taken_over']}", flush=True)
@@ -119,7 +114,11 @@ def train(
                 for leftover in [*run_dir.glob(".last.pt.*"), *run_dir.glob(".best.safetensors.*")]:
                     leftover.unlink(missing_ok=True)  # of a write that was killed
                 write_atomically(run_dir / "config.json", json.dumps(config.as_dict(), indent=1).encode())
-            return Session(run, run_dir, train_set, val_set, rank=rank, progress=progress and rank == 0).train()
+            session = Session(run, run_dir, train_set, val_set, rank=rank, progress=progress and rank == 0)
+            evaluation = session.train()
+            if world > 1:
+                dist.barrier()  # rank 0 evaluates last; nobody closes the connections before it is done
+            return evaluation
     finally:
         if world > 1:
             dist.destroy_process_group()
@@ -141,6 +140,17 @@ def _join_processes(config: TrainConfig) -> tuple[int, int]:
         raise UserError("sync_batchnorm: needs GPUs; PyTorch has no synchronised BatchNorm on a CPU")
     dist.init_process_group("nccl" if device.type == "cuda" and dist.is_nccl_available() else "gloo")
     return dist.get_rank(), world
+
+
+def _choose_gpu_or_cpu(config: TrainConfig, world: int) -> torch.device:
+    """Return the device of this process: under torchrun each process has its own GPU."""
+    device = choose_device(config.device)
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True  # all batches have one size: the fastest kernels are found once
+        if world > 1:
+            device = choose_device(f"cuda:{os.environ['LOCAL_RANK']}")
+            torch.cuda.set_device(device)
+    return device
 
 
 def _check_data(config: TrainConfig, train_set: RecordSet, val_set: RecordSet) -> None:

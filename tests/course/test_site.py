@@ -56,33 +56,39 @@ def run(tmp_path_factory):
         return folder, output, run_notebooks(folder, output)
 
 
+@pytest.mark.slow
 def test_notebooks_come_in_reading_order_and_others_are_left_out(run):
     names = [path.as_posix() for path in find_notebooks(run[0])]
     assert names == ["00_first.ipynb", "01_error.ipynb", "02_dies.ipynb", "solutions/01_error.ipynb"]
 
 
+@pytest.mark.slow
 def test_the_kernel_is_this_python_whatever_is_registered_as_python3(run):
     (shown,) = read(run[1] / "00_first.ipynb").cells[1].outputs
     assert shown.data["text/plain"] == repr(sys.executable)
 
 
+@pytest.mark.slow
 def test_only_failing_notebooks_are_named_with_their_cell(run):
     assert list(run[2]) == [Path("01_error.ipynb"), Path("02_dies.ipynb")]
     assert "code cell 2: ZeroDivisionError" in run[2][Path("01_error.ipynb")]
     assert "code cell 1" in run[2][Path("02_dies.ipynb")]
 
 
+@pytest.mark.slow
 def test_a_failed_notebook_is_written_as_far_as_it_came(run):
     early, failed, late = read(run[1] / "01_error.ipynb").cells
     assert early.outputs[0].text == "early\n" and failed.outputs[0].ename == "ZeroDivisionError" and late.outputs == []
     assert read(run[0] / "01_error.ipynb").cells[2].outputs, "the notebook itself is as it was"
 
 
+@pytest.mark.slow
 def test_a_kernel_starts_in_its_notebooks_folder(run):
     (shown,) = read(run[1] / "solutions" / "01_error.ipynb").cells[0].outputs
     assert shown.data["text/plain"] == repr(str(run[0] / "solutions"))
 
 
+@pytest.mark.slow
 def test_run_in_place_stores_outputs_and_nothing_of_the_machine(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_notebook(tmp_path / "notebooks" / "00_a.ipynb", new_code_cell("6 * 7"))

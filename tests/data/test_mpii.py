@@ -225,6 +225,7 @@ def everybody(shared_data) -> list:
     return msgspec.convert(entries, list[MPIIPerson])
 
 
+@pytest.mark.slow
 def test_the_split_by_the_list_alone():
     persons, places = small_everybody()
     train, val = mpii_split(persons)

@@ -201,6 +201,7 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
         make_synthetic(tmp_path / "file", 1, progress=False)
 
 
+@pytest.mark.slow
 def test_script_says_where_the_set_is_and_ends_with_2_on_bad_input(tmp_path):
     def run(*arguments: str) -> subprocess.CompletedProcess:
         command = [sys.executable, str(ROOT / "data_scripts/synthetic.py"), "--out", str(tmp_path / "set"), *arguments]

@@ -176,6 +176,7 @@ class SmallParts(torch.nn.Module):
         return self.dynamic(self.up(x))
 
 
+@pytest.mark.slow
 def test_special_parts_are_exported_for_any_number_of_pictures(tmp_path):
     torch.manual_seed(0)
     net = randomise(SmallParts()).float()

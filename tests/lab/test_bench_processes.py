@@ -134,6 +134,7 @@ def test_a_scope_contains_what_it_says(tmp_path, monkeypatch, scope, decoded):
 # --- many processes -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_real_run_in_fresh_processes(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")  # not what the workers get
     file = tmp_path / "r.json"

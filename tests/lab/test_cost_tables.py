@@ -105,6 +105,7 @@ def test_flops_may_be_those_of_another_size(monkeypatch):
     assert cost.flops_match and cost.given_by == "HRNet tool, at 256 × 192"
 
 
+@pytest.mark.slow
 def test_the_command_counts_a_table_or_everything_or_one(capsys, tmp_path, two_peers):
     path = tmp_path / "a" / "cost.json"
     assert main(["profile", "--table", "4", "--json", str(path)]) == 0

@@ -100,6 +100,7 @@ def test_weights_of_another_activation_ship_and_those_of_another_network_do_not(
     assert not (tmp_path / "nowhere").exists()
 
 
+@pytest.mark.slow
 def test_a_second_part_is_counted_on_from_the_first(fake, tmp_path):
     """Whether the first part ships in between, or both ship together."""
     first = save_run(tmp_path / "first", DATA, epoch=1, step=3)  # the best came before the run's end

@@ -69,6 +69,7 @@ def test_a_mac_says_which_processor_it_has(monkeypatch):
     assert cpu_name() == (platform.processor() or platform.machine())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems' allocators are left alone")
 def test_freed_memory_is_kept_once_the_allocator_is_told_to():
     """By default each large tensor is made of fresh pages, each of which costs a fault."""

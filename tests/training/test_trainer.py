@@ -184,8 +184,9 @@ def infinite_slope(number, predicted, *others):
 
 
 @pytest.mark.parametrize("replaced, spoilt, read_every, named", [
-    ("to_input", infinite_input, 1, "nan at step 1"), ("to_input", infinite_input, 3, "nan at step 1"),
-    ("heatmap_loss", infinite_slope, 1, "weights .* step 1"),
+    ("to_input", infinite_input, 1, "nan at step 1"),
+    pytest.param("to_input", infinite_input, 3, "nan at step 1", marks=pytest.mark.slow),
+    pytest.param("heatmap_loss", infinite_slope, 1, "weights .* step 1", marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_a_run_that_diverges_keeps_its_last_good_checkpoint(
     config, tmp_path, monkeypatch, replaced, spoilt, read_every, named
@@ -364,6 +365,7 @@ def test_a_compiled_network_trains_like_the_other(config, tmp_path):
     assert load_weights(tmp_path / "compiled" / "best.safetensors")[0].config.image_hw == (64, 32)
 
 
+@pytest.mark.slow
 def test_a_run_knows_the_weights_it_started_from_even_when_they_are_gone(config, tmp_path):
     train(config, tmp_path / "first", progress=False)
     weights = (tmp_path / "first" / "best.safetensors").rename(tmp_path / "start.safetensors")

@@ -250,7 +250,7 @@ def changed(card, path, value):
     return card
 
 
-@pytest.mark.parametrize("kind", ["weights", "export"])
+@pytest.mark.parametrize("kind", [pytest.param("weights", marks=pytest.mark.slow), "export"])
 def test_a_damaged_card_is_read_or_refused(saved, tmp_path, kind):
     """Single changes of a card: a result or the one error, no traceback; and nothing hangs or fills the memory."""
     tensors, card = read_tensors(saved)
@@ -300,7 +300,7 @@ def test_an_unknown_option_is_named():
         create_model("hrnet-w32", fusion="dw1")
 
 
-QUICK = (LGM, "shufflenetv2", "small-hrnet", "mobilevit-xxs", "hourglass-8", "tokenpose-b")
+QUICK = (LGM, "shufflenetv2", "small-hrnet", "mobilevit-xxs")
 
 
 @pytest.mark.parametrize("name", slow(list_models(), QUICK))
