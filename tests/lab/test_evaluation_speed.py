@@ -17,7 +17,7 @@ from lgmpose.pose.geometry import fit_aspect
 from lgmpose.pose.skeletons import COCO
 
 IMAGE_HW = (96, 64)
-STORED = Path(__file__).resolve().parents[2] / "results" / "evaluation_2026-11-26.json"
+STORED = Path(__file__).resolve().parents[2] / "results" / "evaluation_2026-11-29.json"
 
 
 @pytest.fixture(scope="module")
