@@ -110,7 +110,8 @@ def predict(  # the options of the command
         box: x,y,w,h of a person in pixels; repeat it for more people.
         detections: COCO detection file with the boxes.
         detector: finds the people: yolox-nano (downloaded once), an .onnx file with the head of YOLOX or RTMDet,
-            torchvision:NAME, or none (each picture shows one person). By default a detector that is at hand, else none.
+            torchvision:NAME, or none (each picture shows one person). By default, one
+            that was downloaded before or comes with the package; without one, none.
         weights: a weights file, or a file of `lgmpose export`; by default the shipped weights.
         flip_test: average with the mirrored picture's heatmaps.
         score_threshold: least score of a joint that is drawn; the score is the height of its heatmap, about 0 to 1. The
@@ -145,7 +146,7 @@ def compare(  # the options of the command
     score_threshold: float = 0.2,
     device: str = "auto",
 ) -> None:
-    """Draw the same pictures through several trained networks, a row for each, as the paper's Figure 4 does.
+    """Draw the poses that several trained networks find in the same pictures, one row per network (paper, Figure 4).
 
     Args:
         inputs: pictures, or folders of pictures.

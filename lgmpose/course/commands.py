@@ -39,7 +39,7 @@ def build(output: tyro.conf.Positional[Path] = Path("build/course"), run: bool =
 
 @group.command(name="run")
 def run_in_place() -> None:
-    """Run every lesson and store its outputs in place. A lesson that fails keeps its file."""
+    """Run every lesson and store its outputs in its file. The file of a lesson that fails is not changed."""
     from lgmpose.course.notebooks import run_notebooks
 
     _report(run_notebooks(NOTEBOOKS, NOTEBOOKS))

@@ -16,22 +16,22 @@ __all__ = ["Augmentation", "augment_record", "change_colour", "occlude"]
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Changes of training crops, in the order in which they are drawn (SimpleBaseline's factors; HRNet's half body).
+    """Random changes of training crops. The defaults are SimpleBaseline's, and HRNet's for half bodies.
 
-    The paper states none of them.
+    The paper states none of them. The order of the fields is the order of the changes.
 
     Raises:
         UserError: A field is out of its range, which otherwise would fail in a loader process.
     """
 
-    half_body_prob: float = 0.3  # share of half-body crops: HRNet's value on COCO; 0 is usual on MPII
-    half_body_min_joints: int = 8  # a body with no more labelled joints stays whole
-    scale_factor: float = 0.3  # random scale: the crop's size × clip(1 + 0.3 · N(0, 1), 0.7, 1.3)
-    rotation_deg: float = 40.0  # random rotation: clip(40 · N(0, 1), ± 80) degrees
+    half_body_prob: float = 0.3  # share of crops that show half of the body only; HRNet has 0.3 on COCO, 0 on MPII
+    half_body_min_joints: int = 8  # a person with at most this many labelled joints stays whole
+    scale_factor: float = 0.3  # standard deviation of the crop's random scale, which stays within 1 ± this value
+    rotation_deg: float = 40.0  # standard deviation of the random rotation, degrees; it stays below twice this value
     rotation_prob: float = 0.6  # share of the samples that are rotated
     flip_prob: float = 0.5  # share of the samples that are mirrored
-    colour: float = 0.0  # ± this share of contrast, brightness and each channel; in no published recipe
-    occlusion_prob: float = 0.0  # share of the samples with a rectangle of one colour over them; in no published recipe
+    colour: float = 0.0  # largest change of contrast, brightness and each channel, as a share; not in published recipes
+    occlusion_prob: float = 0.0  # share of the samples that a rectangle partly hides; not in published recipes
 
     def __post_init__(self):
         # A colour above 1 could turn a picture into its negative.

@@ -76,7 +76,7 @@ def load_mpii_truth(path: str | Path) -> MPIITruth:
 
 
 def one_based(keypoints_xy: np.ndarray) -> np.ndarray:
-    """Return 0-based pixels, as used everywhere else in the package, as the 1-based pixels of MPII's truth."""
+    """Convert coordinates from 0-based pixels, which the package uses, to MPII's 1-based pixels."""
     return np.asarray(keypoints_xy, float) + 1
 
 

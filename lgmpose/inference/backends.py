@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = [
-    "Backend", "ExportedBackend", "TorchBackend", "flip_tested", "onnx_session", "open_backend", "open_graph", "require",
-    "run_module",
+    "Backend", "ExportedBackend", "TorchBackend", "flip_tested", "onnx_session", "open_backend", "open_graph",
+    "require", "run_module",
 ]  # fmt: skip
 
 # Otherwise ONNX Runtime's threads keep spinning after a run and take cores from reading and drawing.

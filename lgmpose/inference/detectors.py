@@ -115,14 +115,15 @@ def open_detector(
 
 
 def default_detector(skeleton: Skeleton, *, threads: int | None = None) -> Detector | None:
-    """Return the first of ``DEFAULT_DETECTORS`` that is at hand. Nothing is downloaded.
+    """Return the first of ``DEFAULT_DETECTORS`` whose file is on this machine. Nothing is downloaded.
 
     Args:
         skeleton: the joints of the network. Only the package's own skeletons are known to be those of people.
         threads: as for ``open_detector``.
 
     Returns:
-        None without such a file; one line on stderr then says that each picture is taken to show one person.
+        The detector; None if no file is there. Then one line on stderr says that every picture is treated as showing
+        one person.
     """
     advice = f"--detector {next(iter(DETECTORS))} finds everybody (--detector none: no notice)"
     if SKELETONS.get(skeleton.name) != skeleton:

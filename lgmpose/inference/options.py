@@ -39,9 +39,9 @@ class EvalConfig:
     workers: int | None = None  # threads that read pictures; None: chosen for this machine
     device: str = "auto"  # auto, cpu, cuda, mps …
     threads: int | None = None  # CPU threads of the network; None: all cores, or PyTorch's own setting
-    results: Path | None = None  # write the poses in COCO's results format, as the test-dev server takes it
-    json: Path | None = None  # write the figures
-    sheet: Path | None = None  # draw the persons with the worst and the best predictions (PNG)
+    results: Path | None = None  # file for the poses in COCO's results format, which the test-dev server takes
+    json: Path | None = None  # file for the figures
+    sheet: Path | None = None  # PNG file that shows the persons with the worst and the best predictions
 
     def __post_init__(self):
         if self.batch_size < 1 or (self.limit is not None and self.limit < 1):
@@ -78,7 +78,7 @@ class ExportConfig:
     annotations: str | None = None  # annotation file for the calibration, if it is not in its usual place
     val_annotations: str | None = None  # annotation file for --verify
     verify: bool = False  # compare the file with the network: heatmaps, accuracy (with --data), speed
-    json: Path | None = None  # write what --verify finds
+    json: Path | None = None  # file for what --verify finds
 
     @property
     def precision(self) -> str:

@@ -60,7 +60,7 @@ class LabelledTwice:
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
-        """Return the ids of each person, (first, second annotator)."""
+        """Return the record ids of each person that is there twice: (by the first annotator, by the second)."""
         ids = [record.id for record in self.truth.records]
         return list(zip(ids[len(ids) // 2 :], ids[: len(ids) // 2], strict=True))
 

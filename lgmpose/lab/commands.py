@@ -23,7 +23,7 @@ def register(app: tyro.extras.SubcommandApp) -> None:
 
 
 def ablate(config: AblateConfig, tabulate: bool = False) -> None:
-    """Train LGM-Pose with one thing changed at a time (Tables 4 and 5, parts of LARM), and other networks, and compare.
+    """Train LGM-Pose, variants of it with one change each (Tables 4 and 5, LARM), and other networks; compare them.
 
     It can be interrupted with Ctrl-C; the same command resumes it. Finished runs are not repeated.
 
@@ -54,7 +54,7 @@ def profile(  # the options of the command
         model: a name of --list; or any network: timm:NAME, torchvision:NAME, or package.module:function, a function
             without arguments that returns an nn.Module.
         image_hw: input height and width, if not the model's own.
-        num_keypoints: K, if not the model's own.
+        num_keypoints: number of joints, if not the model's own.
         fusion: how LGM-Pose's decoder joins its map with the encoder's, a row of the paper's Table 5.
         global_block: LGM-Pose's block that relates distant pixels, a row of the paper's Table 4.
         fps: also measure the speed of one network on this machine.
@@ -73,9 +73,9 @@ def profile(  # the options of the command
 
 
 def bench(config: BenchConfig, json: Path | None = None, render: Path | None = None) -> None:
-    """Measure how long networks take on this machine, side by side; by default in about a minute.
+    """Measure how long networks take on this machine, and compare them; by default in about a minute.
 
-    Each backend with each number of threads measures the networks in a fresh process, in rounds.
+    Every combination of a backend and a number of threads gets its own process. In it, the networks take turns.
 
     Args:
         json: where to keep the result; the report (.md) and the plot (.png) are written beside it.
@@ -94,7 +94,7 @@ def bench(config: BenchConfig, json: Path | None = None, render: Path | None = N
 
 @group.command
 def paper() -> None:
-    """Print the differences between the paper's text, its tables and its method, as a Markdown table."""
+    """Print the errors of the paper as a Markdown table: what it says, what we find, and why."""
     from lgmpose.lab.slips import slips_table
 
     print(slips_table())
@@ -107,7 +107,7 @@ def agreement(
     json: Path | None = None,
     sheet: Path | None = None,
 ) -> None:
-    """Measure how far two annotators of one photograph agree, and a network with both on the same photographs.
+    """Measure how well two annotators of the same photographs agree, and how well a network agrees with them.
 
     Args:
         data: KIND:PATH of a data set with one person per picture (lspet).
@@ -122,7 +122,7 @@ def agreement(
 
 @group.command
 def limits(png: tyro.conf.Positional[Path]) -> None:
-    """Draw what limits the shipped weights, from the stored results.
+    """Draw a figure of the shipped weights' accuracy: over the training time, and on training and validation persons.
 
     Args:
         png: the figure.
@@ -162,7 +162,7 @@ def bench_training(
     threads: int | None = None,
     json: Path | None = None,
 ) -> None:
-    """Measure pictures per second of a training step, by setting.
+    """Measure how many pictures per second a training step takes, for several settings of PyTorch.
 
     Args:
         settings: allocator, channels_last, default, bf16 or compile; plain is always measured, for comparison.

@@ -1,6 +1,7 @@
 """Tell what many networks cost, side by side: the whole catalogue at one input size, or one of the paper's tables.
 
-Beside each network stands what the paper prints of it, and which way of counting gives that figure, or why none does.
+Each row also has the figure that the paper prints, and the way of counting that gives this figure. If no way gives it,
+the row says why.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ def run_on_meta(net: nn.Module, image_hw: tuple[int, int]) -> ForwardPass:
 
 
 class _Written(TorchDispatchMode):
-    """Add up what operators write, and keep the largest number of bytes that were alive at once."""
+    """Count the numbers that operators write, and the largest number of bytes that were in use at one time."""
 
     def __init__(self):
         super().__init__()

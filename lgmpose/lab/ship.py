@@ -1,6 +1,6 @@
 """Turn finished runs into weights that ship with the package: ``lgmpose lab ship lspet:PATH runs/NAME``.
 
-Written are the weights in 16 bits, an 8-bit ONNX file, the result file (.json), the learning curve (.png) and the model
+It writes the weights in 16 bits, an 8-bit ONNX file, the result file (.json), the learning curve (.png) and the model
 card (.md). Several runs are parts of one training: each started from the weights of the one before, and the last one
 ships. All figures come from evaluating the files that ship.
 """

@@ -112,7 +112,7 @@ def read_coco_file(content: Any, source: str | Path) -> CocoFile:
 
 
 def one_skeleton(categories: list[Category], chosen: Category) -> set[int]:
-    """Return the ids of all categories that list the same joints as the chosen one: these are read as one."""
+    """Return the ids of all categories with the same joints as the chosen one; they are read as one category."""
     return {chosen.id} | {c.id for c in categories if c.keypoints and c.keypoints == chosen.keypoints}
 
 

@@ -3,7 +3,7 @@
 Every value is tagged with its source:
 
 * ``paper``: the text or a table states it;
-* ``recovered``: the text does not state it, but no network without it was found that has all the printed costs;
+* ``recovered``: the text does not state it, but every network that we found with all printed costs has it;
 * ``chosen``: the paper does not state it, and several values meet the printed costs.
 
 Four things are recovered: the 1×1 convolutions that end MobileViM and SFusion (``modules.py``), the 2×2 deconvolutions

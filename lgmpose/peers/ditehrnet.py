@@ -109,13 +109,13 @@ class GlobalContext(nn.Module):
 
 
 class DenseContext(nn.Module):
-    """Multiply by a factor per channel and cell of the lowest resolution; branches → same.
+    """Weight each channel in each cell of the lowest resolution's grid; the branches keep their shapes.
 
     The factors come from all branches together. Each higher branch is reduced to h · w = P cells by a sum over the r =
     HW / P pixels of a cell, weighted by a softmax over the whole map. The published code forms "cells" by a plain
-    reshape: of the map (B, C, HW) to (B, P, C, r), of the mask (B, HW) to (B, P, r). So the mask's cells are runs of r
-    pixels in reading order instead of squares, they weight values of other pixels, and most values end up in another
-    channel. This is kept: trained weights rely on it.
+    reshape: of the map (B, C, HW) to (B, P, C, r), of the mask (B, HW) to (B, P, r). This has two side effects. The
+    mask's cells are r consecutive pixels in reading order instead of squares. Most values of the map move to another
+    channel, where the mask's values of other pixels weight them. We keep this, because trained weights rely on it.
     """
 
     def __init__(self, widths: Sequence[int], *, reduction: int = 8):
@@ -169,7 +169,7 @@ _CONTEXT_REDUCTION = (4, 4, 8, 8)
 
 
 def context_block(widths: Sequence[int]) -> HalfBlock:
-    """Return the paper's dynamic multi-scale context block; branches → same."""
+    """Return the paper's dynamic multi-scale context block, which keeps number and shapes of the branches."""
     half = [width // 2 for width in widths]
     return HalfBlock(
         DenseContext(half),

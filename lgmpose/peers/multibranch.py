@@ -229,7 +229,7 @@ class LightHRNet(nn.Module):
         modules: per stage, see ``LIGHT_MODULES``.
         widths: of the branches.
         stem: (B, 3, H, W) → (B, 32, H/4, W/4).
-        make_block: a stage's widths → a module, branches → branches.
+        make_block: function from the widths of a stage to a module, which turns a list of branches into another.
         quirk: see ``Fusion``.
 
     Raises (in ``forward``):

@@ -20,8 +20,8 @@ Key = tuple[str | None, str]  # side, and the name without it
 def joint_keys(skeleton: Skeleton) -> tuple[Key, ...]:
     """Return what identifies each joint: its side and the rest of its name, in one spelling.
 
-    "LShoulder" and "left-shoulder" get one key, and so do the names of a group of ``SAME_JOINTS``. Joints of one
-    skeleton never share a key: those that would keep their own names.
+    "LShoulder" and "left-shoulder" get one key, and so do the names of a group of ``SAME_JOINTS``. If two joints of one
+    skeleton would get the same key, both get their own names as keys.
     """
     keys = []
     for name in skeleton.joint_names:

@@ -108,9 +108,11 @@ _SIDES = (
 
 
 def split_side(name: str) -> tuple[str | None, str]:
-    """Return a joint's side (None without one) and its name without the side, in lower case and one spelling.
+    """Split a joint's name into its side and the rest, so that the two joints of a pair have the same rest.
 
-    Where the side was, the name has ``*``: "left_hip" → ("left", "* hip"), "hip.R" → ("right", "hip *").
+    Returns:
+        ``left``, ``right`` or None; and the name in lower case, in which a star stands for the side. For example,
+        ``left_hip`` gives ``("left", "* hip")``, and ``hip.R`` gives ``("right", "hip *")``.
     """
     words = [word.lower() for word in _WORD.findall(name)]
     for pattern in _SIDES:

@@ -40,13 +40,13 @@ class TrainConfig:
     # transformer; mobilevit_relu6: the same with ReLU6 instead of SiLU
     global_block: Literal["mobilevim", "mobilevit", "mobilevit_relu6"] = "mobilevim"
     larm_residual: bool = True  # residual connection of LARM; equation 1 has none
-    # which of LARM's two MLPs to keep (the paper has both)
+    # which of LARM's two MLPs to keep; identity: none of them; the paper has both
     larm: Literal["both", "between_patches", "within_patch", "identity"] = "both"
     activation: Literal["relu6", "relu", "silu"] = "relu6"  # activation of LGM-Pose
-    init_weights: str | None = None  # weights to start from, of any joints and input size; None: random weights
+    init_weights: str | None = None  # weights file to start from; its joints and input size may differ; None: random
 
     epochs: int = 260  # number of epochs; the default is the paper's
-    freeze_epochs: int = 0  # epochs at the start in which only the rows of the joints (the head) are trained
+    freeze_epochs: int = 0  # number of first epochs that train only the last layer, which finds the joints
     epoch_persons: int | None = None  # persons per epoch, repeated if there are fewer; None: each person once
     batch_size: int = 32  # persons per step, over all processes together; the default is the paper's
     optimizer: Literal["adam", "adamw"] = "adam"  # optimizer; the paper uses adam

@@ -131,15 +131,15 @@ def save_weights(
     training: dict[str, Any] | None = None,
     half: bool = False,
 ) -> None:
-    """Write a network with all that is needed to use it: config, skeleton, codec, figures, how it was trained.
+    """Write a weights file: the weights and a card, which says all that is needed to use them.
 
     Args:
         path: the file.
         net: the network.
-        skeleton: of its keypoints.
-        codec: that it was trained with.
-        evaluation: an ``Evaluation``, for the card.
-        training: JSON-able, for the card.
+        skeleton: the joints that it finds.
+        codec: the codec that it was trained with.
+        evaluation: an ``Evaluation`` whose figures the card gets.
+        training: how it was trained, for the card; values that JSON can hold.
         half: store floats as fp16, half the size.
 
     Raises:

@@ -59,10 +59,10 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def load_into(net: nn.Module, tensors: dict[str, Tensor], source: str | Path) -> None:
-    """Make tensors the weights of a network, in the network's dtype. The network may be on the meta device.
+    """Put tensors into a network as its weights, converted to its dtype. The network may be on the meta device.
 
     Raises:
-        UserError: other names or shapes; the message has the first that differs.
+        UserError: names or shapes do not fit; the message names the first tensor that does not.
     """
     wanted = net.state_dict()
     missing, extra = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())

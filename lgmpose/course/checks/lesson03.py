@@ -29,7 +29,7 @@ def check_rows_seen_without_larm(prediction) -> None:
 
 @cache
 def _rows_seen(image_hw: tuple[int, int] = (256, 192)) -> int:
-    """Return how many rows of the image change the centre of the last stage if every LARM is an identity."""
+    """Count the input rows that influence the centre of the last stage's map, without LARM (each is an identity)."""
     with torch.random.fork_rng():  # does not change the reader's random numbers
         net = randomised(create_model("lgm-pose-coco-256x192", image_hw=image_hw))
     for name, module in list(net.named_modules()):

@@ -115,7 +115,7 @@ class Coco(_Official):
     }
 
     out: Path = Path("data/coco")  # folder to fill; then the path of --data coco:PATH
-    splits: tuple[Literal["train2017", "val2017"], ...] = ("train2017", "val2017")  # which pictures
+    splits: tuple[Literal["train2017", "val2017"], ...] = ("train2017", "val2017")  # which parts of the data set
 
     def prepare(self) -> dict[str, RecordSet]:
         """Fill the folder; return the records of each split."""
@@ -133,7 +133,7 @@ class Coco(_Official):
 
 @dataclass(frozen=True)
 class Mpii(_Official):
-    """MPII Human Pose: the MATLAB annotations are converted, hidden joints kept."""
+    """MPII Human Pose: the MATLAB annotations are converted to JSON. Hidden joints are kept."""
 
     URLS: ClassVar[dict[str, str]] = {
         "mpii_human_pose_v1_u12_2.zip": MPII_SITE + "mpii_human_pose_v1_u12_2.zip",
@@ -166,7 +166,7 @@ class Mpii(_Official):
 
 @dataclass(frozen=True)
 class Lspet(_Official):
-    """Leeds Sports Pose Extended: 10,000 sports pictures, read from the zip as it is."""
+    """Leeds Sports Pose Extended: 10,000 sports pictures. The zip file is used without unpacking."""
 
     URLS: ClassVar[dict[str, str]] = {"lspet_dataset.zip": "https://sam.johnson.io/research/lspet_dataset.zip"}
 
@@ -183,13 +183,13 @@ class Lspet(_Official):
 
 @dataclass(frozen=True)
 class Synthetic:
-    """Drawn people in COCO's format, the same for the same seed."""
+    """Draw pictures of people, with annotations in COCO's format. The same seed gives the same pictures."""
 
     out: Path = Path("data/synthetic")  # folder to fill; then the path of --data synthetic:PATH
-    num_images: int = 600
-    seed: int = 0
-    image_hw: tuple[int, int] = (256, 320)
-    max_people: int = 3
+    num_images: int = 600  # number of pictures
+    seed: int = 0  # seed of all random numbers
+    image_hw: tuple[int, int] = (256, 320)  # height and width of the pictures
+    max_people: int = 3  # largest number of people in one picture
 
     def prepare(self) -> dict[str, RecordSet]:
         """Draw the set; return the records of ``train`` and ``val``."""

@@ -137,7 +137,7 @@ class AblateConfig:
         UserError: an unknown or missing variant, bad seeds, or a recipe that sets what the variants set.
     """
 
-    recipe: TrainConfig = RECIPE  # of every run
+    recipe: TrainConfig = RECIPE  # settings of every run
     variants: tuple[str, ...] = field(default_factory=installed)  # rows to train; lgm-pose must be among them
     seeds: tuple[int, ...] = (0, 1)  # all variants are trained with the first seed, then all with the second …
     out: Path = Path("runs/ablations")  # folder of the runs
@@ -171,7 +171,7 @@ class AblateConfig:
         return replace(recipe, seed=seed, eval_every=recipe.epochs, **changes)
 
     def recipe_dict(self) -> dict[str, Any]:
-        """Return the recipe as the results file holds it: without what varies, and without folders of this machine."""
+        """Return the recipe for the results file: without the settings that rows change, and without folder names."""
         recipe = {name: v for name, v in self.recipe.as_dict().items() if name not in (*VARIED, *MACHINE_FIELDS)}
         kind, _, path = recipe["data"].partition(":")
         recipe["data"] = f"{kind}:{Path(path).name}" if path else kind

@@ -32,7 +32,7 @@ class Outcome(msgspec.Struct):
     """What one process measured.
 
     Attributes:
-        environment: device, versions, load …: what it ran with.
+        environment: what the process ran with: device, versions, load and more.
         times_ms: model, or ``PRODUCT`` → time of each round.
         prepare_s: model → seconds to build, prepare and run it once.
         reasons: model → why it has no times.
@@ -129,12 +129,12 @@ def load_results(path: str | Path) -> BenchResult:
 
 
 def measured(rows: Sequence[Row], outcome: Outcome, noise: Sequence[str] = ()) -> list[Row]:
-    """Return the rows of one process with what it measured.
+    """Return the rows of one process, filled with the times that it measured.
 
     Args:
-        rows: of ``plan.make_plan``.
+        rows: from ``plan.make_plan``, without times.
         outcome: what the process measured.
-        noise: what disturbed the whole process.
+        noise: why the times of the whole process are not reliable; empty if they are.
     """
     times_ms, done = outcome.times_ms, []
     reference_ms = next(times_ms.get(row.model, []) for row in rows if row.is_reference)

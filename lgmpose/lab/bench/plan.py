@@ -35,7 +35,7 @@ def quick_models() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class BenchConfig:
-    """What ``lgmpose bench`` measures, and how. The defaults are the project's protocol.
+    """Say what ``lgmpose bench`` measures, and how. The defaults are the project's protocol.
 
     Raises:
         UserError: an empty list, a number below 1, or an unknown scope.
@@ -49,12 +49,13 @@ class BenchConfig:
     threads: tuple[int, ...] = (1,)  # numbers of threads; each gets its own process
     image_hw: tuple[tuple[int, int], ...] = ()  # heights and widths, such as 256 192 384 288; default: the model's own
     batch_sizes: tuple[int, ...] = (1,)  # persons per run
-    tables: tuple[int, ...] | None = None  # measure the networks of the paper's tables instead: 1, 3; empty: both
+    # measure the networks of the paper's tables instead: 1, 3 or both; without a number, both
+    tables: tuple[int, ...] | None = None
     # what is timed: network: the network alone; decode: the network and the decoding of its heatmaps; pipeline: from a
     # picture in memory and boxes to joints, without the flip test
     scope: Literal["network", "decode", "pipeline"] = "network"
-    runs: int = 100  # most rounds; each network runs once per round
-    seconds: float = 5.0  # most seconds per network; at least 10 rounds are measured
+    runs: int = 100  # largest number of rounds; each network runs once per round
+    seconds: float = 5.0  # largest time per network; at least 10 rounds are measured
     warmup: int = 10  # runs of each network before its first round
     device: str = "auto"  # auto, cpu, cuda, mps …
     keep_memory: bool = False  # let the C library keep freed memory, as `lgmpose train` does and `predict` does not
