@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
+import io
 import json
 import os
 import secrets
@@ -18,7 +20,9 @@ from filelock import FileLock, Timeout
 
 from lgmpose.errors import UserError
 
-__all__ = ["as_type", "check_writable", "lock", "print_anywhere", "read_json", "write_atomically"]
+__all__ = [
+    "as_type", "check_writable", "lock", "print_anywhere", "read_json", "read_table", "read_text", "write_atomically",
+]  # fmt: skip
 
 T = TypeVar("T")
 
@@ -35,18 +39,54 @@ def read_json(path: str | Path) -> Any:
     Raises:
         UserError: The file is missing, cannot be read, or is not JSON (cut short, an HTML error page, ...).
     """
-    path = Path(path)
+    text = read_text(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # ValueError: also JSONDecodeError
+        raise UserError(f"{path}: not valid JSON ({error}); fetch or copy the file again") from error
+
+
+def read_text(path: str | Path) -> str:
+    """Return the content of a text file in UTF-8, with or without a byte-order mark.
+
+    Raises:
+        UserError: The file is missing, cannot be read, or is not UTF-8.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:  # ValueError: also JSONDecodeError and UnicodeDecodeError
-        raise UserError(f"{path}: not valid JSON ({error}); fetch or copy the file again") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a text in UTF-8 ({error.reason} at byte {error.start})") from error
 
 
-def as_type(content: Any, kind: type[T], source: str | Path) -> T:
+def read_table(path: str | Path, kind: type[T], *, empty_cells: bool = False) -> list[T]:
+    """Return the rows of a CSV file with a line of names, each as a type of msgspec.
+
+    Args:
+        path: the file.
+        kind: the type of a row.
+        empty_cells: keep empty cells, which are left out otherwise.
+
+    Raises:
+        UserError: The file is missing or cannot be read, or a row does not fit the type. The message names its line.
+    """
+    reader = csv.DictReader(io.StringIO(read_text(path)))
+    rows: list[T] = []
+    try:
+        for row in reader:
+            if None in row or None in row.values():
+                raise UserError(f"{path}: line {reader.line_num} has not {len(reader.fieldnames or ())} cells")
+            cells = {name: value for name, value in row.items() if value or empty_cells}
+            rows.append(as_type(cells, kind, f"{path}: line {reader.line_num}"))
+    except csv.Error as error:
+        raise UserError(f"{path}: line {reader.line_num} is not CSV ({error})") from error
+    return rows
+
+
+def as_type(content: Any, kind: type[T], source: str | Path, *, strict: bool = False) -> T:
     """Check decoded JSON against a type, and return it as an object of this type.
 
     Args:
@@ -54,13 +94,14 @@ def as_type(content: Any, kind: type[T], source: str | Path) -> T:
         kind: the type that it must have, for example a ``msgspec.Struct``. A text such as ``"3"`` is accepted for a
             number.
         source: the file, named in the message.
+        strict: refuse numbers that are given as text.
 
     Raises:
         UserError: The content does not have this type. The message names the file and the wrong entry.
     """
     try:
-        return msgspec.convert(content, kind, strict=False)
-    except (msgspec.ValidationError, UnicodeEncodeError) as error:
+        return msgspec.convert(content, kind, strict=strict)
+    except (msgspec.ValidationError, UnicodeEncodeError, RecursionError) as error:
         raise UserError(f"{source}: {error} ($ is the whole content, [0] the first entry of a list)") from error
 
 

@@ -13,14 +13,14 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from lgmpose.data.coco import load_coco
 from lgmpose.data.records import RecordSet
 from lgmpose.errors import UserError
-from lgmpose.files import as_type, read_json, write_atomically
+from lgmpose.files import as_type, read_json, read_text, write_atomically
 from lgmpose.pose.skeletons import COCO
 
 __all__ = ["load_yolo"]
@@ -32,7 +32,7 @@ TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 class _Settings(msgspec.Struct):
     """``data.yaml``. ``names`` are the classes; ``kpt_names`` the joints, for each class if it is a dict."""
 
-    kpt_shape: tuple[int, int]
+    kpt_shape: tuple[Annotated[int, msgspec.Meta(ge=1, le=10_000)], Literal[2, 3]]  # joints; x, y, perhaps a flag
     names: dict[int, str] | list[str]
     kpt_names: dict[int, list[str]] | list[str] | None = None
     flip_idx: list[int] | None = None
@@ -91,21 +91,18 @@ def _read_notes(file: Path) -> _Settings:
 
 
 def _read_settings(file: Path) -> _Settings:
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; a YOLO-pose folder has a data.yaml")
     try:
         import yaml  # an optional dependency
     except ImportError as error:
         raise UserError(f"{file} needs PyYAML: pip install 'lgmpose[yolo]' installs it") from error
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise UserError(f"{file}: no such file; a YOLO-pose folder has a data.yaml") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = yaml.safe_load(read_text(file))
+    except (RecursionError, ValueError, yaml.YAMLError) as error:  # ValueError: a date that does not exist
         raise UserError(f"{file}: cannot be read as YAML ({' '.join(str(error).split())})") from error
     settings = as_type(content, _Settings, f"{file}: not the settings of a pose data set")
-    K, dimensions = settings.kpt_shape
-    flip = settings.flip_idx
-    if K < 1 or dimensions not in (2, 3):
-        raise UserError(f"{file}: kpt_shape is [{K}, {dimensions}]; give the number of joints, then 2 or 3")
+    K, flip = settings.kpt_shape[0], settings.flip_idx
     if flip is not None and (sorted(flip) != list(range(K)) or any(flip[flip[i]] != i for i in range(K))):
         raise UserError(f"{file}: flip_idx {flip} must list each of the {K} joints once, and pair them both ways")
     return settings
@@ -166,7 +163,7 @@ def _to_coco(settings: _Settings, file: Path, folders: Sequence[Path]) -> dict[s
         labels = _label_file(picture)
         if labels.is_file():  # otherwise there is nobody in the picture
             found += 1
-            for line_number, line in enumerate(labels.read_text(encoding="utf-8-sig").splitlines(), 1):
+            for line_number, line in enumerate(read_text(labels).splitlines(), 1):
                 if line.strip():
                     person = _person(line, f"{labels}: line {line_number}", settings.kpt_shape, (width, height))
                     annotations.append(person | {"id": len(annotations) + 1, "image_id": number})

@@ -229,7 +229,7 @@ def _open_openvino(path: Path, threads: int) -> tuple[Callable[[np.ndarray], np.
         options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY",
                    "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32"}  # fmt: skip
         request = core.compile_model(model, "CPU", options).create_infer_request()
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # ValueError: a text that is not UTF-8
         raise UserError(f"{path}: not a complete OpenVINO file with its .bin ({_first_line(error)})") from error
     lock = threading.Lock()  # a request runs one input at a time
 

@@ -7,7 +7,6 @@ ships. All figures come from evaluating the files that ship.
 
 from __future__ import annotations
 
-import csv
 import json
 import platform
 from pathlib import Path
@@ -25,10 +24,11 @@ from lgmpose.lab.model_card import BY_HAND, card_text
 from lgmpose.machine import commit
 from lgmpose.network.config import VARIANTS, LGMPoseConfig
 from lgmpose.training.curve import save_curve
+from lgmpose.training.run_folder import read_log
 from lgmpose.zoo.cards import SHIPPED, WEIGHTS_FOLDER, codec_of, skeleton_of, weights_hash
 from lgmpose.zoo.catalogue import load_weights, save_weights
 
-__all__ = ["read_log", "ship"]
+__all__ = ["ship"]
 
 FIRST = 60  # persons whose figures are stored separately, for a quick test
 SEEN = 500  # training persons that are evaluated, to compare with the validation persons
@@ -112,21 +112,6 @@ def _measured(data: str, target: Path, exported: Path, evaluation: Evaluation) -
         "machine": f"{torch.get_num_threads()} CPU threads ({platform.machine()}), PyTorch "
         + torch.__version__.partition("+")[0],
     }  # fmt: skip
-
-
-def read_log(log_csv: Path) -> list[dict[str, int | float]]:
-    """Return a run's log, one dict per epoch. What an epoch did not measure is left out.
-
-    Raises:
-        UserError: the file does not exist.
-    """
-    if not log_csv.is_file():
-        raise UserError(f"{log_csv}: does not exist; a run's folder has it beside best.safetensors")
-    with log_csv.open(newline="") as file:
-        return [
-            {name: int(value) if value.isdigit() else float(value) for name, value in row.items() if value}
-            for row in csv.DictReader(file)
-        ]
 
 
 def _whole_log(runs: tuple[Path, ...], shipped: Path) -> list[dict]:

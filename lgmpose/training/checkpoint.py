@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import io
 import math
-import pickle
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lgmpose.data.records import RecordSet
@@ -20,12 +20,47 @@ from lgmpose.errors import UserError
 from lgmpose.files import write_atomically
 from lgmpose.network.fast import channels_last
 from lgmpose.training.recipe import RESUME_FIELDS, TrainConfig
+from lgmpose.zoo.tensor_files import check_tensors
 from lgmpose.zoo.transfer import joint_axes
 
-__all__ = ["CHECKPOINT", "Run", "fingerprint", "read_checkpoint", "resume_command", "stored_config"]
+__all__ = [
+    "CHECKPOINT", "CheckpointState", "Progress", "Run", "fingerprint", "read_checkpoint", "resume_command",
+    "stored_config",
+]  # fmt: skip
 
 CHECKPOINT = "last.pt"  # in a run's folder
-PROGRESS = ("epoch", "epoch_step", "step", "epoch_loss", "skipped", "best", "seconds", "start", "processes", "data")
+
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
+class Progress(msgspec.Struct):
+    """How far a run has come; see ``Run``."""
+
+    epoch: Count
+    epoch_step: Count
+    step: Count
+    epoch_loss: float
+    skipped: Count
+    best: float
+    seconds: float
+    start: dict[str, Any] | None
+    processes: Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+    data: dict[str, int] | None
+
+
+PROGRESS = Progress.__struct_fields__
+
+
+class CheckpointState(msgspec.Struct):
+    """What ``last.pt`` holds."""
+
+    config: dict[str, Any]
+    progress: Progress
+    net: dict[str, Tensor]
+    ema: dict[str, Tensor] | None
+    optimizer: dict[int, dict[str, Tensor]]
+    rng: dict[str, Tensor]
 
 
 class Run:
@@ -119,6 +154,7 @@ class Run:
         """
         state = read_checkpoint(path)
         self._check_same(path, state)
+        self._check_tensors(path, state)
         self.net.load_state_dict(state["net"])
         for name, value in (self.ema or {}).items():
             value.copy_(state["ema"][name])
@@ -145,9 +181,26 @@ class Run:
             )
         if data and self.data and data != self.data:
             raise UserError(
-                f"{path}: was trained on other data ({data['persons']} persons, now {self.data['persons']}); bring it "
-                "back, or start a new run with another --out"
+                f"{path}: was trained on other data ({data.get('persons')} persons, now {self.data['persons']}); "
+                "bring it back, or start a new run with another --out"
             )
+
+    def _check_tensors(self, path: Path, state: dict[str, Any]) -> None:
+        """Raise UserError if a tensor is missing or has another shape or type than this run's."""
+        check_tensors(state["net"], self.net.state_dict(), path)
+        if self.ema is not None:
+            check_tensors(state["ema"] or {}, self.ema, f"{path}: moving average")
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        for index, tensors in state["optimizer"].items():
+            shape = parameters[index].shape if 0 <= index < len(parameters) else None
+            moments = [tensors.get(name) for name in ("exp_avg", "exp_avg_sq")]
+            fit = [moment is not None and moment.shape == shape and moment.dtype == torch.float32 for moment in moments]
+            step = tensors.get("step")
+            if not all(fit) or step is None or step.shape != () or len(tensors) != 3:
+                raise UserError(f"{path}: damaged; the optimiser's state of parameter {index} does not fit the network")
+        here, stored = torch.get_rng_state(), state["rng"].get("cpu")
+        if stored is None or (stored.dtype, stored.shape) != (here.dtype, here.shape):
+            raise UserError(f"{path}: damaged; it has no state of PyTorch's random numbers")
 
     def _device_argument(self) -> tuple[torch.device, ...]:
         """Return the device for a module that has several; otherwise it would take its current one."""
@@ -168,11 +221,19 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path.parent}: no {path.name} in it, so there is no run to resume")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # a damaged file raises almost anything, KeyError and OverflowError among them
         raise UserError(f"{path}: not a checkpoint, or a damaged one") from error
-    if not isinstance(state, dict) or not {"config", "progress", "net", "optimizer", "rng"} <= state.keys():
-        raise UserError(f"{path}: not a checkpoint of a training run")
-    return state
+    try:
+        checked = msgspec.convert(state, CheckpointState)
+    except (msgspec.ValidationError, UnicodeEncodeError, RecursionError) as error:
+        raise UserError(f"{path}: not a checkpoint of a training run, or a damaged one ({error})") from error
+    try:
+        TrainConfig.from_dict(checked.config)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return {name: getattr(checked, name) for name in CheckpointState.__struct_fields__} | {
+        "progress": msgspec.structs.asdict(checked.progress)
+    }
 
 
 def stored_config(path: str | Path) -> TrainConfig:

@@ -118,7 +118,7 @@ class TrainConfig:
             if unknown:
                 raise msgspec.ValidationError(f"unknown setting {unknown[0]}")
             return msgspec.convert(values, cls)
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, UnicodeEncodeError) as error:
             raise UserError(f"settings of another version ({error})") from error
 
 

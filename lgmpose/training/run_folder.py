@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import signal
 from pathlib import Path
 from typing import Any
 
 from lgmpose.errors import UserError
-from lgmpose.files import write_atomically
+from lgmpose.files import read_table, read_text, write_atomically
 
-__all__ = ["LOSS_COLUMNS", "StopRequest", "append_epoch", "append_losses", "start_losses"]
+__all__ = ["LOSS_COLUMNS", "StopRequest", "append_epoch", "append_losses", "read_log", "start_losses"]
 
 LOSS_COLUMNS = ("step", "epoch", "learning_rate", "loss")
 
@@ -43,11 +42,14 @@ def append_epoch(path: Path, row: dict[str, Any]) -> list[dict[str, Any]]:
     """Add the row of an epoch to ``log.csv``, after the rows of earlier epochs; return all rows.
 
     Rows of this epoch and later ones were left by an interrupted run and are dropped.
+
+    Raises:
+        UserError: see ``read_log``, or the file cannot be written.
     """
     rows: list[dict[str, Any]] = []
     if path.exists():
-        with path.open(newline="") as file:
-            rows = [old for old in csv.DictReader(file) if int(old["epoch"]) < row["epoch"]]
+        texts = read_table(path, dict[str, str], empty_cells=True)  # as they were written: no digit changes
+        rows = [old for old, read in zip(texts, read_log(path), strict=True) if read["epoch"] < row["epoch"]]
     rows.append(row)
     columns = list(dict.fromkeys(name for row in rows for name in row))
     lines = [",".join(str(row.get(name, "")) for name in columns) for row in rows]
@@ -55,13 +57,35 @@ def append_epoch(path: Path, row: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
+def read_log(path: str | Path) -> list[dict[str, int | float]]:
+    """Return the rows of ``log.csv``, one per epoch. What an epoch did not measure is left out.
+
+    Raises:
+        UserError: the file is missing or damaged, or a row has no epoch.
+    """
+    rows = read_table(path, dict[str, int | float])
+    for number, row in enumerate(rows):
+        if not isinstance(row.get("epoch"), int):
+            raise UserError(f"{path}: row {number + 1} has no epoch, a whole number")
+    return rows
+
+
 def start_losses(path: Path, step: int) -> None:
-    """Begin ``loss.csv``, or keep its rows before ``step`` and drop what an interrupted run has left after it."""
+    """Begin ``loss.csv``, or keep its rows before ``step`` and drop what an interrupted run has left after it.
+
+    Raises:
+        UserError: the file cannot be read or written, or a row is damaged.
+    """
     kept = []
     if step and path.exists():
-        with path.open(newline="") as file:
-            rows = [row for row in csv.reader(file) if len(row) == len(LOSS_COLUMNS)][1:]  # the last may be incomplete
-        kept = [row for row in rows if int(row[0]) < step]
+        lines = [line.split(",") for line in read_text(path).splitlines()]
+        for number, row in enumerate(lines[1:], 2):
+            if len(row) != len(LOSS_COLUMNS) or not row[0].isdecimal():
+                if number == len(lines):  # the last may be incomplete
+                    break
+                raise UserError(f"{path}: line {number} is damaged; move this file away to resume without it")
+            if int(row[0]) < step:
+                kept.append(row)
     write_atomically(path, "".join(",".join(row) + "\n" for row in [LOSS_COLUMNS, *kept]).encode())
 
 

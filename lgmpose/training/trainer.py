@@ -39,7 +39,7 @@ from lgmpose.training.checkpoint import CHECKPOINT, Run, fingerprint, resume_com
 from lgmpose.training.curve import save_curve
 from lgmpose.training.loop import train_epochs
 from lgmpose.training.recipe import TrainConfig, learning_rate
-from lgmpose.training.run_folder import StopRequest, append_epoch, append_losses, start_losses
+from lgmpose.training.run_folder import StopRequest, append_epoch, append_losses, read_log, start_losses
 from lgmpose.zoo.cards import find_weights
 from lgmpose.zoo.catalogue import (
     at_size,
@@ -231,6 +231,8 @@ class Session:
             net = cast(nn.Module, torch.compile(net))
         if self.rank == 0:
             start_losses(self.run_dir / "loss.csv", run.step)
+            if (log := self.run_dir / "log.csv").exists():
+                read_log(log)  # a damaged one shows now, not after an epoch
         if self.progress:
             done = f", resumed at epoch {run.epoch + 1}, step {run.epoch_step}" if run.step else ""
             done = f", all {config.epochs} epochs are done" if run.epoch >= config.epochs else done

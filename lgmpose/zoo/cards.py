@@ -123,7 +123,7 @@ def read_card(path: str | Path, text: str | None) -> dict[str, Any]:
         raise UserError(f"{path}: not a file of lgmpose: it has no card; `lgmpose export` makes files that have one")
     try:
         card = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise UserError(f"{path}: its card is damaged ({error}); export it again") from error
     check_card(card, ExportCard, path)
     return card

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from lgmpose.errors import UserError
-from lgmpose.zoo.catalogue import Config, config_of, create_model
+from lgmpose.zoo import catalogue
+from lgmpose.zoo.catalogue import Config, config_of
 
 __all__ = ["first_line", "is_outside", "open_network", "own_config"]
 
@@ -54,7 +55,7 @@ def open_network(
             input size, or a network that does not turn one picture (1, 3, H, W) into one tensor.
     """
     if not is_outside(name):
-        net = create_model(name, **(changes if image_hw is None else changes | {"image_hw": image_hw})).eval()
+        net = catalogue.create_model(name, **(changes if image_hw is None else changes | {"image_hw": image_hw})).eval()
         return net, config_of(net).image_hw
     if changes:
         raise UserError(f"model {name} has no option {min(changes)!r}; only the package's own networks have")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from lgmpose.errors import UserError
 from lgmpose.files import write_atomically
 
-__all__ = ["load_into", "read_tensors", "write_tensors"]
+__all__ = ["check_tensors", "load_into", "read_tensors", "write_tensors"]
 
 _KEY = "lgmpose"  # safetensors metadata holds strings only: one key, one JSON text
 
@@ -65,6 +66,16 @@ def load_into(net: nn.Module, tensors: dict[str, Tensor], source: str | Path) ->
         UserError: names or shapes do not fit; the message names the first tensor that does not.
     """
     wanted = net.state_dict()
+    check_tensors(tensors, wanted, source)
+    net.load_state_dict({name: tensors[name].to(tensor.dtype) for name, tensor in wanted.items()}, assign=True)
+
+
+def check_tensors(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], source: str | Path) -> None:
+    """Compare names and shapes of tensors with those of a network's state.
+
+    Raises:
+        UserError: other names or shapes; the message has the first that differs.
+    """
     missing, extra = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
     if missing or extra:
         what = f"lacks {missing[0]}" if missing else f"has {extra[0]}, which the network lacks"
@@ -75,4 +86,3 @@ def load_into(net: nn.Module, tensors: dict[str, Tensor], source: str | Path) ->
                 f"{source}: {name} is {tuple(tensors[name].shape)}, the network needs {tuple(tensor.shape)}: weights "
                 "of another number of keypoints or input size (LGMPose.resized moves weights between sizes)"
             )
-    net.load_state_dict({name: tensors[name].to(tensor.dtype) for name, tensor in wanted.items()}, assign=True)

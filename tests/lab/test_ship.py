@@ -15,10 +15,11 @@ from lgmpose.inference.evaluate_weights import evaluate_weights
 from lgmpose.inference.figures import Evaluation
 from lgmpose.inference.options import EvalConfig, ExportConfig
 from lgmpose.lab.model_card import BY_HAND, card_text
-from lgmpose.lab.ship import read_log, ship
+from lgmpose.lab.ship import ship
 from lgmpose.pose.codecs import make_codec
 from lgmpose.pose.skeletons import COCO
 from lgmpose.training.recipe import TrainConfig
+from lgmpose.training.run_folder import read_log
 from lgmpose.zoo.catalogue import create_model, load_weights, save_weights, weights_hash
 
 NAME, DATA = "lgm-pose-coco-256x192", "synthetic:/x/people"

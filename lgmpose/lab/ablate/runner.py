@@ -19,6 +19,7 @@ from lgmpose.files import check_writable, lock, write_atomically
 from lgmpose.inference.evaluate import evaluate, readable
 from lgmpose.inference.figures import Evaluation, joint_metrics, joint_results
 from lgmpose.inference.timing import interleaved_times
+from lgmpose.lab.ablate.results_file import read_results
 from lgmpose.lab.ablate.rows import BASELINE, CHOICES, NETWORKS, AblateConfig
 from lgmpose.lab.ablate.run_table import save_report
 from lgmpose.lab.ablate.verdicts import METRICS, compare
@@ -105,13 +106,9 @@ def load_runs(path: Path, config: AblateConfig | None = None) -> dict[str, Any]:
     if config is not None and not path.exists():
         empty = {"conditions": {}, "counted": {}, "costs": {}, "speed": None, "runs": []}
         return {"recipe": config.recipe_dict(), **empty}
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-        stored, runs = results["recipe"], results["runs"]
-        assert isinstance(runs, list)
-    except (OSError, ValueError, TypeError, KeyError, AssertionError) as error:
-        raise UserError(f"{path}: cannot be read as results of `lgmpose ablate` ({error})") from error
+    results = read_results(path)
     if config is not None:
+        stored = results["recipe"]
         default = TrainConfig().as_dict()  # options that were added later have their defaults in older files
         stored = default | stored | {"augmentation": default["augmentation"] | stored["augmentation"]}
         for name, value in config.recipe_dict().items():

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 import lgmpose
 from lgmpose.errors import UserError
-from lgmpose.files import check_writable, write_atomically
+from lgmpose.files import as_type, check_writable, read_json, write_atomically
 from lgmpose.machine import commit, cpu_name, num_cores
 
 __all__ = [
@@ -89,6 +89,44 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True):
     times_ms: tuple[float | None, ...] = ()
 
 
+class _Settings(msgspec.Struct):
+    scope: str
+    codec: str
+    batch_sizes: list[int]
+    warmup: int
+    runs: int
+    seconds: float
+    min_rounds: int
+    keep_memory: bool
+
+
+class _Process(msgspec.Struct):
+    backend: str
+    threads: int
+    device_name: str = ""
+    dtype: str = ""
+    versions: dict[str, str] = {}
+    load: float | None = None
+    load_after: float | None = None
+    gemm_gops: float | None = None
+    keeps_memory: bool = True
+
+
+class _Header(msgspec.Struct):
+    """What the report takes from a result's header."""
+
+    cpu: str
+    cores: int
+    system: str
+    date: str
+    lgmpose: str
+    commit: str | None
+    python: str
+    backends: dict[str, str]
+    settings: _Settings
+    processes: list[_Process]
+
+
 class BenchResult(msgspec.Struct):
     """All rows of one ``lgmpose bench``.
 
@@ -122,10 +160,10 @@ def load_results(path: str | Path) -> BenchResult:
     Raises:
         UserError: no such file, or not a result file of ``lgmpose bench``.
     """
-    try:
-        return msgspec.json.decode(Path(path).read_bytes(), type=BenchResult)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise UserError(f"{path}: cannot be read as a result file of `lgmpose bench` ({error})") from error
+    what = f"{path}: not a result file of `lgmpose bench`"
+    result = as_type(read_json(path), BenchResult, what, strict=True)
+    as_type(result.header, _Header, f"{what}, its header", strict=True)
+    return result
 
 
 def measured(rows: Sequence[Row], outcome: Outcome, noise: Sequence[str] = ()) -> list[Row]:
