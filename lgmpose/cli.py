@@ -20,7 +20,7 @@ from lgmpose.data.prepare.layouts import Coco, Lspet, Mpii, Synthetic
 from lgmpose.errors import UserError, as_sentence
 from lgmpose.files import print_anywhere
 from lgmpose.inference.options import EvalConfig, ExportConfig
-from lgmpose.training.recipe import TrainConfig
+from lgmpose.training.recipe import RECIPES, TrainConfig
 
 __all__ = ["main"]
 
@@ -44,11 +44,12 @@ def data(
 
 
 @app.command
-def train(config: TrainConfig, out: Path | None = None) -> None:
+def train(config: TrainConfig, out: Path | None = None, recipe: Literal["few-pictures"] | None = None) -> None:
     """Train a network. A run can be interrupted with Ctrl-C and resumed with `lgmpose resume RUN`.
 
     Args:
         out: the run's folder; by default runs/MODEL-DATA.
+        recipe: a set of options: few-pictures is for 10 to 200 labelled persons. Options that you give replace its own.
     """
     from lgmpose.training.trainer import train as train_network
 
@@ -190,6 +191,24 @@ def _parse_box(text: str) -> tuple[float, float, float, float]:
     return x, y, w, h
 
 
+def _with_recipe(words: list[str]) -> list[str]:
+    """Return the words of `train` with the options of its --recipe, except for those that are given themselves."""
+    place = next((i for i, word in enumerate(words) if word.partition("=")[0] == "--recipe"), None)
+    if words[:1] != ["train"] or place is None:
+        return words
+    _, equals, name = words[place].partition("=")
+    name = name if equals else "".join(words[place + 1 : place + 2])
+    if name not in RECIPES:
+        raise UserError(f"--recipe {name}: choose one of {', '.join(RECIPES)}")
+    given = {word.partition("=")[0].replace("_", "-") for word in words}
+    options = []
+    for field, value in RECIPES[name].items():
+        option = f"--{field.replace('_', '-')}"
+        if option not in given:
+            options += [option, str(value)]
+    return ["train", *options, *words[1:]]
+
+
 def _register_rooms() -> None:
     """Add the commands of the rooms `lab` and `course`, where they are installed."""
     for room in ("lab", "course"):
@@ -214,6 +233,7 @@ def main(arguments: list[str] | None = None) -> int:
         if words in (["--version"], ["-V"]):
             print(f"lgmpose {__version__}")
             return 0
+        words = _with_recipe(list(words))
         status = app.cli(prog="lgmpose", args=words, config=(tyro.conf.OmitArgPrefixes,), description=DESCRIPTION)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

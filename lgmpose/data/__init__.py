@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lgmpose.errors import UserError
 
 if TYPE_CHECKING:
+    from lgmpose.data.mixture import Entry
     from lgmpose.data.records import RecordSet
 
-__all__ = ["DATA_HELP", "KINDS", "SPLITS", "load_records"]
+__all__ = ["DATA_HELP", "KINDS", "SPLITS", "load_records", "load_validation_sets"]
 
 DATA_HELP = (
-    "KIND:PATH, where KIND is coco, yolo, via, mpii, lspet or synthetic; e.g. lspet:data/lspet_dataset.zip, "
-    "coco:data/coco, yolo:my_photos, mpii:data/mpii, synthetic:data/synthetic"
+    "KIND:PATH, where KIND is coco, yolo, via, mpii, lspet, synthetic or mix; e.g. lspet:data/lspet_dataset.zip, "
+    "coco:data/coco, yolo:my_photos, mpii:data/mpii, synthetic:data/synthetic, mix:sets.toml"
 )
 SPLITS = ("train", "val", "all")
 SYNTHETIC_PICTURES = 600  # of the set that is drawn where none is; the last sixth is its validation part
@@ -48,6 +50,38 @@ def load_records(
     if annotations is None and (kind == "via" or (kind in ("coco", "mpii") and split == "all")):
         raise UserError(f"{data}: name the annotation file for the split {split}: --annotations FILE")
     return KINDS[kind](path, split, annotations, detections)
+
+
+def load_validation_sets(data: str, annotations: str | None = None) -> list[RecordSet]:
+    """Load the sets to validate on: those that a list of sets (``mix``) names, else the data's validation split.
+
+    Raises:
+        UserError: as for ``load_records``, or two sets have one name.
+    """
+    kind, _, path = data.partition(":")
+    if kind != "mix":
+        return [load_records(data, "val", annotations=annotations)]
+    from lgmpose.data.mixture import read_mixture
+
+    sets = [_load_entry(entry, "val") for entry in read_mixture(path).val]
+    names = [record_set.name for record_set in sets]
+    if len(set(names)) < len(names):
+        raise UserError(f"{path}: several validation sets are called {max(names, key=names.count)}; give each a name")
+    return sets
+
+
+def _load_entry(entry: Entry, split: str) -> RecordSet:
+    record_set = load_records(entry.data, entry.split or split, annotations=entry.annotations)
+    return replace(record_set, name=entry.name or record_set.name)
+
+
+def _mix(path: str, split: str, annotations: str | None, detections: str | None) -> RecordSet:
+    from lgmpose.data.mixture import join_sets, read_mixture
+
+    if split != "train":
+        raise UserError(f"{path}: a list of data sets is for training; evaluate one set at a time")
+    entries = read_mixture(path).train
+    return join_sets([_load_entry(entry, "train") for entry in entries], [entry.weight for entry in entries])
 
 
 def _coco(path: str, split: str, annotations: str | None, detections: str | None) -> RecordSet:
@@ -126,4 +160,5 @@ KINDS: dict[str, Callable[[str, str, str | None, str | None], RecordSet]] = {
     "mpii": _mpii,
     "lspet": _lspet,
     "synthetic": _synthetic,
+    "mix": _mix,
 }

@@ -5,6 +5,7 @@ The network is a PyTorch module or any ``backends.Backend``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -24,19 +25,23 @@ from lgmpose.inference.top_down import coco_persons
 from lgmpose.metrics import ap_engine, coco_ap
 from lgmpose.pose.codecs import StandardCodec
 from lgmpose.pose.geometry import invert_matrix, transform_points
+from lgmpose.pose.joint_matching import match_joints
 from lgmpose.pose.skeletons import Skeleton, notice_unpaired
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["evaluate", "evaluate_predictions", "predict_records", "predicted_persons", "readable"]
+__all__ = [
+    "channels_for", "evaluate", "evaluate_predictions", "predict_records", "predicted_persons", "readable",
+]  # fmt: skip
 
 
-def evaluate(
+def evaluate(  # every argument is a condition of the figures
     net: nn.Module | Backend,
     record_set: RecordSet,
     codec: StandardCodec,
     *,
+    channels: Sequence[int] | None = None,
     flip_test: bool = True,
     batch_size: int = 32,
     workers: int | None = None,
@@ -52,6 +57,7 @@ def evaluate(
         net: PyTorch module, on any device, or backend; finds the joints of the record set's skeleton.
         record_set: the persons.
         codec: how heatmaps are decoded; its ``image_hw`` is the size of the crops.
+        channels: the network's heatmap of each joint of the record set, see ``channels_for``; None: all, in order.
         flip_test: average with the heatmaps of the mirrored crops.
         batch_size: persons per run of the network.
         workers: threads that read pictures; None: chosen for this machine.
@@ -62,8 +68,8 @@ def evaluate(
         UserError: unreadable pictures, or no picture at all that can be read.
     """
     every_prediction = predict_records(
-        net, record_set, codec, skeleton=record_set.skeleton, flip_test=flip_test, batch_size=batch_size,
-        workers=workers, bad_images=bad_images, progress=progress,
+        net, record_set, codec, skeleton=record_set.skeleton, channels=channels, flip_test=flip_test,
+        batch_size=batch_size, workers=workers, bad_images=bad_images, progress=progress,
     )  # fmt: skip
     return evaluate_predictions(every_prediction, record_set, codec, flip_test=flip_test)
 
@@ -117,6 +123,7 @@ def predict_records(  # every argument is a condition of the figures
     codec: StandardCodec,
     *,
     skeleton: Skeleton,
+    channels: Sequence[int] | None = None,
     flip_test: bool = True,
     batch_size: int = 32,
     workers: int | None = None,
@@ -126,7 +133,8 @@ def predict_records(  # every argument is a condition of the figures
     """Predict every person of a record set; see ``evaluate``.
 
     Args:
-        skeleton: the joints that the network finds.
+        skeleton: the joints that are wanted of the network.
+        channels: the network's heatmap of each of them; None: all, in their order.
 
     Raises:
         UserError: a picture cannot be read and ``bad_images`` is ``refuse``.
@@ -139,7 +147,11 @@ def predict_records(  # every argument is a condition of the figures
     keys = [list(range(start, min(start + batch_size, n))) for start in range(0, n, batch_size)]
     num_threads = choose_workers(workers) if workers is not None else max(1, choose_workers(None))
     batches = load_batches(dataset, keys, workers=num_threads)
-    with _heatmap_function(net) as heatmaps_of:
+    with _heatmap_function(net) as every_heatmap_of:
+
+        def heatmaps_of(images: np.ndarray) -> np.ndarray:
+            return every_heatmap_of(images) if channels is None else every_heatmap_of(images)[:, list(channels)]
+
         for batch in tqdm(batches, desc="evaluate", total=len(keys), unit="batch", disable=not progress, leave=False):
             count_errors(batch, bad_images)
             if "image" not in batch:  # no picture of the batch could be read
@@ -150,6 +162,24 @@ def predict_records(  # every argument is a condition of the figures
             keypoints_xy[index] = transform_points(invert_matrix(batch["matrix"]), crop_xy)
             unread[index] = False
     return Predictions(keypoints_xy, scores, unread)
+
+
+def channels_for(skeleton: Skeleton, learned: Skeleton) -> list[int] | None:
+    """Return which heatmap of a network belongs to each joint of a data set; None: all, in their order.
+
+    Args:
+        skeleton: the joints of the data set.
+        learned: the joints of the network; joints are matched by name.
+
+    Raises:
+        ValueError: the network lacks joints; the message lists them.
+    """
+    if skeleton.joint_names == learned.joint_names:
+        return None
+    matched = match_joints(skeleton, learned)
+    if missing := [name for i, name in enumerate(skeleton.joint_names) if i not in matched]:
+        raise ValueError(", ".join(missing))
+    return [matched[i] for i in range(skeleton.num_keypoints)]
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from lgmpose.files import check_writable, write_atomically
 from lgmpose.inference.backends import Backend, TorchBackend, open_backend
 from lgmpose.inference.detected_boxes import with_detected_boxes
 from lgmpose.inference.detectors import open_detector
-from lgmpose.inference.evaluate import evaluate, evaluate_predictions, predicted_persons
+from lgmpose.inference.evaluate import channels_for, evaluate, evaluate_predictions, predicted_persons
 from lgmpose.inference.extremes import require_truth, save_extremes
 from lgmpose.inference.figures import Evaluation
 from lgmpose.inference.options import EvalConfig
@@ -43,11 +43,13 @@ def evaluate_weights(config: EvalConfig) -> Evaluation:
     path = find_weights(config.weights)
     tune_allocator()
     backend = open_backend(path, device=config.device, threads=config.threads)
-    if backend.skeleton.joint_names != record_set.skeleton.joint_names:
+    try:
+        channels = channels_for(record_set.skeleton, backend.skeleton)
+    except ValueError as error:
         raise UserError(
-            f"{path}: weights for skeleton {backend.skeleton.name}, but {record_set.name} has "
-            f"{record_set.skeleton.name}: their joints are not the same ones in the same order"
-        )
+            f"{path}: weights for skeleton {backend.skeleton.name}, which has not all joints of {record_set.name}: "
+            f"{error} missing"
+        ) from None
     if config.detector not in (None, "none"):
         detector = open_detector(config.detector, threads=config.threads, device=config.device)
         record_set = with_detected_boxes(record_set, config, detector)
@@ -67,13 +69,15 @@ def evaluate_weights(config: EvalConfig) -> Evaluation:
     flip_test, bad_images = config.flip_test, config.bad_images
     if config.boxes == "none":
         found = predict_without_boxes(backend, record_set, flip_test=flip_test, bad_images=bad_images)
+        if channels is not None:
+            found = replace(found, keypoints_xy=found.keypoints_xy[:, channels], scores=found.scores[:, channels])
         record_set = replace(record_set, box_source="none, the whole picture is searched")
         evaluation = evaluate_predictions(found, record_set, codec, flip_test=flip_test)
     else:
         record_set = shift_boxes(record_set) if config.boxes == "shifted" else record_set
         evaluation = evaluate(
-            net, record_set, codec, flip_test=flip_test, batch_size=config.batch_size, workers=config.workers,
-            bad_images=bad_images,
+            net, record_set, codec, channels=channels, flip_test=flip_test, batch_size=config.batch_size,
+            workers=config.workers, bad_images=bad_images,
         )  # fmt: skip
     source, predictions = backend.source, evaluation.predictions
     assert predictions is not None

@@ -9,6 +9,7 @@ import tyro
 
 from lgmpose.lab.ablate.rows import AblateConfig
 from lgmpose.lab.bench.plan import BenchConfig
+from lgmpose.lab.few_pictures import FewPicturesConfig
 
 __all__ = ["register"]
 
@@ -194,3 +195,17 @@ def bench_evaluation(pictures: int = 5000, json: Path | None = None) -> None:
     check_output(json)
     result = measure_evaluation(pictures)
     keep(result, evaluation_page(result), json)
+
+
+@group.command(name="few-pictures")
+def few_pictures(config: FewPicturesConfig, json: Path = Path("runs/few-pictures.json")) -> None:
+    """Train on 10 to 500 labelled persons, from the shipped weights and from random ones, and tabulate PCK@0.2.
+
+    It can be interrupted with Ctrl-C; the same command resumes it. Finished cells of the table are not repeated.
+
+    Args:
+        json: the result; the table (.md) is written beside it.
+    """
+    from lgmpose.lab.few_pictures import measure_few_pictures, page
+
+    print(page(measure_few_pictures(config, json)))

@@ -25,7 +25,11 @@ def save_curve(rows: list[dict[str, Any]], png: Path) -> None:
         part = [(int(row["epoch"]), float(row["train_loss"])) for row in rows if row.get("phase") == phase]
         left.plot(*zip(*part, strict=True), color="C0", marker=marker)
     left.set(xlabel="epoch", ylabel="training loss (mean over pixels)", yscale="log")
-    for name, scale in (("PCK@0.2", 1), ("PCKh@0.5", 1), ("AP", 100)):
+    columns = dict.fromkeys(name for row in rows for name in row)  # of several validation sets: "SET PCK@0.2"
+    for name in sorted(columns, key=lambda name: name.rpartition(" ")[2] != "PCK@0.2"):
+        if (metric := name.rpartition(" ")[2]) not in ("PCK@0.2", "PCKh@0.5", "AP"):
+            continue
+        scale = 100 if metric == "AP" else 1
         points = [(int(row["epoch"]), scale * float(row[name])) for row in rows if row.get(name) not in (None, "")]
         if points:
             right.plot(*zip(*points, strict=True), label=name, marker=marker)

@@ -12,12 +12,36 @@ import msgspec
 from lgmpose.data.augment import Augmentation
 from lgmpose.errors import UserError
 
-__all__ = ["MACHINE_FIELDS", "RESUME_FIELDS", "TrainConfig", "learning_rate"]
+__all__ = ["MACHINE_FIELDS", "RECIPES", "RESUME_FIELDS", "TrainConfig", "learning_rate", "recipe"]
 
 # Fields that change how a run is computed, but not what.
 MACHINE_FIELDS = ("workers", "device", "checkpoint_minutes")
 # Fields that may change on resume: a run that has met an unreadable image could not be finished without bad_images.
 RESUME_FIELDS = (*MACHINE_FIELDS, "bad_images")
+
+# Options of `lgmpose train --recipe NAME`; options that the user gives replace them.
+RECIPES: dict[str, dict[str, Any]] = {
+    # For 10 to 200 labelled persons. Chosen on MPII's training persons; docs/train.md has the figures.
+    "few-pictures": {
+        "model": "lgm-pose-lspet-128x128",
+        "init_weights": "lgm-pose-lspet-128x128.safetensors",
+        "epochs": 12,
+        "epoch_persons": 240,
+        "freeze_epochs": 3,
+        "batch_size": 16,
+        "optimizer": "adamw",
+        "learning_rate": 1e-3,
+        "weight_decay": 0.01,
+        "schedule": "cosine",
+        "ema_decay": 0.98,
+        "codec": "dark",
+        "sigma": 1.5,
+        "half_body_prob": 0.0,
+        "scale_factor": 0.25,
+        "rotation_deg": 40.0,
+        "colour": 0.2,
+    }
+}
 
 
 @dataclass(frozen=True)
@@ -28,9 +52,10 @@ class TrainConfig:
         UserError: a value out of range.
     """
 
-    data: str = "synthetic"  # KIND:PATH with KIND coco, yolo, via, mpii, lspet or synthetic
+    data: str = "synthetic"  # KIND:PATH with KIND coco, yolo, via, mpii, lspet, synthetic or mix
     annotations: str | None = None  # annotation file for training, if it is not in its usual place
     val_annotations: str | None = None  # the same for validation
+    val_data: str | None = None  # KIND:PATH to validate on; None: the validation part of --data
     model: str = "lgm-pose-coco-256x192"  # a name of `lgmpose profile --list`; the data decide the number of keypoints
     image_hw: tuple[int, int] | None = None  # input height and width; None: the model's own
     # how LGM-Pose's decoder joins its map with the encoder's (paper, Table 5): sfusion: the paper's choice; none: the
@@ -120,6 +145,20 @@ class TrainConfig:
             return msgspec.convert(values, cls)
         except (msgspec.ValidationError, UnicodeEncodeError) as error:
             raise UserError(f"settings of another version ({error})") from error
+
+
+def recipe(name: str, **changes: Any) -> TrainConfig:
+    """Return the settings of a recipe with some of them changed; fields of ``augmentation`` may be given by name.
+
+    Raises:
+        UserError: there is no such recipe, or a value is out of range.
+    """
+    if name not in RECIPES:
+        raise UserError(f"recipe {name!r}: choose one of {', '.join(RECIPES)}")
+    values = RECIPES[name] | changes
+    names = {field.name for field in fields(Augmentation)} & values.keys()
+    augmentation = Augmentation(**{field: values.pop(field) for field in names})
+    return TrainConfig(**values, augmentation=augmentation)
 
 
 def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import signal
 from pathlib import Path
 from typing import Any
@@ -52,8 +54,11 @@ def append_epoch(path: Path, row: dict[str, Any]) -> list[dict[str, Any]]:
         rows = [old for old, read in zip(texts, read_log(path), strict=True) if read["epoch"] < row["epoch"]]
     rows.append(row)
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    lines = [",".join(str(row.get(name, "")) for name in columns) for row in rows]
-    write_atomically(path, ("\n".join([",".join(columns), *lines]) + "\n").encode())
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")  # quotes names that contain a comma
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue().encode())
     return rows
 
 

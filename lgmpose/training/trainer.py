@@ -23,13 +23,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from lgmpose.data import load_records
+from lgmpose.data import load_records, load_validation_sets
 from lgmpose.data.batches import EpochSampler, choose_workers, count_errors, draws_per_epoch, make_loader
 from lgmpose.data.crops import CropDataset
 from lgmpose.data.records import RecordSet
 from lgmpose.errors import UserError
 from lgmpose.files import lock, write_atomically
-from lgmpose.inference.evaluate import evaluate
+from lgmpose.inference.evaluate import channels_for, evaluate
 from lgmpose.inference.figures import Evaluation, joint_metrics
 from lgmpose.machine import choose_device, tune_allocator, workers_that_fit
 from lgmpose.network.model import LGMPose
@@ -94,11 +94,11 @@ def train(
     try:
         torch.manual_seed(config.seed)
         train_set = load_records(config.data, "train", annotations=config.annotations)
-        val_set = load_records(config.data, "val", annotations=config.val_annotations)
-        for record_set in (train_set, val_set):
+        val_sets = load_validation_sets(config.val_data or config.data, config.val_annotations)
+        for record_set in (train_set, *val_sets):
             if record_set.notes and rank == 0:
                 print(f"{record_set.name}: left out or replaced: {record_set.left_out}", flush=True)
-        _check_data(config, train_set, val_set)
+        _check_data(config, train_set, val_sets)
         if rank == 0 and config.augmentation.flip_prob > 0:
             notice_unpaired(train_set.skeleton)
         device = _choose_gpu_or_cpu(config, world)
@@ -114,7 +114,7 @@ def train(
                 for leftover in [*run_dir.glob(".last.pt.*"), *run_dir.glob(".best.safetensors.*")]:
                     leftover.unlink(missing_ok=True)  # of a write that was killed
                 write_atomically(run_dir / "config.json", json.dumps(config.as_dict(), indent=1).encode())
-            session = Session(run, run_dir, train_set, val_set, rank=rank, progress=progress and rank == 0)
+            session = Session(run, run_dir, train_set, val_sets, rank=rank, progress=progress and rank == 0)
             evaluation = session.train()
             if world > 1:
                 dist.barrier()  # rank 0 evaluates last; nobody closes the connections before it is done
@@ -153,16 +153,19 @@ def _choose_gpu_or_cpu(config: TrainConfig, world: int) -> torch.device:
     return device
 
 
-def _check_data(config: TrainConfig, train_set: RecordSet, val_set: RecordSet) -> None:
-    """Raise UserError if the sets have different joints, nothing can be measured, or a batch cannot be filled."""
-    learned, measured = train_set.skeleton.joint_names, val_set.skeleton.joint_names
-    if learned != measured:
-        raise UserError(
-            f"{val_set.annotation_file or val_set.name}: has the joints {', '.join(measured)}, but the training data "
-            f"have {', '.join(learned)}; both must list the same joints in the same order"
-        )
-    if val_set.annotation_file is None and not joint_metrics(val_set):
-        raise UserError(f"{val_set.name}: no person has a labelled torso or head, so nothing can be measured")
+def _check_data(config: TrainConfig, train_set: RecordSet, val_sets: list[RecordSet]) -> None:
+    """Raise UserError if joints are not learned, nothing can be measured, or a batch cannot be filled."""
+    for val_set in val_sets:
+        try:
+            channels_for(val_set.skeleton, train_set.skeleton)
+        except ValueError as error:
+            where = val_set.annotation_file or val_set.name
+            raise UserError(
+                f"{where}: has joints that the training data lack: {error}; those have "
+                f"{', '.join(train_set.skeleton.joint_names)}"
+            ) from None
+        if val_set.annotation_file is None and not joint_metrics(val_set):
+            raise UserError(f"{val_set.name}: no person has a labelled torso or head, so nothing can be measured")
     draws = draws_per_epoch(train_set.parts or [(len(train_set), 1.0)], config.epoch_persons)
     if (persons_drawn := sum(drawn for _, drawn in draws)) < config.batch_size:
         persons = f"{train_set.name}: {persons_drawn} persons per epoch"
@@ -192,11 +195,11 @@ class Session:
     """Surrounds the loop in one process: gives its batches; on rank 0 logs, evaluates and saves."""
 
     def __init__(
-        self, run: Run, run_dir: Path, train_set: RecordSet, val_set: RecordSet, *, rank: int, progress: bool
+        self, run: Run, run_dir: Path, train_set: RecordSet, val_sets: list[RecordSet], *, rank: int, progress: bool
     ):
         config, image_hw = run.config, config_of(run.net).image_hw
-        self.run, self.run_dir, self.val_set, self.rank, self.progress = run, run_dir, val_set, rank, progress
-        self.persons = train_set.name
+        self.run, self.run_dir, self.val_sets, self.rank, self.progress = run, run_dir, val_sets, rank, progress
+        self.persons, self.skeleton = train_set.name, train_set.skeleton
         self.codec = make_codec(config.codec, image_hw, config.sigma)
         self.dataset = CropDataset(
             train_set, image_hw, aligned=self.codec.aligned, augmentation=config.augmentation, seed=config.seed
@@ -217,7 +220,7 @@ class Session:
         self.losses: list[Tensor] = []  # of the steps since the last reading
         self.skipped = 0  # unreadable images since the last reading
         self.read_at = self.saved_at = time.monotonic()
-        self.evaluation: Evaluation | None = None
+        self.evaluations: list[Evaluation] = []  # of the epoch, one per validation set
 
     def train(self) -> Evaluation | None:
         """Train to the end. Raises KeyboardInterrupt after a requested stop."""
@@ -250,7 +253,7 @@ class Session:
                 print(f"stopped at epoch {run.epoch + 1}, step {run.epoch_step}; resume with: "
                       f"{resume_command(self.run_dir, run.processes)}", flush=True)  # fmt: skip
             raise KeyboardInterrupt
-        return self.evaluation
+        return self.evaluations[0] if self.evaluations else None
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield this rank's batches that are left of the epoch: images, heatmaps and weights on the device."""
@@ -325,38 +328,52 @@ class Session:
 
     def after_epoch(self) -> bool:
         """Evaluate if it is time to, log the epoch, save. Return True if any rank was asked to stop."""
-        run, config, self.evaluation = self.run, self.run.config, None
+        run, config, self.evaluations = self.run, self.run.config, []
         if self.rank == 0:
             if (run.epoch + 1) % config.eval_every == 0 or run.epoch + 1 == config.epochs:
                 self._save()  # an unreadable image in the evaluation must not cost what was learned
-                self.evaluation = self._evaluate()
+                self.evaluations = self._evaluate()
             self._log_epoch()
         run.epoch, run.epoch_step, run.epoch_loss = run.epoch + 1, 0, 0.0
         if self.rank == 0:
             self._save()
         return self._any_rank(self.asked or self.stop.asked)
 
-    def _evaluate(self) -> Evaluation:
-        """Evaluate the network, and keep it if it is the best so far. Of two equal ones the later is kept."""
+    def _evaluate(self) -> list[Evaluation]:
+        """Evaluate the network on each set, and keep it if it is the best so far; of two equal ones, the later.
+
+        Several sets are judged by the mean of their headline figures, AP in per cent.
+        """
         run, config, net = self.run, self.run.config, self.run.deployed()
-        evaluation = evaluate(
-            net, self.val_set, self.codec, flip_test=config.flip_test, batch_size=config.batch_size,
-            workers=config.workers, bad_images=config.bad_images, progress=self.progress,
-        )  # fmt: skip
-        headline = evaluation.figures[evaluation.headline]
+        evaluations = [
+            evaluate(
+                net, val_set, self.codec, channels=channels_for(val_set.skeleton, self.skeleton),
+                flip_test=config.flip_test, batch_size=config.batch_size, workers=config.workers,
+                bad_images=config.bad_images, progress=self.progress,
+            )
+            for val_set in self.val_sets
+        ]  # fmt: skip
+        headline = sum(100**(e.headline == "AP") * e.figures[e.headline] for e in evaluations) / len(evaluations)
         if headline >= run.best:
             run.best = headline
             training = {
                 "config": config.as_dict(), "epoch": run.epoch + 1, "step": run.step,
                 "hours": round(run.seconds / 3600, 2), "persons": self.persons, "start": run.start,
             }  # fmt: skip
-            file, skeleton = self.run_dir / "best.safetensors", self.val_set.skeleton
-            save_weights(file, net, skeleton, self.codec, evaluation=evaluation, training=training)
-        return evaluation
+            if len(evaluations) > 1:
+                training["validation"] = {e.conditions["data"]: e.as_json()["figures"] for e in evaluations}
+            file = self.run_dir / "best.safetensors"
+            save_weights(file, net, self.skeleton, self.codec, evaluation=evaluations[0], training=training)
+        return evaluations
 
     def _log_epoch(self) -> None:
         """Write and print the row of the epoch, and draw the learning curve."""
-        run, figures = self.run, self.evaluation.figures if self.evaluation else {}
+        run, several = self.run, len(self.val_sets) > 1
+        figures = {
+            f"{evaluation.conditions['data']} {name}" if several else name: value
+            for evaluation in self.evaluations
+            for name, value in evaluation.figures.items()
+        }
         row = {
             "epoch": run.epoch + 1,
             "step": run.step,
@@ -369,7 +386,8 @@ class Session:
         if importlib.util.find_spec("matplotlib"):  # an optional dependency; the log has the same figures
             save_curve(rows, self.run_dir / "curve.png")
         if self.progress:
-            shown = [f"  {name} {figures[name]:.2f}" for name in ("PCK@0.2", "PCKh@0.5", "AP") if name in figures]
+            names = [name for name in figures if name.rpartition(" ")[2] in ("PCK@0.2", "PCKh@0.5", "AP")]
+            shown = [f"  {name} {figures[name]:.2f}" for name in names]
             tqdm.write(f"epoch {row['epoch']}/{run.config.epochs}: loss {row['train_loss']}{''.join(shown)}")
 
     def _any_rank(self, wish: bool) -> bool:

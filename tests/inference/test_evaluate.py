@@ -307,7 +307,8 @@ def test_every_option_reaches_its_place(people, coco_weights, monkeypatch):
     assert asked["load_records"] == ((data, "val"), {"detections": None, "annotations": None})
     assert asked["open_backend"] == ((coco_weights,), {"device": "cpu", "threads": None}) and "tune_allocator" in asked
     (_, record_set, codec), options = asked["evaluate"]
-    assert options == {"flip_test": True, "batch_size": 32, "workers": None, "bad_images": "refuse"}
+    expected = {"channels": None, "flip_test": True, "batch_size": 32, "workers": None, "bad_images": "refuse"}
+    assert options == expected
     # Sigma is the weights' own, 1.5.
     assert repr(codec) == repr(make_codec("dark", (64, 96), 1.5)) and len(record_set) <= 2
     config = EvalConfig(data, coco_weights, split="train", codec="udp", image_hw=(96, 64), flip_test=False, limit=3,
@@ -317,7 +318,7 @@ def test_every_option_reaches_its_place(people, coco_weights, monkeypatch):
     torch.set_num_threads(before)
     assert asked["load_records"][0] == (data, "train") and asked["open_backend"][1] == {"device": "cpu", "threads": 1}
     (_, record_set, codec), options = asked["evaluate"]
-    assert options == {"flip_test": False, "batch_size": 2, "workers": 1, "bad_images": "skip"}
+    assert options == {"channels": None, "flip_test": False, "batch_size": 2, "workers": 1, "bad_images": "skip"}
     assert repr(codec) == repr(make_codec("udp", (96, 64), 1.5))
     assert evaluation.conditions["input"] == "96×64" and evaluation.conditions["flip test"] == "off"
 
@@ -333,7 +334,7 @@ def test_other_boxes_and_annotations_are_asked_for(monkeypatch):
 
 
 def test_other_weights_and_numbers_are_refused(people, tiny_weights):
-    with pytest.raises(UserError, match="lsp-14.*coco-17"):
+    with pytest.raises(UserError, match="lsp-14.*synthetic-val.*nose"):
         evaluate_weights(EvalConfig(f"synthetic:{people}", tiny_weights, device="cpu"))
     for options in ({"batch_size": 0}, {"limit": 0}):
         with pytest.raises(UserError, match="0"):

@@ -22,7 +22,7 @@ from lgmpose.data.synthetic import make_synthetic
 from lgmpose.pose.codecs import make_codec
 from lgmpose.pose.skeletons import COCO
 from lgmpose.training.checkpoint import Run
-from lgmpose.training.recipe import TrainConfig
+from lgmpose.training.recipe import TrainConfig, recipe
 from lgmpose.zoo.catalogue import create_model, list_models, save_weights
 
 
@@ -51,6 +51,18 @@ def refused(capsys, *arguments) -> str:
     lines = captured.err.strip().splitlines()
     assert lines[-1].startswith("error: ") and "Traceback" not in captured.err
     return lines[-1]
+
+
+def test_options_that_are_given_replace_those_of_a_recipe(monkeypatch, capsys):
+    trained = []
+    monkeypatch.setattr("lgmpose.training.trainer.train", lambda config, out: trained.append(config))
+    changes = ["--epochs", "3", "--rotation_deg=5"]
+    assert main(["train", "--recipe", "few-pictures", "--data", "coco:x", *changes]) == 0
+    assert main(["train", *changes, "--data", "coco:x", "--recipe=few-pictures"]) == 0
+    expected = recipe("few-pictures", data="coco:x", epochs=3, rotation_deg=5.0)
+    assert trained == [expected, expected]
+    assert "many-pictures" in refused(capsys, "train", "--recipe", "many-pictures")
+    assert "few-pictures" in refused(capsys, "train", "--recipe")
 
 
 def test_a_pipe_without_the_characters_gets_question_marks(monkeypatch):

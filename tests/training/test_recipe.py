@@ -8,7 +8,7 @@ import pytest
 
 from lgmpose.data.augment import Augmentation
 from lgmpose.errors import UserError
-from lgmpose.training.recipe import TrainConfig, learning_rate
+from lgmpose.training.recipe import TrainConfig, learning_rate, recipe
 
 
 def test_the_papers_schedule_divides_the_rate_by_10_at_epochs_200_and_240():
@@ -33,6 +33,15 @@ def test_the_papers_recipe_is_the_default():
     assert (config.eval_every, config.flip_test, config.seed, config.warmup_steps) == (1, True, 0, 0)
 
 
+def test_a_recipe_is_a_set_of_options():
+    few = recipe("few-pictures", epochs=7, rotation_deg=11.0)
+    assert (few.epochs, few.augmentation.rotation_deg) == (7, 11.0)
+    assert few.init_weights and few.freeze_epochs and few.epoch_persons and few.augmentation.half_body_prob == 0
+    for wrong in ({"name": "many-pictures"}, {"name": "few-pictures", "epochs": 0}):
+        with pytest.raises(UserError, match="many-pictures|epochs"):
+            recipe(**wrong)
+
+
 def test_json_and_back():
     config = TrainConfig(image_hw=(64, 96), lr_steps=(3,), augmentation=Augmentation(flip_prob=0.1), workers=2)
     values = json.loads(json.dumps(config.as_dict()))
@@ -48,7 +57,8 @@ def test_json_and_back():
     ("codec", ["x"]), ("precision", ["fp16"]), ("epochs", [0]), ("batch_size", [0, -3]), ("eval_every", [0]),
     ("learning_rate", [0.0, -1.0, math.nan, math.inf]), ("sigma", [0.0, -1.0, math.nan]),
     ("ema_decay", [-0.1, 1.0, 2.0, math.nan]), ("seed", [-1]), ("workers", [-1]), ("weight_decay", [-0.1]),
-    ("clip_grad_norm", [-1.0]), ("warmup_steps", [-1]), ("checkpoint_minutes", [-1.0]),
+    ("clip_grad_norm", [-1.0]), ("warmup_steps", [-1]), ("checkpoint_minutes", [-1.0]), ("freeze_epochs", [-1]),
+    ("epoch_persons", [0, -5]),
 ])  # fmt: skip
 def test_values_out_of_range_are_refused_by_name(name, wrong):
     for value in wrong:

@@ -382,6 +382,69 @@ def test_a_run_knows_the_weights_it_started_from_even_when_they_are_gone(config,
     assert read_checkpoint(tmp_path / "second" / "last.pt")["progress"]["start"] == second_card["training"]["start"]
 
 
+@pytest.fixture
+def mixture(people, tmp_path) -> str:
+    """Return a list of two sets: the synthetic people, and half of their joints with one more, under other names."""
+    content = json.loads((people / "annotations.json").read_text())
+    (category,) = content["categories"]
+    names, kept = category["keypoints"], range(5, 17)
+    category["keypoints"] = ["HeadTop", *(f"{name[0].upper()}{name.partition('_')[2]}" for name in names[5:])]
+    category["skeleton"] = []
+    for person in content["annotations"]:
+        joints = [person["keypoints"][3 * i : 3 * i + 3] for i in (0, *kept)]
+        person["keypoints"] = [value for joint in joints for value in joint]
+        person["num_keypoints"] = sum(joint[2] > 0 for joint in joints)
+    (tmp_path / "half.json").write_text(json.dumps(content))
+    half = f'data = "coco:{people}"\nannotations = "{tmp_path / "half.json"}"\n'
+    text = f'[[train]]\ndata = "synthetic:{people}"\n[[train]]\n{half}weight = 2\n'
+    text += f'[[val]]\ndata = "synthetic:{people}"\n[[val]]\n{half}'
+    (tmp_path / "sets.toml").write_text(text)
+    return f"mix:{tmp_path / 'sets.toml'}"
+
+
+def test_a_mixture_trains_every_joint_and_measures_each_set(config, mixture, tmp_path, with_curve, capsys):
+    gradients = []
+
+    class Recorder(Run):
+        def update_ema(self):
+            gradients.append(self.net.head.weight.grad.flatten(1).abs().sum(1))
+            super().update_ema()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lgmpose.training.trainer.Run", Recorder)
+        evaluation = train(replace(config, data=mixture), tmp_path / "run")
+    net, card = load_weights(tmp_path / "run" / "best.safetensors")
+    assert net.config.num_keypoints == 18 and card["skeleton"]["joint_names"][17] == "HeadTop"
+    assert (torch.stack(gradients).sum(0) > 0).all()
+    assert len(losses_of(tmp_path / "run")) == 2 * ((13 + 2 * 17) // config.batch_size)  # weights 1 and 2
+    row = log_of(tmp_path / "run")[-1]
+    assert {"synthetic-val AP", "half AP", "half PCK@0.2"} & row.keys() == {"synthetic-val AP", "half AP"}
+    assert float(row["synthetic-val AP"]) == pytest.approx(evaluation.figures["AP"], abs=1e-4)
+    assert card["training"]["validation"].keys() == {"synthetic-val", "half"}
+    assert card["training"]["persons"] == "synthetic-train + half"
+    printed = capsys.readouterr().out
+    assert "synthetic-val AP" in printed and "half AP" in printed
+    assert (tmp_path / "run" / "curve.png").is_file()
+
+
+def test_a_set_is_measured_by_its_own_joints_of_a_larger_network(config, people, mixture, tmp_path):
+    """The joints of the half set are found in the network's heatmaps by name."""
+    train(replace(config, data=mixture, epochs=1), tmp_path / "run", progress=False)
+    arguments = ["--data", f"coco:{people}", "--annotations", str(tmp_path / "half.json"), "--workers", "0"]
+    weights = str(tmp_path / "run" / "best.safetensors")
+    options = ["--weights", weights, "--no-flip-test", "--json", str(tmp_path / "half-figures.json")]
+    assert main(["eval", *arguments, *options]) == 0
+    figures = json.loads((tmp_path / "half-figures.json").read_text())["figures"]
+    assert figures["AP"] == pytest.approx(float(log_of(tmp_path / "run")[-1]["half AP"]), abs=1e-4)
+
+
+def test_another_set_validates(config, people, tmp_path):
+    val = replace(config, epochs=1, val_data=f"coco:{people}", val_annotations=str(people / "annotations.json"))
+    assert train(val, tmp_path / "run", progress=False).conditions["persons"] == "17"
+    with pytest.raises(UserError, match="voc:x"):
+        train(replace(config, val_data="voc:x"), tmp_path / "other", progress=False)
+
+
 def test_frozen_epochs_train_the_rows_of_the_joints_alone(config, tmp_path):
     frozen = replace(config, epochs=2, freeze_epochs=1, eval_every=1)
     states = []
@@ -552,17 +615,16 @@ def test_sets_that_cannot_be_trained_or_measured_are_refused_before_work_starts(
         record.visibility[hips] = 0
     blind = replace(val_set, records=tuple(records), annotation_file=None)
     with monkeypatch.context() as patch:
-        patch.setattr("lgmpose.training.trainer.load_records", lambda data, split, **_: (
-            blind if split == "val" else load_records(data, split)))  # fmt: skip
+        patch.setattr("lgmpose.training.trainer.load_validation_sets", lambda *_: [blind])
         with pytest.raises(UserError, match="synthetic-val"):
             train(config, tmp_path / "run", progress=False)
     content = json.loads((people / "annotations.json").read_text())
     (category,) = content["categories"]
     names, other = category["keypoints"], tmp_path / "other.json"
-    category["keypoints"] = names[1::-1] + names[2:]
+    category["keypoints"] = ["beak", *names[1:]]
     other.write_text(json.dumps(content))
     files = {"annotations": str(people / "annotations.json"), "val_annotations": str(other)}
-    with pytest.raises(UserError, match="other.json: .*nose"):
+    with pytest.raises(UserError, match="other.json: .*beak"):
         train(replace(config, data=f"coco:{people}", **files), tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
 

@@ -1,0 +1,145 @@
+"""Several data sets that train one network: the file that lists them, and the set that they are joined to.
+
+The file is TOML, with one table per set:
+
+    [[train]]
+    data = "coco:data/coco"
+    weight = 2
+
+    [[train]]
+    data = "mpii:data/mpii"
+
+    [[val]]
+    data = "coco:data/coco"
+
+Joints are matched by name (``pose.joint_matching``). The network has those of all training sets, in the order in which
+they come. A joint that a set does not label has weight 0 in its persons' loss.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import numpy as np
+
+from lgmpose.data.records import PersonRecord, RecordSet
+from lgmpose.errors import UserError
+from lgmpose.files import as_type
+from lgmpose.pose.joint_matching import match_joints
+from lgmpose.pose.skeletons import Skeleton
+
+__all__ = ["Entry", "MixtureFile", "join_sets", "join_skeletons", "read_mixture"]
+
+
+class Entry(msgspec.Struct, forbid_unknown_fields=True):
+    """One set of the file.
+
+    Attributes:
+        data: KIND:PATH; relative paths start at the current folder, as on the command line.
+        split: ``train``, ``val`` or ``all``; by default that of the table.
+        annotations: annotation file, if it is not in its usual place.
+        weight: how often a person is drawn: 2 is twice as often as 1. For training sets only.
+        name: of the set in ``log.csv``; by default made from the data's.
+    """
+
+    data: str
+    split: str | None = None
+    annotations: str | None = None
+    weight: Annotated[float, msgspec.Meta(gt=0, le=1e6)] = 1.0
+    name: str | None = None
+
+
+class MixtureFile(msgspec.Struct, forbid_unknown_fields=True):
+    """The file: sets to train on, and sets to validate on."""
+
+    train: Annotated[list[Entry], msgspec.Meta(min_length=1)]
+    val: Annotated[list[Entry], msgspec.Meta(min_length=1)]
+
+
+def read_mixture(path: str | Path) -> MixtureFile:
+    """Read a file of data sets.
+
+    Raises:
+        UserError: it is missing, is not TOML, or has other entries than ``Entry``.
+    """
+    path = Path(path)
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; it lists data sets as [[train]] and [[val]]") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"{path}: not TOML ({error})") from error
+    file = as_type(content, MixtureFile, f"{path}: not a list of data sets")
+    for entry in (*file.train, *file.val):
+        if entry.data.startswith("mix:"):
+            raise UserError(f"{path}: {entry.data} is itself a list of data sets; name the sets")
+    return file
+
+
+def join_skeletons(skeletons: Sequence[Skeleton]) -> Skeleton:
+    """Return the skeleton with the joints of all: those of the first, then what each other one adds.
+
+    Raises:
+        UserError: two skeletons pair a joint differently.
+    """
+    joined = skeletons[0]
+    for other in skeletons[1:]:
+        matched = match_joints(other, joined)
+        new = [i for i in range(other.num_keypoints) if i not in matched]
+        if not new:
+            continue
+        place = matched | {i: joined.num_keypoints + n for n, i in enumerate(new)}
+        names = (*joined.joint_names, *(other.joint_names[i] for i in new))
+        if len(set(names)) < len(names):
+            raise UserError(f"{other.name} and {joined.name} have different joints of one name; rename them")
+        pairs = {(min(pair), max(pair)) for pair in joined.flip_pairs}
+        pairs |= {(min(place[a], place[b]), max(place[a], place[b])) for a, b in other.flip_pairs}
+        edges = {frozenset(edge): edge for edge in joined.edges}
+        for a, b in other.edges:
+            edges.setdefault(frozenset((place[a], place[b])), (place[a], place[b]))
+        try:
+            joined = Skeleton(
+                name=f"joined-{len(names)}",
+                joint_names=names,
+                edges=tuple(edges.values()),
+                flip_pairs=tuple(sorted(pairs)),
+                oks_sigmas=(*joined.oks_sigmas, *(other.oks_sigmas[i] for i in new)),
+                upper_body=tuple(sorted({*joined.upper_body, *(place[i] for i in other.upper_body)})),
+            )
+        except ValueError as error:
+            raise UserError(f"{other.name} and {joined.name} do not fit each other: {error}") from error
+    return joined
+
+
+def join_sets(record_sets: Sequence[RecordSet], weights: Sequence[float]) -> RecordSet:
+    """Return one set with the persons of all, to train on.
+
+    Args:
+        record_sets: the sets.
+        weights: how often a person of each set is drawn.
+    """
+    skeleton = join_skeletons([record_set.skeleton for record_set in record_sets])
+    records: list[PersonRecord] = []
+    for record_set in record_sets:
+        place = match_joints(record_set.skeleton, skeleton)
+        ours, theirs = list(place.values()), list(place)
+        for record in record_set.records:
+            keypoints_xy = np.zeros((skeleton.num_keypoints, 2))
+            visibility = np.zeros(skeleton.num_keypoints, np.int64)
+            keypoints_xy[ours], visibility[ours] = record.keypoints_xy[theirs], record.visibility[theirs]
+            records.append(replace(record, keypoints_xy=keypoints_xy, visibility=visibility, id=len(records)))
+    return RecordSet(
+        name=" + ".join(record_set.name for record_set in record_sets),
+        skeleton=skeleton,
+        records=tuple(records),
+        box_source=record_sets[0].box_source,
+        notes={f"{s.name}: {reason}": number for s in record_sets for reason, number in s.notes.items()},
+        parts=tuple((len(s), float(weight)) for s, weight in zip(record_sets, weights, strict=True)),
+    )
