@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lgmpose.data import load_records
@@ -25,6 +26,8 @@ from lgmpose.zoo.cards import find_weights
 if TYPE_CHECKING:
     from torch import nn
 
+    from lgmpose.data.records import RecordSet
+
 __all__ = ["evaluate_weights"]
 
 
@@ -32,7 +35,7 @@ def evaluate_weights(config: EvalConfig) -> Evaluation:
     """Evaluate weights, print the figures with their conditions, and write the files that the options name.
 
     Raises:
-        UserError: bad weights or data, data of another skeleton than the weights', or a file that cannot be written.
+        UserError: bad weights or data, data with joints that the weights lack, or a file that cannot be written.
     """
     for file in (config.results, config.json, config.sheet):
         if file is not None:
@@ -43,13 +46,7 @@ def evaluate_weights(config: EvalConfig) -> Evaluation:
     path = find_weights(config.weights)
     tune_allocator()
     backend = open_backend(path, device=config.device, threads=config.threads)
-    try:
-        channels = channels_for(record_set.skeleton, backend.skeleton)
-    except ValueError as error:
-        raise UserError(
-            f"{path}: weights for skeleton {backend.skeleton.name}, which has not all joints of {record_set.name}: "
-            f"{error} missing"
-        ) from None
+    channels = _channels(record_set, backend, path)
     if config.detector not in (None, "none"):
         detector = open_detector(config.detector, threads=config.threads, device=config.device)
         record_set = with_detected_boxes(record_set, config, detector)
@@ -92,3 +89,14 @@ def evaluate_weights(config: EvalConfig) -> Evaluation:
     finally:  # a file that cannot be written does not cost the figures
         print(f"weights: {source['file']} (sha256 {source['sha256']})  {evaluation.as_text()}")
     return evaluation
+
+
+def _channels(record_set: RecordSet, backend: Backend, path: Path) -> list[int] | None:
+    """Return which heatmap of the network belongs to each joint of the data; None: all, in their order."""
+    try:
+        return channels_for(record_set.skeleton, backend.skeleton)
+    except ValueError as error:
+        raise UserError(
+            f"{path}: weights for skeleton {backend.skeleton.name}, which has not all joints of {record_set.name}: "
+            f"{error} missing"
+        ) from None
