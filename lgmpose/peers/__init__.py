@@ -25,6 +25,7 @@ PEERS: dict[str, tuple[str, str]] = {
     "lite-hrnet-30": ("litehrnet", "lite_hrnet_30"),
     "dite-hrnet-18": ("ditehrnet", "dite_hrnet_18"),
     "dite-hrnet-30": ("ditehrnet", "dite_hrnet_30"),
+    "pp-tinypose": ("tinypose", "pp_tinypose"),
     "hourglass-8": ("hourglass", "hourglass_8"),
     "cpn-r50": ("cpn", "cpn_r50"),
     "tokenpose-b": ("tokenpose", "tokenpose_b"),

@@ -1,4 +1,4 @@
-"""The skeleton that HRNet, Small HRNet, Lite-HRNet and Dite-HRNet share: branches of several resolutions.
+"""The skeleton that HRNet, Small HRNet, Lite-HRNet, Dite-HRNet and PP-TinyPose share: branches of several resolutions.
 
 HRNet (Sun et al. 2019, "Deep High-Resolution Representation Learning for Human Pose Estimation") keeps a map at 1/4 of
 the resolution throughout. Stage by stage, a branch of half the resolution is added. At the end of every module, each
@@ -75,18 +75,20 @@ class Fusion(nn.Module):
     A lower resolution comes up through a 1×1 and nearest-neighbour upsampling. A higher one goes down through a chain
     of stride-2 steps. Only the last step changes the width, and it has no ReLU.
 
-    ``quirk`` reproduces the sum in the published code of Lite- and Dite-HRNet. It starts with branch 0, and its loop
-    adds branch 0 again, for every target. For target 0 the addition happens in place, so the later targets find the
-    finished sum where branch 0 was. Networks trained with it need it, and mmpose, which keeps it, notes that training
-    without it costs 0.5–1 AP. Each path down from branch 0 runs twice, with equal results (but two updates of its
-    running statistics in training): 22–25 % more MACs than a count that takes every layer once.
+    ``quirk`` reproduces the sum in the published code of Lite-HRNet, Dite-HRNet and PP-TinyPose. It starts with branch
+    0, and its loop adds branch 0 again, for every target. For target 0 the addition happens in place, so the later
+    targets find the finished sum where branch 0 was. Networks trained with it need it, and mmpose, which keeps it,
+    notes that training without it costs 0.5–1 AP. In the first two, each path down from branch 0 runs twice, with equal
+    results (but two updates of its running statistics in training): 22–25 % more MACs than a count that takes every
+    layer once.
 
     Args:
         widths: of the branches.
         step: ``dense_step`` or ``separable_step``.
         targets: how many branches to compute, from the highest resolution; None for all.
         quirk: ``none`` is HRNet's plain sum. With ``lite``, later targets find the sum before its ReLU; with ``dite``,
-            after it, because there the ReLU works in place, too.
+            after it, because there the ReLU works in place, too. ``tiny``, of PP-TinyPose, computes what ``lite`` does,
+            but runs each path once and doubles its result.
     """
 
     def __init__(
@@ -110,12 +112,14 @@ class Fusion(nn.Module):
         for i, paths in enumerate(self.paths):
             assert isinstance(paths, nn.ModuleList)
             terms = [path(x) for path, x in zip(paths, branches, strict=True)]
-            if self.quirk != "none":
+            if self.quirk == "tiny":
+                terms[0] = 2 * terms[0]
+            elif self.quirk != "none":
                 terms.insert(0, paths[0](branches[0]))
             total = reduce(torch.add, terms)
             outputs.append(self.relu(total))
             if i == 0 and self.quirk != "none":
-                branches = [total if self.quirk == "lite" else outputs[0], *branches[1:]]
+                branches = [outputs[0] if self.quirk == "dite" else total, *branches[1:]]
         return outputs
 
 
@@ -175,7 +179,7 @@ class Trunk(nn.Module):
         return branches
 
 
-# What only the two light networks share.
+# What only the light networks share.
 
 
 class HalfBlock(nn.Module):

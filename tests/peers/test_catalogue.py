@@ -20,8 +20,8 @@ LIGHT = ("mobilevit-xxs", "small-hrnet", "lite-hrnet-18", "dite-hrnet-18")
 def test_the_catalogue_has_the_names_others_rely_on():
     assert set(PEERS) == {
         "simplebaseline-r50", "mobilenetv2", "shufflenetv2", "hrnet-w32", "small-hrnet", "lite-hrnet-18",
-        "lite-hrnet-30", "dite-hrnet-18", "dite-hrnet-30", "hourglass-8", "cpn-r50", "tokenpose-b", "tokenpose-l-d6",
-        "mobilevit-xxs", "mobilevit-xs", "mobilevit-s",
+        "lite-hrnet-30", "dite-hrnet-18", "dite-hrnet-30", "pp-tinypose", "hourglass-8", "cpn-r50",
+        "tokenpose-b", "tokenpose-l-d6", "mobilevit-xxs", "mobilevit-xs", "mobilevit-s",
     }  # fmt: skip
     assert set(PEERS) < set(lgmpose.list_models())
 

@@ -18,6 +18,7 @@ from lgmpose.peers.ditehrnet import DenseContext, DiteHRNet
 from lgmpose.peers.hourglass import StackedHourglass
 from lgmpose.peers.hrnet import HRNet
 from lgmpose.peers.litehrnet import LiteHRNet
+from lgmpose.peers.tinypose import TinyPose
 from lgmpose.peers.tokenpose import TokenPose
 from lgmpose.pose.codecs import make_codec
 from lgmpose.training.loop import heatmap_loss
@@ -36,6 +37,7 @@ SHALLOW = {
     "hrnet": lambda: HRNet(3, widths=(8, 16, 32, 64), modules=(1, 1, 1), blocks=1, bottlenecks=1, bottleneck_width=8),
     "litehrnet": lambda: LiteHRNet(3, modules=(1, 1), widths=(40, 80, 160)),
     "ditehrnet": lambda: DiteHRNet(3, modules=(1, 1), widths=(40, 80, 160)),
+    "tinypose": lambda: TinyPose(3, modules=(1, 1), widths=(40, 80, 160)),
     "hourglass": lambda: StackedHourglass(3, stacks=2, channels=16),
     "tokenpose": lambda: TokenPose(num_keypoints=3, image_hw=HW, layers=(1, 2), width=24),
     "cpn": lambda: CPN(3),
