@@ -667,7 +667,7 @@ KINDS = {
         Kind("weights", _build_weights, _spoil_weights, _use_weights),
         Kind("onnx", _build_onnx, _spoil_onnx, _use_weights),
         Kind("openvino", _build_openvino, _spoil_openvino, _use_weights, 3),
-        Kind("checkpoints", _build_checkpoint, _spoil_checkpoint, _use_checkpoint),
+        Kind("checkpoints", _build_checkpoint, _spoil_checkpoint, _use_checkpoint, 4),
         Kind("logs", _build_logs, _spoil_logs, _use_logs, 5),
         Kind("bench-results", _nothing, _of_json(_bench_content), _use_bench, 5),
         Kind("ablation-results", _nothing, _of_json(_ablations), _use_ablations, 3),

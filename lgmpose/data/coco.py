@@ -182,6 +182,11 @@ def _detected_records(
     source: str | Path, pictures: dict[int, Picture], category_id: int, skeleton: Skeleton, annotations: str | Path
 ) -> tuple[list[PersonRecord], Counter[str]]:
     detections = as_type(read_json(source), list[_Detection], f"{source}: not a list of detections")
+    if category_id != 0 and any(detection.category_id == 0 for detection in detections):
+        raise UserError(
+            f"{source}: has the category_id 0, but persons are {category_id} in {annotations}; give both files the "
+            "same categories (COCO counts from 1)"
+        )
     records, notes = [], Counter[str]()
     for number, detection in enumerate(detections):
         where = f"{source}: detection number {number}"
@@ -207,4 +212,15 @@ def _detected_records(
         records.append(_record(picture, box, no_joints, number, area=width * height, score=detection.score))
     if records and max(record.size_wh.max() for record in records) < 2:
         raise UserError(f"{source}: no box is larger than 2 pixels; give boxes in pixels, not as fractions")
+    if _are_corners(detections, pictures):
+        raise UserError(f"{source}: the boxes are left, top, right, bottom; give x, y, width, height")
     return records, notes
+
+
+def _are_corners(detections: list[_Detection], pictures: dict[int, Picture]) -> bool:
+    """Return True if boxes are two corners: the second is beyond the first, and as a size it leaves the picture."""
+    boxes = np.array([detection.bbox for detection in detections]).reshape(-1, 4)
+    sizes_wh = np.array([(pictures[d.image_id].width, pictures[d.image_id].height) for d in detections]).reshape(-1, 2)
+    are_ordered = (boxes[:, 2:] > boxes[:, :2]).all() and (boxes[:, 2:] <= 1.05 * sizes_wh + 1).all()
+    leave = (boxes[:, :2] + boxes[:, 2:] > 1.1 * sizes_wh + 1).any(1)
+    return bool(len(boxes) >= 3 and are_ordered and leave.mean() > 0.25)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,23 +57,33 @@ def load_mpii_truth(path: str | Path) -> MPIITruth:
         UserError: The file is missing, is not a MATLAB file, or lacks one of these arrays in its known shape.
     """
     arrays = load_mat(path)
-    try:
-        joints_xy = arrays["pos_gt_src"].transpose(2, 0, 1).astype(float)  # (16, 2, n) → (n, 16, 2)
-        visibility = 1 - arrays["jnt_missing"].T.astype(np.int64)
-        head_boxes = arrays["headboxes_src"].transpose(2, 0, 1).reshape(-1, 4).astype(float)  # corner × (x, y) × n
-    except (KeyError, ValueError) as error:
+    count = getattr(arrays.get("headboxes_src"), "shape", ())[-1:] or (0,)
+    head_boxes = _numbers(arrays, "headboxes_src", (2, 2, *count), path)  # corner × (x, y) × n
+    joints_xy = _numbers(arrays, "pos_gt_src", (16, 2, *count), path).transpose(2, 0, 1)  # → (n, 16, 2)
+    missing = _numbers(arrays, "jnt_missing", (16, *count), path).T
+    published = None
+    if "pos_pred_src" in arrays:
+        published = _numbers(arrays, "pos_pred_src", (16, 2, *count), path).transpose(2, 0, 1)
+    boxes_xyxy = head_boxes.transpose(2, 0, 1).reshape(-1, 4)
+    return MPIITruth(joints_xy, np.where(missing == 0, 1, 0), boxes_xyxy, published)
+
+
+def _numbers(arrays: dict[str, Any], name: str, shape: tuple[int, ...], path: str | Path) -> np.ndarray:
+    """Return an array of finite numbers of the shape that MPII's truth has, as float64.
+
+    Raises:
+        UserError: it is missing, or has another type or shape.
+    """
+    array = arrays.get(name)
+    found = "none" if array is None else f"{getattr(array, 'dtype', type(array))}, shape {np.shape(array)}"
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf" or array.shape != shape:
         raise UserError(
-            f"{path}: MPII's truth has arrays pos_gt_src (16, 2, n), jnt_missing (16, n), headboxes_src (2, 2, n); "
-            f"this file does not ({error})"
-        ) from error
-    num_persons = len(head_boxes)
-    if joints_xy.shape != (num_persons, 16, 2) or visibility.shape != (num_persons, 16):
-        raise UserError(
-            f"{path}: joints of shape {joints_xy.shape} and flags of shape {visibility.shape} do not fit "
-            f"{num_persons} head boxes; MPII's truth has 16 joints per person"
+            f"{path}: MPII's truth has arrays pos_gt_src (16, 2, n), jnt_missing (16, n), headboxes_src (2, 2, n) and "
+            f"perhaps pos_pred_src (16, 2, n) of numbers; here {name} is {found}"
         )
-    published = arrays.get("pos_pred_src")
-    return MPIITruth(joints_xy, visibility, head_boxes, None if published is None else published.transpose(2, 0, 1))
+    if not np.isfinite(array).all():
+        raise UserError(f"{path}: {name} holds a number that is NaN or infinite")
+    return array.astype(np.float64)
 
 
 def one_based(keypoints_xy: np.ndarray) -> np.ndarray:

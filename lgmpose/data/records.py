@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lgmpose.errors import UserError
+from lgmpose.metrics.coco_format import LARGEST_PX
 from lgmpose.pose.geometry import PADDING
 from lgmpose.pose.skeletons import Skeleton
 
@@ -86,6 +87,11 @@ class RecordSet:
         """The notes in one line, for printing: ``3 no labelled joint, 1 crowd``; empty if there are none."""
         return ", ".join(f"{count:,} {reason}" for reason, count in self.notes.items())
 
+    def print_left_out(self) -> None:
+        """Print what was left out or replaced while reading, if anything was."""
+        if self.notes:
+            print(f"{self.name}: left out or replaced: {self.left_out}", flush=True)
+
     def subset(self, indices: Iterable[int], name: str | None = None) -> RecordSet:
         """Return the set with only the given records, in the order given; AP covers their pictures."""
         records = tuple(self.records[i] for i in indices)
@@ -130,10 +136,10 @@ def check_records(record_set: RecordSet, source: str | Path) -> RecordSet:
                 f"{where} has keypoints of shape {record.keypoints_xy.shape}; skeleton {record_set.skeleton.name} "
                 f"needs ({num_keypoints}, 2)"
             )
-        if not np.isfinite(record.keypoints_xy[record.visibility > 0]).all():
-            raise UserError(f"{where} has a labelled joint whose coordinate is NaN or infinite")
-        if not (np.isfinite(record.center_xy).all() and np.isfinite(record.size_wh).all()):
-            raise UserError(f"{where} has a box whose coordinates are NaN or infinite")
+        if not (np.abs(record.keypoints_xy[record.visibility > 0]) < LARGEST_PX).all():  # False for NaN
+            raise UserError(f"{where} has a labelled joint whose coordinate is NaN, infinite or far outside")
+        if not (np.abs([record.center_xy, record.size_wh]) < 4 * LARGEST_PX).all():  # a box may be padded
+            raise UserError(f"{where} has a box whose coordinates are NaN, infinite or far outside")
         if not (record.size_wh > 0).all():
             raise UserError(f"{where} has a box without area ({record.size_wh[0]:g} × {record.size_wh[1]:g})")
     if record_set.has_keypoints:

@@ -59,6 +59,8 @@ def gather_points(file: str | Path) -> Path:
     if not joints:
         raise UserError(f"{file}: holds no points; label joints as points, each with the joint's name as its attribute")
     index = {category.id: i for i, category in enumerate(joints)}
+    if unknown := used - index.keys():
+        raise UserError(f"{file}: a point has the category {min(unknown)}, which the file does not list")
     annotations: list[dict[str, Any]] = []
     for picture in content.images:
         own = [box.bbox for box in boxes if box.image_id == picture.id]

@@ -50,6 +50,7 @@ def evaluate_weights(config: EvalConfig) -> Evaluation:
     if config.detector not in (None, "none"):
         detector = open_detector(config.detector, threads=config.threads, device=config.device)
         record_set = with_detected_boxes(record_set, config, detector)
+    record_set.print_left_out()
     if config.limit is not None:
         record_set = record_set.first(config.limit)
     image_hw = config.image_hw or backend.image_hw

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -130,7 +130,9 @@ def read_persons(
     Returns:
         The persons in the file's order, and how many were left out or completed, by reason.
     """
-    persons, notes = [], Counter[str]()
+    persons: list[Person] = []
+    stated: list[float | None] = []
+    notes = Counter[str]()
     for number, entry in enumerate(annotations):
         try:
             annotation = msgspec.convert(entry, _Annotation, strict=False)
@@ -148,7 +150,19 @@ def read_persons(
             notes[person] += 1
         else:
             persons.append(person)
+            stated.append(annotation.area)
+    if _is_placeholder(stated, persons):
+        persons = [replace(person, area=float(person.box_xywh[2] * person.box_xywh[3])) for person in persons]
+        notes["area of the box, as the file states one area for all persons"] += len(persons)
     return persons, notes
+
+
+def _is_placeholder(stated: list[float | None], persons: list[Person]) -> bool:
+    """Return True if all persons have the same area although their boxes differ much."""
+    if len(persons) < 3 or stated[0] is None or len(set(stated)) > 1:
+        return False
+    sizes = [float(person.box_xywh[2] * person.box_xywh[3]) for person in persons]
+    return max(sizes) > 4 * min(sizes)
 
 
 def _person(

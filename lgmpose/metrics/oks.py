@@ -15,7 +15,9 @@ from lgmpose.errors import UserError
 
 __all__ = ["check_sigmas", "oks"]
 
-LARGEST_SIGMA = 0.2  # COCO's largest is 0.107; far larger ones make OKS 1 for any pose
+# COCO's lie between 0.025 and 0.107, COCO-WholeBody's smallest is 0.006. Ten times larger or smaller ones make OKS 1,
+# or 0, for any pose.
+SMALLEST_SIGMA, LARGEST_SIGMA = 0.003, 0.2
 _TINY = np.spacing(1)  # pycocotools adds it to an area, so that it can divide by an area of 0
 
 
@@ -27,14 +29,14 @@ def check_sigmas(sigmas: Sequence[float] | np.ndarray, source: str) -> None:
         source: where they come from, named in the error.
 
     Raises:
-        UserError: One is not in (0, 0.2].
+        UserError: One is not in [0.003, 0.2].
     """
     values = np.asarray(sigmas, float)
-    wrong = values[~((values > 0) & (values <= LARGEST_SIGMA))]  # also NaN
+    wrong = values[~((values >= SMALLEST_SIGMA) & (values <= LARGEST_SIGMA))]  # also NaN
     if wrong.size:
         raise UserError(
-            f"{source}: the OKS constant (sigma) {wrong[0]:g} is not above 0 and at most {LARGEST_SIGMA}; COCO's lie "
-            "between 0.025 and 0.107"
+            f"{source}: the OKS constant (sigma) {wrong[0]:g} is not between {SMALLEST_SIGMA} and {LARGEST_SIGMA}; "
+            "COCO's lie between 0.025 and 0.107"
         )
 
 

@@ -96,8 +96,8 @@ def train(
         train_set = load_records(config.data, "train", annotations=config.annotations)
         val_sets = load_validation_sets(config.val_data or config.data, config.val_annotations)
         for record_set in (train_set, *val_sets):
-            if record_set.notes and rank == 0:
-                print(f"{record_set.name}: left out or replaced: {record_set.left_out}", flush=True)
+            if rank == 0:
+                record_set.print_left_out()
         _check_data(config, train_set, val_sets)
         if rank == 0 and config.augmentation.flip_prob > 0:
             notice_unpaired(train_set.skeleton)

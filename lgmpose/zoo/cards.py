@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from lgmpose.errors import UserError
+from lgmpose.metrics.oks import check_sigmas
 from lgmpose.pose.codecs import StandardCodec, make_codec
 from lgmpose.pose.skeletons import SKELETONS, Skeleton
 
@@ -97,16 +98,17 @@ def weights_hash(path: str | Path) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]
 
 
-def check_card(card: Any, kind: type[msgspec.Struct], path: str | Path) -> None:
-    """Check the types of a card's fields.
+def check_card(card: Any, kind: type[WeightsCard | ExportCard], path: str | Path) -> None:
+    """Check the types of a card's fields, and its OKS constants.
 
     Raises:
         UserError: the card is damaged, or of a newer version.
     """
     try:
-        msgspec.convert(card, kind)
-    except msgspec.ValidationError as error:
+        checked = msgspec.convert(card, kind)
+    except (msgspec.ValidationError, UnicodeEncodeError, RecursionError) as error:
         raise UserError(f"{path}: its card is damaged, or of a newer lgmpose ({error})") from error
+    check_sigmas(checked.skeleton.oks_sigmas, f"{path}: its card")
 
 
 def read_card(path: str | Path, text: str | None) -> dict[str, Any]:

@@ -171,7 +171,7 @@ def config_from_dict(values: dict[str, Any]) -> Config:
         raise ValueError(f"no setting {unknown[0]!r}")
     try:
         return msgspec.convert(values, kind)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
         raise ValueError(str(error)) from error
 
 

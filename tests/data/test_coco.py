@@ -177,6 +177,32 @@ def test_areas_that_are_not_in_square_pixels_are_replaced(load, content, area):
     assert len(records.notes) == (area is not None)
 
 
+def test_one_area_for_all_persons_is_a_placeholder(load, content):
+    person = content["annotations"][0]
+    boxes = ([10, 5, 20, 30], [5, 5, 50, 30], [10, 5, 15, 10])
+    persons = [{**person, "id": i, "bbox": box, "area": 300.0} for i, box in enumerate(boxes)]
+    records = load({**content, "annotations": persons})
+    assert [record.area for record in records.records] == [600, 1500, 150] and sum(records.notes.values()) == 3
+    two_areas = [*persons[:2], {**persons[2], "area": 301.0}]
+    like_boxes = [{**person, "bbox": [10, 5, 20, 30 - i]} for i, person in enumerate(persons)]
+    for others in (two_areas, like_boxes):
+        assert [record.area for record in load({**content, "annotations": others}).records][:2] == [300, 300]
+
+
+def test_detections_of_other_conventions_are_refused(load, content):
+    box = {"image_id": 3, "category_id": 7, "bbox": [10, 5, 20, 30], "score": 0.5}
+    with pytest.raises(UserError, match="boxes.json.*category_id 0"):  # counted from 0: class 7 would be another one
+        load(content, [{**box, "category_id": 0}, box])
+    content["categories"][0]["id"], content["annotations"][0]["category_id"] = 0, 0
+    assert len(load(content, [{**box, "category_id": 0}, box])) == 1, "persons are 0 in both files"
+    content["categories"][0]["id"], content["annotations"][0]["category_id"] = 7, 7
+    corners = [[10, 5, 30, 35], [30, 10, 58, 40], [35, 2, 60, 30], [20, 20, 50, 39]]  # in a picture 60 wide, 40 high
+    with pytest.raises(UserError, match="boxes.json.*width, height"):
+        load(content, [{**box, "bbox": corner} for corner in corners])
+    as_sizes = [[x, y, right - x, bottom - y] for x, y, right, bottom in corners]
+    assert len(load(content, [{**box, "bbox": b} for b in as_sizes])) == 4
+
+
 def test_numbers_as_text_bytes_before_them_and_ids_that_are_no_numbers(load, content, tmp_path):
     expected = load(content).records[0]
     person = content["annotations"][0]

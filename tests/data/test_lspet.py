@@ -239,3 +239,23 @@ def test_missing_paths_and_names(tmp_path):
     renamed = path.rename(tmp_path / "lspet.data")
     with pytest.raises(UserError, match=r"lspet\.data: .*\.zip"):
         load_lspet(renamed)
+
+
+def test_damage_that_ends_scipys_reader_is_refused(tmp_path):
+    """The flag of a complex array without its imaginary part, and an element of an unknown type."""
+    buffer = io.BytesIO()
+    savemat(buffer, {"joints": small_joints()})
+    good = buffer.getvalue()
+    assert len(load_lspet(small_archive(tmp_path, mat=good), "all")) > 0
+    for position, value in ((128 + 16 + 1, 0x08), (128 + 8, 0x40), (128 + 4, 0xFF)):
+        damaged = bytearray(good)
+        damaged[position] |= value
+        with pytest.raises(UserError, match="joints.mat"):
+            load_lspet(small_archive(tmp_path, mat=bytes(damaged)), "all")
+
+
+def test_coordinates_far_outside_are_refused(tmp_path):
+    joints = small_joints()
+    joints[:, :, 0] = 1e300
+    with pytest.raises(UserError, match="person 1"):
+        load_lspet(small_archive(tmp_path, joints=joints), "all")

@@ -203,6 +203,15 @@ def test_eval_command_prints_conditions_and_writes_files(people, coco_weights, t
     assert cv2.imread(str(files[2])).shape[2] == 3
 
 
+def test_eval_says_what_was_left_out(people, coco_weights, tmp_path, capsys):
+    content = json.loads((people / "annotations.json").read_text())
+    content["annotations"][0]["keypoints"] = None
+    (people / "odd.json").write_text(json.dumps(content))
+    data = ["--data", f"coco:{people}", "--annotations", str(people / "odd.json"), "--limit", "2", "--workers", "0"]
+    assert main(["eval", "--weights", str(coco_weights), *data, "--device", "cpu"]) == 0
+    assert "left out or replaced: 1 no keypoints" in capsys.readouterr().out
+
+
 def test_eval_at_another_size_moves_the_weights(people, coco_weights, capsys):
     data = ["--data", f"synthetic:{people}", "--limit", "2", "--workers", "0", "--device", "cpu"]
     assert main(["eval", "--weights", str(coco_weights), *data, "--image-hw", "96", "64"]) == 0

@@ -160,7 +160,7 @@ def test_thresholds_are_the_fields():
     assert metrics.rescore(np.array([[0.19, 0.21]]), np.ones(1)) == pytest.approx([0.21])
 
 
-@pytest.mark.parametrize("wrong", [0, -0.05, float("nan"), float("inf"), 0.25])
+@pytest.mark.parametrize("wrong", [0, -0.05, float("nan"), float("inf"), 0.25, 0.0025])
 def test_constants_that_make_every_pose_right_or_wrong_are_refused(wrong):
     for skeleton in (COCO, MPII, LSP):
         metrics.check_sigmas(skeleton.oks_sigmas, skeleton.name)
@@ -168,4 +168,4 @@ def test_constants_that_make_every_pose_right_or_wrong_are_refused(wrong):
             metrics.check_sigmas([*skeleton.oks_sigmas[1:], wrong], "place")
         with pytest.raises(UserError):
             metrics.check_sigmas(10 * np.array(skeleton.oks_sigmas), skeleton.name)
-    metrics.check_sigmas([0.2, 1e-3], "the limits")
+    metrics.check_sigmas([0.2, 0.003], "the limits")

@@ -163,3 +163,26 @@ def test_ids_and_labelled_joints_make_the_fingerprint(config):
     assert fingerprint(whole)["persons"] == len(whole)
     elsewhere = replace(unlabelled, keypoints_xy=first.keypoints_xy + 1)  # what is not labelled does not count
     assert fingerprint(replace(whole, records=(elsewhere,))) == fingerprint(others[1])
+
+
+@pytest.mark.parametrize(
+    "place, value",
+    [
+        (("progress", "epoch"), -1), (("progress", "best"), "high"), (("config", "epochs"), None), (("net",), []),
+        (("net", "head.bias"), torch.zeros(3)), (("rng", "cpu"), torch.zeros(3)), (("rng",), {}),
+        (("optimizer", 0, "exp_avg"), torch.zeros(1)), (("optimizer", 999), {}), (("ema", "head.bias"), 3),
+    ],
+)  # fmt: skip
+def test_a_damaged_value_of_a_checkpoint_is_refused_before_it_is_used(config, tmp_path, place, value):
+    run = started(config)
+    run.save(tmp_path / "last.pt")
+    state = torch.load(tmp_path / "last.pt", weights_only=True)
+    node = state
+    for key in place[:-1]:
+        node = node[key]
+    node[place[-1]] = value
+    torch.save(state, tmp_path / "last.pt")
+    before = run.net.head.bias.clone()
+    with pytest.raises(UserError, match="last.pt"):
+        run.restore(tmp_path / "last.pt")
+    assert torch.equal(run.net.head.bias, before)

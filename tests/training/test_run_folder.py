@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from lgmpose.errors import UserError
-from lgmpose.training.run_folder import StopRequest, append_epoch, append_losses, start_losses
+from lgmpose.training.run_folder import StopRequest, append_epoch, append_losses, read_log, start_losses
 
 
 def test_an_epoch_that_is_logged_again_replaces_itself_and_later_ones(tmp_path):
@@ -29,6 +29,20 @@ def test_losses_after_the_checkpoint_and_a_line_cut_short_are_dropped(tmp_path):
     assert path.read_text() == "step,epoch,learning_rate,loss\n0,0,0.1,1.5\n1,0,0.1,1.25\n"
     start_losses(path, 0)
     assert path.read_text() == "step,epoch,learning_rate,loss\n"
+
+
+@pytest.mark.parametrize("text", ["epoch,AP\n1,x\n", "epoch,AP\n,1\n", "epoch,AP\n1.5,1\n", "epoch,AP\n1\n", "\x80"])
+def test_a_damaged_log_is_refused_with_its_name(tmp_path, text):
+    (tmp_path / "log.csv").write_bytes(text.encode("latin-1"))
+    for use in (read_log, lambda path: append_epoch(path, {"epoch": 2})):
+        with pytest.raises(UserError, match="log.csv"):
+            use(tmp_path / "log.csv")
+
+
+def test_a_damaged_line_of_the_losses_is_refused_with_its_number(tmp_path):
+    (tmp_path / "loss.csv").write_text("step,epoch,learning_rate,loss\n0,0,0.1,1.5\nx,0,0.1,1.5\n2,0,0.1,1.5\n")
+    with pytest.raises(UserError, match="loss.csv: line 3"):
+        start_losses(tmp_path / "loss.csv", 2)
 
 
 def test_a_loss_that_cannot_be_written_names_the_file(tmp_path):
