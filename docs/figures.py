@@ -333,6 +333,13 @@ def results() -> str:
     return table("file | content | command", rows)
 
 
+def results_pages() -> str:
+    """Return the contents of the sidebar: the pages of result files by their file names, as several share a title."""
+    pages = [path.stem for path in sorted(RESULTS.glob("*.md"))]
+    lines = ["../lgmpose/weights/lgm-pose-lspet-128x128", *(f"{name} <../results/{name}>" for name in pages)]
+    return "\n".join(["```{toctree}", ":hidden:", "", *lines, "```"])
+
+
 # The paper, the lessons
 
 
@@ -375,7 +382,7 @@ BLOCKS = {
     "training-step": training_step, "evaluation-job": evaluation_job, "training-time": training_time,
     "ablations": lambda: ablation_rows("ablations"), "peers": lambda: ablation_rows("peers"),
     "recipes": lambda: ablation_rows("recipes"), "ablation-costs": ablation_costs, "slips": slips, "lessons": lessons,
-    "results": results, "rooms": rooms,
+    "results": results, "results-pages": results_pages, "rooms": rooms,
 }  # fmt: skip
 
 
