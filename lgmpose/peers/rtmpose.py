@@ -1,0 +1,198 @@
+"""RTMPose-t and -s: CSPNeXt, and a head that classifies each joint's x and y instead of drawing heatmaps (SimCC).
+
+Jiang et al., "RTMPose: Real-Time Multi-Person Pose Estimation based on MMPose", 2023. The backbone is a plain chain to
+stride 32 with cheap 5×5 depthwise convolutions. The head turns the map of each joint into one token of 256 numbers,
+lets the tokens of all joints attend to each other once, and gives each one score per half pixel of the crop's width
+and height.
+
+``create_model`` does not know these two, because their outputs are not heatmaps: they can be profiled and timed
+(``lgmpose profile --model lgmpose.peers.rtmpose:rtmpose_t``), but not trained here.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lgmpose.network.config import STRIDE, check_image_hw
+from lgmpose.network.layers import ConvNormAct
+
+__all__ = [
+    "CSPBlock", "CSPLayer", "CSPNeXt", "ChannelAttention", "GatedAttention", "RTMPose", "ScaleNorm", "SimCCHead",
+    "SpatialPyramid", "rtmpose_s", "rtmpose_t",
+]  # fmt: skip
+
+SPLIT = 2  # bins per pixel of the crop
+TOKEN_WIDTH = 256
+HIDDEN_WIDTH, QUERY_WIDTH = 2 * TOKEN_WIDTH, 128  # of the attention's gate and values, and of its queries and keys
+
+
+class ChannelAttention(nn.Module):
+    """Multiply each channel by a factor in [0, 1] from the means of all channels; (B, C, H, W) → same."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * F.hardsigmoid(self.conv(F.adaptive_avg_pool2d(x, 1)))
+
+
+class CSPBlock(nn.Module):
+    """3×3 → depthwise 5×5 → 1×1, with the input added unless ``residual`` is False; (B, C, H, W) → same."""
+
+    def __init__(self, channels: int, *, residual: bool):
+        super().__init__()
+        self.layers = nn.Sequential(
+            ConvNormAct(channels, channels, activation="silu"),
+            ConvNormAct(channels, channels, kernel=5, groups=channels, activation="silu"),
+            ConvNormAct(channels, channels, kernel=1, activation="silu"),
+        )
+        self.residual = residual
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x + self.layers(x)) if self.residual else self.layers(x)
+
+
+class CSPLayer(nn.Module):
+    """Blocks on one half of the width, a 1×1 on the other, then attention over both; (B, C, H, W) → same."""
+
+    def __init__(self, channels: int, *, blocks: int, residual: bool):
+        super().__init__()
+        half = channels // 2
+        self.main = nn.Sequential(
+            ConvNormAct(channels, half, kernel=1, activation="silu"),
+            *(CSPBlock(half, residual=residual) for _ in range(blocks)),
+        )
+        self.short = ConvNormAct(channels, half, kernel=1, activation="silu")
+        self.attention = ChannelAttention(channels)
+        self.final = ConvNormAct(channels, channels, kernel=1, activation="silu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.final(self.attention(torch.cat([self.main(x), self.short(x)], dim=1)))
+
+
+class SpatialPyramid(nn.Module):
+    """Concatenate a map with its maxima over 5×5, 9×9 and 13×13; (B, C, H, W) → same."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.narrow = ConvNormAct(channels, channels // 2, kernel=1, activation="silu")
+        self.widen = ConvNormAct(2 * channels, channels, kernel=1, activation="silu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.narrow(x)
+        return self.widen(torch.cat([x, *(F.max_pool2d(x, k, stride=1, padding=k // 2) for k in (5, 9, 13))], dim=1))
+
+
+class CSPNeXt(nn.Sequential):
+    """The backbone: (B, 3, H, W) → (B, 8C, H/32, W/32), where C is the width of the first stage."""
+
+    def __init__(self, width: int, *, blocks: tuple[int, int, int, int]):
+        layers: list[nn.Module] = [
+            ConvNormAct(3, width // 4, stride=2, activation="silu"),
+            ConvNormAct(width // 4, width // 4, activation="silu"),
+            ConvNormAct(width // 4, width // 2, activation="silu"),
+        ]
+        for stage, number in enumerate(blocks):
+            channels, is_last = width * 2**stage, stage == len(blocks) - 1
+            layers.append(ConvNormAct(channels // 2, channels, stride=2, activation="silu"))
+            if is_last:
+                layers.append(SpatialPyramid(channels))
+            layers.append(CSPLayer(channels, blocks=number, residual=not is_last))
+        super().__init__(*layers)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                bound = 1 / math.sqrt(module.weight[0].numel())
+                nn.init.uniform_(module.weight, -bound, bound)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+
+class ScaleNorm(nn.Module):
+    """Divide each vector by its root mean square, then multiply by one learned number; (..., d) → same."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.root = math.sqrt(width)
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x / (x.norm(dim=-1, keepdim=True) / self.root).clamp(min=1e-5) * self.scale
+
+
+class GatedAttention(nn.Module):
+    """Gated attention unit (Hua et al. 2022) among the joints' tokens; (B, K, 256) → same.
+
+    One linear layer makes a gate, values, and a narrow vector of which queries and keys are scaled copies. The
+    attention is the square of ReLU instead of a softmax. No linear layer has a bias.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = ScaleNorm(TOKEN_WIDTH)
+        self.expand = nn.Linear(TOKEN_WIDTH, 2 * HIDDEN_WIDTH + QUERY_WIDTH, bias=False)
+        self.gamma = nn.Parameter(torch.rand(2, QUERY_WIDTH))
+        self.beta = nn.Parameter(torch.rand(2, QUERY_WIDTH))
+        self.project = nn.Linear(HIDDEN_WIDTH, TOKEN_WIDTH, bias=False)
+        self.residual_scale = nn.Parameter(torch.ones(TOKEN_WIDTH))
+
+    def forward(self, x: Tensor) -> Tensor:
+        widths = [HIDDEN_WIDTH, HIDDEN_WIDTH, QUERY_WIDTH]
+        gate, values, shared = F.silu(self.expand(self.norm(x))).split(widths, dim=-1)
+        query, key = (shared * self.gamma[i] + self.beta[i] for i in (0, 1))
+        attention = F.relu(query @ key.transpose(1, 2) / math.sqrt(QUERY_WIDTH)).square()  # (B, K, K)
+        return self.project(gate * (attention @ values)) + x * self.residual_scale
+
+
+class SimCCHead(nn.Module):
+    """(B, C, h, w) → (B, K, 2W + 2H): scores of the positions along x, then along y, in steps of half a pixel."""
+
+    def __init__(self, channels: int, *, num_keypoints: int, image_hw: tuple[int, int]):
+        super().__init__()
+        H, W = image_hw
+        cells = (H // STRIDE) * (W // STRIDE)
+        self.maps = nn.Conv2d(channels, num_keypoints, 7, padding=3)
+        self.norm = ScaleNorm(cells)
+        self.embed = nn.Linear(cells, TOKEN_WIDTH, bias=False)
+        self.attention = GatedAttention()
+        self.x_scores = nn.Linear(TOKEN_WIDTH, SPLIT * W, bias=False)
+        self.y_scores = nn.Linear(TOKEN_WIDTH, SPLIT * H, bias=False)
+        nn.init.normal_(self.maps.weight, std=0.001)
+        nn.init.zeros_(self.maps.bias)  # type: ignore[arg-type]
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.01)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.maps(x).flatten(2)  # (B, K, h·w)
+        tokens = self.attention(self.embed(self.norm(tokens)))  # (B, K, 256)
+        return torch.cat([self.x_scores(tokens), self.y_scores(tokens)], dim=-1)
+
+
+class RTMPose(nn.Sequential):
+    """Backbone and head; (B, 3, H, W) → (B, K, 2W + 2H), for one input size.
+
+    Raises:
+        ValueError: height or width is not a multiple of 32.
+    """
+
+    def __init__(
+        self, num_keypoints: int, image_hw: tuple[int, int], *, width: int, blocks: tuple[int, int, int, int]
+    ):
+        check_image_hw(image_hw)
+        head = SimCCHead(8 * width, num_keypoints=num_keypoints, image_hw=image_hw)
+        super().__init__(CSPNeXt(width, blocks=blocks), head)
+
+
+def rtmpose_t(num_keypoints: int = 17, image_hw: tuple[int, int] = (256, 192)) -> RTMPose:
+    """Return RTMPose-t: 3.34 M parameters at 256×192."""
+    return RTMPose(num_keypoints, image_hw, width=48, blocks=(1, 1, 1, 1))
+
+
+def rtmpose_s(num_keypoints: int = 17, image_hw: tuple[int, int] = (256, 192)) -> RTMPose:
+    """Return RTMPose-s: 5.47 M parameters at 256×192."""
+    return RTMPose(num_keypoints, image_hw, width=64, blocks=(1, 2, 2, 1))
