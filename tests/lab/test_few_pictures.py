@@ -61,7 +61,7 @@ def test_finished_cells_are_not_repeated(people, settings, tmp_path, monkeypatch
         measure_few_pictures(config, file)
     measure_few_pictures(config, file)
     del trained[3]  # interrupted, then done again
-    assert len(trained) == len(set(trained)) == 16 and {draw for _, draw, *_ in trained[:8]} == {0}
+    assert len(trained) == len(set(trained)) == 16 and {persons for persons, *_ in trained[:8]} == {2}
     result = json.loads(file.read_text())
     assert len(result["cells"]) == 16 and "50.0" in (tmp_path / "few.md").read_text()
     assert page(result).count("50.0 (50.0 … 50.0; 2)") == 8

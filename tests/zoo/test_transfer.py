@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from training_tools import TINY
 
 from lgmpose.network.config import VARIANTS
 from lgmpose.peers import PEERS
@@ -11,18 +12,21 @@ from lgmpose.pose.skeletons import COCO, LSP, MPII, skeleton_from_category
 from lgmpose.zoo.catalogue import create_model
 from lgmpose.zoo.transfer import joint_axes, transfer_weights
 
-SMALL = {"image_hw": (64, 64)}
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    monkeypatch.setitem(VARIANTS, "tiny", TINY)
 
 
 def networks(name: str, skeleton, source_skeleton):
     torch.manual_seed(1)
-    net = create_model(name, num_keypoints=skeleton.num_keypoints, **SMALL)
-    return net, create_model(name, num_keypoints=source_skeleton.num_keypoints, **SMALL)
+    net = create_model(name, num_keypoints=skeleton.num_keypoints, image_hw=(64, 64))
+    return net, create_model(name, num_keypoints=source_skeleton.num_keypoints, image_hw=(64, 64))
 
 
 @pytest.mark.parametrize(
     "name",
-    ["lgm-pose-coco-256x192", *(pytest.param(n, marks=pytest.mark.slow) for n in ("hourglass-8", "tokenpose-b"))],
+    ["tiny", *(pytest.param(n, marks=pytest.mark.slow) for n in ("hourglass-8", "tokenpose-b"))],
 )
 def test_rows_go_to_their_joints_and_all_else_is_copied(name):
     net, source = networks(name, MPII, LSP)
@@ -46,7 +50,7 @@ def test_rows_go_to_their_joints_and_all_else_is_copied(name):
 def test_a_joint_starts_from_the_other_side_where_its_own_is_missing():
     right = skeleton_from_category({"keypoints": ["right_knee", "right_hand", "tail"]})
     both = skeleton_from_category({"keypoints": ["tail_tip", "left_knee", "right_knee", "left_hand"]})
-    net, source = networks("lgm-pose-coco-256x192", both, right)
+    net, source = networks("tiny", both, right)
     taken = transfer_weights(net, both, source, right)
     assert taken.matched == {"right_knee": "right_knee"} and taken.fresh == ("tail_tip",)
     assert taken.mirrored == {"left_knee": "right_knee", "left_hand": "right_hand"}
@@ -56,7 +60,7 @@ def test_a_joint_starts_from_the_other_side_where_its_own_is_missing():
 
 def test_no_joint_in_common():
     tail = skeleton_from_category({"keypoints": ["tail"]})
-    net, source = networks("lgm-pose-coco-256x192", tail, COCO)
+    net, source = networks("tiny", tail, COCO)
     head = net.head.weight.clone()
     assert transfer_weights(net, tail, source, COCO).fresh == ("tail",)
     assert torch.equal(net.head.weight, head) and torch.equal(net.stem[0].weight, source.stem[0].weight)
