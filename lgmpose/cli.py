@@ -92,7 +92,7 @@ def evaluate(config: EvalConfig) -> None:
 
 @app.command
 def predict(  # the options of the command
-    inputs: tyro.conf.Positional[tuple[Path, ...]],
+    inputs: tyro.conf.Positional[tuple[str, ...]],
     out: Path = Path("poses"),
     box: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     detections: Path | None = None,
@@ -100,14 +100,18 @@ def predict(  # the options of the command
     weights: Path | None = None,
     flip_test: bool = True,
     score_threshold: float = 0.2,
+    format: str = "json",
+    detect_every: int = 3,
+    smooth: float = 0.0,
+    show: bool = False,
     device: str = "auto",
     threads: int | None = None,
 ) -> None:
-    """Draw the skeletons of the people in pictures, folders of pictures or videos, and write them as JSON.
+    """Draw the skeletons of the people in pictures and videos, and write the joints.
 
     Args:
-        inputs: pictures, folders or videos.
-        out: folder for one annotated picture and one JSON per input.
+        inputs: pictures, videos, folders of them, the number of a camera (0), or addresses (rtsp://..., https://...).
+        out: folder for one drawing and one JSON file per input.
         box: x,y,w,h of a person in pixels; repeat it for more people.
         detections: COCO detection file with the boxes.
         detector: finds the people: yolox-nano (downloaded once), an .onnx file with the head of YOLOX or RTMDet,
@@ -116,24 +120,30 @@ def predict(  # the options of the command
         weights: a weights file, or a file of `lgmpose export`; by default the shipped weights.
         flip_test: average with the mirrored picture's heatmaps.
         score_threshold: least score of a joint that is drawn; the score is the height of its heatmap, about 0 to 1. The
-            JSON file holds all joints.
+            result files hold all joints.
+        format: json (always written), coco (poses_coco.json), csv (poses.csv); separate several by commas.
+        detect_every: in videos, frames from one use of the detector to the next; between, boxes come from the last
+            poses.
+        smooth: in videos, strength of the One-Euro filter on the joints; 0: none, 1: usual.
+        show: show the drawings in a window.
         device: auto, cpu, cuda, mps …
         threads: CPU threads of the network; None: all cores for an exported file, otherwise PyTorch's own setting.
     """
-    from lgmpose.inference.predict_files import predict_files
+    from lgmpose.inference.formats import check_formats
+    from lgmpose.inference.predict_files import PredictOptions, predict_files
     from lgmpose.inference.predictor import Predictor
+    from lgmpose.inference.tracking import TrackOptions
 
     boxes = [_parse_box(text) for text in box] or None
     if not inputs:
         raise UserError("nothing to predict: name at least one picture, folder or video")
+    options = PredictOptions(score_threshold, check_formats(format), TrackOptions(detect_every, smooth), show)
     if (boxes or detections) and detector not in (None, "none"):
         raise UserError(f"--detector {detector}: the boxes are already given by --box or --detections; leave one out")
     finder = "none" if boxes or detections else detector or "auto"
     predictor = Predictor(weights, detector=finder, device=device, flip_test=flip_test, threads=threads)
-    done = predict_files(
-        predictor, inputs, out, boxes=boxes, detections=detections, score_threshold=score_threshold
-    )
-    print(f"{done} done; drawings and JSON files are in {out}")
+    done = predict_files(predictor, inputs, out, boxes=boxes, detections=detections, options=options)
+    print(f"{done} done; drawings and results are in {out}")
 
 
 @app.command

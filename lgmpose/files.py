@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import msgspec
 from filelock import FileLock, Timeout
@@ -21,7 +21,8 @@ from filelock import FileLock, Timeout
 from lgmpose.errors import UserError
 
 __all__ = [
-    "as_type", "check_writable", "lock", "print_anywhere", "read_json", "read_table", "read_text", "write_atomically",
+    "as_type", "check_writable", "lock", "open_atomically", "print_anywhere", "read_json", "read_table", "read_text",
+    "write_atomically",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -115,6 +116,17 @@ def write_atomically(path: str | Path, data: bytes | Iterable[bytes]) -> None:
     Raises:
         UserError: disk full, or folder not writable; the old file is unchanged.
     """
+    with open_atomically(path) as file:
+        file.writelines([data] if isinstance(data, bytes) else data)
+
+
+@contextlib.contextmanager
+def open_atomically(path: str | Path) -> Iterator[IO[bytes]]:
+    """Open a file for ``write_atomically``, to be written piece by piece. After an error inside, the old file stays.
+
+    Raises:
+        UserError: as for ``write_atomically``.
+    """
     path = Path(path)
     temporary = None
     try:
@@ -122,15 +134,17 @@ def write_atomically(path: str | Path, data: bytes | Iterable[bytes]) -> None:
         # Not tempfile: only their owner may read its files, and chmod would need the umask, and some disks refuse it.
         with open(path.parent / f".{path.name}.{secrets.token_hex(4)}", "xb") as file:
             temporary = file.name
-            file.writelines([data] if isinstance(data, bytes) else data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        temporary = None
     except OSError as error:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
         kept = "; the previous file is unchanged" if os.path.exists(path) else ""  # Path.exists may raise
         raise UserError(f"{path}: cannot be written ({error.strerror or error}){kept}") from error
+    finally:
+        if temporary and os.path.exists(temporary):
+            os.unlink(temporary)
 
 
 def check_writable(path: str | Path) -> None:

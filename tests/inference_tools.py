@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
+import av
 import cv2
 import numpy as np
 
@@ -57,4 +60,38 @@ def noise(*shape, seed=0):
 
 def write_png(path, array):
     assert cv2.imwrite(str(path), array)
+    return path
+
+
+def write_film(path, frames, rate=10, times=None, rotation=0, codec=None):
+    """Write a video with PyAV; lossless enough that joints stay where they are.
+
+    Args:
+        path: the file; its suffix decides the container.
+        frames: (H, W, 3) uint8 RGB each.
+        rate: frames per second.
+        times: seconds of each frame, instead of a constant rate.
+        rotation: degrees counter-clockwise that players turn the frames.
+        codec: by default one that fits the container.
+    """
+    codecs = {".avi": "mjpeg", ".gif": "gif", ".ogv": "libtheora", ".flv": "flv"}
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec or codecs.get(path.suffix, "libx264"), rate=Fraction(rate))
+        stream.height, stream.width = frames[0].shape[:2]
+        formats = {"gif": "rgb8", "mjpeg": "yuvj420p"}
+        stream.pix_fmt = formats.get(stream.codec_context.name, "yuv420p")
+        if stream.codec_context.name == "libx264":
+            stream.options = {"crf": "10"}
+        else:
+            stream.bit_rate = 4_000_000
+        if rotation:
+            stream.set_display_rotation(rotation)
+        if times is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        for i, picture in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            if times is not None:
+                frame.pts, frame.time_base = round(1000 * times[i]), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
     return path

@@ -1,1 +1,1 @@
-"""From a picture to joints and to scores: predictor, runtimes, evaluation, drawings, export."""
+"""From a picture or video to joints and to scores: detectors, predictor, runtimes, evaluation, drawings, export."""

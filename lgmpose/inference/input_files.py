@@ -1,29 +1,136 @@
-"""List the pictures and videos among what a user names on the command line."""
+"""List the pictures and videos among what a user names on the command line: files, folders, cameras, addresses."""
 
 from __future__ import annotations
 
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote, urlsplit
 
+import cv2
+import numpy as np
+
+from lgmpose.data.images import decode_image, read_image
 from lgmpose.errors import UserError
 from lgmpose.inference.outputs import is_own_drawing
-from lgmpose.inference.video import VIDEO_SUFFIXES
+from lgmpose.inference.video import STREAM_TIMEOUT_S, is_camera, is_stream, is_video
 
-__all__ = ["list_inputs"]
+__all__ = ["Source", "kind_of", "list_inputs", "list_sources", "read_source"]
 
-# What OpenCV reads. It recognises a file by its content, so a picture with another suffix can be named by itself.
+# Only for files whose content shows nothing, so that a damaged picture or video is named and not left out.
 PICTURE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".webp", ".avif", ".gif", ".jp2", ".tif", ".tiff", ".ppm",
     ".pgm", ".pbm", ".pnm",
 )  # fmt: skip
 
 
-def list_inputs(inputs: str | Path | Iterable[str | Path], skip: Path | None = None) -> list[Path]:
-    """Return every input once: files in the order given, those of a folder by name (not of its subfolders).
+VIDEO_SUFFIXES = (
+    ".mp4", ".m4v", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".mts", ".m2ts", ".ts", ".flv", ".ogv",
+    ".3gp",
+)  # fmt: skip
+RESULT_SUFFIXES = (".json", ".csv")  # of a folder, not even named as left out
+Kind = Literal["picture", "video"]
 
-    Hidden files of a folder are left out, and so are drawings of ``lgmpose predict``: a second call must not take them
-    for inputs. Other files that are neither pictures nor videos are listed on stderr.
+
+@dataclass(frozen=True)
+class Source:
+    """One input: a file, the number of a camera, or the address of a picture or stream."""
+
+    where: Path | str
+    kind: Kind
+
+    @property
+    def name(self) -> str:
+        """The file's name, or the end of the address."""
+        if isinstance(self.where, Path):
+            return self.where.name
+        if is_stream(self.where):
+            parts = urlsplit(self.where)
+            return unquote(parts.path.rstrip("/").rpartition("/")[2]) or parts.hostname or "stream"
+        return f"camera{self.where}"
+
+    @property
+    def place(self) -> str:
+        """The absolute path; or the address, without user name and password."""
+        if isinstance(self.where, Path):
+            return str(self.where.absolute())
+        if is_stream(self.where):
+            parts = urlsplit(self.where)
+            return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        return self.name
+
+
+def list_sources(inputs: str | Path | Iterable[str | Path]) -> list[Source]:
+    """Return every input once: cameras and addresses in the order given, after them the files of ``list_inputs``.
+
+    A number is a camera, unless a file has that name. An address of which the server says that it is a picture is one.
+
+    Raises:
+        UserError: as ``list_inputs``, or an address that does not answer.
+    """
+    words = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
+    live = [word for word in words if is_stream(word) or is_camera(word)]
+    files = [word for word in words if word not in live]
+    sources = [Source(str(word), _kind_of_address(str(word))) for word in dict.fromkeys(live)]
+    if files or not live:
+        sources += [Source(path, kind_of(path) or "picture") for path in list_inputs(files)]
+    return sources
+
+
+def read_source(source: Source) -> np.ndarray:
+    """Return a picture, (H, W, 3) uint8 RGB, turned as its EXIF orientation says.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    if isinstance(source.where, Path):
+        return read_image(source.where)
+    return decode_image(_fetch(source.where)[1], source.place)
+
+
+def _kind_of_address(word: str) -> Kind:
+    if not word.lower().startswith(("http://", "https://")):
+        return "video"
+    media = _fetch(word, num_bytes=0)[0]
+    return "picture" if media.startswith("image/") and media != "image/gif" else "video"
+
+
+def _fetch(address: str, num_bytes: int | None = None) -> tuple[str, bytes]:
+    """Return the media type that a server states, and the content."""
+    try:
+        with urllib.request.urlopen(address, timeout=STREAM_TIMEOUT_S) as response:
+            return response.headers.get_content_type(), response.read(num_bytes)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise UserError(f"{Source(address, 'video').place}: cannot be fetched ({reason})") from error
+
+
+def kind_of(path: Path) -> Kind | None:
+    """Return what a file is, by its content; by its suffix where the content shows nothing; None for other files."""
+    can_be_named = str(path).isprintable()  # OpenCV crashes on names that are not UTF-8
+    is_picture = can_be_named and path.is_file() and cv2.haveImageReader(str(path))
+    with open(path, "rb") as file:
+        head = file.read(12)
+    # A GIF may be animated, and OpenCV takes a damaged MP4 for AVIF, whose container is the same.
+    may_move = head.startswith(b"GIF8") or (head[4:8] == b"ftyp" and head[8:] not in (b"avif", b"avis"))
+    if is_picture and not may_move:
+        return "picture"
+    suffix = path.suffix.lower()
+    if is_video(path) or suffix in VIDEO_SUFFIXES:
+        return "video"
+    return "picture" if is_picture or suffix in PICTURE_SUFFIXES else None
+
+
+def list_inputs(inputs: str | Path | Iterable[str | Path], skip: Path | None = None) -> list[Path]:
+    """Return every file once: files in the order given, those of a folder by name (not of its subfolders).
+
+    A file is recognised by its content, whatever its suffix. Hidden files of a folder are left out, and so are drawings
+    of ``lgmpose predict``: a second call must not take them for inputs. Other files that are neither pictures nor
+    videos are listed on stderr.
 
     Args:
         inputs: pictures, videos and folders of them.
@@ -50,8 +157,8 @@ def list_inputs(inputs: str | Path | Iterable[str | Path], skip: Path | None = N
 
 def _in_folder(folder: Path, skip: Path | None) -> list[Path]:
     files = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
-    known = [path for path in files if path.suffix.lower() in PICTURE_SUFFIXES + VIDEO_SUFFIXES]
-    others = [path.name for path in files if path not in known and path.suffix.lower() != ".json"]
+    known = [path for path in files if kind_of(path) is not None]
+    others = [path.name for path in files if path not in known and path.suffix.lower() not in RESULT_SUFFIXES]
     if others:
         names = ", ".join(others[:5]) + (", …" if len(others) > 5 else "")
         print(f"{folder}: left out {len(others)} files that are neither pictures nor videos: {names}", file=sys.stderr)

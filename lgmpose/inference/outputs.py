@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -15,10 +15,13 @@ import numpy as np
 from lgmpose.errors import UserError
 from lgmpose.files import read_json, write_atomically
 from lgmpose.inference.predictor import Backend, Pose
-from lgmpose.inference.video import is_video
+
+if TYPE_CHECKING:
+    from lgmpose.inference.input_files import Source
 
 __all__ = ["Outputs", "header", "is_own_drawing", "plan_outputs", "pose_as_json"]
 
+JSON_VERSION = 1  # of the result files; it grows when a field changes its meaning
 JPEG_QUALITY, JPEG_MAX_SIDE = 92, 65500  # the longest side that the JPEG library takes
 
 
@@ -47,15 +50,16 @@ class Outputs:
         write_atomically(self.drawing, data.tobytes())
 
 
-def plan_outputs(paths: Sequence[Path], out: Path) -> list[Outputs]:
+def plan_outputs(sources: Sequence[Source], out: Path, reserved: Sequence[str] = ()) -> list[Outputs]:
     """Make the output folder and choose the files for each input's result.
 
     The result of ``photo.png`` is ``photo_pose.jpg`` and ``photo.json``. An existing file is replaced only if it is an
     earlier result of the same input. In every other case the next free name is taken: ``photo_2``, ``photo_3`` …
 
     Args:
-        paths: the inputs.
+        sources: the inputs.
         out: the folder.
+        reserved: names of further files that this call writes.
 
     Raises:
         UserError: the folder cannot be made or written to.
@@ -66,29 +70,32 @@ def plan_outputs(paths: Sequence[Path], out: Path) -> list[Outputs]:
             pass
     except OSError as error:
         raise UserError(f"{out}: cannot write to this folder ({error.strerror or error}); choose another") from error
-    inputs = {path.resolve() for path in paths}
-    taken: set[str] = set()
+    inputs = {source.where.resolve() for source in sources if isinstance(source.where, Path)}
+    taken = {Path(name).stem.lower() for name in reserved}
     planned = []
-    for path in paths:
-        name, number = path.stem, 1
+    for source in sources:
+        stem, number = Path(source.name).stem, 1
+        name = stem
         while True:
-            outputs = Outputs(out / f"{name}_pose{'.mp4' if is_video(path) else '.jpg'}", out / f"{name}.json")
-            if name.lower() not in taken and _may_write(outputs, path, inputs):  # some disks ignore capitals
+            outputs = Outputs(out / f"{name}_pose{'.mp4' if source.kind == 'video' else '.jpg'}", out / f"{name}.json")
+            if name.lower() not in taken and _may_write(outputs, source, inputs):  # some disks ignore capitals
                 break
             number += 1
-            name = f"{path.stem}_{number}"
+            name = f"{stem}_{number}"
         taken.add(name.lower())
         planned.append(outputs)
     return planned
 
 
-def _may_write(outputs: Outputs, path: Path, inputs: set[Path]) -> bool:
-    """Return True if writing the result of ``path`` replaces nothing but an earlier result of it."""
+def _may_write(outputs: Outputs, source: Source, inputs: set[Path]) -> bool:
+    """Return True if writing the result of a source replaces nothing but an earlier result of it."""
     if outputs.drawing.resolve() in inputs:
         return False
     result = _own_result(outputs.json_file)
     if result is not None:
-        return Path(result["path"]).resolve() == path.resolve()
+        if isinstance(source.where, Path):
+            return Path(result["path"]).resolve() == source.where.resolve()
+        return result["path"] == source.place
     return not (outputs.json_file.exists() or outputs.drawing.exists())
 
 
@@ -112,12 +119,13 @@ def is_own_drawing(path: Path) -> bool:
     return result is not None and key in result
 
 
-def header(backend: Backend, kind: str, path: Path, picture_hw: tuple[int, ...]) -> dict[str, Any]:
-    """Return what every result says of its input (``kind`` is ``image`` or ``video``) and of the network."""
+def header(backend: Backend, source: Source, picture_hw: tuple[int, ...]) -> dict[str, Any]:
+    """Return what every result says of its input and of the network."""
     skeleton = backend.skeleton
     return {
-        kind: path.name,
-        "path": str(path.absolute()),
+        "version": JSON_VERSION,
+        "video" if source.kind == "video" else "image": source.name,
+        "path": source.place,
         "image_hw": list(picture_hw),
         "skeleton": {"name": skeleton.name, "joint_names": skeleton.joint_names, "edges": skeleton.edges},
         "weights": backend.source,
@@ -125,8 +133,8 @@ def header(backend: Backend, kind: str, path: Path, picture_hw: tuple[int, ...])
 
 
 def pose_as_json(pose: Pose) -> dict[str, Any]:
-    """Return a person for a result: box, score, and x, y and score of each joint."""
-    keypoints = np.column_stack([pose.keypoints_xy.round(2), pose.scores.round(4)])
-    return {
-        "box_xywh": pose.box_xywh.round(2).tolist(), "score": round(pose.score, 4), "keypoints": keypoints.tolist()
-    }  # fmt: skip
+    """Return a person for a result: box, score, and x, y and score of each joint; in a video also the identity."""
+    keypoints = np.column_stack([pose.keypoints_xy.round(2), pose.scores.astype(float).round(4)])
+    person = {"box_xywh": pose.box_xywh.round(2).tolist(), "score": round(pose.score, 4),
+              "keypoints": keypoints.tolist()}  # fmt: skip
+    return person if pose.id is None else {"id": pose.id, **person}

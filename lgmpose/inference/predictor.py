@@ -5,18 +5,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from lgmpose.inference.backends import Backend, flip_tested, open_backend
 from lgmpose.inference.detectors import Detector, default_detector, open_detector
-from lgmpose.inference.inputs import check_boxes, load_picture
+from lgmpose.inference.inputs import as_boxes, check_boxes, load_picture
 from lgmpose.pose.geometry import (
     PADDING,
     box_around_points,
@@ -29,6 +30,9 @@ from lgmpose.pose.geometry import (
 )
 from lgmpose.pose.persons import JOINT_SCORE_THRESHOLD, oks_nms, rescore
 from lgmpose.pose.skeletons import Skeleton, notice_unpaired
+
+if TYPE_CHECKING:
+    from lgmpose.inference.tracking import TrackedFrame
 
 __all__ = ["SCORE_THRESHOLD", "Backend", "Pose", "Predictor", "crop_person"]
 
@@ -50,6 +54,8 @@ class Pose:
         score: mean of the joint scores above 0.2 (COCO's rescoring), or 0 without any, multiplied by the box's score.
         skeleton: the joints' names and edges.
         box_score: the detector's score of the box; 1 without a detector.
+        id: identity of the person in a video, counted from 1; None in a picture.
+        time_s: seconds since the video's first frame; None in a picture.
     """
 
     keypoints_xy: np.ndarray
@@ -58,6 +64,8 @@ class Pose:
     score: float
     skeleton: Skeleton
     box_score: float = 1.0
+    id: int | None = None
+    time_s: float | None = None
 
 
 def crop_person(picture: np.ndarray, matrix: np.ndarray, image_hw: tuple[int, int]) -> np.ndarray:
@@ -152,6 +160,29 @@ class Predictor:
         boxes = check_boxes(boxes, picture.shape[:2], name)
         poses = self._poses(picture, boxes, PADDING, np.ones(len(boxes)) if box_scores is None else box_scores)
         return poses if box_scores is None else self._each_once(poses)
+
+    def track(
+        self, source: str | int | Path, *, boxes=None, detect_every: int = 3, smooth: float = 0.0
+    ) -> Iterator[TrackedFrame]:
+        """Yield the frames of a video with the poses in them, one at a time.
+
+        A frame has ``picture`` (H, W, 3) uint8 RGB, ``index``, ``time_s`` and ``poses``. A pose has the ``id`` of its
+        person.
+
+        Args:
+            source: a video file, the number of a camera, or the address of a stream.
+            boxes: (n, 4) x, y, w, h, used in every frame instead of the detector.
+            detect_every: frames from one use of the detector to the next. Between, boxes come from the last poses.
+            smooth: strength of the One-Euro filter on joints; 0: none, 1: usual. Keep 0 for measurements.
+
+        Raises:
+            UserError: the source cannot be opened or holds no video, or an option is out of range.
+        """
+        from lgmpose.inference.tracking import TrackOptions, follow  # SciPy and PyAV, which pictures do not need
+        from lgmpose.inference.video import VideoReader
+
+        options = TrackOptions(detect_every, smooth)
+        return follow(self, VideoReader(source), options, None if boxes is None else as_boxes(boxes))
 
     def find_people(self, picture: np.ndarray, name: str = "the picture") -> tuple[np.ndarray, np.ndarray]:
         """Return the detector's boxes (n, 4) and scores (n,) of at least ``min_box_score``.

@@ -17,10 +17,9 @@ from lgmpose.files import check_writable, write_atomically
 from lgmpose.inference.backends import require
 from lgmpose.inference.detections import read_detections
 from lgmpose.inference.drawing import draw_poses
-from lgmpose.inference.input_files import list_inputs
+from lgmpose.inference.input_files import kind_of, list_inputs
 from lgmpose.inference.inputs import check_boxes
 from lgmpose.inference.predictor import SCORE_THRESHOLD, Backend, Predictor
-from lgmpose.inference.video import is_video
 
 __all__ = ["compare_networks", "comparison_figure", "network_labels"]
 
@@ -71,7 +70,7 @@ def compare_networks(
     paths = list_inputs(inputs, skip=out)
     if out.resolve() in {path.resolve() for path in paths}:
         raise UserError(f"{out}: an input, which the comparison would replace; choose another --out")
-    if videos := [path for path in paths if is_video(path)]:
+    if videos := [path for path in paths if kind_of(path) == "video"]:
         raise UserError(f"{videos[0]}: a video; networks are compared on pictures")
     detected = {} if detections is None else read_detections(detections, paths)
     boxes_of = {path: detected[path][0] if path in detected else boxes for path in paths}

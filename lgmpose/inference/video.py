@@ -1,95 +1,231 @@
-"""Read the frames of a video and write an annotated copy, by OpenCV."""
+"""Read videos, streams and cameras frame by frame, and write H.264 videos that browsers play.
+
+Files and streams are read with PyAV (FFmpeg): times are the file's own time stamps, so that a variable frame rate stays
+right, and frames are turned as the file's rotation says. Cameras are read with OpenCV, which numbers them on every
+system. Only one frame is in memory at a time.
+"""
 
 from __future__ import annotations
 
-import math
+import contextlib
 import os
-import tempfile
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
 
 from lgmpose.errors import UserError
 
-__all__ = ["VIDEO_SUFFIXES", "VideoReader", "is_video", "write_video"]
+__all__ = ["STREAM_SCHEMES", "VideoFrame", "VideoReader", "VideoWriter", "is_camera", "is_stream", "is_video"]
 
-VIDEO_SUFFIXES = (
-    ".mp4", ".m4v", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".mts", ".m2ts", ".ts", ".flv", ".ogv",
-    ".3gp",
-)  # fmt: skip
-DEFAULT_RATE = 25.0  # frames per second, if the file states none
+STREAM_SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "srt", "tcp")
+STREAM_TIMEOUT_S = 15.0
+TIME_BASE = Fraction(1, 90_000)  # of written videos, in seconds: fine enough for every frame rate
+DEFAULT_RATE = 25.0  # frames per second, if neither time stamps nor a rate are stated
+# FFmpeg also opens text files and photographs. These are not videos.
+NO_VIDEO_FORMATS = ("tty", "image2", "_pipe")
+PHOTO_BRANDS = ("heic", "heix", "mif1", "avif")  # of HEIF files, which have the container of MP4
+
+
+@dataclass(frozen=True, eq=False)
+class VideoFrame:
+    """One frame: (H, W, 3) uint8 RGB as shown, its number from 0, and its time in seconds after the first frame."""
+
+    picture: np.ndarray
+    index: int
+    time_s: float
+
+
+def is_camera(source: Any) -> bool:
+    """Return True for the number of a camera, such as 0 or "0", unless a file has this name."""
+    return str(source).isdecimal() and not os.path.exists(str(source))
+
+
+def is_stream(source: Any) -> bool:
+    """Return True for an address, such as ``rtsp://...``."""
+    return isinstance(source, str) and "://" in source
 
 
 def is_video(path: Path) -> bool:
-    """Return True if a file is a video, judged by its suffix."""
-    return path.suffix.lower() in VIDEO_SUFFIXES
+    """Return True if a file holds moving pictures, judged by its content: an animated GIF does, a photograph not."""
+    import av
+
+    try:
+        with open(path, "rb") as file, av.open(file, "r") as container:
+            covers = av.stream.Disposition.attached_pic  # of music
+            streams = [stream for stream in container.streams.video if not stream.disposition & covers]
+            brand = container.metadata.get("major_brand", "")
+            if not streams or brand in PHOTO_BRANDS or any(n in container.format.name for n in NO_VIDEO_FORMATS):
+                return False
+            packets = (packet for packet in container.demux(streams[0]) if packet.size)
+            return container.format.name != "gif" or next(packets, None) is None or next(packets, None) is not None
+    except (av.FFmpegError, OSError, ValueError):
+        return False
 
 
 class VideoReader:
-    """Iterate over the frames of a video, (H, W, 3) uint8 RGB; no frame of a file that cannot be read.
+    """Iterate over the frames of a video file, a stream (its address) or a camera (its number), once.
 
     Attributes:
-        rate: frames per second.
-        stated: number of frames by the file's header, in some formats an estimate; 0 if it states none.
-    """
-
-    def __init__(self, path: Path):
-        # Absolute, as FFmpeg takes "12:30.mp4" for an address. OpenCV crashes if a path is not UTF-8.
-        self.path = str(path.absolute())
-        if not self.path.isprintable():
-            raise UserError(f"{path}: the name of a video and of its folder must be UTF-8; rename it")
-        capture = cv2.VideoCapture(self.path)
-        self.stated = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-        rate = capture.get(cv2.CAP_PROP_FPS)
-        if rate > 240:  # recordings of browsers state the ticks of their clock instead
-            rate = self._measured_rate()
-        # MP4 stores the rate as a fraction of 16-bit numbers; OpenCV makes 211222 / 1000 of 211.222.
-        self.rate = round(rate, 3 if rate < 65 else 2 if rate < 655 else 1) if 0 < rate <= 1000 else DEFAULT_RATE
-
-    def _measured_rate(self) -> float:
-        """Return the frames per second by the times of the first 100 frames; NaN if they have none."""
-        capture = cv2.VideoCapture(self.path)
-        times: list[float] = []
-        while len(times) < 100 and capture.grab():
-            times.append(capture.get(cv2.CAP_PROP_POS_MSEC))
-        seconds = (times[-1] - times[0]) / 1000 if times else 0.0
-        return (len(times) - 1) / seconds if seconds > 0 else math.nan
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        capture = cv2.VideoCapture(self.path)
-        while True:
-            more, frame = capture.read()
-            if not more:
-                return
-            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-
-
-def write_video(path: Path, frames: Iterable[np.ndarray], rate: float) -> int:
-    """Write frames (H, W, 3) uint8 RGB to an MP4 file without sound, and return their number.
-
-    The file appears when it is complete; nothing is left of it after an error, or if there is no frame.
+        frames: number of frames that the container states; 0 if it states none.
+        rate: mean number of frames per second that the container states; None if it states none.
+        is_live: the source has no end: a camera, or a stream without a stated duration.
+        damaged: number of packets that could not be decoded; they are left out.
 
     Raises:
-        UserError: OpenCV cannot write MP4, or the disk is full.
+        UserError: it cannot be opened, or holds no video.
     """
-    with tempfile.TemporaryDirectory(prefix=".lgmpose-", dir=path.parent.absolute()) as folder:
-        part, writer, count = os.path.join(folder, "part.mp4"), None, 0
-        for frame in frames:
-            count += 1
-            # The codec takes even sizes only and would cut off a column or row.
-            even = cv2.copyMakeBorder(frame, 0, frame.shape[0] % 2, 0, frame.shape[1] % 2, cv2.BORDER_REPLICATE)
-            if writer is None:
-                fourcc = cv2.VideoWriter.fourcc(*"mp4v")
-                writer = cv2.VideoWriter(part, fourcc, rate, (even.shape[1], even.shape[0]))
-                if not writer.isOpened():
-                    raise UserError(f"{path}: this OpenCV cannot write MP4 (its FFmpeg has no encoder mp4v)")
-            writer.write(cv2.cvtColor(even, cv2.COLOR_RGB2BGR))
-        if writer is not None:
-            writer.release()
-            # OpenCV does not report a full disk.
-            if int(cv2.VideoCapture(part).get(cv2.CAP_PROP_FRAME_COUNT)) < count:
-                raise UserError(f"{path}: not all frames could be written; is the disk full?")
-            os.replace(part, path)
-    return count
+
+    def __init__(self, source: str | int | Path):
+        self.name, self.damaged, self.frames = str(source), 0, 0
+        self.rate: float | None = None
+        if is_camera(source):
+            self._frames, self.is_live = _camera_frames(int(str(source))), True
+            return
+        self.is_live = False
+        self._frames = self._file_frames(source)
+
+    def _file_frames(self, source: str | int | Path) -> Iterator[VideoFrame]:
+        import av
+
+        try:
+            if is_stream(source):
+                scheme = urlsplit(str(source)).scheme.lower()
+                if scheme not in STREAM_SCHEMES:
+                    raise UserError(f"{source}: no stream of this kind; use {', '.join(STREAM_SCHEMES)}, or a file")
+                options = {"rtsp_transport": "tcp"} if scheme.startswith("rtsp") else {}
+                container = av.open(str(source), "r", options=options, timeout=STREAM_TIMEOUT_S)
+            else:
+                # As an open file: FFmpeg takes a name such as "12:30.mp4" for an address.
+                container = av.open(open(str(source), "rb"), "r")
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise UserError(f"{source}: cannot be opened as a video ({_reason(error)})") from error
+        streams = container.streams.video
+        if not streams:
+            raise UserError(f"{source}: holds no video")
+        streams[0].thread_type = "AUTO"
+        self.frames, self.rate = streams[0].frames, float(streams[0].average_rate or 0) or None
+        self.is_live = is_stream(source) and container.duration is None
+        return self._decoded(container, streams[0])
+
+    def _decoded(self, container, stream) -> Iterator[VideoFrame]:
+        import av
+
+        index, first_s, last_s = 0, None, 0.0
+        step_s = 1 / (self.rate or DEFAULT_RATE)
+        with container:
+            try:
+                for packet in container.demux(stream):
+                    try:
+                        decoded = packet.decode()
+                    except av.error.InvalidDataError:
+                        self.damaged += 1
+                        continue
+                    for frame in decoded:
+                        stamp_s = last_s + step_s if frame.time is None else frame.time
+                        first_s = stamp_s if first_s is None else first_s
+                        last_s = max(last_s, stamp_s - first_s)
+                        picture = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4)
+                        yield VideoFrame(np.ascontiguousarray(picture), index, last_s)
+                        index += 1
+            except (av.FFmpegError, OSError) as error:
+                if index == 0:
+                    raise UserError(f"{self.name}: no frame can be read ({_reason(error)})") from error
+                self.damaged += 1
+        if index == 0:
+            raise UserError(f"{self.name}: not a video that can be read: it holds no frame")
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        return self._frames
+
+
+def _camera_frames(number: int) -> Iterator[VideoFrame]:
+    camera = cv2.VideoCapture(number)
+    if not camera.isOpened():
+        raise UserError(f"camera {number}: there is no such camera, or another program uses it")
+
+    def frames() -> Iterator[VideoFrame]:
+        start, index = time.monotonic(), 0
+        try:
+            while True:
+                more, bgr = camera.read()
+                if not more:
+                    return
+                yield VideoFrame(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), index, time.monotonic() - start)
+                index += 1
+        finally:
+            camera.release()
+
+    return frames()
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error or type(error).__name__)
+
+
+class VideoWriter:
+    """Write frames as H.264 in an MP4 file, without sound, each with its own time.
+
+    Args:
+        path: the file.
+        image_hw: size of the frames. The codec takes even sizes, so an odd one gets a further row or column.
+        rate: frames per second, a hint for players; the frames' times count.
+
+    Raises:
+        UserError: this PyAV has no H.264, or the file cannot be written.
+    """
+
+    def __init__(self, path: str | Path, image_hw: tuple[int, int], rate: float | None = None):
+        import av
+
+        self._name, self._hw, self._last = str(path), image_hw, -1
+        try:
+            # As an absolute path; FFmpeg takes a name such as "12:30.mp4" for an address.
+            self._container = av.open(os.path.abspath(path), "w", format="mp4", options={"movflags": "faststart"})
+            hint = Fraction(rate or DEFAULT_RATE).limit_denominator(1001)
+            self._stream: Any = self._container.add_stream("libx264", rate=hint)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise UserError(f"{path}: cannot be written as H.264 ({_reason(error)})") from error
+        self._stream.height, self._stream.width = (side + side % 2 for side in image_hw)
+        self._stream.pix_fmt = "yuv420p"  # what browsers play
+        self._stream.codec_context.time_base = TIME_BASE
+        self._stream.options = {"crf": "20", "preset": "veryfast"}
+
+    def write(self, picture: np.ndarray, time_s: float) -> None:
+        """Append a frame (H, W, 3) uint8 RGB that is shown from ``time_s`` on."""
+        import av
+
+        height, width = self._hw
+        if picture.shape[:2] != self._hw:  # some streams change their size
+            picture = cv2.resize(picture, (width, height))
+        even: Any = cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+        frame = av.VideoFrame.from_ndarray(even, format="rgb24")
+        self._last = max(round(time_s / TIME_BASE), self._last + 1)  # times must grow
+        frame.pts, frame.time_base = self._last, TIME_BASE
+        self._write_packets(frame)
+
+    def _write_packets(self, frame) -> None:
+        import av
+
+        try:
+            self._container.mux(self._stream.encode(frame))
+            if frame is None:
+                self._container.close()  # writes the index
+        except (av.FFmpegError, OSError) as error:
+            raise UserError(f"{self._name}: cannot be written ({_reason(error)})") from error
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(self, *error) -> None:
+        """Write what the codec still holds, and close the file; after an error, only close it."""
+        if error[0] is None:
+            self._write_packets(None)
+        with contextlib.suppress(OSError, ValueError):
+            self._container.close()
