@@ -22,7 +22,8 @@ COLOURS = {
 }
 OUTLINE = (25, 25, 35)
 _LEG, _TRUNK = re.compile(r"knee|ankle|foot|toe|heel"), re.compile(r"shoulder|hip")
-_FACE = re.compile(r"eye|ear|nose|mouth")
+# Beginnings of words, as in left_ear, Left Ear, leftEar and LEar, but not in rear and forearm.
+_FACE = re.compile(r"(?<![a-zA-Z])(?i:eye|ear|nose|mouth)|(?<=[a-zLR])(?:Eye|Ear|Nose|Mouth)")
 _SHIFT = 4  # fractional bits of the coordinates that OpenCV takes
 _ANGLES = np.arange(24) * np.pi / 12
 _CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=-1)
@@ -58,7 +59,7 @@ def _draw_pose(canvas: np.ndarray, pose, shown: np.ndarray) -> None:
     # Half a limb's width: 1 % of the person, but neither too thin to see nor so thick that it hides the person.
     radius = float(np.clip(0.011 * extent, max(1.0, 0.002 * longer_side), 0.012 * longer_side + 1))
     outline = max(0.8, 0.35 * radius)
-    width = [0.6 if _FACE.search(name.lower()) else 1.0 for name in pose.skeleton.joint_names]
+    width = [0.6 if _FACE.search(name) else 1.0 for name in pose.skeleton.joint_names]
     edges = [edge for edge in pose.skeleton.edges if shown[edge[0]] and shown[edge[1]]]
     for a, b in sorted(edges, key=lambda edge: _colour(pose.skeleton, *edge) != COLOURS["middle"]):
         half = radius * min(width[a], width[b])
@@ -103,7 +104,8 @@ def heatmap_overlay(crop: np.ndarray, heatmaps: np.ndarray) -> np.ndarray:
 
     Args:
         crop: (H, W, 3) uint8 RGB.
-        heatmaps: (K, h, w), about 0..1.
+        heatmaps: (K, h, w), about 0..1. Those of the codec ``udp`` are up to 3 crop pixels off here, because they count
+            lengths between pixel centres.
 
     Returns:
         (H, W, 3) uint8.

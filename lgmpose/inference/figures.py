@@ -21,7 +21,19 @@ from lgmpose.metrics import (
 )
 from lgmpose.pose.skeletons import Skeleton
 
-__all__ = ["Evaluation", "Predictions", "has_head_boxes", "joint_metrics", "joint_results", "summary"]
+__all__ = [
+    "Evaluation", "Predictions", "figure_text", "has_head_boxes", "joint_metrics", "joint_results", "summary",
+]  # fmt: skip
+
+
+def figure_text(metric: str, value: float) -> str:
+    """Return ``66.24 %`` for PCK and PCKh, which are in per cent, and ``0.6624`` for all others, such as AP and AR.
+
+    AP of persons of a size that the data do not have is -1, and is printed as a dash.
+    """
+    if value == -1:
+        return "–"
+    return f"{value:.2f} %" if metric.startswith("PCK") else f"{value:.4f}"
 
 
 @dataclass(frozen=True)
@@ -66,8 +78,7 @@ class Evaluation:
             interval = ""
             if name in self.intervals:
                 interval = "  (95 % interval {:.2f} … {:.2f})".format(*self.intervals[name])
-            shown = f"{value:.4f}" if name.startswith(("AP", "AR")) else f"{value:.2f} %"
-            lines.append(f"{name:10} {'–' if value == -1 else shown}{interval}")  # -1: COCO has no such persons
+            lines.append(f"{name:10} {figure_text(name, value)}{interval}")
         for name, kinds in self.errors.items():
             shares = ", ".join(f"{value:.2f} % {ERROR_KINDS[kind]}" for kind, value in kinds.items())
             lines.append(f"wrong by {name}: {shares}")

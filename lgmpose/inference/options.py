@@ -1,4 +1,7 @@
-"""The options of ``lgmpose eval`` and ``lgmpose export``; the comments are the command line's help."""
+"""The options of ``lgmpose eval`` and ``lgmpose export``; those of ``predict`` are in ``cli.py``.
+
+The comments are the command line's help.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from lgmpose.errors import UserError
+from lgmpose.pose.codecs import CodecName
 
 __all__ = ["EvalConfig", "ExportConfig"]
 
@@ -30,7 +34,7 @@ class EvalConfig:
     boxes: Literal["given", "shifted", "none"] = "given"
     # rule that turns heatmaps into joints: standard moves the maximum by a quarter pixel, dark and udp fit a peak; by
     # default the codec that the weights were trained with
-    codec: Literal["standard", "dark", "udp"] | None = None
+    codec: CodecName | None = None
     image_hw: tuple[int, int] | None = None  # input height and width; by default those of the weights
     flip_test: bool = True  # average with the heatmaps of the mirrored picture
     limit: int | None = None  # evaluate at most N persons, those of the first pictures; AP covers these pictures

@@ -10,6 +10,7 @@ import tyro
 from lgmpose.lab.ablate.rows import AblateConfig
 from lgmpose.lab.bench.plan import BenchConfig
 from lgmpose.lab.few_pictures import FewPicturesConfig
+from lgmpose.network.config import Fusion, GlobalBlock
 
 __all__ = ["register"]
 
@@ -40,8 +41,8 @@ def profile(  # the options of the command
     model: str = "lgm-pose-coco-256x192",
     image_hw: tuple[int, int] | None = None,
     num_keypoints: int | None = None,
-    fusion: Literal["none", "conv3x3", "dw1", "dw2", "sfusion"] = "sfusion",
-    global_block: Literal["mobilevim", "mobilevit", "mobilevit_relu6"] = "mobilevim",
+    fusion: Fusion = "sfusion",
+    global_block: GlobalBlock = "mobilevim",
     fps: bool = True,
     threads: int = 1,
     all: bool = False,

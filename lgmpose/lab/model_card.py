@@ -6,6 +6,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from lgmpose.inference.figures import figure_text
 from lgmpose.metrics import ERROR_KINDS
 from lgmpose.zoo.cards import SHIPPED
 
@@ -114,7 +115,7 @@ def card_text(result: dict[str, Any]) -> str:
         sha256=result["sha256"], option="" if name == SHIPPED[0] else f" --weights {name}.safetensors",
         command=result["command"], conditions=", ".join(f"{key}: {value}" for key, value in conditions.items()),
         figures=_figure_table(result), joints=_joint_table(result), metrics=" ".join(metrics),
-        onnx=", ".join(f"{metric} {_figure(metric, result['onnx'][metric])}" for metric in figures),
+        onnx=", ".join(f"{metric} {figure_text(metric, result['onnx'][metric])}" for metric in figures),
         onnx_mb=result["network"]["onnx_bytes"] / 1e6,
         evaluations=sum(any(metric in row for metric in figures) for row in result["log"]),
         seen=seen["persons"], seen_command=seen["command"], errors=_error_table(result), source=source, limits=limits,
@@ -127,14 +128,9 @@ def _table(headers: list[str], rows: list[list[str]]) -> str:
     return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
 
 
-def _figure(metric: str, value: float) -> str:
-    """Return ``66.24 %`` for PCK and PCKh, which are in per cent, and ``0.6624`` for AP and AR."""
-    return f"{value:.2f} %" if metric.startswith("PCK") else f"{value:.4f}"
-
-
 def _figure_table(result: dict) -> str:
     intervals = {metric: "{:.2f} … {:.2f}".format(*pair) for metric, pair in result["intervals_95"].items()}
-    rows = [[name, _figure(name, value), intervals.get(name, "")] for name, value in result["figures"].items()]
+    rows = [[name, figure_text(name, value), intervals.get(name, "")] for name, value in result["figures"].items()]
     return _table(["metric", "value", "95 % interval"], rows)
 
 

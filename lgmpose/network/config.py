@@ -16,16 +16,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 __all__ = [
-    "ACTIVATIONS", "FUSIONS", "GLOBAL_BLOCKS", "LARM_PARTS", "STAGES", "STRIDE", "VARIANTS", "LGMPoseConfig", "Stage",
-    "check_image_hw",
+    "ACTIVATIONS", "FUSIONS", "GLOBAL_BLOCKS", "LARM_PARTS", "STAGES", "STRIDE", "VARIANTS", "Activation", "Fusion",
+    "GlobalBlock", "LGMPoseConfig", "LarmPart", "Stage", "check_image_hw",
 ]  # fmt: skip
 
-FUSIONS = ("none", "conv3x3", "dw1", "dw2", "sfusion")  # paper, Table 5
-GLOBAL_BLOCKS = ("mobilevim", "mobilevit", "mobilevit_relu6")  # paper, Table 4; the last is our own variant
-LARM_PARTS = ("both", "between_patches", "within_patch", "identity")  # our own variants; the paper has "both" only
-ACTIVATIONS = ("relu6", "relu", "silu")
+# Each list of names stands here only. The options of `lgmpose train` and `lgmpose profile` have these types.
+Fusion = Literal["none", "conv3x3", "dw1", "dw2", "sfusion"]  # paper, Table 5
+GlobalBlock = Literal["mobilevim", "mobilevit", "mobilevit_relu6"]  # paper, Table 4; the last is our own variant
+# What is kept of LARM's two MLP Blocks: the first one works between patches, the second within a patch. The paper has
+# "both" only, the others are our own variants.
+LarmPart = Literal["both", "between_patches", "within_patch", "identity"]
+Activation = Literal["relu6", "relu", "silu"]
+FUSIONS, GLOBAL_BLOCKS = get_args(Fusion), get_args(GlobalBlock)
+LARM_PARTS, ACTIVATIONS = get_args(LarmPart), get_args(Activation)
 MOST_LAYERS = 100  # in a row; a damaged file may ask for billions
 STRIDE = 32  # of the deepest stage; the input's height and width are multiples of it
 
@@ -45,6 +51,7 @@ class Stage:
 
 # chosen: t = 1 then 6 as in MobileNetV2, d = 2c, two global blocks; recovered: patches of 16 pixels at stage 3
 #      t   c  n  s    d   patch  L        stride after the stage
+# The docs count stages from 1: stage 3 is ``stages[2]``.
 STAGES = (
     Stage(1, 32, 1, 1),  #                     2
     Stage(6, 48, 3, 2),  #                     4
@@ -75,9 +82,10 @@ class LGMPoseConfig:
 
     image_hw: tuple[int, int] = (256, 192)  # paper; LARM's weights depend on it
     num_keypoints: int = 17  # paper: 17 on COCO, 16 on MPII
-    fusion: str = "sfusion"  # paper, Table 5: one of FUSIONS
-    global_block: str = "mobilevim"  # paper, Table 4: one of GLOBAL_BLOCKS
-    larm_residual: bool = True  # chosen: equation 1 has none, the transformer that it replaces has one
+    fusion: str = "sfusion"  # one of FUSIONS; paper: its choice of Table 5
+    global_block: str = "mobilevim"  # one of GLOBAL_BLOCKS; paper: its choice of Table 4
+    # chosen: residual connections of LARM's two MLP Blocks; equation 1 has none, the transformer that they replace has
+    larm_residual: bool = True
     larm: str = "both"  # paper: both MLP Blocks; the others of LARM_PARTS leave out one or both
     activation: str = "relu6"  # chosen: MobileNetV2's; on a CPU about 1.3 × faster than SiLU
     stem_channels: int = 16  # chosen

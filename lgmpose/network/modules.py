@@ -1,6 +1,7 @@
 """The paper's own modules, in the paper's order: NPT-Op, MLP Block, LARM, MobileViM, SFusion.
 
-Dimension key: B batch, C channels, H W rows and columns, P pixels per patch, N patches, d token width.
+Dimension key: B batch, C channels, H W rows and columns, P pixels per patch, N patches, d token width, which is the
+number of channels inside LARM. NPT-Op is the paper's Non-Parametric Transformation Operation.
 """
 
 from __future__ import annotations
@@ -82,15 +83,16 @@ class MLPBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.project(self.activation(self.expand(self.norm(x))))
-        return x + y if self.residual else y
+        return (x + y) if self.residual else y
 
 
 class LARM(nn.Module):
     """Lightweight Attentional Representation Module (section 3.2.1); (B, d, H, W) → (B, d, H, W).
 
     The first MLP Block mixes the pixels at the same position of all patches, the second the pixels of one patch. So
-    each output depends on the whole map of its channel. Channels are never mixed. The weights depend on the number of
-    patches, so a LARM fits one map size. ``ratio`` is hidden width / axis length; for ``residual`` see ``MLPBlock``.
+    each output depends on the whole map of its channel. d is the channel axis: the MLP Blocks never mix channels, and
+    all channels share their weights. The weights depend on the number of patches, so a LARM fits one map size.
+    ``ratio`` is hidden width / axis length; for ``residual`` see ``MLPBlock``.
 
     Raises:
         ValueError: the patches do not tile the map; in ``forward``, a map of another size.
@@ -161,8 +163,8 @@ class SFusion(nn.Module):
         encoder_channels: C2, from the stage of the same map size.
         shuffle_groups: the paper's n. With 1, the shuffle changes nothing.
         channels_per_group: the paper's k. The paper calls it a number of groups, but with 2 groups the grouped
-            convolution alone would add half of what Table 5's plain 3×3 adds; Table 5 shows a quarter in all, and the
-            text speaks of "a large number of groups".
+            convolution alone would add half of what Table 5's plain 3×3 adds. By Table 5's rounded figures SFusion
+            adds about a quarter in all (by our counts a sixth), and the text speaks of "a large number of groups".
     """
 
     def __init__(

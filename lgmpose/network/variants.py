@@ -1,7 +1,7 @@
 """What Tables 4 and 5 put in the place of the paper's modules, and LARM with parts left out.
 
-Whole modules are replaced here, from outside. ``modules.py`` has arguments only for LARM's residual and for the n and k
-of SFusion.
+Whole modules are replaced here, from outside. ``modules.py`` has arguments only for the residual connections of LARM's
+two MLP Blocks and for the n and k of SFusion.
 """
 
 from __future__ import annotations
@@ -36,13 +36,20 @@ class ConvFusion(nn.Module):
 
 
 def make_fusion(name: str, decoder_channels: int, encoder_channels: int, *, activation: str) -> nn.Module:
-    """Return the fusion of one row of Table 5, named as in ``config.FUSIONS``."""
+    """Return a fusion by its name in ``config.FUSIONS``: the rows of Table 5.
+
+    Raises:
+        ValueError: no module has this name.
+    """
     if name == "none":
         return NoFusion()
     if name == "conv3x3":
         return ConvFusion(decoder_channels, encoder_channels, activation=activation)
     # "DW g=1" and "DW g=2" are SFusion without the shuffle, with 1 and 2 channels per group.
-    n, k = {"sfusion": (2, 2), "dw1": (1, 1), "dw2": (1, 2)}[name]
+    shuffle_and_group = {"sfusion": (2, 2), "dw1": (1, 1), "dw2": (1, 2)}
+    if name not in shuffle_and_group:
+        raise ValueError(f"fusion {name!r}: make_fusion has no module of this name")
+    n, k = shuffle_and_group[name]
     return SFusion(decoder_channels, encoder_channels, shuffle_groups=n, channels_per_group=k, activation=activation)
 
 

@@ -25,11 +25,13 @@ Known differences from the reference code:
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from lgmpose.pose.skeletons import Skeleton
 
-__all__ = ["CODECS", "DarkCodec", "StandardCodec", "UDPCodec", "make_codec", "merge_flipped"]
+__all__ = ["CODECS", "CodecName", "DarkCodec", "StandardCodec", "UDPCodec", "make_codec", "merge_flipped"]
 
 STRIDE = 4  # of the heatmaps of all networks here
 SMALLEST = 1e-10  # argument of DARK's logarithm, as in its authors' code
@@ -283,6 +285,7 @@ def _newton_step(gradient: np.ndarray, xx: np.ndarray, xy: np.ndarray, yy: np.nd
     return np.clip(np.where(peak[..., None], step, 0.0), -1.0, 1.0)
 
 
+CodecName = Literal["standard", "dark", "udp"]  # the type of the options; a test compares it with CODECS
 CODECS = {codec.name: codec for codec in (StandardCodec, DarkCodec, UDPCodec)}
 
 

@@ -1,4 +1,8 @@
-"""The training loop: forward, loss, backward, step, log. ``trainer.py`` holds what surrounds it."""
+"""The training loop: forward, loss, backward, step.
+
+``trainer.py`` gives it batches, and logs, evaluates and saves. ``recipe.py`` has the settings and the learning rate.
+``checkpoint.py`` makes the optimizer and the average of the weights, and holds the state of a run.
+"""
 
 from __future__ import annotations
 
@@ -35,15 +39,15 @@ def train_epochs(run: Run, net: nn.Module, session: Session) -> bool:
     config, optimizer = run.config, run.optimizer
     while run.epoch < config.epochs:
         net.train()
-        run.freeze_trunk()
-        for images, heatmaps, weights in session.batches():
-            optimizer.param_groups[0]["lr"] = learning_rate(config, run.step, session.steps)
+        run.freeze_trunk()  # after net.train(): in the first epochs it may put the trunk back into eval mode
+        for images, heatmaps, joint_weights in session.batches():
+            optimizer.param_groups[0]["lr"] = learning_rate(config, run.step, session.steps_per_epoch)
             with torch.autocast(run.device.type, torch.bfloat16) if run.bf16 else nullcontext():
                 predicted = net(to_input(images))
             # A network with intermediate supervision returns several predictions, all compared with the same heatmaps.
             predictions = predicted if isinstance(predicted, tuple) else (predicted,)
-            losses = [heatmap_loss(prediction.float(), heatmaps, weights) for prediction in predictions]
-            loss = sum(losses[1:], losses[0])
+            losses = [heatmap_loss(prediction.float(), heatmaps, joint_weights) for prediction in predictions]
+            loss = torch.stack(losses).sum()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             if config.clip_grad_norm:

@@ -11,6 +11,8 @@ import msgspec
 
 from lgmpose.data.augment import Augmentation
 from lgmpose.errors import UserError
+from lgmpose.network.config import Activation, Fusion, GlobalBlock, LarmPart
+from lgmpose.pose.codecs import CodecName
 
 __all__ = ["MACHINE_FIELDS", "RECIPES", "RESUME_FIELDS", "TrainConfig", "learning_rate", "recipe"]
 
@@ -60,14 +62,14 @@ class TrainConfig:
     image_hw: tuple[int, int] | None = None  # input height and width; None: the model's own
     # how LGM-Pose's decoder joins its map with the encoder's (paper, Table 5): sfusion: the paper's choice; none: the
     # encoder's map is not used; conv3x3: a 3×3 convolution; dw1, dw2: a grouped one, 1 or 2 channels per group
-    fusion: Literal["none", "conv3x3", "dw1", "dw2", "sfusion"] = "sfusion"
+    fusion: Fusion = "sfusion"
     # LGM-Pose's block that relates distant pixels (paper, Table 4): mobilevim: the paper's choice; mobilevit: with a
     # transformer; mobilevit_relu6: the same with ReLU6 instead of SiLU
-    global_block: Literal["mobilevim", "mobilevit", "mobilevit_relu6"] = "mobilevim"
-    larm_residual: bool = True  # residual connection of LARM; equation 1 has none
+    global_block: GlobalBlock = "mobilevim"
+    larm_residual: bool = True  # residual connections of LARM's two MLPs; equation 1 has none
     # which of LARM's two MLPs to keep; identity: none of them; the paper has both
-    larm: Literal["both", "between_patches", "within_patch", "identity"] = "both"
-    activation: Literal["relu6", "relu", "silu"] = "relu6"  # activation of LGM-Pose
+    larm: LarmPart = "both"
+    activation: Activation = "relu6"  # activation of LGM-Pose
     init_weights: str | None = None  # weights file to start from; its joints and input size may differ; None: random
 
     epochs: int = 260  # number of epochs; the default is the paper's
@@ -83,11 +85,12 @@ class TrainConfig:
     ema_decay: float = 0.0  # above 0: evaluate and save the exponential moving average of the weights
     clip_grad_norm: float = 0.0  # largest norm of the gradient; 0: no clipping
 
-    # weights of the joints in the loss; hrnet: elbows and knees 1.2, wrists and ankles 1.5
+    # weights of the joints in the loss; hrnet: elbows and knees 1.2, wrists and ankles 1.5, squared in the loss as in
+    # HRNet's code, which multiplies both heatmaps by them
     joint_weights: Literal["equal", "hrnet"] = "equal"
     # rules from joints to heatmaps and back: standard: SimpleBaseline's, rounds to heatmap pixels; dark: does not
     # round; udp: does not round, and counts lengths between pixel centres
-    codec: Literal["standard", "dark", "udp"] = "standard"
+    codec: CodecName = "standard"
     sigma: float | None = None  # standard deviation of the peaks, heatmap pixels; None: 2, or 3 for 384 rows and more
     augmentation: Augmentation = Augmentation()
     bad_images: Literal["refuse", "skip"] = "refuse"  # an unreadable picture: refuse: stop; skip: leave it out

@@ -205,7 +205,7 @@ class Session:
             train_set, image_hw, aligned=self.codec.aligned, augmentation=config.augmentation, seed=config.seed
         )
         self.draws = draws_per_epoch(train_set.parts or [(len(train_set), 1.0)], config.epoch_persons)
-        self.steps = sum(drawn for _, drawn in self.draws) // config.batch_size  # per epoch
+        self.steps_per_epoch = sum(drawn for _, drawn in self.draws) // config.batch_size
         joint_weights = torch.ones(train_set.skeleton.num_keypoints)
         if config.joint_weights == "hrnet":
             # HRNet multiplies both heatmaps by them, so their squares weigh the squared error.
@@ -239,11 +239,11 @@ class Session:
         if self.progress:
             done = f", resumed at epoch {run.epoch + 1}, step {run.epoch_step}" if run.step else ""
             done = f", all {config.epochs} epochs are done" if run.epoch >= config.epochs else done
-            print(f"{config.model} on {self.persons}: {len(self.dataset)} persons, {self.steps} steps × "
+            print(f"{config.model} on {self.persons}: {len(self.dataset)} persons, {self.steps_per_epoch} steps × "
                   f"{config.epochs} epochs on {run.device}{done}; {self.run_dir}", flush=True)  # fmt: skip
         self.bar = tqdm(
-            total=self.steps * config.epochs, initial=run.step, disable=not self.progress, unit="step", leave=False,
-            mininterval=0.5 if os.isatty(2) else 30, smoothing=0.01,
+            total=self.steps_per_epoch * config.epochs, initial=run.step, disable=not self.progress, unit="step",
+            leave=False, mininterval=0.5 if os.isatty(2) else 30, smoothing=0.01,
         )  # fmt: skip
         with self.stop, self.bar:
             stopped = train_epochs(run, net, self)
@@ -283,7 +283,7 @@ class Session:
         """Keep the loss of a step; every few steps check, log and save. Return True to stop within the epoch."""
         self.losses.append(loss)
         self.bar.update()
-        within = self.run.epoch_step < self.steps
+        within = self.run.epoch_step < self.steps_per_epoch
         if within and len(self.losses) < READ_EVERY.get(self.run.device.type, 10):
             return False
         self._read_losses()
@@ -306,7 +306,7 @@ class Session:
             if not math.isfinite(loss):
                 raise self._diverged(f"the loss became {loss} at step {step}")
             run.epoch_loss += loss
-            rows.append((step, run.epoch, f"{learning_rate(run.config, step, self.steps):.6g}", repr(loss)))
+            rows.append((step, run.epoch, f"{learning_rate(run.config, step, self.steps_per_epoch):.6g}", repr(loss)))
         if self.rank == 0:
             append_losses(self.run_dir / "loss.csv", rows)
         run.seconds, self.read_at = run.seconds + time.monotonic() - self.read_at, time.monotonic()
@@ -377,7 +377,7 @@ class Session:
         row = {
             "epoch": run.epoch + 1,
             "step": run.step,
-            "learning_rate": f"{learning_rate(run.config, run.step - 1, self.steps):.6g}",
+            "learning_rate": f"{learning_rate(run.config, run.step - 1, self.steps_per_epoch):.6g}",
             "train_loss": f"{run.epoch_loss / run.epoch_step:.7f}",
             "seconds": f"{run.seconds:.0f}",
             "skipped": run.skipped,

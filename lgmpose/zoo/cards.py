@@ -13,7 +13,7 @@ import msgspec
 
 from lgmpose.errors import UserError
 from lgmpose.metrics.oks import check_sigmas
-from lgmpose.pose.codecs import StandardCodec, make_codec
+from lgmpose.pose.codecs import CodecName, StandardCodec, make_codec
 from lgmpose.pose.skeletons import SKELETONS, Skeleton
 
 __all__ = [
@@ -34,7 +34,7 @@ Side = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 class CodecCard(msgspec.Struct):
     """The codec that a network was trained with."""
 
-    name: Literal["standard", "dark", "udp"]
+    name: CodecName
     sigma: Annotated[float, msgspec.Meta(gt=0, le=100)]
 
 

@@ -53,6 +53,19 @@ def test_the_face_is_drawn_in_the_middles_colour_and_thinner():
     assert 0 < (face[:, 500] != 128).any(axis=-1).sum() < (trunk[:, 500] != 128).any(axis=-1).sum()
 
 
+def painted(name):
+    """Return how many pixels a single joint of this name covers."""
+    skeleton = Skeleton("two", (name, "b"), (), (), (0.1, 0.1), ())
+    pose = Drawn(np.array([[50.0, 50.0], [900.0, 350.0]]), np.ones(2), skeleton)
+    return (draw_poses(np.full((400, 1000, 3), 128, np.uint8), [pose])[:200, :200] != 128).any(axis=-1).sum()
+
+
+def test_faces_are_recognised_by_whole_words():
+    face, other = painted("left_ear"), painted("left_rear_paw")
+    assert face < other == painted("left_forearm")
+    assert face == painted("Left Ear") == painted("leftEar") == painted("LEar") == painted("l_eye")
+
+
 def test_what_is_unsure_is_left_out_and_the_picture_is_copied_unless_told():
     picture = noise(100, 90)
     before = picture.copy()

@@ -7,6 +7,7 @@ import torch
 from peer_tools import blank, random, randomise, slow
 from torch import nn
 
+from lgmpose.network.config import FUSIONS
 from lgmpose.network.fast import FastLARM, FastSFusion, fast_form, fold_batchnorm
 from lgmpose.network.modules import LARM, SFusion
 from lgmpose.zoo.catalogue import create_model, list_models
@@ -43,10 +44,13 @@ def test_folding_leaves_the_function_as_it_was(name):
 @pytest.mark.parametrize(
     "changes, replaced",
     [
-        ({}, 5),
-        ({"fusion": "dw2"}, 2),  # its groups are neighbours already
-        pytest.param({"fusion": "dw1"}, 2, marks=pytest.mark.slow),
-        pytest.param({"fusion": "none"}, 2, marks=pytest.mark.slow),
+        ({}, 5),  # three SFusions, two LARMs
+        # Other fusions stay as they are; the groups of dw2 are neighbours already.
+        *(
+            pytest.param({"fusion": fusion}, 2, marks=[pytest.mark.slow] * (fusion != "dw2"))
+            for fusion in FUSIONS
+            if fusion != "sfusion"
+        ),
         pytest.param({"larm_residual": False}, 5, marks=pytest.mark.slow),
         ({"larm": "within_patch"}, 5),
         ({"larm": "identity", "activation": "silu"}, 3),

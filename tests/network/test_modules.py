@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 
+from lgmpose.network.config import FUSIONS
 from lgmpose.network.layers import ConvNormAct, InvertedResidual, channel_shuffle, make_activation
 from lgmpose.network.modules import LARM, MLPBlock, MobileViM, SFusion, npt_op1, npt_op2, npt_op3
 from lgmpose.network.variants import ConvFusion, MobileViTBlock, NoFusion, TransformerLayer, make_fusion
@@ -327,6 +328,13 @@ def test_sfusion_is_a_loop_over_groups(name):
     assert_close(fuse(decoder, encoder), fuse.pointwise(norm(y)))
     assert fuse(decoder, encoder).shape[1] == 10
     assert not torch.allclose(fuse(decoder, encoder), fuse.pointwise(norm(y).clamp(0, 6))), "no activation in between"
+
+
+def test_every_name_of_a_fusion_has_a_module_and_others_are_refused_by_name():
+    for name in FUSIONS:
+        assert isinstance(make_fusion(name, 6, 4, activation="relu6"), torch.nn.Module)
+    with pytest.raises(ValueError, match="attention"):
+        make_fusion("attention", 6, 4, activation="relu6")
 
 
 def test_sfusion_and_dw2_differ_by_a_permutation_of_channels_only():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from typing import get_args
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lgmpose.pose.codecs import CODECS, make_codec
+from lgmpose.pose.codecs import CODECS, CodecName, make_codec
 from lgmpose.pose.geometry import flip_points
 from lgmpose.pose.skeletons import LSP
 
@@ -150,6 +151,7 @@ def test_names():
     assert {name: (codec.aligned, codec.flip_shift) for name, codec in CODECS.items()} == {
         "standard": (False, True), "dark": (False, True), "udp": (True, False),
     }  # fmt: skip
+    assert get_args(CodecName) == tuple(CODECS), "options and cards have the type CodecName"
     assert "sigma=2" in repr(make_codec("udp", (256, 192)))
     with pytest.raises(ValueError, match="argmax.*standard, dark, udp"):
         make_codec("argmax", IMAGE_HW)

@@ -16,13 +16,13 @@ class OneEpoch:
     """Surrounds the loop for some steps on the same batch, without files or evaluation."""
 
     def __init__(self, steps: int = 1, joints: int = 17):
-        self.steps, self.losses, self.epochs = steps, [], 0
+        self.steps_per_epoch, self.losses, self.epochs = steps, [], 0
         g = torch.Generator().manual_seed(0)
         images = torch.randint(0, 256, (2, 64, 32, 3), dtype=torch.uint8, generator=g)
         self.batch = images, torch.rand(2, joints, 16, 8, generator=g), torch.ones(2, joints)
 
     def batches(self):
-        return [self.batch] * self.steps
+        return [self.batch] * self.steps_per_epoch
 
     def after_step(self, loss) -> bool:
         assert not loss.requires_grad
