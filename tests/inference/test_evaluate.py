@@ -23,7 +23,7 @@ from lgmpose.inference.backends import TorchBackend, open_backend, run_module
 from lgmpose.inference.evaluate import evaluate, predict_records, predicted_persons
 from lgmpose.inference.evaluate_weights import evaluate_weights
 from lgmpose.inference.extremes import choose_extremes, mean_errors, save_extremes
-from lgmpose.inference.figures import Evaluation, Predictions, joint_metrics, joint_results
+from lgmpose.inference.figures import Evaluation, Predictions, figure_text, joint_metrics, joint_results
 from lgmpose.inference.options import EvalConfig
 from lgmpose.inference.other_boxes import predict_without_boxes, shift_boxes
 from lgmpose.inference.predictor import Predictor
@@ -458,6 +458,12 @@ def test_heads_are_measured_by_boxes_where_there_is_any_and_by_joints_otherwise(
         moved = Predictions(truth + [share * torso, 0], np.ones((2, 16)), np.zeros(2, bool))
         assert joint_results(moved, record_set, MPII)["PCK@0.2"].mean_percent == percent
     assert joint_metrics(record_set) == ("PCK@0.2", "PCKh@0.5")
+
+
+def test_only_pck_is_printed_in_per_cent():
+    assert figure_text("PCK@0.2", 66.2449) == "66.24 %" and figure_text("PCKh@0.5", 100) == "100.00 %"
+    assert figure_text("AP", 0.66244) == "0.6624" and figure_text("error, px", 3.2) == "3.2000"
+    assert figure_text("AP small", -1) == "–"
 
 
 def test_the_kind_of_head_is_a_condition(people):

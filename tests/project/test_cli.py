@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import torch
 from scipy.io import savemat
 
 from lgmpose.cli import main
+from lgmpose.data import DATA_HELP, KINDS
 from lgmpose.data.synthetic import make_synthetic
 from lgmpose.pose.codecs import make_codec
 from lgmpose.pose.skeletons import COCO
@@ -268,6 +270,17 @@ def test_help_of_every_command(capsys):
         with pytest.raises(SystemExit) as end:
             main([*command, "--help"])
         assert not end.value.code and f"usage: {' '.join(['lgmpose', *command])}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["train", "eval"])
+def test_the_helps_name_every_kind_of_data(command, capsys):
+    """These helps are comments of the options, which cannot be built from KINDS."""
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    text = capsys.readouterr().out.partition("--data ")[2].partition(" --")[0]
+    for text_of_help in (text, DATA_HELP):
+        for kind in KINDS.keys() - ({"mix"} if command == "eval" and text_of_help is text else set()):
+            assert re.search(rf"\b{kind}\b", text_of_help), kind
 
 
 def test_the_core_has_its_commands_without_the_rooms_above_it():
