@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from lgmpose.errors import UserError
-from lgmpose.files import read_json
+from lgmpose.files import as_type, read_json
 from lgmpose.inference.inputs import as_boxes
 
 __all__ = ["read_detections"]
@@ -36,17 +37,16 @@ def read_detections(source: str | Path, pictures: Sequence[Path]) -> dict[Path, 
         UserError: not such a list; boxes, scores or categories of another convention; detections that belong to several
             pictures; or pictures of which the file has no detection at all.
     """
-    content = read_json(source)
-    if not isinstance(content, list) or not all(isinstance(detection, dict) for detection in content):
-        raise UserError(f"{source}: not a list of detections (image_id or file_name, bbox and score each)")
-    boxes, scores, persons = _checked(content, source)
+    content = as_type(read_json(source), list[dict[str, Any]], f"{source}: not a list of detections")
+    detections = [as_type(one, _Detection, f"{source}: detection {i} cannot be read") for i, one in enumerate(content)]
+    boxes, scores, persons = _checked(detections, source)
     by_name: dict[str, list[Path]] = {}
     for path in pictures:
         for name in {_plain(path.name), _plain(path.stem), _number(path.stem)}:
             by_name.setdefault(name, []).append(path)
     chosen: dict[Path, list[int]] = {}
     several = 0
-    for i, detection in enumerate(content):
+    for i, detection in enumerate(detections):
         found = _pictures_of(detection, by_name)
         several += len(found) > 1
         for path in found:
@@ -67,21 +67,29 @@ def read_detections(source: str | Path, pictures: Sequence[Path]) -> dict[Path, 
     return {path: (boxes[indices], scores[indices]) for path, indices in kept.items()}
 
 
-def _checked(content: list[dict[str, Any]], source: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+class _Detection(msgspec.Struct):
+    bbox: tuple[float, float, float, float]
+    score: float
+    image_id: Any = None  # of any type that can be a name
+    file_name: Any = None
+    category_id: int | None = PERSON
+
+
+def _checked(detections: list[_Detection], source: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return boxes (n, 4), scores (n,), and whether each is a person to be used (n,)."""
-    for i, detection in enumerate(content):
-        score, box = detection.get("score"), detection.get("bbox")
-        if not isinstance(score, (int, float)) or not 0 <= score <= 1:
+    for i, detection in enumerate(detections):
+        score, box = detection.score, detection.bbox
+        if not 0 <= score <= 1:  # False for NaN
             raise UserError(f"{source}: detection {i} has 'score' {score!r}; give 0 to 1, and divide per cent by 100")
         try:
             as_boxes([box])
         except UserError:
             raise UserError(f"{source}: detection {i} has a 'bbox' that is not x, y, width, height: {box!r}") from None
-    boxes = as_boxes([detection["bbox"] for detection in content])
-    scores = np.array([detection["score"] for detection in content], float)
+    boxes = as_boxes([detection.bbox for detection in detections])
+    scores = np.array([detection.score for detection in detections], float)
     if len(boxes) and boxes.max() <= 1:
         raise UserError(f"{source}: no box is larger than a pixel; give boxes in pixels, not as shares of the picture")
-    categories = [detection.get("category_id", PERSON) for detection in content]
+    categories = [PERSON if d.category_id is None else d.category_id for d in detections]
     if 0 in categories and any(category != 0 for category in categories):
         raise UserError(f"{source}: has a category_id 0; count categories from 1, COCO's number for persons")
     several = any(category != categories[0] for category in categories)  # a single category is that of persons
@@ -89,11 +97,11 @@ def _checked(content: list[dict[str, Any]], source: str | Path) -> tuple[np.ndar
     return boxes, scores, persons & (scores >= DETECTION_THRESHOLD)
 
 
-def _pictures_of(detection: dict[str, Any], by_name: dict[str, list[Path]]) -> list[Path]:
+def _pictures_of(detection: _Detection, by_name: dict[str, list[Path]]) -> list[Path]:
     """Return the pictures that a detection belongs to: one, or none, or several if its name is ambiguous."""
-    file_name = detection.get("file_name")
+    file_name = detection.file_name
     if not isinstance(file_name, str):
-        return by_name.get(_number(detection.get("image_id")), [])
+        return by_name.get(_number(detection.image_id), [])
     parts = Path(_plain(file_name).replace("\\", "/")).parts
     candidates = by_name.get(parts[-1], []) if parts else []
     return [path for path in candidates if Path(_plain(str(path.absolute()))).parts[-len(parts) :] == parts]

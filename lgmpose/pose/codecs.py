@@ -255,7 +255,8 @@ def _gradient(window: np.ndarray) -> np.ndarray:
 def _taps(sigma: float) -> np.ndarray:
     """Return the Gaussian of DARK's smoothing: 11 taps for sigma 2, 17 for sigma 3; float32, sum 1."""
     reach = int(2.75 * sigma)
-    # OpenCV's rule for a Gaussian kernel of a given width, which the authors' code uses through cv2.GaussianBlur.
+    # OpenCV's rule for a Gaussian kernel of a given width, which the authors' code uses through cv2.GaussianBlur. For
+    # up to 9 taps, OpenCV takes rounded values from a table instead (getGaussianKernel): a known, small difference.
     width = 0.3 * (reach - 1) + 0.8
     taps = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * width**2))
     return (taps / taps.sum()).astype(np.float32)
