@@ -310,6 +310,7 @@ def ablation_costs() -> str:
 
 
 STORED = {  # the beginning of a result file's name, what is in it, the command
+    "few-pictures": ("accuracy with 10 to 500 labelled persons", "lgmpose lab few-pictures"),
     "ablations": ("short trainings with one change each, and of other networks", "lgmpose ablate"),
     "boxes": ("the shipped weights with other boxes than the true ones", "lgmpose eval --boxes"),
     "bench": ("the networks of the paper's Tables 1 and 3 in PyTorch", "lgmpose bench --tables"),

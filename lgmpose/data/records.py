@@ -96,7 +96,7 @@ class RecordSet:
         """Return the set with only the given records, in the order given; AP covers their pictures."""
         records = tuple(self.records[i] for i in indices)
         image_ids = tuple(sorted({record.image_id for record in records}))
-        return replace(self, records=records, name=name or self.name, image_ids=image_ids)
+        return replace(self, records=records, name=name or self.name, image_ids=image_ids, parts=())
 
     def first(self, count: int) -> RecordSet:
         """Return at most ``count`` persons, those of the first pictures, but those of one picture at least.

@@ -246,13 +246,15 @@ def stored_config(path: str | Path) -> TrainConfig:
 
 
 def fingerprint(record_set: RecordSet) -> dict[str, int]:
-    """Return what identifies a data set: the number of persons, and a checksum of their ids and labelled joints."""
+    """Return what identifies a data set: the number of persons, and a checksum of ids, labelled joints and weights."""
     records = record_set.records
     labelled = np.stack([record.visibility for record in records]) > 0
     points = np.where(labelled[..., None], np.stack([record.keypoints_xy for record in records]), 0)
     checksum = zlib.crc32(repr([record.id for record in records]).encode())  # an id may be a number or a text
     for values in (labelled, points):
         checksum = zlib.crc32(values.astype(float).tobytes(), checksum)
+    if record_set.parts:
+        checksum = zlib.crc32(repr(record_set.parts).encode(), checksum)
     return {"persons": len(records), "crc32": checksum}
 
 

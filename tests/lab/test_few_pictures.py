@@ -34,6 +34,7 @@ def settings(monkeypatch) -> TrainConfig:
     )
 
 
+@pytest.mark.slow
 def test_renamed_joints_are_measured_by_the_torsos_of_the_complete_labels(people, settings):
     train_set, val_set = load_records(people), load_records(people, "val")
     renamed = {"nose": "tip", "left_knee": "left_mark", "right_knee": "right_mark"}

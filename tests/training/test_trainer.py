@@ -438,6 +438,27 @@ def test_a_set_is_measured_by_its_own_joints_of_a_larger_network(config, people,
     assert figures["AP"] == pytest.approx(float(log_of(tmp_path / "run")[-1]["half AP"]), abs=1e-4)
 
 
+def test_other_weights_of_the_sets_are_another_run(config, mixture, tmp_path):
+    config = replace(config, data=mixture, epochs=1)
+    train(config, tmp_path / "run", progress=False)
+    file = Path(mixture.removeprefix("mix:"))
+    file.write_text(file.read_text().replace("weight = 2", "weight = 3"))
+    with pytest.raises(UserError, match="other data"):
+        train(config, tmp_path / "run", resume=True, progress=False)
+
+
+@pytest.mark.slow
+def test_the_recipe_for_few_pictures_trains_other_joints(people, mixture, tmp_path, capsys):
+    """Two short epochs from the shipped weights, one of them with a frozen trunk."""
+    files = ["--annotations", str(tmp_path / "half.json"), "--val-annotations", str(tmp_path / "half.json")]
+    short = ["--epochs", "2", "--freeze-epochs", "1", "--epoch-persons", "32", "--workers", "0", "--device", "cpu"]
+    arguments = ["--recipe", "few-pictures", "--data", f"coco:{people}", *files, *short]
+    assert main(["train", *arguments, "--out", str(tmp_path / "run")]) == 0
+    assert len(losses_of(tmp_path / "run")) == 4
+    assert "Lknee from left_knee" in capsys.readouterr().out
+    assert load_weights(tmp_path / "run" / "best.safetensors")[0].config.num_keypoints == 13
+
+
 def test_another_set_validates(config, people, tmp_path):
     val = replace(config, epochs=1, val_data=f"coco:{people}", val_annotations=str(people / "annotations.json"))
     assert train(val, tmp_path / "run", progress=False).conditions["persons"] == "17"
