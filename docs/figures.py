@@ -47,10 +47,13 @@ def signed(points: float, digits: int = 1) -> str:
 
 def weights() -> str:
     result = load(WEIGHTS)
+    # The weights' own file does not say how many persons count. These evaluations are of the same persons and labels.
+    counted = load("boxes-shifted_*")["conditions"]
     rows = []
     for metric, value in result["figures"].items():
         low, high = result["intervals_95"][metric]
-        rows.append([metric, f"{value:.1f} % ({low:.1f} … {high:.1f})", f"{result['onnx'][metric]:.1f} %",
+        persons = f"{counted[f'persons in {metric}']} counted"
+        rows.append([metric, f"{value:.1f} % ({low:.1f} … {high:.1f}), {persons}", f"{result['onnx'][metric]:.1f} %",
                      f"{result['training_persons'][metric]:.1f} %"])  # fmt: skip
     return table("metric | 500 validation persons (95 % interval) | the same, 8-bit file | 500 training persons", rows)
 
@@ -264,21 +267,24 @@ def rows_of(results: dict, names: list[str], *, paper: bool) -> str:
     interval = test.confidence_interval(0.95)
     at = {row["name"]: row for row in results["comparisons"]}
     baseline = [str(published(MPII_MODEL).pckh)] if paper else []
-    lines = [["LGM-Pose", *baseline, f"{at['lgm-pose']['figures']['PCKh@0.5']:.1f}", "–", "–",
-              len(runs["lgm-pose"]), "–"]]  # fmt: skip
+    ours = f"{at['lgm-pose']['figures']['PCKh@0.5']:.1f}"
+    if any(len(runs[name]) == 1 for name in names):  # these are compared with the run of the same seed
+        seed_0 = next(run for run in results["runs"] if (run["variant"], run["seed"]) == ("lgm-pose", 0))
+        ours += f" (seed 0: {seed_0['figures']['PCKh@0.5']:.1f})"
+    lines = [["LGM-Pose", *baseline, ours, "–", "–", len(runs["lgm-pose"]), "–"]]
     for index, name in enumerate(names):
         difference = at[name]["differences"]["PCKh@0.5"]
         points, persons = difference["points"], f"{signed(difference['low'])} … {signed(difference['high'])}"
         seeds = f"{signed(interval.low[index])} … {signed(interval.high[index])}"
         clear = difference["low"] * difference["high"] > 0 and test.pvalue[index] < 0.05
         verdict = ("better" if points > 0 else "worse") if clear else "not significant"
-        published = NETWORKS[name].paper_difference
-        if clear and published is not None:
-            verdict += ", as in the paper" if (points > 0) == (published > 0) else ", opposite to the paper"
-        cells = [signed(published) if published is not None else "–"] if paper else []
+        row, reported = NETWORKS[name], NETWORKS[name].paper_difference
+        if clear and reported is not None:
+            verdict += ", as in the paper" if (points > 0) == (reported > 0) else ", opposite to the paper"
+        cells = [f"{row.paper_pckh}, {signed(reported)}" if reported is not None else "–"] if paper else []
         lines.append([NETWORKS[name].label, *cells, f"{at[name]['figures']['PCKh@0.5']:.1f}, {signed(points)}", persons,
                       seeds, len(runs[name]), verdict])  # fmt: skip
-    head = "network | paper, points | " if paper else "one change | "
+    head = "network | paper: PCKh@0.5, difference | here: " if paper else "one change | "
     return table(head + "PCKh@0.5, difference | 95 % over persons | 95 % over seeds (Dunnett) | seeds | verdict", lines)
 
 
@@ -309,20 +315,60 @@ def ablation_costs() -> str:
     return table("network | parameters | MACs | speed, × LGM-Pose's", rows)
 
 
-STORED = {  # the beginning of a result file's name, what is in it, the command
+LSPET = "lspet:data/lspet/lspet_dataset.zip"
+STORED = {  # the beginning of a result file's name, what is in it, the command; "": the file's own, see command_of
     "few-pictures": ("accuracy with 10 to 500 labelled persons", "lgmpose lab few-pictures"),
-    "ablations": ("short trainings with one change each, and of other networks", "lgmpose ablate"),
-    "boxes": ("the shipped weights with other boxes than the true ones", "lgmpose eval --boxes"),
-    "bench": ("the networks of the paper's Tables 1 and 3 in PyTorch", "lgmpose bench --tables"),
-    "evaluation": ("time of an evaluation of COCO's size", "lgmpose lab bench-evaluation"),
-    "export": ("exported files compared with PyTorch", "lgmpose export --verify"),
-    "keep-memory": ("eager mode with freed memory kept", "lgmpose bench --keep-memory"),
-    "label-agreement": ("how well two annotators agree", "lgmpose lab agreement"),
-    "pipeline": ("from a picture to the joints", "lgmpose bench --scope pipeline"),
-    "runtimes": ("networks in PyTorch, ONNX Runtime and OpenVINO", "lgmpose bench --backends"),
-    "training": ("pictures per second of a training step", "lgmpose lab bench-training"),
-    "trials": ("what was tried after the shipped weights", "lgmpose train --init-weights"),
-}
+    "ablations": ("short trainings with one change each, and of other networks", ""),
+    "boxes-none": ("the shipped weights without boxes", f"lgmpose eval --data {LSPET} --boxes none --json FILE"),
+    "boxes-shifted": ("the shipped weights, boxes shifted", f"lgmpose eval --data {LSPET} --boxes shifted --json FILE"),
+    "bench": ("the networks of the paper's Table 1 in PyTorch", ""),
+    "evaluation": ("time of an evaluation of COCO's size", "lgmpose lab bench-evaluation --json FILE"),
+    "export": ("exported files compared with PyTorch; the command was called for each format",
+               f"lgmpose export --format FORMAT --verify --data {LSPET} --out NET --json FILE"),
+    "keep-memory": ("eager mode with freed memory kept", ""),
+    "label-agreement": ("how well two annotators agree", ""),
+    "pipeline": ("from a picture to the joints", ""),
+    "runtimes": ("networks in PyTorch, ONNX Runtime and OpenVINO", ""),
+    "training": ("pictures per second of a training step",
+                 "lgmpose lab bench-training --rounds 3 --steps 5 --threads 2 --json FILE"),
+    "trials": ("what was tried after the shipped weights; the file has the commands",
+               "lgmpose train --init-weights WEIGHTS"),
+}  # fmt: skip
+
+
+def command_of(result: dict) -> str:
+    """Return the command that a result file keeps; for ``lgmpose bench``, the one of its settings."""
+    if "command" in result:
+        return result["command"].replace("PATH/", "data/lspet/").replace("lspet:PATH", LSPET)
+    settings, rows = result["header"]["settings"], result["rows"]
+    tables = sorted({row["table"] for row in rows if row.get("table")})
+    words = ["lgmpose bench"]
+    if tables:
+        words += ["--tables", *tables]
+    else:
+        words += ["--models", *dict.fromkeys(row["model"] for row in rows), "--image-hw", *rows[0]["image_hw"]]
+    words += ["--backends", *settings["backends"], "--threads", *settings["threads"]]
+    if settings["batch_sizes"] != [1]:
+        words += ["--batch-sizes", *settings["batch_sizes"]]
+    if settings["scope"] != "network":
+        words += ["--scope", settings["scope"]]
+    words += ["--seconds", f"{settings['seconds']:g}", *["--keep-memory"] * settings["keep_memory"], "--json FILE"]
+    return " ".join(map(str, words))
+
+
+def kept_with(result: object) -> str:
+    """Return which of commit, machine and versions a result file names somewhere."""
+    keys = set()
+    left = [result]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            keys |= value.keys()
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
+    named = {"commit": {"commit"}, "machine": {"cpu", "machine"}, "versions": {"versions", "torch", "python"}}
+    return ", ".join(name for name, words in named.items() if words & keys) or "–"
 
 
 def results() -> str:
@@ -330,8 +376,34 @@ def results() -> str:
     for path in sorted(RESULTS.glob("*.json")):
         meaning, command = next(STORED[start] for start in STORED if path.name.startswith(start))
         text = path.with_suffix(".md") if path.with_suffix(".md").is_file() else path
-        rows.append([f"[{path.stem}](../results/{text.name})", meaning, f"`{command}`"])
-    return table("file | content | command", rows)
+        command = command or command_of(load(path))
+        rows.append([f"[{path.stem}](../results/{text.name})", meaning, f"`{command}`", kept_with(load(path))])
+    return table("file | content | command | the file names its", rows)
+
+
+def shapes() -> str:
+    """Run the network once and note what its blocks receive and return."""
+    import torch
+
+    from lgmpose import create_model
+    from lgmpose.network.modules import LARM, MLPBlock, MobileViM, SFusion
+
+    net, rows = create_model("lgm-pose-coco-256x192").eval(), []
+
+    def note(name: str):
+        def hook(module, inputs, output):
+            taken = " and ".join(f"({', '.join(map(str, x.shape))})" for x in inputs)
+            rows.append([f"`{name}`", type(module).__name__, taken, f"({', '.join(map(str, output.shape))})"])
+
+        return hook
+
+    shown, others = (LARM, MLPBlock, MobileViM, SFusion), ("stem", "stages.0", "stages.1", "stages.4", "head")
+    for name, module in net.named_modules():
+        if isinstance(module, shown) or name in others:
+            module.register_forward_hook(note(name))
+    with torch.inference_mode():
+        net(torch.zeros(1, 3, 256, 192))
+    return table("in the code | module | takes | returns", rows)
 
 
 def results_pages() -> str:
@@ -383,7 +455,7 @@ BLOCKS = {
     "training-step": training_step, "evaluation-job": evaluation_job, "training-time": training_time,
     "ablations": lambda: ablation_rows("ablations"), "peers": lambda: ablation_rows("peers"),
     "recipes": lambda: ablation_rows("recipes"), "ablation-costs": ablation_costs, "slips": slips, "lessons": lessons,
-    "results": results, "results-pages": results_pages, "rooms": rooms,
+    "results": results, "shapes": shapes, "results-pages": results_pages, "rooms": rooms,
 }  # fmt: skip
 
 

@@ -1,4 +1,7 @@
-"""Metrics of poses: PCK and PCKh (distances), OKS (similarity, NMS, rescoring) and COCO's average precision."""
+"""Metrics of poses: PCK and PCKh (distances), OKS (similarity) and COCO's average precision.
+
+OKS-NMS and COCO's rescoring, which a prediction needs as well, are in ``lgmpose.pose.persons``.
+"""
 
 from lgmpose.metrics.average_precision import AP_ENGINES, AP_NAMES, ap_engine, coco_ap, coco_results, results_json
 from lgmpose.metrics.error_kinds import ERROR_KINDS, error_kinds

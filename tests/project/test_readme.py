@@ -32,6 +32,8 @@ def commands_in(path: Path) -> list[str]:
     for block in re.findall(r"```bash\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
         lines = re.sub(r"\\\n", " ", block).splitlines()
         commands += [words for line in lines if (words := re.sub(r"(^|\s)#.*", "", line).strip())]
+    if path.name == "results.md":  # its table has whole commands
+        commands += re.findall(r"`(lgmpose [^`]*)`", path.read_text(encoding="utf-8"))
     return commands
 
 

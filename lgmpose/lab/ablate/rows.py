@@ -80,13 +80,15 @@ OTHER_NETWORKS = {
         Variant("lite-hrnet-18", "Lite-HRNet-18", {"model": "lite-hrnet-18"}),
     )
 }
-# LGM-Pose with one thing of the recipe changed, or another activation.
+# LGM-Pose with one thing of the recipe changed, or another activation. Own parts go here too: these rows are trained
+# only if --variants names them, and they are neither timed nor printed with costs (`lgmpose profile` does both). The
+# stored results have no runs of no-colour, sigma-1 and standard.
 CHOICES = {
     variant.name: variant
     for variant in (
         Variant("rate-1e-3", "learning rate 1e-3", {"learning_rate": 1e-3}),  # the paper's
         Variant("rate-4e-3", "learning rate 4e-3", {"learning_rate": 4e-3}),
-        Variant("constant-rate", "constant rate", {"schedule": "steps"}),
+        Variant("constant-rate", "constant rate", {"schedule": "steps"}),  # its first step comes after epoch 200
         Variant("no-ema", "no average of weights", {"ema_decay": 0.0}),
         Variant("batch-16", "batch 16", {"batch_size": 16}),
         Variant("rotation-20", "rotation σ 20°", {"augmentation.rotation_deg": 20.0}),
@@ -120,7 +122,8 @@ RECIPE = TrainConfig(
     precision="fp32",
     augmentation=Augmentation(half_body_prob=0, scale_factor=0.25, rotation_deg=45, rotation_prob=0.7, colour=0.2),
 )
-VARIED = ("seed", "fusion", "global_block", "larm_residual", "larm", "eval_every")  # set by the rows, not by the recipe
+# What the recipe of a set may not change: the seeds, the rows of ABLATIONS and run_config set it.
+VARIED = ("seed", "fusion", "global_block", "larm_residual", "larm", "eval_every")
 
 
 def installed() -> tuple[str, ...]:

@@ -20,8 +20,7 @@ SECTIONS = {  # heading → rows, and how to read them
 Differences are percentage points to LGM-Pose over the seeds that both have, with paired bootstrap 95 % intervals
 (persons resampled, seeds averaged). A difference counts as significant only if its interval excludes 0 and if it
 exceeds what other seeds may change (Fisher's least significant difference, from the runs of its table). This rule tests
-each row alone. The page docs/ablations.md judges the same runs by Dunnett's test, which corrects for the number of
-rows. Its verdicts are stricter, and the project's conclusions follow them."""),
+each row alone. The page docs/ablations.md judges the same runs by Dunnett's test."""),
     "## Other networks, the same recipe": (OTHER_NETWORKS, """\
 All are trained from scratch on the same pictures by the same recipe, which was chosen for LGM-Pose. A better result
 here means that a network learns fast from few pictures; it says little about the end of a long training."""),
@@ -57,7 +56,8 @@ def markdown(results: dict[str, Any]) -> str:
     parts = [
         "# Ablations, measured by `lgmpose ablate`",
         "Every network is evaluated once, at the end of its training. The paper's figures are PCKh@0.5 on MPII at "
-        "256 × 256 after 260 epochs.",
+        "256 × 256 after 260 epochs. Verdicts on this page test each row alone. The page docs/ablations.md corrects "
+        "for the number of rows; its verdicts are stricter, and the project's conclusions follow them.",
         "Recipe: " + ", ".join(f"{name} {value}" for name, value in results["recipe"].items() if value is not None),
         "Evaluation: " + ", ".join(f"{name} {value}" for name, value in results["conditions"].items()),
     ]
