@@ -362,6 +362,28 @@ def _use_via(path: Path, folder: Path) -> None:
     _use_records(load_records(f"via:{folder}", "train", annotations=str(path)))
 
 
+def _spoil_mixture(rng: random.Random, folder: Path, case: Path, number: int) -> Path:
+    entry = f'data = "coco:{folder}"\nannotations = "{folder}/good.json"\nsplit = "all"\n'
+    text = f"[[train]]\n{entry}weight = 2.5\n[[train]]\n{entry}[[val]]\n{entry}[[val]]\n{entry}name = \"b\"\n"
+    if rng.random() < 0.3:  # most of these are no longer TOML
+        return _write(case / "sets.toml", spoil_text(rng, text))
+    lines = text.split("\n")
+    at = rng.choice([i for i, line in enumerate(lines) if " = " in line])
+    values = ('"mix:x"', '"lspet:x"', '"val"', '""', "[]", "{}", "nan", "inf", "-1", "0", "1e-300", "1e308", "true")
+    lines[at] = f"{lines[at].partition(' = ')[0]} = {rng.choice(values)}"
+    return _write(case / "sets.toml", "\n".join(lines).encode())
+
+
+def _use_mixture(path: Path, folder: Path) -> None:
+    from lgmpose.data import load_records, load_validation_sets
+    from lgmpose.data.batches import EpochSampler, draws_per_epoch
+
+    train_set = load_records(f"mix:{path}")
+    _use_records(train_set)
+    next(iter(EpochSampler(len(train_set), 2, seed=0, epoch=0, draws=draws_per_epoch(train_set.parts, 20))))
+    load_validation_sets(f"mix:{path}")
+
+
 # --- pictures and videos --------------------------------------------------------------------------------------------
 
 SUFFIXES = (".jpg", ".png", ".bmp", ".webp", ".tiff", ".gif", ".ppm", ".jp2", ".avif")
@@ -662,6 +684,7 @@ KINDS = {
         Kind("lspet", _nothing, _spoil_lspet, _use_lspet),
         Kind("yolo", _build_yolo, _spoil_yolo, _use_yolo),
         Kind("via", _build_coco, _of_json(_via_content), _use_via, 5),
+        Kind("mixture", _build_coco, _spoil_mixture, _use_mixture, 5),
         Kind("pictures", _nothing, _spoil_picture, _use_picture, 30),
         Kind("videos", _build_video, _spoil_video, _use_video, 5),
         Kind("weights", _build_weights, _spoil_weights, _use_weights),

@@ -22,7 +22,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
@@ -48,7 +48,7 @@ class Entry(msgspec.Struct, forbid_unknown_fields=True):
     """
 
     data: str
-    split: str | None = None
+    split: Literal["train", "val", "all"] | None = None
     annotations: str | None = None
     weight: Annotated[float, msgspec.Meta(gt=0, le=1e6)] = 1.0
     name: str | None = None

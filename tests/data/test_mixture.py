@@ -114,7 +114,7 @@ def test_a_file_of_sets(people, tmp_path):
         ('[[train]]\ndata = "coco:x"\nweight = 0\n[[val]]\ndata = "coco:x"', "sets.toml.*weight"),
         ('[[train]]\ndata = "mix:x.toml"\n[[val]]\ndata = "coco:x"', "sets.toml.*mix:x.toml"),
         ('[[train]]\ndata = "voc:x"\n[[val]]\ndata = "coco:x"', "voc:x"),
-        ('[[train]]\ndata = "synthetic:x"\nsplit = "test"\n[[val]]\ndata = "coco:x"', "test"),
+        ('[[train]]\ndata = "synthetic:x"\nsplit = "test"\n[[val]]\ndata = "coco:x"', "sets.toml.*test"),
     ],
 )
 def test_what_is_wrong_in_a_file_of_sets_is_named(tmp_path, text, named):
