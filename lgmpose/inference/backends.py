@@ -6,10 +6,11 @@ A runtime is imported only when a file of its kind is opened, so an exported net
 from __future__ import annotations
 
 import importlib.util
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import numpy as np
 
@@ -94,6 +95,14 @@ def flip_tested(
     return merge_flipped(heatmaps(crops), heatmaps(mirror_crops(crops)), skeleton, shift=codec.flip_shift)
 
 
+def refuse_forked(what: str, alternative: str) -> NoReturn:
+    """Raise the UserError for a network that was opened before this process was forked."""
+    raise UserError(
+        f"{what} cannot run in a process forked after the network was opened; open the Predictor in each process "
+        f"(multiprocessing's spawn, no preloading in web servers), {alternative}"
+    )
+
+
 def run_module(net: nn.Module, crops: np.ndarray) -> np.ndarray:
     """Return the heatmaps (B, K, h, w) float32 of a PyTorch network in eval mode, on its own device.
 
@@ -141,10 +150,24 @@ class TorchBackend:
         self.fast = fast_form(self.net)
         self.skeleton, self.codec = skeleton_of(card), codec_of(card, self.image_hw)
         self.source = {"file": path.name, "sha256": weights_hash(path)}
+        self._process, self._device = os.getpid(), on_device.type
 
     def heatmaps(self, crops: np.ndarray) -> np.ndarray:
-        """Return heatmaps; see ``Backend``."""
+        """Return heatmaps; see ``Backend``.
+
+        Raises:
+            UserError: this process was forked from the one that opened the network, where PyTorch would hang.
+        """
+        if os.getpid() != self._process:
+            self._check_forked()
         return run_module(self.fast, crops)
+
+    def _check_forked(self) -> None:
+        import torch
+
+        # OpenMP's threads do not exist in a forked process, and PyTorch waits for them for ever.
+        if self._device != "cpu" or torch.get_num_threads() > 1:
+            refuse_forked(f"{self.source['file']}: PyTorch", "or use threads=1 on the CPU, or an exported file")
 
 
 class ExportedBackend:
@@ -228,14 +251,18 @@ def _open_openvino(path: Path, threads: int) -> tuple[Callable[[np.ndarray], np.
         # Without the hint OpenVINO rounds to bfloat16 wherever the CPU supports it.
         options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY",
                    "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32"}  # fmt: skip
-        request = core.compile_model(model, "CPU", options).create_infer_request()
+        compiled = core.compile_model(model, "CPU", options)
     except (RuntimeError, ValueError) as error:  # ValueError: a text that is not UTF-8
         raise UserError(f"{path}: not a complete OpenVINO file with its .bin ({_first_line(error)})") from error
-    lock = threading.Lock()  # a request runs one input at a time
+    of_thread = threading.local()  # a request runs one input at a time, so each thread has its own
+    process = os.getpid()
 
     def run(inputs: np.ndarray) -> np.ndarray:
-        with lock:
-            return request.infer([inputs], share_inputs=True)[0]
+        if os.getpid() != process:  # it hangs if a thread was running a network when the process was forked
+            refuse_forked(f"{path.name}: OpenVINO", "or use an .onnx file, which ONNX Runtime runs there")
+        if not hasattr(of_thread, "request"):
+            of_thread.request = compiled.create_infer_request()
+        return of_thread.request.infer([inputs], share_inputs=True)[0]
 
     shapes = [end.partial_shape for end in (*model.inputs, *model.outputs)]
     return run, text, [[d.get_length() if d.is_static else None for d in shape] for shape in shapes]

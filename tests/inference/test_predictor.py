@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -345,7 +347,7 @@ def test_importing_loads_neither_torch_nor_plotting_nor_pillow():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-# --- threads ----------------------------------------------------------------------------------------------------------
+# --- processes and threads ---------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("suffix", [".safetensors", ".onnx", ".xml"])
 def test_threads_share_a_predictor(suffix, shipped_xml):
     if suffix == ".onnx":
@@ -358,3 +360,47 @@ def test_threads_share_a_predictor(suffix, shipped_xml):
         for _ in range(3):
             for found, wanted in zip(pool.map(predictor.backend.heatmaps, crops), expected, strict=True):
                 np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".safetensors", ".onnx", ".xml"])
+def test_eight_threads_predict_what_one_does(suffix, shipped_xml):
+    """Each of eight threads predicts all pictures. ``LGMPOSE_TEST_PICTURES`` sets their number."""
+    path = shipped_xml if suffix == ".xml" else DEFAULT_WEIGHTS.with_suffix(suffix)
+    predictor = Predictor(path, device="cpu", detector="none")
+    pictures = [noise(128, 128, 3, seed=seed) for seed in range(int(os.environ.get("LGMPOSE_TEST_PICTURES", "6")))]
+
+    def predict_all(_=None):
+        poses = [pose for picture in pictures for pose in predictor(picture, [[10, 10, 90, 100], [40, 5, 80, 120]])]
+        return np.array([np.column_stack([pose.keypoints_xy, pose.scores]) for pose in poses])
+
+    expected = predict_all()
+    with ThreadPoolExecutor(8) as pool:
+        for found in pool.map(predict_all, range(8)):
+            np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.parametrize("suffix, threads, works", [
+    (".safetensors", 1, True), (".safetensors", 2, False), (".onnx", 2, True), (".xml", 1, False),
+])  # fmt: skip
+def test_a_forked_process_works_or_says_why_not(suffix, threads, works, shipped_xml):
+    """In a process of its own, which may be forked and whose threads can be set."""
+    path = shipped_xml if suffix == ".xml" else DEFAULT_WEIGHTS.with_suffix(suffix)
+    code = f"""
+import os, signal
+import numpy as np
+from lgmpose.errors import UserError
+from lgmpose.inference.backends import open_backend
+backend, crops = open_backend({str(path)!r}, device="cpu", threads={threads}), np.zeros((2, 128, 128, 3), np.uint8)
+expected = backend.heatmaps(crops)
+if not os.fork():
+    signal.alarm(60)
+    try:
+        os._exit(10 if np.allclose(backend.heatmaps(crops), expected, atol=1e-5) else 11)
+    except UserError as error:
+        os._exit(12 if "fork" in str(error) and {Path(path).name!r} in str(error) else 13)
+print(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == ("10" if works else "12"), done.stderr
