@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +24,12 @@ SYNTHETIC_PICTURES = 600  # of the set that is drawn where none is; the last six
 
 
 def load_records(
-    data: str, split: str = "train", *, detections: str | None = None, annotations: str | None = None
+    data: str,
+    split: str = "train",
+    *,
+    detections: str | None = None,
+    annotations: str | None = None,
+    categories: Sequence[str] = (),
 ) -> RecordSet:
     """Load a data set named as on the command line.
 
@@ -34,6 +39,7 @@ def load_records(
         detections: COCO detection file to take boxes from instead of the ground truth (COCO only).
         annotations: annotation file to take instead of the usual one below PATH (COCO and MPII); VIA has no usual one.
             COCO's pictures may then be beside the file, or below PATH or PATH/images.
+        categories: names of the categories to read (COCO only); see ``coco.load_coco``.
 
     Raises:
         UserError: The kind is unknown, or the data are missing or bad.
@@ -49,10 +55,16 @@ def load_records(
         raise UserError(f"{annotations}: {kind} data have their own annotations; coco, mpii and via take another file")
     if annotations is None and (kind == "via" or (kind in ("coco", "mpii") and split == "all")):
         raise UserError(f"{data}: name the annotation file for the split {split}: --annotations FILE")
+    if categories and kind != "coco":
+        raise UserError(f"categories {', '.join(categories)}: are chosen in coco data, not in {kind}")
+    if categories:
+        return _coco(path, split, annotations, detections, categories)
     return KINDS[kind](path, split, annotations, detections)
 
 
-def load_validation_sets(data: str, annotations: str | None = None) -> list[RecordSet]:
+def load_validation_sets(
+    data: str, annotations: str | None = None, categories: Sequence[str] = ()
+) -> list[RecordSet]:
     """Load the sets to validate on: those that a list of sets (``mix``) names, else the data's validation split.
 
     Raises:
@@ -60,7 +72,7 @@ def load_validation_sets(data: str, annotations: str | None = None) -> list[Reco
     """
     kind, _, path = data.partition(":")
     if kind != "mix":
-        return [load_records(data, "val", annotations=annotations)]
+        return [load_records(data, "val", annotations=annotations, categories=categories)]
     from lgmpose.data.mixture import read_mixture
 
     sets = [_load_entry(entry, "val") for entry in read_mixture(path).val]
@@ -71,7 +83,8 @@ def load_validation_sets(data: str, annotations: str | None = None) -> list[Reco
 
 
 def _load_entry(entry: Entry, split: str) -> RecordSet:
-    record_set = load_records(entry.data, entry.split or split, annotations=entry.annotations)
+    part = entry.split or split
+    record_set = load_records(entry.data, part, annotations=entry.annotations, categories=entry.categories)
     return replace(record_set, name=entry.name or record_set.name)
 
 
@@ -84,7 +97,9 @@ def _mix(path: str, split: str, annotations: str | None, detections: str | None)
     return join_sets([_load_entry(entry, "train") for entry in entries], [entry.weight for entry in entries])
 
 
-def _coco(path: str, split: str, annotations: str | None, detections: str | None) -> RecordSet:
+def _coco(
+    path: str, split: str, annotations: str | None, detections: str | None, categories: Sequence[str] = ()
+) -> RecordSet:
     """Load COCO's official layout, or another annotation file with its pictures where common tools put them.
 
     Roboflow puts the pictures beside the file, CVAT in ``images/SUBSET`` (the file's name ends in SUBSET), and Label
@@ -99,14 +114,15 @@ def _coco(path: str, split: str, annotations: str | None, detections: str | None
         subset = file.stem.removeprefix("person_keypoints_")
         below = [folder / "images" / subset, folder / "images", folder]
         test = [folder / "test2017", folder / "images" / "test2017"]
-        return load_coco(file, [file.parent, *below, *official, *test], detections=detections)
+        folders = [file.parent, *below, *official, *test]
+        return load_coco(file, folders, detections=detections, categories=categories)
     file = folder / "annotations" / f"person_keypoints_{split}2017.json"
     if not file.is_file():
         option = "--annotations" if split == "train" else "--val-annotations (of eval: --annotations)"
         raise UserError(
             f"{file}: no such file; `lgmpose data coco` prepares this layout, {option} FILE takes another file"
         )
-    return load_coco(file, official, detections=detections)
+    return load_coco(file, official, detections=detections, categories=categories)
 
 
 def _yolo(path: str, split: str, annotations: str | None, detections: str | None) -> RecordSet:

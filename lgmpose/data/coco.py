@@ -6,7 +6,7 @@ Boxes follow HRNet's reader: ground-truth boxes are clipped to the picture, dete
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from os.path import isfile  # unlike Path.is_file, False for a name that is too long
 from pathlib import Path
@@ -43,13 +43,17 @@ class _Detection(msgspec.Struct):
     category_id: Id | None = None
 
 
-def load_coco(
-    annotations: str | Path, images: str | Path | Sequence[Path], *, detections: str | Path | None = None
+def load_coco(  # more than half of it is the docstring
+    annotations: str | Path,
+    images: str | Path | Sequence[Path],
+    *,
+    detections: str | Path | None = None,
+    categories: Sequence[str] = (),
 ) -> RecordSet:
     """Load persons from a COCO keypoint JSON, with its ground-truth boxes or a detector's.
 
     ``coco_format.read_persons`` decides which persons can be used. What is left out is counted in the result's
-    ``notes``. Categories that list the same joints are read as one.
+    ``notes``. Categories that list the same joints are read as one, unless ``categories`` chooses some of them.
 
     Coordinates are pixels of the picture that has the JSON's ``height`` and ``width``: as stored, or, where only that
     fits, turned as its EXIF orientation says. A picture of another size counts as unreadable when it is read.
@@ -60,6 +64,8 @@ def load_coco(
         images: folder that each ``file_name`` of the JSON is relative to; or several folders, of which the one with the
             most pictures is taken.
         detections: JSON list of ``{image_id, category_id, bbox, score}``. Its records carry no joints.
+        categories: names of the categories to read, which must list the same joints; () for "person", or the only ones
+            with joints.
 
     Returns:
         Records in the order of the annotations (or detections), with the JSON's ids (or positions in the list).
@@ -70,24 +76,21 @@ def load_coco(
             of ``annotations`` must be usable, as AP is measured against them.
     """
     file = read_coco_file(read_json(annotations), annotations)
-    category, skeleton = _person_category(file.categories, annotations, keypoints_needed=detections is None)
+    chosen = _named_categories(file.categories, categories, annotations)
+    category, skeleton = _person_category(chosen, annotations, keypoints_needed=detections is None)
+    ids = one_skeleton(chosen, category)
     names = picture_names(file, annotations)
-    persons, notes = read_persons(
-        file.annotations or [], file.pictures, one_skeleton(file.categories, category), skeleton.num_keypoints
-    )
+    persons, notes = read_persons(file.annotations or [], file.pictures, ids, skeleton.num_keypoints)
+    notes += _merged(file, category, () if categories else ids - {category.id}, skeleton.num_keypoints)
     if detections is None:
         records, left_out = _true_records(persons, file.pictures)
         notes += left_out
     else:
         if not persons and set(notes) - {"another category"}:
             raise UserError(f"{annotations}: has no person to measure AP against ({dict(notes)})")
-        records, left_out = _detected_records(detections, file.pictures, category.id, skeleton, annotations)
+        records, left_out = _detected_records(detections, file.pictures, ids, skeleton, annotations)
         notes = left_out + Counter({f"annotations: {reason}": number for reason, number in notes.items()})
-    folders = [Path(images)] if isinstance(images, str | Path) else list(images)
-    folder = max(folders, key=lambda folder: sum(isfile(folder / name) for name in names[:20]))
-    if records:
-        paths = find_pictures(folder, (record.image for record in records), annotations)
-        records = [replace(record, image=paths[record.image]) for record in records]
+    records = _with_paths(records, images, names, annotations)
     record_set = RecordSet(
         name=Path(annotations).stem,
         skeleton=skeleton,
@@ -96,13 +99,33 @@ def load_coco(
         annotation_file=Path(annotations) if persons else None,  # the truth of test-dev is not public
         image_ids=tuple(file.pictures),
         category_id=category.id,
+        category_ids=tuple(sorted(ids)),
         has_keypoints=detections is None,
         notes=dict(notes),
     )
-    twice = [person_id for person_id, number in Counter(record.id for record in records).items() if number > 1]
-    if twice:
-        raise UserError(f"{annotations}: several annotations have the id {twice[0]}; give each its own")
+    person_id, number = Counter(record.id for record in records).most_common(1)[0] if records else (0, 1)
+    if number > 1:
+        raise UserError(f"{annotations}: several annotations have the id {person_id}; give each its own")
     return check_records(record_set, annotations if detections is None else detections)
+
+
+def _with_paths(
+    records: list[PersonRecord], images: str | Path | Sequence[Path], names: list[str], annotations: str | Path
+) -> list[PersonRecord]:
+    """Return the records with the paths of their pictures, which are in the folder that has most of them."""
+    folders = [Path(images)] if isinstance(images, str | Path) else list(images)
+    folder = max(folders, key=lambda folder: sum(isfile(folder / name) for name in names[:20]))
+    paths = find_pictures(folder, (record.image for record in records), annotations) if records else {}
+    return [replace(record, image=paths[record.image]) for record in records]
+
+
+def _merged(file: CocoFile, category: Category, others: Collection[int], num_keypoints: int) -> Counter[str]:
+    """Return how many persons of other categories are read as this one, which nobody has asked for."""
+    notes = Counter[str]()
+    for other in (other for other in file.categories if other.id in others):
+        persons, _ = read_persons(file.annotations or [], file.pictures, {other.id}, num_keypoints)
+        notes[f"of category {other.name or other.id}, read as category {category.name or category.id}"] = len(persons)
+    return notes
 
 
 def picture_names(file: CocoFile, source: str | Path) -> list[str]:
@@ -118,6 +141,19 @@ def picture_names(file: CocoFile, source: str | Path) -> list[str]:
     return [picture.file_name for picture in file.images]
 
 
+def _named_categories(categories: list[Category], names: Sequence[str], source: str | Path) -> list[Category]:
+    """Return the categories of these names, which must list the same joints; all of them without names."""
+    if not names:
+        return categories
+    known = {str(category.name): category for category in categories}
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(f"{source}: no category {unknown[0]!r}; it has {', '.join(sorted(known)) or 'none'}")
+    chosen = [known[name] for name in names]
+    if not all(category.keypoints and category.keypoints == chosen[0].keypoints for category in chosen):
+        raise UserError(f"{source}: the categories {', '.join(names)} do not list the same joints; choose one of them")
+    return chosen
+
+
 def _person_category(
     categories: list[Category], source: str | Path, *, keypoints_needed: bool
 ) -> tuple[Category, Skeleton]:
@@ -126,7 +162,10 @@ def _person_category(
     persons = [category for category in with_keypoints if category.name == "person"] or with_keypoints
     if len({tuple(category.keypoints or ()) for category in persons}) > 1:
         names = ", ".join(str(category.name) for category in persons)
-        raise UserError(f"{source}: categories of several skeletons ({names}), and not one alone is named 'person'")
+        raise UserError(
+            f"{source}: categories of several skeletons ({names}), and not one alone is named 'person'; choose with "
+            "--categories NAME"
+        )
     if persons:
         where = f"{source}: its category {persons[0].name or persons[0].id}"
         try:
@@ -179,13 +218,17 @@ def _true_records(persons: list[Person], pictures: dict[int, Picture]) -> tuple[
 
 
 def _detected_records(
-    source: str | Path, pictures: dict[int, Picture], category_id: int, skeleton: Skeleton, annotations: str | Path
+    source: str | Path,
+    pictures: dict[int, Picture],
+    category_ids: set[int],
+    skeleton: Skeleton,
+    annotations: str | Path,
 ) -> tuple[list[PersonRecord], Counter[str]]:
     detections = as_type(read_json(source), list[_Detection], f"{source}: not a list of detections")
-    if category_id != 0 and any(detection.category_id == 0 for detection in detections):
+    if 0 not in category_ids and any(detection.category_id == 0 for detection in detections):
         raise UserError(
-            f"{source}: has the category_id 0, but persons are {category_id} in {annotations}; give both files the "
-            "same categories (COCO counts from 1)"
+            f"{source}: has the category_id 0, but persons are {min(category_ids)} in {annotations}; give both files "
+            "the same categories (COCO counts from 1)"
         )
     records, notes = [], Counter[str]()
     for number, detection in enumerate(detections):
@@ -195,7 +238,7 @@ def _detected_records(
                 f"{where} belongs to picture {detection.image_id}, which {annotations} does not list; do both files "
                 "belong to the same split?"
             )
-        if detection.category_id not in (None, category_id):
+        if detection.category_id is not None and detection.category_id not in category_ids:
             notes["another category"] += 1
             continue
         x, y, width, height = detection.bbox

@@ -43,6 +43,7 @@ class Entry(msgspec.Struct, forbid_unknown_fields=True):
         data: KIND:PATH; relative paths start at the current folder, as on the command line.
         split: ``train``, ``val`` or ``all``; by default that of the table.
         annotations: annotation file, if it is not in its usual place.
+        categories: names of the categories to read (COCO only).
         weight: how often a person is drawn: 2 is twice as often as 1. For training sets only.
         name: of the set in ``log.csv``; by default made from the data's.
     """
@@ -50,6 +51,7 @@ class Entry(msgspec.Struct, forbid_unknown_fields=True):
     data: str
     split: Literal["train", "val", "all"] | None = None
     annotations: str | None = None
+    categories: list[str] = []
     weight: Annotated[float, msgspec.Meta(gt=0, le=1e6)] = 1.0
     name: str | None = None
 

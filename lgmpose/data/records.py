@@ -63,6 +63,7 @@ class RecordSet:
         annotation_file: the COCO JSON that AP is measured against, if there is one.
         image_ids: the pictures that AP covers, those without a box too; None is all that the file lists.
         category_id: id of the persons' category in that file; results in COCO's format carry it.
+        category_ids: the categories whose members count as persons in that file; None: those with the same joints.
         has_keypoints: False for detector boxes, whose records carry no joints.
         notes: what was left out or replaced while reading, and why: ``{"no labelled joint": 3}``.
         parts: (number of records, weight) of the sets that a mixture was joined from; empty for a single set.
@@ -75,6 +76,7 @@ class RecordSet:
     annotation_file: Path | None = None
     image_ids: tuple[int, ...] | None = None
     category_id: int = 1
+    category_ids: tuple[int, ...] | None = None
     has_keypoints: bool = True
     notes: dict[str, int] = field(default_factory=dict)
     parts: tuple[tuple[int, float], ...] = ()

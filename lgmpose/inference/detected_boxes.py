@@ -50,4 +50,7 @@ def with_detected_boxes(truth: RecordSet, config: EvalConfig, detector: Detector
     with tempfile.TemporaryDirectory() as folder:
         detections = Path(folder) / Path(name).name.replace(":", "-")  # its name is printed beside the figures
         detections.write_text(json.dumps(rows), encoding="utf-8")
-        return load_records(config.data, config.split, detections=str(detections), annotations=config.annotations)
+        return load_records(
+            config.data, config.split, detections=str(detections), annotations=config.annotations,
+            categories=config.categories,
+        )  # fmt: skip

@@ -112,7 +112,10 @@ def evaluate_predictions(
     if record_set.annotation_file is not None:
         conditions["AP by"] = ap_engine()
         persons = predicted_persons(predictions, record_set, codec)
-        figures |= coco_ap(persons, record_set.annotation_file, skeleton.oks_sigmas, image_ids=record_set.image_ids)
+        figures |= coco_ap(
+            persons, record_set.annotation_file, skeleton.oks_sigmas, image_ids=record_set.image_ids,
+            category_ids=record_set.category_ids,
+        )  # fmt: skip
     intervals = {name: result.interval() for name, result in results.items()}
     return Evaluation(figures, conditions, per_joint, intervals, errors, every_prediction)
 

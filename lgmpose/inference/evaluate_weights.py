@@ -40,7 +40,8 @@ def evaluate_weights(config: EvalConfig) -> Evaluation:
     for file in (config.results, config.json, config.sheet):
         if file is not None:
             check_writable(file)
-    record_set = load_records(config.data, config.split, detections=config.detections, annotations=config.annotations)
+    others = {"detections": config.detections, "annotations": config.annotations}
+    record_set = load_records(config.data, config.split, **others, categories=config.categories)
     if config.sheet is not None:
         require_truth(record_set)
     path = find_weights(config.weights)

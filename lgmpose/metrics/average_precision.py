@@ -86,6 +86,7 @@ def coco_ap(
     sigmas: Sequence[float] | None = None,
     image_ids: Sequence[int] | None = None,
     engine: str | None = None,
+    category_ids: Sequence[int] | None = None,
 ) -> dict[str, float]:
     """Return AP and AR of predicted persons against those of a COCO keypoint annotation file.
 
@@ -99,6 +100,8 @@ def coco_ap(
         sigmas: K OKS constants; None means COCO's.
         image_ids: pictures to evaluate; None means all in the file.
         engine: one of ``AP_ENGINES``; None means ``ap_engine()``.
+        category_ids: the categories whose members count as persons; None means the results' category and all that list
+            the same joints.
 
     Returns:
         AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL in [0, 1]; −1 (pycocotools' sign for "not defined") where the
@@ -114,14 +117,8 @@ def coco_ap(
         raise UserError(f"{name}: lists no persons to evaluate against; the annotations of test-dev are not public")
     if not results:  # pycocotools fails on an empty list
         return dict.fromkeys(AP_NAMES, 0.0)
-    listed = {"image_id": set(file.pictures), "category_id": {category.id for category in file.categories}}
-    for key, known in listed.items():
-        if unknown := {result[key] for result in results} - known:
-            raise UserError(
-                f"{name}: does not list the {key} {min(unknown)} of the results ({len(unknown)} such ids); evaluate "
-                "against the file that the pictures came from"
-            )
-    evaluation = AP_ENGINES[engine or ap_engine()](_truth(file, results, name), results)
+    _check_listed(results, file, name)
+    evaluation = AP_ENGINES[engine or ap_engine()](_truth(file, results, name, category_ids), results)
     if sigmas is not None:
         check_sigmas(sigmas, "sigmas")
         evaluation.params.kpt_oks_sigmas = np.asarray(sigmas, float)
@@ -142,15 +139,26 @@ def coco_ap(
     return dict(zip(AP_NAMES, evaluation.stats.tolist(), strict=True))
 
 
-def _truth(file: CocoFile, results: list[dict], name: str) -> COCO:
+def _check_listed(results: list[dict], file: CocoFile, name: str) -> None:
+    """Raise UserError if a result is of a picture or a category that the file does not list."""
+    listed = {"image_id": set(file.pictures), "category_id": {category.id for category in file.categories}}
+    for key, known in listed.items():
+        if unknown := {result[key] for result in results} - known:
+            raise UserError(
+                f"{name}: does not list the {key} {min(unknown)} of the results ({len(unknown)} such ids); evaluate "
+                "against the file that the pictures came from"
+            )
+
+
+def _truth(file: CocoFile, results: list[dict], name: str, category_ids: Sequence[int] | None) -> COCO:
     """Return the persons of the results' category as COCO's evaluation wants them, all fields filled in."""
     from pycocotools.coco import COCO
 
     category_id = results[0]["category_id"]
     chosen = next((c for c in file.categories if c.id == category_id), Category(category_id))
-    category_ids = one_skeleton(file.categories, chosen)
+    ids = one_skeleton(file.categories, chosen) if category_ids is None else set(category_ids)
     num_keypoints = len(results[0]["keypoints"]) // 3
-    persons, notes = read_persons(file.annotations or [], file.pictures, category_ids, num_keypoints)
+    persons, notes = read_persons(file.annotations or [], file.pictures, ids, num_keypoints)
     if not persons:
         raise UserError(f"{name}: has no person to evaluate against ({dict(notes)})")
     crowded = Counter(person.image_id for person in persons if person.visibility.any())

@@ -57,6 +57,7 @@ class TrainConfig:
     data: str = "synthetic"  # KIND:PATH with KIND coco, yolo, via, mpii, lspet, synthetic or mix
     annotations: str | None = None  # annotation file for training, if it is not in its usual place
     val_annotations: str | None = None  # the same for validation
+    categories: tuple[str, ...] = ()  # names of the COCO categories to read; default: person, or those with its joints
     val_data: str | None = None  # KIND:PATH to validate on; None: the validation part of --data
     model: str = "lgm-pose-coco-256x192"  # a name of `lgmpose profile --list`; the data decide the number of keypoints
     image_hw: tuple[int, int] | None = None  # input height and width; None: the model's own

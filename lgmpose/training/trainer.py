@@ -93,8 +93,8 @@ def train(
     rank, world = _join_processes(config)
     try:
         torch.manual_seed(config.seed)
-        train_set = load_records(config.data, "train", annotations=config.annotations)
-        val_sets = load_validation_sets(config.val_data or config.data, config.val_annotations)
+        train_set = load_records(config.data, "train", annotations=config.annotations, categories=config.categories)
+        val_sets = load_validation_sets(config.val_data or config.data, config.val_annotations, config.categories)
         for record_set in (train_set, *val_sets):
             if rank == 0:
                 record_set.print_left_out()

@@ -245,12 +245,53 @@ def test_categories_with_the_same_joints_are_read_as_one(load, content):
     content["categories"] += [{**cat, "id": 8, "name": "lynx"}, {"id": 9, "name": "tree"}]
     content["annotations"].append({**content["annotations"][0], "id": 12, "category_id": 8})
     records = load(content)
-    assert [record.id for record in records.records] == [11, 12] and records.notes == {} and records.category_id == 7
+    assert [record.id for record in records.records] == [11, 12] and records.category_id == 7
+    assert records.notes == {"of category lynx, read as category cat": 1}
     content["categories"][1] = {**cat, "id": 8, "name": "bird", "keypoints": ["beak", "wing", "tail"]}
     with pytest.raises(UserError, match="cat, bird"):
         load(content)
     content["categories"][1]["name"] = "person"
     assert [record.id for record in load(content).records] == [12]
+
+
+def test_categories_can_be_chosen(load, content):
+    cat, person = content["categories"][0], content["annotations"][0]
+    categories = [cat, {**cat, "id": 8, "name": "kitten"}, {"id": 9, "name": "bird", "keypoints": ["beak", "tail"]}]
+    bird = {**person, "id": 14, "category_id": 9, "keypoints": [12, 8, 2, 25, 9, 1]}
+    content.update(categories=categories[:2], annotations=[person, {**person, "id": 13, "category_id": 8}])
+    assert len(load(content)) == 2 and load(content).category_ids == (7, 8)
+    assert load(content).notes == {"of category kitten, read as category cat": 1}, "said, as nobody has asked for it"
+    both = load(content, categories=("kitten", "cat"))
+    assert len(both) == 2 and both.notes == {}
+    (kitten,) = load(content, categories=("kitten",)).records
+    assert kitten.id == 13 and load(content, categories=("kitten",)).category_ids == (8,)
+    boxes = [{"image_id": 3, "category_id": c, "bbox": [1, 2, 30, 20], "score": 0.5} for c in (7, 8, 8)]
+    assert [len(load(content, boxes, categories=names)) for names in ((), ("cat",), ("kitten",))] == [3, 1, 2]
+    content.update(categories=categories, annotations=[*content["annotations"], bird])
+    with pytest.raises(UserError, match="--categories"):  # two skeletons, and none is a person's
+        load(content)
+    assert load(content, categories=("bird",)).skeleton.joint_names == ("beak", "tail")
+    for names, word in ((("dog",), "dog"), (("cat", "bird"), "same joints")):
+        with pytest.raises(UserError, match=f"annotations.json.*{word}"):
+            load(content, categories=names)
+
+
+def test_ap_is_of_the_chosen_categories(load, content, tmp_path):
+    cat, person = content["categories"][0], content["annotations"][0]
+    content["categories"].append({**cat, "id": 8, "name": "kitten"})
+    content["annotations"].append({**person, "id": 13, "category_id": 8, "keypoints": [30, 30, 2, 50, 35, 1, 0, 0, 0]})
+    records = load(content, categories=("kitten",))
+    poses = np.stack([record.keypoints_xy for record in records.records])
+    found = coco_results([3], poses, np.ones((1, 3)), [1.0], category_id=records.category_id)
+    options = {"sigmas": records.skeleton.oks_sigmas, "engine": "pycocotools"}
+    file = tmp_path / "annotations.json"
+    assert coco_ap(found, file, category_ids=records.category_ids, **options)["AP"] == pytest.approx(1)
+    assert coco_ap(found, file, **options)["AP"] < 0.6, "half of the persons of both are missed"
+
+
+def test_only_coco_data_have_categories_to_choose(tmp_path):
+    with pytest.raises(UserError, match="kitten.*lspet"):
+        load_records(f"lspet:{tmp_path}", categories=("kitten",))
 
 
 @pytest.mark.parametrize(

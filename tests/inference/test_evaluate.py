@@ -313,7 +313,8 @@ def test_every_option_reaches_its_place(people, coco_weights, monkeypatch):
         note(name, getattr(evaluate_weights_module, name))
     data = f"synthetic:{people}"
     evaluate_weights(EvalConfig(data, coco_weights, device="cpu", limit=2))
-    assert asked["load_records"] == ((data, "val"), {"detections": None, "annotations": None})
+    wanted = {"detections": None, "annotations": None, "categories": ()}
+    assert asked["load_records"] == ((data, "val"), wanted)
     assert asked["open_backend"] == ((coco_weights,), {"device": "cpu", "threads": None}) and "tune_allocator" in asked
     (_, record_set, codec), options = asked["evaluate"]
     expected = {"channels": None, "flip_test": True, "batch_size": 32, "workers": None, "bad_images": "refuse"}
@@ -334,12 +335,12 @@ def test_every_option_reaches_its_place(people, coco_weights, monkeypatch):
 
 def test_other_boxes_and_annotations_are_asked_for(monkeypatch):
     def load(*args, **options):
-        assert options == {"detections": "boxes.json", "annotations": "own.json"}
+        assert options == {"detections": "boxes.json", "annotations": "own.json", "categories": ("player",)}
         raise UserError("loaded")
 
     monkeypatch.setattr(evaluate_weights_module, "load_records", load)
     with pytest.raises(UserError, match="loaded"):
-        evaluate_weights(EvalConfig("coco:x", detections="boxes.json", annotations="own.json"))
+        evaluate_weights(EvalConfig("coco:x", detections="boxes.json", annotations="own.json", categories=("player",)))
 
 
 def test_other_weights_and_numbers_are_refused(people, tiny_weights):

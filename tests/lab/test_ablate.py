@@ -308,7 +308,7 @@ def test_data_without_a_metric_are_refused_before_the_training(config, monkeypat
     with pytest.raises(UserError, match="toe"):
         recipe = replace(config.recipe, val_annotations="v.json")
         runner.ablate(replace(config, recipe=recipe, out=tmp_path), progress=False)
-    assert asked == [(config.recipe.data, "val", {"annotations": "v.json"})]
+    assert asked == [(config.recipe.data, "val", {"annotations": "v.json", "categories": ()})]
 
 
 def test_speeds_are_ratios_of_the_same_round(monkeypatch):

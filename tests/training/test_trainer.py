@@ -687,3 +687,17 @@ def test_a_set_is_overfitted(people):
             run.net(inputs)
     result = evaluate(run.net, record_set, codec, flip_test=False, workers=0, progress=False)
     assert result.figures["PCK@0.2"] > 90
+
+
+def test_chosen_categories_are_asked_for(config, tmp_path, monkeypatch):
+    asked = []
+
+    def load(name, split="train", **options):
+        asked.append((split, options["categories"]))
+        return load_records(name, split)
+
+    monkeypatch.setattr("lgmpose.training.trainer.load_records", load)
+    monkeypatch.setattr("lgmpose.data.load_records", load)
+    monkeypatch.setattr("lgmpose.training.trainer.train_epochs", lambda *_: False)
+    train(replace(config, categories=("player",)), tmp_path / "run", progress=False)
+    assert asked == [("train", ("player",)), ("val", ("player",))]

@@ -71,7 +71,8 @@ def ablate(config: AblateConfig, *, tabulate: bool = False, progress: bool = Tru
 def _train_missing(config: AblateConfig, progress: bool) -> dict[str, Any]:
     path, code = config.json_file, machine_header()["commit"]  # now: the code may change while this process runs
     results = load_runs(path, config)
-    val_set = load_records(config.recipe.data, "val", annotations=config.recipe.val_annotations)
+    recipe = config.recipe
+    val_set = load_records(recipe.data, "val", annotations=recipe.val_annotations, categories=recipe.categories)
     if not joint_metrics(val_set):
         raise UserError(
             f"{val_set.name}: ablations are compared by PCK or PCKh, which need labels of hips and shoulders, or of "
