@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from lgmpose.cli import main
+from lgmpose.data import KINDS
 from lgmpose.zoo.catalogue import list_models
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -117,6 +118,12 @@ def test_files_named_in_code_spans_exist():
         for name in re.findall(r"`((?:lgmpose|docs|tests|notebooks|results|data_scripts|\.github)/[\w./-]+)`",
                                path.read_text(encoding="utf-8")):  # fmt: skip
             assert (ROOT / name).exists() or "NN" in name, f"{path.name}: {name}"
+
+
+def test_the_page_on_training_names_every_kind_of_data():
+    text = (ROOT / "docs" / "train.md").read_text(encoding="utf-8")
+    table = text.partition("## Kinds of data")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(KINDS)
 
 
 def test_readmes_python_runs_as_far_as_syntax_goes():
