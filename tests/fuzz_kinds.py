@@ -364,7 +364,7 @@ def _use_via(path: Path, folder: Path) -> None:
 
 def _spoil_mixture(rng: random.Random, folder: Path, case: Path, number: int) -> Path:
     entry = f'data = "coco:{folder}"\nannotations = "{folder}/good.json"\nsplit = "all"\n'
-    text = f"[[train]]\n{entry}weight = 2.5\n[[train]]\n{entry}[[val]]\n{entry}[[val]]\n{entry}name = \"b\"\n"
+    text = f'[[train]]\n{entry}weight = 2.5\n[[train]]\n{entry}[[val]]\n{entry}[[val]]\n{entry}name = "b"\n'
     if rng.random() < 0.3:  # most of these are no longer TOML
         return _write(case / "sets.toml", spoil_text(rng, text))
     lines = text.split("\n")
@@ -381,6 +381,35 @@ def _use_mixture(path: Path, folder: Path) -> None:
     train_set = load_records(f"mix:{path}")
     _use_records(train_set)
     next(iter(EpochSampler(len(train_set), 2, seed=0, epoch=0, draws=draws_per_epoch(train_set.parts, 20))))
+    load_validation_sets(f"mix:{path}")
+
+
+MIXTURE = """\
+[[train]]
+data = "coco:FOLDER"
+annotations = "FOLDER/good.json"
+weight = 2.0
+categories = ["person"]
+
+[[train]]
+data = "coco:FOLDER"
+annotations = "FOLDER/good.json"
+
+[[val]]
+data = "coco:FOLDER"
+annotations = "FOLDER/good.json"
+name = "mine"
+"""
+
+
+def _spoil_mixture(rng: random.Random, folder: Path, case: Path, number: int) -> Path:
+    return _write(case / "sets.toml", spoil_text(rng, MIXTURE).replace(b"FOLDER", folder.as_posix().encode()))
+
+
+def _use_mixture(path: Path, folder: Path) -> None:
+    from lgmpose.data import load_records, load_validation_sets
+
+    _use_records(load_records(f"mix:{path}"))
     load_validation_sets(f"mix:{path}")
 
 
@@ -528,6 +557,37 @@ def _spoil_onnx(rng: random.Random, folder: Path, case: Path, number: int) -> Pa
     entry.value = spoil_json(rng, card).decode("utf-8", "replace") if in_card else json.dumps(card)
     data = graph.SerializeToString()
     return _write(case / f"net{number}.onnx", data if in_card else spoil_bytes(rng, data))
+
+
+def _build_detector(folder: Path) -> None:
+    """A file with YOLOX's output for a picture of 64 × 96: the same boxes whatever the picture."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    rows = np.random.default_rng(0).uniform(0, 1, (1, 96 + 24 + 6, 7)).astype(np.float32)
+    ends = [helper.make_tensor_value_info(name, 1, shape) for name, shape in (("x", (1, 3, 64, 96)), ("y", rows.shape))]
+    constant = numpy_helper.from_array(rows, "rows")
+    graph = helper.make_graph([helper.make_node("Identity", ["rows"], ["y"])], "net", ends[:1], ends[1:], [constant])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), folder / "good.onnx"
+    )
+
+
+def _spoil_detector(rng: random.Random, folder: Path, case: Path, number: int) -> Path:
+    data = bytearray((folder / "good.onnx").read_bytes())
+    if rng.random() < 0.5:  # only the numbers
+        for _ in range(rng.choice((1, 20))):
+            at = rng.randrange(100, len(data) - 104)
+            data[at : at + 4] = np.float32(rng.choice((np.nan, np.inf, -np.inf, 1e30, -1e30, 100, 0))).tobytes()
+        return _write(case / f"detector{number}.onnx", bytes(data))
+    return _write(case / f"detector{number}.onnx", spoil_bytes(rng, bytes(data)))
+
+
+def _use_detector(path: Path, folder: Path) -> None:
+    from lgmpose.inference.detectors import open_detector
+
+    boxes, scores = open_detector(path, threads=1).detect(_picture())
+    assert np.isfinite(boxes).all() and np.isfinite(scores).all()
 
 
 def _build_openvino(folder: Path) -> None:
@@ -685,10 +745,12 @@ KINDS = {
         Kind("yolo", _build_yolo, _spoil_yolo, _use_yolo),
         Kind("via", _build_coco, _of_json(_via_content), _use_via, 5),
         Kind("mixture", _build_coco, _spoil_mixture, _use_mixture, 5),
+        Kind("mixtures", _build_coco, _spoil_mixture, _use_mixture, 5),
         Kind("pictures", _nothing, _spoil_picture, _use_picture, 30),
         Kind("videos", _build_video, _spoil_video, _use_video, 5),
         Kind("weights", _build_weights, _spoil_weights, _use_weights),
         Kind("onnx", _build_onnx, _spoil_onnx, _use_weights),
+        Kind("detectors", _build_detector, _spoil_detector, _use_detector, 5),
         Kind("openvino", _build_openvino, _spoil_openvino, _use_weights, 3),
         Kind("checkpoints", _build_checkpoint, _spoil_checkpoint, _use_checkpoint, 4),
         Kind("logs", _build_logs, _spoil_logs, _use_logs, 5),

@@ -254,7 +254,8 @@ def _rtmdet_boxes(outputs: Sequence[np.ndarray], image_hw: tuple[int, int]) -> t
 def _without_duplicates(corners: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return x, y, width, height (m, 4) and scores (m,) of the boxes left after non-maximum suppression, best first."""
     boxes = np.column_stack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
-    usable = np.flatnonzero((scores >= MIN_SCORE) & (boxes[:, 2:] > 0).all(axis=1))
+    finite = np.isfinite(boxes).all(axis=1) & np.isfinite(scores)
+    usable = np.flatnonzero(finite & (scores >= MIN_SCORE) & (boxes[:, 2:] > 0).all(axis=1))
     kept = cv2.dnn.NMSBoxes(boxes[usable].tolist(), scores[usable].tolist(), MIN_SCORE, NMS_IOU)
     kept = usable[np.asarray(kept, int)]
     return boxes[kept], scores[kept]

@@ -326,3 +326,11 @@ def test_real_detectors_on_real_pictures(shared_data, name, people):
     for picture in sorted((shared_data / "coco_sample").rglob("*.jpg")):
         counts.append(int((detector.detect(read_image(picture))[1] >= 0.4).sum()))
     assert tuple(counts) == people
+
+
+def test_boxes_and_scores_that_are_no_numbers_are_left_out(tmp_path):
+    boxes = [(3, 8, 8, 16, 16, 1, 0.9), (20, 40, 8, 16, 16, np.inf, 0.8), (40, 40, 30, 16, 16, np.nan, 0.8)]
+    outputs = yolox_outputs(boxes)
+    detector = OnnxDetector(write_detector(tmp_path / "d.onnx", outputs), threads=1)
+    found, scores = detector.detect(np.zeros((*INPUT_HW, 3), np.uint8))
+    assert len(found) == 1 and scores[0] == pytest.approx(0.9)

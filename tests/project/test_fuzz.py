@@ -9,7 +9,8 @@ from fuzz import WEIRD, run_case, spoil_json
 from fuzz_kinds import KINDS, Kind
 
 NEEDED = {
-    "videos": ("av",), "onnx": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino"), "yolo": ("yaml", "PIL"),
+    "videos": ("av",), "onnx": ("onnx", "onnxruntime"),
+    "detectors": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino"), "yolo": ("yaml", "PIL"),
 }  # fmt: skip
 SLOW = ("weights", "checkpoints", "onnx", "openvino", "ablation-results", "videos", "mpii-release")
 
