@@ -85,7 +85,7 @@ class EpochSampler:
     Attributes:
         length: number of samples.
         batch_size: samples per global batch.
-        seed: of all orders.
+        seed: seed of all orders.
         epoch: which order.
         first_step: steps already done.
         rank: number of this process.

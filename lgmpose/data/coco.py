@@ -261,7 +261,10 @@ def _detected_records(
 
 
 def _are_corners(detections: list[_Detection], pictures: dict[int, Picture]) -> bool:
-    """Return True if boxes are two corners: the second is beyond the first, and as a size it leaves the picture."""
+    """Return True if boxes hold two corners (x1, y1, x2, y2) instead of a corner and a size (x, y, w, h).
+
+    They do if the second pair is beyond the first one, and if it would reach beyond the picture as a size.
+    """
     boxes = np.array([detection.bbox for detection in detections]).reshape(-1, 4)
     sizes_wh = np.array([(pictures[d.image_id].width, pictures[d.image_id].height) for d in detections]).reshape(-1, 2)
     are_ordered = (boxes[:, 2:] > boxes[:, :2]).all() and (boxes[:, 2:] <= 1.05 * sizes_wh + 1).all()

@@ -31,7 +31,7 @@ class CropDataset:
         image_hw: (H, W) of the crops.
         aligned: UDP's alignment, as the codec wants it.
         augmentation: random changes, for training.
-        seed: of these changes.
+        seed: seed of these changes.
     """
 
     def __init__(

@@ -75,7 +75,7 @@ def decode_image(data: bytes, name: str, *, apply_exif: bool = True) -> np.ndarr
 
     Args:
         data: the encoded bytes.
-        name: of the picture, for errors.
+        name: name of the picture, for errors.
         apply_exif: turn the picture as its EXIF orientation says, as a user's photograph must be. The annotations of
             data sets were made on the pixels as stored (but see ``read_annotated``).
 

@@ -24,7 +24,7 @@ def load_mat(file: Any, name: str | None = None, **options: Any) -> dict[str, An
 
     Args:
         file: path, or an open binary file.
-        name: of the file in errors; by default the path.
+        name: name of the file in errors; by default the path.
         options: passed on to ``scipy.io.loadmat``.
 
     Raises:

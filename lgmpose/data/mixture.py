@@ -45,7 +45,7 @@ class Entry(msgspec.Struct, forbid_unknown_fields=True):
         annotations: annotation file, if it is not in its usual place.
         categories: names of the categories to read (COCO only).
         weight: how often a person is drawn: 2 is twice as often as 1. For training sets only.
-        name: of the set in ``log.csv``; by default made from the data's.
+        name: name of the set in ``log.csv``; by default made from the data's.
     """
 
     data: str

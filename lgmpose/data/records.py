@@ -101,9 +101,9 @@ class RecordSet:
         return replace(self, records=records, name=name or self.name, image_ids=image_ids, parts=())
 
     def first(self, count: int) -> RecordSet:
-        """Return at most ``count`` persons, those of the first pictures, but those of one picture at least.
+        """Return the persons of the first pictures, at most ``count``. The first picture is always included.
 
-        Pictures stay whole, because AP counts a person that is left out of one as missed.
+        All persons of a picture are returned or none, because AP counts a person that is left out as missed.
         """
         if count >= len(self):
             return self

@@ -48,7 +48,7 @@ class ResultTables:
 
     Args:
         out: the folder.
-        formats: of ``FORMATS``.
+        formats: some of ``FORMATS``.
 
     Raises:
         UserError: a file of the same name is something else, or it cannot be written.
@@ -83,7 +83,7 @@ class ResultTables:
         """Append the people of a picture, or of a frame of a video.
 
         Args:
-            file_name: of the input.
+            file_name: name of the input.
             image_id: number of the picture or frame in the COCO file.
             poses: the people.
             frame: number of the frame; None for a picture.

@@ -110,7 +110,7 @@ def _fetch(address: str, num_bytes: int | None = None) -> tuple[str, bytes]:
 
 
 def kind_of(path: Path) -> Kind | None:
-    """Return what a file is, by its content; by its suffix where the content shows nothing; None for other files."""
+    """Return what a file is, judged by its content, or by its suffix if the content does not tell; None: neither."""
     can_be_named = str(path).isprintable()  # OpenCV crashes on names that are not UTF-8
     is_picture = can_be_named and path.is_file() and cv2.haveImageReader(str(path))
     with open(path, "rb") as file:

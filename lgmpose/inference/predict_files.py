@@ -37,7 +37,7 @@ class PredictOptions:
 
     Attributes:
         score_threshold: joints below it are not drawn; the result files have all.
-        formats: of ``formats.FORMATS``; the JSON file per input is always written.
+        formats: some of ``formats.FORMATS``; the JSON file per input is always written.
         track: how people are followed.
         show: show the drawings in a window.
     """

@@ -137,7 +137,7 @@ class Tracker:
         Args:
             keypoints_xy: (K, 2) per pose, pixels.
             scores: (K,) per pose.
-            time_s: of the frame; not before that of the last call.
+            time_s: time of the frame; not before that of the last call.
 
         Returns:
             The identity of each pose, counted from 1, and its joints (K, 2), smoothed if asked for.

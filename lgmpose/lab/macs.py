@@ -71,7 +71,7 @@ def stand_in(net: nn.Module, device: str = "meta") -> nn.Module:
 
 
 def run_on_meta(net: nn.Module, image_hw: tuple[int, int]) -> ForwardPass:
-    """Run a network that is on the meta device, see ``stand_in``, and return what it did.
+    """Run a network that is on the meta device (see ``stand_in``), and return the counts of its operations.
 
     Raises:
         NotImplementedError: see ``count_macs``.
@@ -131,7 +131,7 @@ class SecondOpinion:
     """What fvcore counts, by its own rules.
 
     Attributes:
-        macs: of convolutions, linear layers and products.
+        macs: MACs of convolutions, linear layers and products.
         others: operator → operations that are no MACs by our convention, such as norms and resampling.
         unknown: operators that multiply and that fvcore does not count.
     """

@@ -76,8 +76,8 @@ class Person:
     """One usable person of a COCO annotation file.
 
     Attributes:
-        id: of the annotation, or its position in the list.
-        image_id: of the picture.
+        id: number of the annotation, or its position in the list.
+        image_id: number of the picture.
         is_crowd: whether it stands for a group of people, which no pose is compared with.
         keypoints_xy: (K, 2) pixels; 0 where the file has null.
         visibility: (K,) int64: 0 not labelled, 1 hidden, 2 visible.

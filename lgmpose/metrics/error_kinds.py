@@ -30,7 +30,7 @@ def error_kinds(
     ``ERROR_KINDS`` that fits.
 
     Args:
-        result: of ``pck`` or ``pckh``, for the next two arguments.
+        result: the result of ``pck`` or ``pckh``, for the next two arguments.
         predicted_xy: (n, K, 2) pixels; NaN counts as lost.
         true_xy: (n, K, 2) pixels.
         skeleton: its ``flip_permutation`` gives the joint of the other side.

@@ -50,9 +50,10 @@ def oks(
 ) -> np.ndarray:
     """Return the OKS of every prediction with every true person, as ``COCOeval.computeOks`` of pycocotools does.
 
-    A true person without a labelled joint has no pose to compare with. There, a predicted joint within the person's
-    box, doubled in each direction, has distance 0, and one outside has its distance to that box. COCO ignores such
-    matches, so that a prediction on an unlabelled person is not a false positive.
+    A true person without a labelled joint has no pose to compare with. There, the person's box is
+    enlarged by its width to the left and right, and by its height upwards and downwards. A predicted joint in it has
+    distance 0; one outside has its distance to that box. COCO ignores such matches, so that a prediction on an
+    unlabelled person is not a false positive.
 
     Args:
         predicted: (n, K, 2) pixels.

@@ -145,7 +145,7 @@ def pck(
         true_xy: (n, K, 2) pixels of the same picture; not used where ``visibility`` is 0.
         visibility: (n, K), 0 where a joint is not labelled.
         sizes: (n,) sizes of the persons, pixels: ``torso_size`` for PCK.
-        threshold: in sizes.
+        threshold: largest error of a correct joint, as a multiple of the size.
         joints: joints that the mean pools; None pools all K. PCK@0.2 uses ``pck_joints(skeleton)``.
 
     Raises:
@@ -214,8 +214,8 @@ def bootstrap_interval(
 
     Args:
         correct: (n, K) bool or numbers, or (n,) correct joints of each person.
-        counted: of the same shape: bool, or (n,) counted joints of each person.
-        seed: of the drawing, or a generator.
+        counted: (n, K) bool, or (n,) number of counted joints of each person.
+        seed: seed of the drawing, or a generator.
         num: number of drawings.
 
     Returns:

@@ -69,8 +69,8 @@ def npt_op3(x: Tensor, patch_hw: tuple[int, int], map_hw: tuple[int, int]) -> Te
 class MLPBlock(nn.Module):
     """Equation 1: Linear(GELU(Linear(LayerNorm(x)))) on the last axis; (…, length) → (…, length).
 
-    ``residual`` adds the input to the result. Equation 1 does not; the transformer that the block replaces does. On by
-    default is chosen: our trainings do not decide which is better (``results/ablations.md``).
+    ``residual`` adds the input to the result. Equation 1 does not; the transformer that the block replaces does. The
+    default, True, is ``chosen``: our trainings do not show which is better (``docs/ablations.md``).
     """
 
     def __init__(self, length: int, *, ratio: int = 4, residual: bool = True):

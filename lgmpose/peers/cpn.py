@@ -122,7 +122,7 @@ class CPN(nn.Module):
 
 
 def _resize(x: Tensor, hw: torch.Size) -> Tensor:
-    """Resample bilinearly with aligned corners, as the port does."""
+    """Resample bilinearly with aligned corners, as the code that this file follows does."""
     return F.interpolate(x, size=hw, mode="bilinear", align_corners=True)
 
 

@@ -60,11 +60,11 @@ class HRNetBackbone(nn.Module):
     """Stem, bottlenecks at 1/4, stages of parallel branches; (B, 3, H, W) → (B, widths[0], H/4, W/4).
 
     Args:
-        widths: of the branches, highest resolution first.
+        widths: widths of the branches, highest resolution first.
         modules: per stage, from stage 2 on.
         blocks: basic blocks per branch and module.
         bottlenecks: their number, before the first branching.
-        bottleneck_width: of their 3×3; their output is four times as wide.
+        bottleneck_width: width of their 3×3; their output is four times as wide.
 
     Raises (in ``forward``):
         ValueError: H or W is not a multiple of 32.

@@ -83,7 +83,7 @@ class Fusion(nn.Module):
     layer once.
 
     Args:
-        widths: of the branches.
+        widths: widths of the branches.
         step: ``dense_step`` or ``separable_step``.
         targets: how many branches to compute, from the highest resolution; None for all.
         quirk: ``none`` is HRNet's plain sum. With ``lite``, later targets find the sum before its ReLU; with ``dite``,
@@ -231,7 +231,7 @@ class LightHRNet(nn.Module):
     Args:
         num_keypoints: K.
         modules: per stage, see ``LIGHT_MODULES``.
-        widths: of the branches.
+        widths: widths of the branches.
         stem: (B, 3, H, W) → (B, 32, H/4, W/4).
         make_block: function from the widths of a stage to a module, which turns a list of branches into another.
         quirk: see ``Fusion``.

@@ -53,10 +53,10 @@ class TokenPose(nn.Module):
     Args:
         num_keypoints: K.
         image_hw: the input's height and width.
-        backbone_width: of HRNet's 1/4-resolution branch: 32 or 48.
-        layers: of the transformer, in groups. The head reads the keypoint tokens after each group.
-        width: of a token, d.
-        heads: of the attention; a divisor of ``width``.
+        backbone_width: width of HRNet's 1/4-resolution branch: 32 or 48.
+        layers: number of transformer layers in each group. The head reads the keypoint tokens after each group.
+        width: width of a token, d.
+        heads: number of heads of the attention; a divisor of ``width``.
 
     Raises (in ``forward``):
         ValueError: an input of another size.

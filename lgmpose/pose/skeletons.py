@@ -233,7 +233,7 @@ def skeleton_from_category(category: dict, name: str | None = None) -> Skeleton:
 
     Args:
         category: the entry.
-        name: of the skeleton; by default made from the category's.
+        name: the skeleton's name; by default, it is made from the name of the category.
 
     Raises:
         ValueError: names, edges, pairs or sigmas that do not fit each other.

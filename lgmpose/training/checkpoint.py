@@ -150,7 +150,7 @@ class Run:
         """Read what ``save`` has written.
 
         Raises:
-            UserError: the file is not a checkpoint, or one of other settings, data or another number of processes.
+            UserError: the file is not a checkpoint, or its run had other settings, data or number of processes.
         """
         state = read_checkpoint(path)
         self._check_same(path, state)

@@ -91,7 +91,7 @@ def paint_layer(
     Args:
         canvas: painted on.
         layer: what to paint.
-        number: of the part.
+        number: number of the part.
         placement: in canvas pixels.
         joined: numbers of parts that continue this one; over them it has no outline.
 
@@ -158,7 +158,7 @@ def _shade(
         hull: (M, 2) its outline in the window.
         window_hw: size of the window.
         light_xy: see ``Canvas``.
-        width_px: of the outline.
+        width_px: width of the outline.
         joined: (h, w) bool, parts over which no outline is drawn near the circles; None for none.
     """
     brightness: np.ndarray = np.full(window_hw, 165, np.uint8)

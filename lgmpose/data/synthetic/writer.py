@@ -38,7 +38,7 @@ def make_synthetic(
     Args:
         folder: where to write; created if needed.
         num_images: number of pictures.
-        seed: of all randomness, 0 or more.
+        seed: seed of all randomness, 0 or more.
         image_hw: (H, W) of every picture in pixels, at least 32 each.
         max_people: most people in one picture, 1 to 20.
         progress: show a progress bar.

@@ -48,7 +48,7 @@ def quantise(model: onnx.ModelProto, inputs: np.ndarray) -> Quantised:
     """Return the graph in 8 bits.
 
     Args:
-        model: of ``graph.export_graph``; not changed.
+        model: the graph, from ``graph.export_graph``. It is not changed.
         inputs: (n, 3, H, W) float32, normalised crops to calibrate on.
     """
     with tempfile.TemporaryDirectory() as folder:

@@ -129,9 +129,9 @@ def add_run(
     Args:
         results: content of the results file; changed.
         variant: the row.
-        seed: of the run.
+        seed: seed of the run.
         joints: metric → result, of ``figures.joint_results``.
-        conditions: of the evaluation; the same for all runs.
+        conditions: conditions of the evaluation; the same for all runs.
         **more: further entries: hours, commit …
 
     Raises:

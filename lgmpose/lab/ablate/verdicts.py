@@ -48,7 +48,7 @@ def paired_bootstrap(
         correct_a: (n,) correct joints of each person, or (S, n) for S runs.
         correct_b: (n,) or (S, n).
         counted: (n,) labelled joints of each person; persons without any are left out.
-        seed: of the resampling.
+        seed: seed of the resampling.
         num: number of resamples.
 
     Raises:
@@ -113,8 +113,8 @@ class Comparison:
     """One row: a network compared with LGM-Pose.
 
     Attributes:
-        name: of the variant.
-        seeds: of its runs.
+        name: name of the variant.
+        seeds: seeds of its runs.
         figures: metric → mean over its runs, per cent.
         differences: metric → difference to LGM-Pose, over the seeds that both have; {} for LGM-Pose itself.
         per_seed: metric → difference with each of those seeds.

@@ -96,8 +96,8 @@ def measure_training(
     """Measure settings at several input sizes, in rounds; return what the JSON file holds.
 
     Args:
-        names: of ``SETTINGS``; ``plain`` is always measured, for comparison.
-        sides: of ``SIZES``.
+        names: some of ``SETTINGS``; ``plain`` is always measured, for comparison.
+        sides: some of ``SIZES``.
         rounds: rounds in which all settings take turns.
         steps: steps per round and setting, besides those to warm up.
         threads: CPU threads; None: all cores.
