@@ -712,11 +712,9 @@ def _use_ablations(path: Path, folder: Path) -> None:
 
 def _use_own_result(path: Path, folder: Path) -> None:
     """The JSON beside a drawing, which tells whose result it is before it is replaced."""
-    from lgmpose.inference.outputs import is_own_drawing, plan_outputs
+    from lgmpose.inference.predict_files import predict_files
 
-    drawing = _write(path.with_name(f"{path.stem}_pose.jpg"), b"")
-    is_own_drawing(drawing)
-    plan_outputs([folder / f"{path.stem}.png"], path.parent)
+    predict_files(_blank_predictor(), [folder / "images/1.png"], path.parent, boxes=[(5, 5, 30, 30)])
 
 
 def _of_json(content: Callable[[], Any], name: str = "file.json") -> Callable[[random.Random, Path, Path, int], Path]:
@@ -728,7 +726,7 @@ def _nothing(folder: Path) -> None:
 
 
 def _own_result() -> dict[str, Any]:
-    return {"image": "file.png", "path": "photos/file.png", "people": [{"score": 0.5}]}
+    return {"image": "1.png", "path": "photos/1.png", "people": [{"score": 0.5}]}
 
 
 KINDS = {
@@ -756,6 +754,6 @@ KINDS = {
         Kind("logs", _build_logs, _spoil_logs, _use_logs, 5),
         Kind("bench-results", _nothing, _of_json(_bench_content), _use_bench, 5),
         Kind("ablation-results", _nothing, _of_json(_ablations), _use_ablations, 3),
-        Kind("own-results", _nothing, _of_json(_own_result), _use_own_result, 5),
+        Kind("own-results", _build_coco, _of_json(_own_result, "1.json"), _use_own_result, 5),
     )
 }
