@@ -17,7 +17,7 @@ import numpy as np
 from lgmpose.data.images import ZIP_SEPARATOR
 from lgmpose.data.matlab import load_mat
 from lgmpose.data.records import PADDING, PersonRecord, RecordSet, check_records
-from lgmpose.errors import UserError
+from lgmpose.errors import UserError, notice_once
 from lgmpose.pose.geometry import box_around_points, box_to_center_size
 from lgmpose.pose.skeletons import LSP
 
@@ -31,9 +31,9 @@ SPLIT_SEED = 0
 def split_lspet(checksums: list[int], seed: int = SPLIT_SEED) -> tuple[list[int], list[int]]:
     """Return the indices (0-based) of the training and the validation persons.
 
-    The 500 validation pictures are recognised by their content, whatever their names and whatever other pictures there
-    are: the package holds the CRC-32 of each. (They were drawn once from the pictures without a near-duplicate.) For a
-    set that has none of them, a split is drawn.
+    The package holds the CRC-32 of each of the 500 validation pictures, which were drawn once from the pictures without
+    a near-duplicate. So they are recognised by their content, whatever their names are and whatever other pictures
+    there are. If the set has none of them, validation pictures are drawn, and one line on stderr says so.
 
     Args:
         checksums: CRC-32 of every picture's file.
@@ -44,6 +44,10 @@ def split_lspet(checksums: list[int], seed: int = SPLIT_SEED) -> tuple[list[int]
     if not validation:
         order = np.random.default_rng(seed).permutation(len(checksums))
         validation = sorted(order[: min(NUM_VALIDATION, len(order) // 2)].tolist())
+        notice_once(
+            f"LSPET: none of the {len(checksums)} pictures is one of the known {NUM_VALIDATION} validation pictures; "
+            f"{len(validation)} others are drawn for the validation, so figures cannot be compared with the package's"
+        )
     chosen = set(validation)
     return [i for i in range(len(checksums)) if i not in chosen], validation
 

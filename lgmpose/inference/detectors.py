@@ -72,6 +72,7 @@ DETECTORS = {
     ),
 }
 # The default is the first of these that is at hand: ``NAME.onnx`` comes with the package, or was downloaded before.
+# ``lgm-det`` is planned; the package has no such file yet, so it is passed over.
 DEFAULT_DETECTORS = ("lgm-det", *DETECTORS)
 
 

@@ -25,15 +25,15 @@ def shift_boxes(record_set: RecordSet, seed: int = 0) -> RecordSet:
     """Move and scale every box at random, as an inexact detector would.
 
     The centre moves by up to 10 % of the box's width and height. Width and height are multiplied by one factor from
-    0.8 to 1.25. A person's change depends on the seed and on the person's position in the set.
+    0.8 to 1.25. A person's change depends on the seed and on the person's position in the set, not on the set's size:
+    the first persons of ``--limit N`` get the same boxes as in the whole set.
 
     Returns:
         The set with the new boxes, and with a ``box_source`` that says so.
     """
-    rng = np.random.default_rng(seed)
-    moves = rng.uniform(-SHIFT, SHIFT, (len(record_set), 2))
-    factors = np.exp(rng.uniform(-np.log(FACTOR), np.log(FACTOR), len(record_set)))
-    records = tuple(
+    drawn = np.random.default_rng(seed).uniform(-1, 1, (len(record_set), 3))  # row by row
+    moves, factors = SHIFT * drawn[:, :2], FACTOR ** drawn[:, 2]
+    records = tuple(  # a move is a share of the box, and size_wh has its padding
         replace(record, center_xy=record.center_xy + move * record.size_wh / PADDING, size_wh=record.size_wh * factor)
         for record, move, factor in zip(record_set.records, moves, factors, strict=True)
     )

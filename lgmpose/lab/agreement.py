@@ -51,12 +51,12 @@ class LabelledTwice:
         truth: 2 n records: the second annotator's of all n pairs, then the first's.
         other_xy: (2 n, K, 2) the other annotator's joints, in pixels of the record's own picture; NaN where only one of
             the two labelled the joint.
-        others: number of further pairs whose labels overlap too little to be of one person.
+        num_left_out: number of further pairs whose labels overlap too little to be of one person.
     """
 
     truth: RecordSet
     other_xy: np.ndarray
-    others: int
+    num_left_out: int
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
@@ -81,7 +81,7 @@ def find_copies(record_set: RecordSet) -> LabelledTwice:
     aspect = sizes_wh[:, 0] / sizes_wh[:, 1]
     truth: tuple[list[PersonRecord], ...] = ([], [])  # the second annotator's, the first's
     other_xy: tuple[list[np.ndarray], ...] = ([], [])
-    others, used = 0, set[int]()
+    num_left_out, used = 0, set[int]()
     for i in range(len(records)):
         same_shape = abs(aspect[i + 1 :] / aspect[i] - 1) < ASPECT_TOLERANCE
         alike = (thumbnails[i + 1 :] @ thumbnails[i] > CORRELATION) & same_shape
@@ -89,8 +89,8 @@ def find_copies(record_set: RecordSet) -> LabelledTwice:
             by_both = (records[i].visibility > 0) & (records[j].visibility > 0)
             # Pixel centres have whole coordinates; corners, half a pixel before, are what scales with a picture.
             corners = {k: (records[k].keypoints_xy + 0.5) / sizes_wh[k] for k in (i, j)}
-            if by_both.sum() < 2 or _overlap(corners[i][by_both], corners[j][by_both]) < OVERLAP:
-                others += 1
+            if by_both.sum() < 2 or _box_iou(corners[i][by_both], corners[j][by_both]) < OVERLAP:
+                num_left_out += 1
             elif not used & {i, j}:  # a third copy's pairs would not be independent of the first pair
                 used |= {i, j}
                 for k, here, there in ((0, j, i), (1, i, j)):
@@ -100,7 +100,7 @@ def find_copies(record_set: RecordSet) -> LabelledTwice:
     if not truth[0]:
         raise UserError(f"{record_set.name}: holds no photograph twice, so agreement cannot be measured")
     twice = replace(record_set, records=(*truth[0], *truth[1]), name=f"{record_set.name}, labelled twice")
-    return LabelledTwice(twice, np.array([*other_xy[0], *other_xy[1]]), others)
+    return LabelledTwice(twice, np.array([*other_xy[0], *other_xy[1]]), num_left_out)
 
 
 def _thumbnails(records: tuple[PersonRecord, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -115,7 +115,7 @@ def _thumbnails(records: tuple[PersonRecord, ...]) -> tuple[np.ndarray, np.ndarr
     return thumbnails, sizes_wh
 
 
-def _overlap(one_xy: np.ndarray, other_xy: np.ndarray) -> float:
+def _box_iou(one_xy: np.ndarray, other_xy: np.ndarray) -> float:
     """Return the intersection over union of the boxes around two sets of points."""
     one, other = (box_around_points(points) for points in (one_xy, other_xy))
     low, high = np.maximum(one[:2], other[:2]), np.minimum(one[:2] + one[2:], other[:2] + other[2:])
@@ -126,7 +126,7 @@ def _overlap(one_xy: np.ndarray, other_xy: np.ndarray) -> float:
 def judge(twice: LabelledTwice, predicted_xy: np.ndarray) -> Evaluation:
     """Evaluate predictions (2 n, K, 2) against ``twice.truth``; with ``twice.other_xy``, the annotators' agreement.
 
-    Intervals are over photographs: both labels of one are drawn together.
+    Intervals are over photographs: the bootstrap draws both labels of a photograph together.
     """
     truth, skeleton, n = twice.truth, twice.truth.skeleton, len(twice.truth) // 2
     true_xy = np.stack([record.keypoints_xy for record in truth.records])
@@ -183,14 +183,14 @@ def measure_agreement(
             "commit": commit(),
             "pictures": len(records),
             "pairs": twice.pairs,
-            "overlap too little": twice.others,
+            "overlap too little": twice.num_left_out,
             "annotators": annotators.as_json(),
             "network": {"weights": weights.name, "sha256": weights_hash(weights), **network.as_json()},
         }
         write_atomically(json_file, f"{json.dumps(content, indent=1)}\n".encode())
     if sheet is not None:
         _draw_pairs(twice, sheet)
-    print(f"Left out: {twice.others} pairs whose labels overlap too little to be of one person.\n{NOTE}")
+    print(f"Left out: {twice.num_left_out} pairs whose labels overlap too little to be of one person.\n{NOTE}")
     for title, evaluation in (("one annotator by the other", annotators), (f"{weights.name} by both", network)):
         print(f"\n{title}\n{evaluation.as_text()}")
 

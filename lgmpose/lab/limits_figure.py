@@ -32,14 +32,15 @@ def draw_limits(png: Path) -> None:
     check_writable(png)
     card = json.loads((WEIGHTS_FOLDER / f"{SHIPPED[0]}.json").read_text(encoding="utf-8"))
     tried, agreement = (
-        json.loads((RESULTS / f"{name}_2026-11-27.json").read_text(encoding="utf-8"))
+        json.loads(max(RESULTS.glob(f"{name}_*.json")).read_text(encoding="utf-8"))  # the newest
         for name in ("trials", "label-agreement")
     )
     figure = Figure(figsize=(9, 3.6), layout="constrained", dpi=110)
     left, right = figure.subplots(1, 2, sharey=True)
     for axes in (left, right):
         axes.axhspan(*agreement["annotators"]["intervals_95"][METRIC], color="0.9")
-        axes.axhline(agreement["annotators"]["figures"][METRIC], color="0.6", label="annotators' agreement (29 pairs)")
+        label = f"annotators' agreement ({len(agreement['pairs'])} pairs)"
+        axes.axhline(agreement["annotators"]["figures"][METRIC], color="0.6", label=label)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
 

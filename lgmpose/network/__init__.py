@@ -1,1 +1,2 @@
-"""The paper's network: configuration, layers, modules, the model, Tables 4 and 5's variants, the fast form."""
+"""The paper's network: configuration, layers, modules, the model, the modules that replace others in ablations,
+and the fast form that runs."""

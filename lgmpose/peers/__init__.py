@@ -1,6 +1,7 @@
 """The networks that LGM-Pose is compared with, one file per family, and the list of their names.
 
-Every factory takes ``num_keypoints`` and ``image_hw`` and returns a network (B, 3, H, W) → (B, K, H/4, W/4).
+Every factory takes ``num_keypoints`` and ``image_hw`` and returns a network (B, 3, H, W) → (B, K, H/4, W/4). Networks
+of convolutions alone do not use ``image_hw``; they take it so that all factories are called alike.
 """
 
 from __future__ import annotations

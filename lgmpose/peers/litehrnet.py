@@ -78,7 +78,7 @@ def weighting_block(widths: Sequence[int]) -> HalfBlock:
 
 
 class LiteStem(nn.Module):
-    """A 3×3 to 1/2, then a ShuffleNetV2 unit to 1/4; (B, 3, H, W) → (B, C, H/4, W/4)."""
+    """A 3×3 convolution to stride 2, then a ShuffleNetV2 unit to stride 4; (B, 3, H, W) → (B, C, H/4, W/4)."""
 
     def __init__(self, channels: int = 32):
         super().__init__()

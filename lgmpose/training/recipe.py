@@ -11,12 +11,12 @@ import msgspec
 
 from lgmpose.data.augment import Augmentation
 from lgmpose.errors import UserError
-from lgmpose.network.config import Activation, Fusion, GlobalBlock, LarmPart
+from lgmpose.network.config import Activation, Fusion, GlobalBlock, LarmPart, LGMPoseConfig
 from lgmpose.pose.codecs import CodecName
 
 __all__ = ["MACHINE_FIELDS", "RECIPES", "RESUME_FIELDS", "TrainConfig", "learning_rate", "recipe"]
 
-# Fields that change how a run is computed, but not what.
+# Fields that change how fast a run is computed, but not which network it trains.
 MACHINE_FIELDS = ("workers", "device", "checkpoint_minutes")
 # Fields that may change on resume: a run that has met an unreadable image could not be finished without bad_images.
 RESUME_FIELDS = (*MACHINE_FIELDS, "bad_images")
@@ -128,7 +128,7 @@ class TrainConfig:
     def network_options(self) -> dict[str, Any]:
         """Return what to change in the model's config: the options that differ from their defaults."""
         defaults = {field.name: field.default for field in fields(self)}
-        names = ("image_hw", "fusion", "global_block", "larm_residual", "larm", "activation")
+        names = [field.name for field in fields(LGMPoseConfig) if field.name in defaults]
         return {name: getattr(self, name) for name in names if getattr(self, name) != defaults[name]}
 
     def as_dict(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from scipy.io import loadmat, savemat
 from lgmpose.data import load_records
 from lgmpose.data.images import read_image
 from lgmpose.data.lspet import NUM_VALIDATION, VAL_LIST, load_lspet, split_lspet
-from lgmpose.errors import UserError
+from lgmpose.errors import UserError, notice_once
 from lgmpose.inference.figures import Predictions, joint_results
 
 N = 24  # pictures of the small archive
@@ -84,9 +84,13 @@ def test_a_drawn_split_is_fixed_and_spread_over_the_whole_set():
     assert val[:5] == sorted(np.random.default_rng(0).permutation(9000)[:500])[:5]
 
 
-def test_split_of_few_pictures_leaves_half_for_training():
+def test_split_of_few_pictures_leaves_half_for_training_and_is_announced(capsys):
+    notice_once.cache_clear()
     train, val = split_lspet(list(range(10)))
     assert len(train) == len(val) == 5
+    assert capsys.readouterr().err.count("\n") == 1
+    known = [int(line, 16) for line in VAL_LIST.read_text().splitlines()[1:4]]
+    assert split_lspet([*range(10), *known])[1] == [10, 11, 12] and not capsys.readouterr().err
 
 
 # --- reading ------------------------------------------------------------------------------------------------------

@@ -642,6 +642,8 @@ def test_shifted_boxes_keep_the_joints_and_stay_near(people):
         moves.append((new.center_xy - old.center_xy) / (old.size_wh / PADDING))
     assert np.ptp(factors, axis=1).max() < 1e-9 and 0.8 <= np.min(factors) < 0.95 and 1.05 < np.max(factors) <= 1.25
     assert 0.05 < np.abs(moves).max() <= 0.1 and shifted.box_source != record_set.box_source
+    for whole, limited in zip(shifted.records, shift_boxes(record_set.subset(range(3))).records, strict=False):
+        assert (whole.center_xy == limited.center_xy).all() and (whole.size_wh == limited.size_wh).all()
 
 
 def one_person_per_picture(record_set):

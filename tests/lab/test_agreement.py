@@ -61,7 +61,7 @@ def a_set(folder: Path) -> Path:
 
 def test_copies_are_found_at_another_scale_and_different_people_left_out(tmp_path):
     twice = find_copies(load_lspet(a_set(tmp_path / "set"), "all"))
-    assert twice.pairs == [(1, 3)] and twice.others == 1
+    assert twice.pairs == [(1, 3)] and twice.num_left_out == 1
     assert [record.id for record in twice.truth.records] == [3, 1]
     assert np.argwhere(np.isnan(twice.other_xy[..., 0])).tolist() == [[k, LSP.index("right_wrist")] for k in (0, 1)]
     for record, other in zip(twice.truth.records, twice.other_xy, strict=True):
@@ -78,7 +78,7 @@ def test_a_third_copy_adds_nothing_and_half_a_body_is_the_same_person(tmp_path):
     pictures = [texture(seed) for seed in (0, 0, 0, 1, 1)]
     labels = [body(0), body(0) + 1, body(0) + 2, body(1), body(1)]
     twice = find_copies(load_lspet(write_set(tmp_path / "set", pictures, labels, flags), "all"))
-    assert twice.pairs == [(1, 2), (4, 5)] and twice.others == 0
+    assert twice.pairs == [(1, 2), (4, 5)] and twice.num_left_out == 0
 
 
 def test_pictures_with_several_persons_are_refused(tmp_path):

@@ -19,6 +19,7 @@ def check_outline(attempt) -> None:
         box_xywh = rng.integers(10, 200, 4).tolist()
         H, W = image_hw
         matrix = crop_matrix(*box_to_center_size(box_xywh), image_hw, rotation_deg=rotation)
+        # The crop's outline, clockwise from the upper left corner, in pixels of the picture.
         corners = transform_points(invert_matrix(matrix), np.array([[0, 0], [W, 0], [W, H], [0, H]], float))
         compare(attempt(box_xywh, image_hw, rotation), corners, f"outline({box_xywh}, {image_hw}, {rotation:g})")
 
@@ -34,6 +35,7 @@ def _upper_halves_percent() -> float:
     joints = np.column_stack([np.arange(17.0), np.where(np.isin(np.arange(17), COCO.upper_body), 0.0, 100.0)])
     person = PersonRecord("", np.array([50.0, 50.0]), np.array([200.0, 200.0]), joints, np.full(17, 2), 1, 1)
     half = Augmentation(half_body_prob=1.0)
+    # Joints of the upper body lie at y = 0, the others at y = 100: the centre of the new box tells which half is kept.
     upper = sum(augment_record(person, COCO.upper_body, half, rng)[0][1] < 25 for _ in range(DRAWS))
     return 100 * upper / DRAWS
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["SKINS", "Clothes", "Paint", "random_color", "sample_clothes"]
+__all__ = ["FULL_LIGHT", "SKINS", "Clothes", "Paint", "random_color", "sample_clothes"]
 
 Color = tuple[int, int, int]  # RGB
+FULL_LIGHT = 225  # brightness at which a surface has its own colour; highlights are brighter
 
 SKINS = ((255, 219, 188), (241, 194, 150), (226, 172, 125), (198, 134, 92), (150, 98, 66), (108, 70, 50), (84, 54, 40))
 _HAIRS = ((38, 28, 24), (66, 44, 30), (104, 66, 36), (150, 98, 50), (206, 166, 96), (160, 70, 34), (150, 150, 152))
@@ -23,7 +24,7 @@ class Paint:
         color: first colour, RGB from 0 to 255.
         second: second colour; ``plain`` does not use it.
         pattern: ``plain``, ``stripes``, ``pinstripes``, ``checks``, ``dots`` or ``blocks``.
-        period: distance after which the pattern repeats, in metres.
+        period: distance after which the pattern repeats, in metres; blocks repeat after four times this distance.
         flat: True: draw without shading and outline, as small things such as pupils need.
     """
 
@@ -36,11 +37,11 @@ class Paint:
     @functools.cached_property
     def shades(self) -> np.ndarray:
         """Return both colours at every brightness, (2, 256, 3) uint8; shadows are slightly blue."""
-        brightness = np.arange(256, dtype=np.float64)[:, None] / 225
+        brightness = np.arange(256, dtype=np.float64)[:, None] / FULL_LIGHT
         colors = np.array((self.color, self.second), np.float64)[:, None]
         return np.clip(colors * brightness ** np.array((1.08, 1.02, 0.88)), 0, 255).astype(np.uint8)
 
-    def second_color(self, x: np.ndarray, y: np.ndarray, axis: np.ndarray) -> np.ndarray:
+    def second_color_mask(self, x: np.ndarray, y: np.ndarray, axis: np.ndarray) -> np.ndarray:
         """Return where the second colour is, (h, w) bool, for any pattern but ``plain``.
 
         Args:
@@ -76,7 +77,7 @@ class Clothes:
     skin: Paint
     hair: Paint
     hair_style: str  # short, long, bun, hat, bald
-    hairline: float  # hair grows where the cosine with the direction to the back of the head is larger
+    hairline: float  # cosine: hair is where the angle to the direction of the back of the head has a larger cosine
     shirt: Paint
     sleeves: str  # short, long, none
     trousers: Paint

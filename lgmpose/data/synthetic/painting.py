@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from lgmpose.data.synthetic.body import PARTS, Layer, Person
+from lgmpose.data.synthetic.clothes import FULL_LIGHT
 
 __all__ = [
     "OBSTACLE", "PARTS_PER_PERSON", "SUPERSAMPLING", "Canvas", "Placement", "paint_layer", "paint_person", "to_canvas",
@@ -118,7 +119,7 @@ def paint_layer(
         mask *= cosine > layer.cap[3]
 
     paint = layer.paint
-    brightness = np.full(mask.shape, 225, np.uint8)
+    brightness = np.full(mask.shape, FULL_LIGHT, np.uint8)
     if not paint.flat:
         width_px = max(1, round(placement.scale * 0.007))
         over = np.isin(canvas.part_map[window], joined) if joined else None
@@ -128,7 +129,7 @@ def paint_layer(
     else:
         axis = xy[-1] - xy[0]
         axis = axis / max(np.hypot(*axis), 1e-6)
-        second = paint.second_color((x - xy[0, 0]) / placement.scale, (y - xy[0, 1]) / placement.scale, axis)
+        second = paint.second_color_mask((x - xy[0, 0]) / placement.scale, (y - xy[0, 1]) / placement.scale, axis)
         colors = paint.shades[second.astype(np.intp), brightness]
     cv2.copyTo(colors, mask, canvas.pixels[window])
     canvas.part_map[window][mask > 0] = number
