@@ -28,6 +28,7 @@ from lgmpose.metrics.coco_format import (
     one_skeleton,
     read_coco_file,
     read_persons,
+    whole_ids,
 )
 from lgmpose.metrics.oks import check_sigmas
 from lgmpose.pose.geometry import box_to_center_size, sanitize_box
@@ -224,7 +225,7 @@ def _detected_records(
     skeleton: Skeleton,
     annotations: str | Path,
 ) -> tuple[list[PersonRecord], Counter[str]]:
-    detections = as_type(read_json(source), list[_Detection], f"{source}: not a list of detections")
+    detections = as_type(whole_ids(read_json(source)), list[_Detection], f"{source}: not a list of detections")
     if 0 not in category_ids and any(detection.category_id == 0 for detection in detections):
         raise UserError(
             f"{source}: has the category_id 0, but persons are {min(category_ids)} in {annotations}; give both files "

@@ -21,6 +21,7 @@ from lgmpose.pose.geometry import box_around_points, sanitize_box
 
 __all__ = [
     "LARGEST_PX", "Category", "CocoFile", "Id", "Person", "Picture", "one_skeleton", "read_coco_file", "read_persons",
+    "whole_ids",
 ]  # fmt: skip
 
 Id = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
@@ -104,11 +105,29 @@ def read_coco_file(content: Any, source: str | Path) -> CocoFile:
     Raises:
         UserError: An entry has a wrong type or lacks its id, or two pictures have the same id.
     """
+    if isinstance(content, dict):
+        content = {key: whole_ids(value) for key, value in content.items()}
     file = as_type(content, CocoFile, f"{source}: not a COCO annotation file")
     if len(file.pictures) < len(file.images):
         twice = Counter(picture.id for picture in file.images).most_common(1)[0][0]
         raise UserError(f"{source}: two pictures have the id {twice}; give each its own")
     return file
+
+
+def whole_ids(entries: Any) -> Any:
+    """Return a list of entries whose ids in quotes are numbers, also with leading zeros: "000000000785" is 785."""
+    if not isinstance(entries, list):
+        return entries
+    return [_with_whole_ids(entry) if isinstance(entry, dict) else entry for entry in entries]
+
+
+def _with_whole_ids(entry: dict) -> dict:
+    changes = {}
+    for key in ("id", "image_id", "category_id"):
+        value = entry.get(key)
+        if isinstance(value, str) and value.isdecimal() and len(value) < 20:
+            changes[key] = int(value)
+    return entry | changes if changes else entry
 
 
 def one_skeleton(categories: list[Category], chosen: Category) -> set[int]:
@@ -158,8 +177,8 @@ def read_persons(
 
 
 def _is_placeholder(stated: list[float | None], persons: list[Person]) -> bool:
-    """Return True if all persons have the same area although their boxes differ much."""
-    if len(persons) < 3 or stated[0] is None or len(set(stated)) > 1:
+    """Return True if all persons have the same area, which was believed, although their boxes differ much."""
+    if len(persons) < 3 or len({*stated, *(person.area for person in persons)}) > 1:
         return False
     sizes = [float(person.box_xywh[2] * person.box_xywh[3]) for person in persons]
     return max(sizes) > 4 * min(sizes)

@@ -201,6 +201,7 @@ def test_detections_of_other_conventions_are_refused(load, content):
         load(content, [{**box, "bbox": corner} for corner in corners])
     as_sizes = [[x, y, right - x, bottom - y] for x, y, right, bottom in corners]
     assert len(load(content, [{**box, "bbox": b} for b in as_sizes])) == 4
+    assert len(load(content, [{**box, "image_id": "000000000003"}])) == 1, "ids in quotes, with zeros before them"
 
 
 def test_numbers_as_text_bytes_before_them_and_ids_that_are_no_numbers(load, content, tmp_path):
@@ -208,8 +209,8 @@ def test_numbers_as_text_bytes_before_them_and_ids_that_are_no_numbers(load, con
     person = content["annotations"][0]
     text = {
         "categories": [{**content["categories"][0], "id": "7"}],
-        "images": [{"id": "3", "file_name": "a.png", "height": "40", "width": 60.0}],
-        "annotations": [{**person, "image_id": "3", "category_id": 7.0, "iscrowd": False, "id": "11"}],
+        "images": [{"id": "000000000003", "file_name": "a.png", "height": "40", "width": 60.0}],
+        "annotations": [{**person, "image_id": "0003", "category_id": 7.0, "iscrowd": False, "id": "11"}],
     }
     (tmp_path / "bom.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(text).encode())
     records = load_coco(tmp_path / "bom.json", tmp_path)
