@@ -14,7 +14,7 @@ from lgmpose.data.images import find_pictures, read_annotated
 from lgmpose.data.records import RecordSet
 from lgmpose.errors import UserError
 from lgmpose.files import read_json
-from lgmpose.inference.detectors import Detector
+from lgmpose.inference.detectors import Detector, detect_people
 from lgmpose.inference.options import EvalConfig
 from lgmpose.metrics.coco_format import read_coco_file
 
@@ -42,7 +42,8 @@ def with_detected_boxes(truth: RecordSet, config: EvalConfig, detector: Detector
     paths = find_pictures(Path(record.image).parents[depth - 1], names, truth.annotation_file)
     rows = []
     for picture in tqdm(file.images, desc="detect", unit="picture", disable=None, leave=False):
-        boxes, scores = detector.detect(read_annotated(paths[picture.file_name], (picture.height, picture.width)))
+        pixels = read_annotated(paths[picture.file_name], (picture.height, picture.width))
+        boxes, scores = detect_people(detector, pixels)
         for box, score in zip(boxes.tolist(), scores.tolist(), strict=True):
             rows.append({"image_id": picture.id, "category_id": truth.category_id, "bbox": box, "score": score})
     if not rows:

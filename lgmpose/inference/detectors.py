@@ -26,7 +26,7 @@ from lgmpose.zoo.cards import WEIGHTS_FOLDER
 
 __all__ = [
     "DETECTORS", "Detector", "OnnxDetector", "PinnedFile", "TorchvisionDetector", "cache_folder", "default_detector",
-    "open_detector",
+    "detect_people", "open_detector",
 ]  # fmt: skip
 
 MIN_SCORE = 0.01  # no detector returns boxes below it
@@ -169,14 +169,24 @@ class _FunctionDetector:
     function: Callable[[np.ndarray], tuple]
 
     def detect(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        try:
-            boxes, scores = self.function(picture)
-            boxes, scores = np.asarray(boxes, float).reshape(-1, 4), np.asarray(scores, float).reshape(-1)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"the detector function must return boxes (n, 4) and scores (n,): {error}") from error
-        if len(boxes) != len(scores):
-            raise UserError(f"the detector function returned {len(boxes)} boxes and {len(scores)} scores")
-        return boxes, scores
+        return self.function(picture)
+
+
+def detect_people(detector: Detector, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what a detector finds, as arrays: boxes (n, 4) and scores (n,).
+
+    Raises:
+        UserError: the detector returned something else, such as boxes without scores.
+    """
+    returned = detector.detect(picture)
+    try:
+        boxes, scores = returned
+        boxes, scores = np.asarray(boxes, float).reshape(-1, 4), np.asarray(scores, float).reshape(-1)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the detector must return boxes (n, 4) and scores (n,): {error}") from error
+    if len(boxes) != len(scores):
+        raise UserError(f"the detector returned {len(boxes)} boxes and {len(scores)} scores")
+    return boxes, scores
 
 
 class OnnxDetector:

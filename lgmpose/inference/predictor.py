@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from lgmpose.errors import UserError
 from lgmpose.inference.backends import Backend, flip_tested, open_backend
-from lgmpose.inference.detectors import Detector, default_detector, open_detector
+from lgmpose.inference.detectors import Detector, default_detector, detect_people, open_detector
 from lgmpose.inference.inputs import as_boxes, check_boxes, load_picture
 from lgmpose.pose.geometry import (
     PADDING,
@@ -108,7 +109,7 @@ class Predictor:
         min_box_score: boxes that the detector scores lower are left out.
 
     Raises:
-        UserError: the weights or the detector cannot be read, or the device is not available.
+        UserError: the weights or the detector cannot be read, the device is not available, or a number is out of range.
     """
 
     def __init__(
@@ -122,6 +123,10 @@ class Predictor:
         threads: int | None = None,
         min_box_score: float = MIN_BOX_SCORE,
     ):
+        if batch_size < 1:
+            raise UserError(f"batch_size {batch_size}: give 1 or more")
+        if not 0 <= min_box_score <= 1:
+            raise UserError(f"min_box_score {min_box_score}: give a number from 0 to 1")
         if weights is None or isinstance(weights, (str, PathLike)):
             weights = open_backend(weights, device=device, threads=threads)
         self.backend: Backend = weights
@@ -136,7 +141,10 @@ class Predictor:
 
     @cached_property
     def detector(self) -> Detector | None:
-        """What finds the people. The default is looked for only when a picture comes without boxes."""
+        """What finds the people. The default is looked for only when a picture comes without boxes.
+
+        ``__init__`` sets the attribute if the user chose a detector, and this function is then never called.
+        """
         return default_detector(self.backend.skeleton, threads=self._threads)
 
     def __call__(self, image, boxes=None, box_scores=None) -> list[Pose]:
@@ -150,14 +158,19 @@ class Predictor:
                 of one person only the best stays (OKS-NMS), best first.
 
         Raises:
-            UserError: the picture cannot be read, or a box is not finite, has no area, or is outside the picture.
+            UserError: the picture cannot be read; a box is not finite, has no area, or is outside the picture; or there
+                is not one score per box.
         """
         picture, name = load_picture(image)
+        if boxes is None and box_scores is not None:
+            raise UserError(f"{name}: box_scores without boxes")
         if boxes is None and self.detector is None:
             return [self._closer_and_closer(picture)]
         if boxes is None:
             boxes, box_scores = self.find_people(picture, name)
         boxes = check_boxes(boxes, picture.shape[:2], name)
+        if box_scores is not None:
+            box_scores = _checked_scores(box_scores, len(boxes), name)
         poses = self._poses(picture, boxes, PADDING, np.ones(len(boxes)) if box_scores is None else box_scores)
         return poses if box_scores is None else self._each_once(poses)
 
@@ -188,10 +201,10 @@ class Predictor:
         """Return the detector's boxes (n, 4) and scores (n,) of at least ``min_box_score``.
 
         Raises:
-            UserError: the detector is a function that returns something else than boxes in the picture and scores.
+            UserError: the detector returned something else than boxes in the picture and scores.
         """
         assert self.detector is not None
-        boxes, scores = self.detector.detect(picture)
+        boxes, scores = detect_people(self.detector, picture)
         kept = scores >= self.min_box_score
         return check_boxes(boxes[kept], picture.shape[:2], f"{name}, detector"), scores[kept]
 
@@ -252,6 +265,17 @@ class Predictor:
             fit_aspect(padded_wh, self.backend.image_hw).prod(axis=1), self.backend.skeleton.oks_sigmas,
         )  # fmt: skip
         return [poses[i] for i in kept]
+
+
+def _checked_scores(box_scores, num_boxes: int, name: str) -> np.ndarray:
+    """Return the scores (n,) float64. Raises UserError if there is not one number per box."""
+    try:
+        scores = np.asarray(box_scores, np.float64)
+    except (TypeError, ValueError):
+        raise UserError(f"{name}: box_scores are {num_boxes} numbers, one per box; got {box_scores!r}") from None
+    if scores.shape != (num_boxes,) or not np.isfinite(scores).all():
+        raise UserError(f"{name}: box_scores are {num_boxes} finite numbers, one per box; got {scores.tolist()}")
+    return scores
 
 
 def _whole(picture: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -149,9 +150,21 @@ def test_bad_detectors_are_named(tmp_path, tiny_weights):
 
 
 @pytest.mark.parametrize("returned", [None, ([], [0.5]), ([(1, 2, 3)], [0.5]), ("box", 1), ([(0, 0, 0, 5)], [0.9])])
-def test_what_a_detector_function_must_return(returned):
-    with pytest.raises(UserError, match="detector"):
-        Predictor(DotBackend(), detector=lambda picture: returned)(noise(40, 40))
+def test_what_a_detector_must_return(returned):
+    for detector in (lambda picture: returned, SimpleNamespace(detect=lambda picture: returned)):
+        with pytest.raises(UserError, match="detector"):
+            Predictor(DotBackend(), detector=detector)(noise(40, 40))
+
+
+def test_a_detector_may_return_lists_and_its_own_errors_stay():
+    listed = SimpleNamespace(detect=lambda picture: ([[3, 3, 20, 20]], [0.9]))
+    assert [pose.box_score for pose in Predictor(DotBackend(), detector=listed)(noise(40, 40))] == [0.9]
+
+    def broken(picture):
+        raise TypeError("a mistake in the detector's own code")
+
+    with pytest.raises(TypeError):
+        Predictor(DotBackend(), detector=broken)(noise(40, 40))
 
 
 # --- the predictor ----------------------------------------------------------------------------------------------------

@@ -286,6 +286,23 @@ def test_bad_boxes(tiny, boxes, word):
         tiny(noise(40, 30), boxes)
 
 
+@pytest.mark.parametrize("scores", [[0.5], [0.5, 0.4, 0.3], [[0.5, 0.4]], [0.5, np.nan], ["a", "b"], 0.5])
+def test_there_is_one_score_per_box(tiny, scores):
+    with pytest.raises(UserError, match="box_scores"):
+        tiny(noise(40, 30), [[1, 2, 9, 9], [3, 4, 9, 9]], scores)
+
+
+def test_scores_without_boxes_are_refused(tiny):
+    with pytest.raises(UserError, match="box_scores"):
+        tiny(noise(40, 30), box_scores=[0.5])
+
+
+@pytest.mark.parametrize("name, value", [("batch_size", 0), ("batch_size", -1), ("min_box_score", 2)])
+def test_options_out_of_range(name, value):
+    with pytest.raises(UserError, match=name):
+        Predictor(DotBackend(), **{name: value})
+
+
 def test_extreme_boxes_are_survived(tiny):
     boxes = [[-1e7, -1e7, 3e7, 3e7], [29.99, 39.99, 1e-3, 1e-3], [0, 5, 30, 1e-6], [15, -1e6, 1, 2e6]]
     poses = tiny(noise(40, 30), boxes)
@@ -347,7 +364,7 @@ def test_importing_loads_neither_torch_nor_plotting_nor_pillow():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-# --- processes and threads ---------------------------------------------------------------------------------------------
+# --- processes and threads --------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("suffix", [".safetensors", ".onnx", ".xml"])
 def test_threads_share_a_predictor(suffix, shipped_xml):
     if suffix == ".onnx":
