@@ -116,7 +116,7 @@ def predict(  # the options of the command
         detections: COCO detection file with the boxes.
         detector: finds the people: yolox-nano (downloaded once), an .onnx file with the head of YOLOX or RTMDet,
             torchvision:NAME, or none (each picture shows one person). By default, one
-            that was downloaded before or comes with the package; without one, none.
+            that was downloaded before; without one, none.
         weights: a weights file, or a file of `lgmpose export`; by default the shipped weights.
         flip_test: average with the mirrored picture's heatmaps.
         score_threshold: least score of a joint that is drawn; the score is the height of its heatmap, about 0 to 1. The

@@ -74,7 +74,7 @@ class TrainConfig:
     init_weights: str | None = None  # weights file to start from; its joints and input size may differ; None: random
 
     epochs: int = 260  # number of epochs; the default is the paper's
-    freeze_epochs: int = 0  # number of first epochs that train only the last layer, which finds the joints
+    freeze_epochs: int = 0  # number of first epochs that train only the weights of the joints (the last layer)
     epoch_persons: int | None = None  # persons per epoch, repeated if there are fewer; None: each person once
     batch_size: int = 32  # persons per step, over all processes together; the default is the paper's
     optimizer: Literal["adam", "adamw"] = "adam"  # optimizer; the paper uses adam

@@ -21,6 +21,7 @@ from scipy.io import savemat
 from lgmpose.cli import main
 from lgmpose.data import DATA_HELP, KINDS
 from lgmpose.data.synthetic import make_synthetic
+from lgmpose.lab.bench.runtimes import RUNTIMES
 from lgmpose.pose.codecs import make_codec
 from lgmpose.pose.skeletons import COCO
 from lgmpose.training.checkpoint import Run
@@ -281,6 +282,13 @@ def test_the_helps_name_every_kind_of_data(command, capsys):
     for text_of_help in (text, DATA_HELP):
         for kind in KINDS.keys() - ({"mix"} if command == "eval" and text_of_help is text else set()):
             assert re.search(rf"\b{kind}\b", text_of_help), kind
+
+
+def test_the_help_of_bench_names_every_runtime(capsys):
+    with pytest.raises(SystemExit):
+        main(["bench", "--help"])
+    words = set(re.findall(r"[\w-]+", capsys.readouterr().out.partition("--backends ")[2].partition(" --threads")[0]))
+    assert words >= set(RUNTIMES)
 
 
 def test_the_core_has_its_commands_without_the_rooms_above_it():
