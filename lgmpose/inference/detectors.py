@@ -29,7 +29,7 @@ __all__ = [
     "detect_people", "open_detector",
 ]  # fmt: skip
 
-MIN_SCORE = 0.01  # no detector returns boxes below it
+MIN_SCORE = 0.05  # no detector returns boxes below it
 NMS_IOU = 0.6  # of two boxes that overlap more, the one with the lower score is left out
 PAD_VALUE = 114  # grey of the letterbox, as in the training of YOLOX and RTMDet
 STRIDES = (8, 16, 32)

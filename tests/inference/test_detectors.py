@@ -124,7 +124,8 @@ def test_rtmdets_input_is_normalised_bgr(tmp_path):
 
 
 def test_of_boxes_on_one_person_the_best_stays_and_empty_pictures_have_none(tmp_path):
-    rows = [(10, 8, 4, 20, 30, 0.5, 1), (11, 9, 4, 20, 30, 0.9, 1), (12, 50, 4, 20, 30, 0.6, 1), (13, 0, 0, 9, 9, 0, 1)]
+    rows = [(10, 8, 4, 20, 30, 0.5, 1), (11, 9, 4, 20, 30, 0.9, 1), (12, 50, 4, 20, 30, 0.6, 1)]
+    rows += [(13, 0, 0, 9, 9, 0.04, 1)]
     boxes, scores = OnnxDetector(write_detector(tmp_path / "a.onnx", yolox_outputs(rows))).detect(noise(64, 96))
     np.testing.assert_allclose(boxes, [[9, 4, 20, 30], [50, 4, 20, 30]], atol=1e-3)
     empty = OnnxDetector(write_detector(tmp_path / "b.onnx", yolox_outputs([]))).detect(noise(64, 96))
@@ -317,6 +318,19 @@ def test_evaluation_takes_the_detectors_boxes_of_every_picture(people, tmp_path)
     assert {record.image_id for record in found.records} == {picture["id"] for picture in content["images"]}
     assert not found.has_keypoints and all(record.score == 0.7 for record in found.records)
     assert found.annotation_file == file
+
+
+def test_evaluation_takes_the_best_boxes_of_a_crowded_picture(people):
+    class Crowd:
+        def detect(self, picture):
+            return np.tile([5.0, 5, 20, 30], (90, 1)), np.linspace(0.1, 0.9, 90)
+
+    config = EvalConfig(f"coco:{people}", annotations=str(people / "annotations.json"), detector="det.onnx")
+    found = with_detected_boxes(load_records(config.data, "val", annotations=config.annotations), config, Crowd())
+    counts = {}
+    for record in found.records:
+        counts.setdefault(record.image_id, []).append(record.score)
+    assert all(len(scores) == 30 and min(scores) > 0.6 for scores in counts.values())
 
 
 def test_options_of_an_evaluation_that_cannot_work():
