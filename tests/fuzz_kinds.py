@@ -384,35 +384,6 @@ def _use_mixture(path: Path, folder: Path) -> None:
     load_validation_sets(f"mix:{path}")
 
 
-MIXTURE = """\
-[[train]]
-data = "coco:FOLDER"
-annotations = "FOLDER/good.json"
-weight = 2.0
-categories = ["person"]
-
-[[train]]
-data = "coco:FOLDER"
-annotations = "FOLDER/good.json"
-
-[[val]]
-data = "coco:FOLDER"
-annotations = "FOLDER/good.json"
-name = "mine"
-"""
-
-
-def _spoil_mixture(rng: random.Random, folder: Path, case: Path, number: int) -> Path:
-    return _write(case / "sets.toml", spoil_text(rng, MIXTURE).replace(b"FOLDER", folder.as_posix().encode()))
-
-
-def _use_mixture(path: Path, folder: Path) -> None:
-    from lgmpose.data import load_records, load_validation_sets
-
-    _use_records(load_records(f"mix:{path}"))
-    load_validation_sets(f"mix:{path}")
-
-
 # --- pictures and videos --------------------------------------------------------------------------------------------
 
 SUFFIXES = (".jpg", ".png", ".bmp", ".webp", ".tiff", ".gif", ".ppm", ".jp2", ".avif")
@@ -743,7 +714,6 @@ KINDS = {
         Kind("yolo", _build_yolo, _spoil_yolo, _use_yolo),
         Kind("via", _build_coco, _of_json(_via_content), _use_via, 5),
         Kind("mixture", _build_coco, _spoil_mixture, _use_mixture, 5),
-        Kind("mixtures", _build_coco, _spoil_mixture, _use_mixture, 5),
         Kind("pictures", _nothing, _spoil_picture, _use_picture, 30),
         Kind("videos", _build_video, _spoil_video, _use_video, 5),
         Kind("weights", _build_weights, _spoil_weights, _use_weights),
