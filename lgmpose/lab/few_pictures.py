@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -159,7 +160,7 @@ def _as_coco(record_set: RecordSet, chosen: list[int], names: list[str]) -> dict
     images, annotations = [], []
     for image, number in numbers.items():
         height, width = cv2.imread(image).shape[:2]
-        images.append({"id": number, "file_name": image, "height": height, "width": width})
+        images.append({"id": number, "file_name": os.path.abspath(image), "height": height, "width": width})
     for i, record in enumerate(record_set.records):
         joints = np.column_stack([record.keypoints_xy, record.visibility])[chosen]
         joints[joints[:, 2] == 0] = 0

@@ -23,16 +23,16 @@ RESUME_FIELDS = (*MACHINE_FIELDS, "bad_images")
 
 # Options of `lgmpose train --recipe NAME`; options that the user gives replace them.
 RECIPES: dict[str, dict[str, Any]] = {
-    # For 10 to 200 labelled persons. Chosen on MPII's training persons; docs/train.md has the figures.
+    # For 10 to 200 labelled persons. Few alternatives were tried, see docs/own_pictures.md.
     "few-pictures": {
         "model": "lgm-pose-lspet-128x128",
         "init_weights": "lgm-pose-lspet-128x128.safetensors",
         "epochs": 12,
         "epoch_persons": 240,
-        "freeze_epochs": 3,
+        "freeze_epochs": 1,
         "batch_size": 16,
         "optimizer": "adamw",
-        "learning_rate": 1e-3,
+        "learning_rate": 2e-3,
         "weight_decay": 0.01,
         "schedule": "cosine",
         "ema_decay": 0.98,

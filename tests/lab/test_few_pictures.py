@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,6 +46,14 @@ def test_renamed_joints_are_measured_by_the_torsos_of_the_complete_labels(people
         labelled = sum(int((r.visibility[[0, 13, 14] if names else slice(5, 17)] > 0).sum()) for r in val_set.records)
         assert sum(cell["counted"]) == labelled
         assert 100 * sum(cell["correct"]) / sum(cell["counted"]) == pytest.approx(cell["pck"], abs=1e-3)
+
+
+def test_data_below_the_current_folder(people, settings, monkeypatch):
+    folder = Path(people.removeprefix("synthetic:"))
+    monkeypatch.chdir(folder.parent)
+    data = f"synthetic:{folder.name}"
+    cell = train_on(load_records(data).subset([0]), load_records(data, "val"), settings)
+    assert sum(cell["counted"]) > 0
 
 
 def test_finished_cells_are_not_repeated(people, settings, tmp_path, monkeypatch):
