@@ -48,6 +48,7 @@ def test_renamed_joints_are_measured_by_the_torsos_of_the_complete_labels(people
         assert 100 * sum(cell["correct"]) / sum(cell["counted"]) == pytest.approx(cell["pck"], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_data_below_the_current_folder(people, settings, monkeypatch):
     folder = Path(people.removeprefix("synthetic:"))
     monkeypatch.chdir(folder.parent)
