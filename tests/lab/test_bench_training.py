@@ -58,8 +58,8 @@ def test_the_default_setting_is_what_training_does():
 def test_settings_compute_the_same_losses(name):
     reference = train_steps(SETTINGS["default"], batches(), HW)[1]
     losses = train_steps(SETTINGS[name], batches(), HW)[1]
-    assert losses == pytest.approx(reference, rel=2e-2 if name == "bf16" else 1e-3)
-    assert (losses == pytest.approx(reference, rel=1e-6)) == (name != "bf16")
+    assert losses == pytest.approx(reference, rel=2e-2 if name == "bf16" else 1e-4)
+    assert name != "bf16" or losses != pytest.approx(reference, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
