@@ -67,12 +67,11 @@ def load_lspet(path: str | Path, split: str = "train") -> RecordSet:
     """
     path = Path(path)
     joints, images, checksums = _read(path)
-    train, val = split_lspet(checksums)
-    splits = {"train": train, "val": val, "all": list(range(len(images)))}
-    if split not in splits:
+    if split not in ("train", "val", "all"):
         raise UserError(f"lspet has no split {split!r}; choose train, val or all")
+    chosen = range(len(images)) if split == "all" else split_lspet(checksums)[split == "val"]
     records = []
-    for i in splits[split]:
+    for i in chosen:
         xy, flag = joints[:, :2, i] - 1.0, joints[:, 2, i] > 0  # MATLAB counts from 1
         if flag.sum() < 2:
             continue
@@ -90,7 +89,7 @@ def load_lspet(path: str | Path, split: str = "train") -> RecordSet:
                 area=float(box[2] * box[3]),
             )
         )
-    left_out = len(splits[split]) - len(records)
+    left_out = len(chosen) - len(records)
     notes = {"fewer than two labelled joints": left_out} if left_out else {}
     record_set = RecordSet(f"lspet-{split}", LSP, tuple(records), "ground-truth boxes (around the joints)", notes=notes)
     return check_records(record_set, path)
