@@ -157,6 +157,19 @@ def runtimes(size: str) -> str:
     return table(" | ".join(["network", *columns, "fastest, 1 thread"]), rows)
 
 
+def rtmpose() -> str:
+    at = {(row["label"], row["backend"], row["threads"]): row for row in load("rtmpose_*")["rows"]}
+    measured = [(backend, threads) for backend in ("eager", "onnxruntime", "openvino", "openvino-bf16")
+                for threads in (1, 2)]  # fmt: skip
+    rows = [
+        [label.rpartition(":")[2], *(ratio(at[label, *setting]) for setting in measured)]
+        for label in dict.fromkeys(label for label, _, _ in at)
+    ]
+    ours = next(iter(at))[0]
+    rows[0][1:] = [f"{at[ours, *setting]['median_ms']:.1f} ms" for setting in measured]
+    return table(" | ".join(["network", *(f"{backend}, {threads}" for backend, threads in measured)]), rows)
+
+
 def eager_384x288() -> str:
     """Two stored runs of the same measurement, whose ratios differ in their side of 1."""
     names = {"MobileNetV2 1": "mobilenetv2", "ShuffleNetV2 1": "shufflenetv2", "Small HRNet": "small-hrnet",
@@ -328,6 +341,7 @@ STORED = {  # the beginning of a result file's name, what is in it, the command;
     "keep-memory": ("eager mode with freed memory kept", ""),
     "label-agreement": ("how well two annotators agree", ""),
     "pipeline": ("from a picture to the joints", ""),
+    "rtmpose": ("RTMPose, PP-TinyPose and other networks in three runtimes", ""),
     "runtimes": ("networks in PyTorch, ONNX Runtime and OpenVINO", ""),
     "training": ("pictures per second of a training step",
                  "lgmpose lab bench-training --rounds 3 --steps 5 --threads 2 --json FILE"),
@@ -452,6 +466,7 @@ BLOCKS = {
     "costs": costs, "table-1": table_1,
     "runtimes-256x192": lambda: runtimes("256x192"), "runtimes-384x288": lambda: runtimes("384x288"),
     "eager-384x288": eager_384x288, "matrix-products": matrix_products, "exported": exported, "pipeline": pipeline,
+    "rtmpose": rtmpose,
     "training-step": training_step, "evaluation-job": evaluation_job, "training-time": training_time,
     "ablations": lambda: ablation_rows("ablations"), "peers": lambda: ablation_rows("peers"),
     "recipes": lambda: ablation_rows("recipes"), "ablation-costs": ablation_costs, "slips": slips, "lessons": lessons,
