@@ -19,7 +19,6 @@ from lgmpose.data.records import PersonRecord, RecordSet, check_records
 from lgmpose.errors import UserError
 from lgmpose.files import as_type, read_json
 from lgmpose.metrics.coco_format import (
-    LARGEST_PX,
     Category,
     CocoFile,
     Id,
@@ -30,9 +29,8 @@ from lgmpose.metrics.coco_format import (
     read_persons,
     whole_ids,
 )
-from lgmpose.metrics.oks import check_sigmas
-from lgmpose.pose.geometry import box_to_center_size, sanitize_box
-from lgmpose.pose.skeletons import COCO, Skeleton, skeleton_from_category
+from lgmpose.pose.geometry import LARGEST_PX, box_to_center_size, sanitize_box
+from lgmpose.pose.skeletons import COCO, Skeleton, check_sigmas, skeleton_from_category
 
 __all__ = ["load_coco", "picture_names"]
 

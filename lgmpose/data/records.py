@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lgmpose.errors import UserError
-from lgmpose.metrics.coco_format import LARGEST_PX
-from lgmpose.pose.geometry import PADDING
+from lgmpose.pose.geometry import LARGEST_PX, PADDING
 from lgmpose.pose.skeletons import Skeleton
 
 __all__ = ["PADDING", "PersonRecord", "RecordSet", "check_records"]

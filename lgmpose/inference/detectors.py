@@ -17,7 +17,6 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from lgmpose.data.prepare.fetch import fetch
 from lgmpose.errors import UserError, notice_once
 from lgmpose.inference.backends import onnx_session, require
 from lgmpose.machine import num_cores
@@ -148,6 +147,8 @@ def _at_hand(name: str) -> Path | None:
 
 
 def _download(name: str) -> Path:
+    from lgmpose.data.prepare.fetch import fetch  # only a download needs it
+
     pinned, path = DETECTORS[name], cache_folder() / f"{name}.onnx"
     what = f"the detector {name} ({pinned.megabytes} MB, {pinned.licence})"
     notice_once(f"downloading {what} from {pinned.url} to {path}")

@@ -17,7 +17,6 @@ import numpy as np
 
 from lgmpose.errors import UserError
 from lgmpose.inference.backends import Backend, flip_tested, open_backend
-from lgmpose.inference.detectors import Detector, default_detector, detect_people, open_detector
 from lgmpose.inference.inputs import as_boxes, check_boxes, load_picture
 from lgmpose.pose.geometry import (
     PADDING,
@@ -33,6 +32,7 @@ from lgmpose.pose.persons import JOINT_SCORE_THRESHOLD, oks_nms, rescore
 from lgmpose.pose.skeletons import Skeleton, notice_unpaired
 
 if TYPE_CHECKING:
+    from lgmpose.inference.detectors import Detector
     from lgmpose.inference.tracking import TrackedFrame
 
 __all__ = ["SCORE_THRESHOLD", "Backend", "Pose", "Predictor", "crop_person"]
@@ -136,6 +136,8 @@ class Predictor:
         if detector is None or (isinstance(detector, str) and detector == "none"):
             self.detector = None
         elif not (isinstance(detector, str) and detector == "auto"):
+            from lgmpose.inference.detectors import open_detector  # whoever brings boxes needs no detector
+
             self.detector = open_detector(detector, threads=threads, device=device)
         if flip_test:
             notice_unpaired(self.backend.skeleton)
@@ -146,6 +148,8 @@ class Predictor:
 
         ``__init__`` sets the attribute if the user chose a detector, and this function is then never called.
         """
+        from lgmpose.inference.detectors import default_detector
+
         return default_detector(self.backend.skeleton, threads=self._threads)
 
     def __call__(self, image, boxes=None, box_scores=None) -> list[Pose]:
@@ -204,6 +208,8 @@ class Predictor:
         Raises:
             UserError: the detector returned something else than boxes in the picture and scores.
         """
+        from lgmpose.inference.detectors import detect_people
+
         assert self.detector is not None
         boxes, scores = detect_people(self.detector, picture)
         kept = scores >= self.min_box_score

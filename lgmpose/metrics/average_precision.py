@@ -21,7 +21,7 @@ import numpy as np
 from lgmpose.errors import UserError, notice_once
 from lgmpose.files import read_json
 from lgmpose.metrics.coco_format import Category, CocoFile, one_skeleton, read_coco_file, read_persons
-from lgmpose.metrics.oks import check_sigmas
+from lgmpose.pose.skeletons import check_sigmas
 
 if TYPE_CHECKING:
     from pycocotools.coco import COCO

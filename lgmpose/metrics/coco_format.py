@@ -17,17 +17,16 @@ import numpy as np
 
 from lgmpose.errors import UserError
 from lgmpose.files import as_type
-from lgmpose.pose.geometry import box_around_points, sanitize_box
+from lgmpose.pose.geometry import LARGEST_PX, box_around_points, sanitize_box
 
 __all__ = [
-    "LARGEST_PX", "Category", "CocoFile", "Id", "Person", "Picture", "one_skeleton", "read_coco_file", "read_persons",
+    "Category", "CocoFile", "Id", "Person", "Picture", "one_skeleton", "read_coco_file", "read_persons",
     "whole_ids",
 ]  # fmt: skip
 
 Id = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 # Segment area / box area. In COCO it lies between about 0.1 and 1; outside these limits the area is in another unit.
 AREA_SHARES = (0.005, 2.0)
-LARGEST_PX = 1e7  # a coordinate beyond it is an error, and its square would no longer be exact
 
 
 class Picture(msgspec.Struct):

@@ -11,33 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lgmpose.errors import UserError
+__all__ = ["oks"]
 
-__all__ = ["check_sigmas", "oks"]
-
-# COCO's lie between 0.025 and 0.107, COCO-WholeBody's smallest is 0.006. Ten times larger or smaller ones make OKS 1,
-# or 0, for any pose.
-SMALLEST_SIGMA, LARGEST_SIGMA = 0.003, 0.2
 _TINY = np.spacing(1)  # pycocotools adds it to an area, so that it can divide by an area of 0
-
-
-def check_sigmas(sigmas: Sequence[float] | np.ndarray, source: str) -> None:
-    """Refuse OKS constants that make every pose right or wrong.
-
-    Args:
-        sigmas: K per-joint constants.
-        source: where they come from, named in the error.
-
-    Raises:
-        UserError: One is not in [0.003, 0.2].
-    """
-    values = np.asarray(sigmas, float)
-    wrong = values[~((values >= SMALLEST_SIGMA) & (values <= LARGEST_SIGMA))]  # also NaN
-    if wrong.size:
-        raise UserError(
-            f"{source}: the OKS constant (sigma) {wrong[0]:g} is not between {SMALLEST_SIGMA} and {LARGEST_SIGMA}; "
-            "COCO's lie between 0.025 and 0.107"
-        )
 
 
 def oks(

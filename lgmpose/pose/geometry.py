@@ -13,10 +13,11 @@ from __future__ import annotations
 import numpy as np
 
 __all__ = [
-    "box_around_points", "box_to_center_size", "crop_matrix", "fit_aspect", "flip_points", "invert_matrix",
-    "mirror_crops", "sanitize_box", "transform_points", "warp_image",
+    "LARGEST_PX", "PADDING", "box_around_points", "box_to_center_size", "crop_matrix", "fit_aspect", "flip_points",
+    "invert_matrix", "mirror_crops", "sanitize_box", "transform_points", "warp_image",
 ]  # fmt: skip
 
+LARGEST_PX = 1e7  # a coordinate beyond it is an error, and its square would no longer be exact
 PADDING = 1.25  # context around a person's box, as in all pipelines since SimpleBaseline
 BOX_MARGIN = 0.05  # around joints, if there is no box: this share of the longer side
 

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from lgmpose.errors import notice_once
+from lgmpose.errors import UserError, notice_once
 
 __all__ = [
-    "COCO", "LSP", "MPII", "SKELETONS", "Skeleton", "notice_unpaired", "side_of", "skeleton_from_category",
-    "split_side", "unpaired_joints",
+    "COCO", "LSP", "MPII", "SKELETONS", "Skeleton", "check_sigmas", "notice_unpaired", "side_of",
+    "skeleton_from_category", "split_side", "unpaired_joints",
 ]  # fmt: skip
+
+# COCO's OKS constants lie between 0.025 and 0.107, COCO-WholeBody's smallest is 0.006. Ten times larger or smaller ones
+# make OKS 1, or 0, for any pose.
+SMALLEST_SIGMA, LARGEST_SIGMA = 0.003, 0.2
 
 
 @dataclass(frozen=True)
@@ -284,3 +289,21 @@ def _notice(what: str) -> None:
         'right_… in the data\'s category, or list the pairs there: "flip_pairs": [["left_foot", "right_ankle"]]. Or '
         "do not mirror: --flip-prob 0, --no-flip-test"
     )
+
+
+def check_sigmas(sigmas: Iterable[float], source: str) -> None:
+    """Refuse OKS constants that make every pose right or wrong.
+
+    Args:
+        sigmas: K per-joint constants.
+        source: where they come from, named in the error.
+
+    Raises:
+        UserError: One is not in [0.003, 0.2].
+    """
+    for sigma in sigmas:
+        if not SMALLEST_SIGMA <= sigma <= LARGEST_SIGMA:  # also NaN
+            raise UserError(
+                f"{source}: the OKS constant (sigma) {sigma:g} is not between {SMALLEST_SIGMA} and {LARGEST_SIGMA}; "
+                "COCO's lie between 0.025 and 0.107"
+            )

@@ -21,7 +21,6 @@ from lgmpose.files import write_atomically
 from lgmpose.network.fast import channels_last
 from lgmpose.training.recipe import RESUME_FIELDS, TrainConfig
 from lgmpose.zoo.tensor_files import check_tensors
-from lgmpose.zoo.transfer import joint_axes
 
 __all__ = [
     "CHECKPOINT", "CheckpointState", "Progress", "Run", "fingerprint", "read_checkpoint", "resume_command",
@@ -96,6 +95,8 @@ class Run:
         if not self.config.freeze_epochs:
             return
         frozen = self.epoch < self.config.freeze_epochs
+        from lgmpose.zoo.transfer import joint_axes  # few runs freeze anything
+
         rows = joint_axes(self.net)
         for name, parameter in self.net.named_parameters():
             parameter.requires_grad_(not frozen or name in rows)

@@ -12,9 +12,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from lgmpose.errors import UserError
-from lgmpose.metrics.oks import check_sigmas
 from lgmpose.pose.codecs import CodecName, StandardCodec, make_codec
-from lgmpose.pose.skeletons import SKELETONS, Skeleton
+from lgmpose.pose.skeletons import SKELETONS, Skeleton, check_sigmas
 
 __all__ = [
     "DEFAULT_WEIGHTS", "EXPORT_VERSION", "SHIPPED", "WEIGHTS_FOLDER", "ExportCard", "WeightsCard", "check_card",

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lgmpose import metrics
-from lgmpose.errors import UserError
-from lgmpose.pose.skeletons import COCO, LSP, MPII
+from lgmpose.pose.skeletons import COCO
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -158,14 +157,3 @@ def test_thresholds_are_the_fields():
         assert len(metrics.oks_nms(poses, np.ones(2), np.full(2, 400.0), [0.1])) == num_kept
     assert metrics.JOINT_SCORE_THRESHOLD == 0.2
     assert metrics.rescore(np.array([[0.19, 0.21]]), np.ones(1)) == pytest.approx([0.21])
-
-
-@pytest.mark.parametrize("wrong", [0, -0.05, float("nan"), float("inf"), 0.25, 0.0025])
-def test_constants_that_make_every_pose_right_or_wrong_are_refused(wrong):
-    for skeleton in (COCO, MPII, LSP):
-        metrics.check_sigmas(skeleton.oks_sigmas, skeleton.name)
-        with pytest.raises(UserError, match="place"):
-            metrics.check_sigmas([*skeleton.oks_sigmas[1:], wrong], "place")
-        with pytest.raises(UserError):
-            metrics.check_sigmas(10 * np.array(skeleton.oks_sigmas), skeleton.name)
-    metrics.check_sigmas([0.2, 0.003], "the limits")

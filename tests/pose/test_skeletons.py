@@ -10,12 +10,13 @@ from pycocotools.cocoeval import Params
 
 from lgmpose.cli import main
 from lgmpose.data.synthetic import make_synthetic
-from lgmpose.errors import notice_once
+from lgmpose.errors import UserError, notice_once
 from lgmpose.pose.skeletons import (
     COCO,
     LSP,
     MPII,
     SKELETONS,
+    check_sigmas,
     notice_unpaired,
     side_of,
     skeleton_from_category,
@@ -244,3 +245,14 @@ def test_mirroring_without_pairs_is_said_once_where_a_run_mirrors(tmp_path, caps
 def test_bad_categories_are_refused(change, key):
     with pytest.raises(ValueError, match=key):
         skeleton_from_category(ANIMAL | change)
+
+
+@pytest.mark.parametrize("wrong", [0, -0.05, float("nan"), float("inf"), 0.25, 0.0025])
+def test_constants_that_make_every_pose_right_or_wrong_are_refused(wrong):
+    for skeleton in (COCO, MPII, LSP):
+        check_sigmas(skeleton.oks_sigmas, skeleton.name)
+        with pytest.raises(UserError, match="place"):
+            check_sigmas([*skeleton.oks_sigmas[1:], wrong], "place")
+        with pytest.raises(UserError):
+            check_sigmas([10 * sigma for sigma in skeleton.oks_sigmas], skeleton.name)
+    check_sigmas([0.2, 0.003], "the limits")
