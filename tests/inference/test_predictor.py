@@ -399,7 +399,8 @@ def test_eight_threads_predict_what_one_does(suffix, shipped_xml):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.parametrize("suffix, threads, works", [
-    (".safetensors", 1, True), (".safetensors", 2, False), (".onnx", 2, True), (".xml", 1, False),
+    pytest.param(".safetensors", 1, True, marks=pytest.mark.slow),
+    pytest.param(".safetensors", 2, False, marks=pytest.mark.slow), (".onnx", 2, True), (".xml", 1, False),
 ])  # fmt: skip
 def test_a_forked_process_works_or_says_why_not(suffix, threads, works, shipped_xml):
     """In a process of its own, which may be forked and whose threads can be set."""

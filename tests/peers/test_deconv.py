@@ -178,7 +178,7 @@ def shufflenetv2_by_hand(x, p, *, shuffle=True):
 @pytest.mark.parametrize("make, by_hand, wrong", [
     pytest.param(simplebaseline_r50, resnet50_by_hand, {"caffe": True}, marks=pytest.mark.slow),
     pytest.param(mobilenetv2, mobilenetv2_by_hand, {"activation": "relu"}, marks=pytest.mark.slow),
-    (shufflenetv2, shufflenetv2_by_hand, {"shuffle": False}),
+    pytest.param(shufflenetv2, shufflenetv2_by_hand, {"shuffle": False}, marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_backbones_are_what_their_papers_describe(make, by_hand, wrong):
     net = randomised(make)

@@ -402,6 +402,7 @@ def mixture(people, tmp_path) -> str:
     return f"mix:{tmp_path / 'sets.toml'}"
 
 
+@pytest.mark.slow
 def test_a_mixture_trains_every_joint_and_measures_each_set(config, mixture, tmp_path, with_curve, capsys):
     gradients = []
 

@@ -209,7 +209,8 @@ def test_two_networks_of_a_job_do_not_share_an_exported_file(tmp_path, monkeypat
     assert folders[0] != folders[1] and folders[0] == folders[2] and all(folder.is_dir() for folder in folders)
 
 
-@pytest.mark.parametrize("out", ["net.onnx", pytest.param("net.xml", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("out", ["net.onnx", "net.xml"])
 def test_an_export_computes_what_the_network_does(out, tmp_path, capsys):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
