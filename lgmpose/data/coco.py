@@ -119,7 +119,7 @@ def _with_paths(
 
 
 def _merged(file: CocoFile, category: Category, others: Collection[int], num_keypoints: int) -> Counter[str]:
-    """Return how many persons of other categories are read as this one, which nobody has asked for."""
+    """Return how many persons of other categories are read as this one although the user did not choose them."""
     notes = Counter[str]()
     for other in (other for other in file.categories if other.id in others):
         persons, _ = read_persons(file.annotations or [], file.pictures, {other.id}, num_keypoints)

@@ -161,7 +161,7 @@ def _to_coco(settings: _Settings, file: Path, folders: Sequence[Path]) -> dict[s
         file_name = Path(os.path.relpath(picture, file.parent)).as_posix()
         images.append({"id": number, "file_name": file_name, "width": width, "height": height})
         labels = _label_file(picture)
-        if labels.is_file():  # otherwise there is nobody in the picture
+        if labels.is_file():  # a picture without a labels file shows no person
             found += 1
             for line_number, line in enumerate(read_text(labels).splitlines(), 1):
                 if line.strip():

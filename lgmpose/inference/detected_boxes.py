@@ -36,7 +36,7 @@ def with_detected_boxes(truth: RecordSet, config: EvalConfig, detector: Detector
         detector: finds the people.
 
     Raises:
-        UserError: not COCO data, a picture that cannot be read, or the detector finds nobody at all.
+        UserError: not COCO data, a picture that cannot be read, or the detector finds no person in any of them.
     """
     name = str(config.detector)
     if config.data.partition(":")[0] != "coco" or truth.annotation_file is None:
@@ -54,7 +54,7 @@ def with_detected_boxes(truth: RecordSet, config: EvalConfig, detector: Detector
         for box, score in zip(boxes[best].tolist(), scores[best].tolist(), strict=True):
             rows.append({"image_id": picture.id, "category_id": truth.category_id, "bbox": box, "score": score})
     if not rows:
-        raise UserError(f"{config.data}: the detector {name} finds nobody in {len(paths)} pictures")
+        raise UserError(f"{config.data}: the detector {name} finds no person in {len(paths)} pictures")
     with tempfile.TemporaryDirectory() as folder:
         detections = Path(folder) / Path(name).name.replace(":", "-")  # its name is printed beside the figures
         detections.write_text(json.dumps(rows), encoding="utf-8")

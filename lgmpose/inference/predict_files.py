@@ -111,7 +111,7 @@ def predict_files(
 def _summary(counts: list[int]) -> str:
     """Return how many people there are in pictures, whose numbers of people are given."""
     pictures = "1 picture" if len(counts) == 1 else f"{len(counts)} pictures"
-    empty = f" (nobody in {counts.count(0)} of them)" if 0 in counts and len(counts) > 1 else ""
+    empty = f" (no person in {counts.count(0)} of them)" if 0 in counts and len(counts) > 1 else ""
     return f"{sum(counts)} people in {pictures}{empty}"
 
 

@@ -280,7 +280,7 @@ def _blur(heatmaps: np.ndarray, sigma: float) -> np.ndarray:
 def _blurred_window(heatmaps: np.ndarray, centres: np.ndarray, reach: int, sigma: float) -> np.ndarray:
     """Return ``_window`` of maps after ``_blur``, (B, K, 2 · reach + 1, 2 · reach + 1).
 
-    Only what the windows need is smoothed, which takes a seventh of the time.
+    Only what the windows need is smoothed, because whole maps take several times as long.
     """
     taps = _taps(sigma)
     size = 2 * reach + 1

@@ -117,7 +117,7 @@ def train(
             session = Session(run, run_dir, train_set, val_sets, rank=rank, progress=progress and rank == 0)
             evaluation = session.train()
             if world > 1:
-                dist.barrier()  # rank 0 evaluates last; nobody closes the connections before it is done
+                dist.barrier()  # rank 0 evaluates last; no other rank may close the connections before it is done
             return evaluation
     finally:
         if world > 1:

@@ -93,6 +93,14 @@ def test_split_of_few_pictures_leaves_half_for_training_and_is_announced(capsys)
     assert split_lspet([*range(10), *known])[1] == [10, 11, 12] and not capsys.readouterr().err
 
 
+def test_all_pictures_need_no_split_and_no_notice(tmp_path, capsys):
+    path = small_archive(tmp_path)
+    notice_once.cache_clear()
+    everybody = load_lspet(path, "all").records
+    assert not capsys.readouterr().err
+    assert len(everybody) == len(load_lspet(path, "train").records) + len(load_lspet(path, "val").records)
+
+
 # --- reading ------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("prefix", ["", "lspet_dataset/"])
 def test_zip_and_folder_give_the_same_records(tmp_path, prefix):

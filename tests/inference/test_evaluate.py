@@ -542,7 +542,7 @@ def test_unreadable_pictures_are_left_out_of_every_figure(people, tmp_path, boxe
     bad = max(set(pictures), key=pictures.count)
     assert pictures.count(bad) > 1
     record_set = truth
-    if boxes == "detector":  # which found nobody in the last picture: that counts as missed all the same
+    if boxes == "detector":  # it found no person in the last picture, which counts as missed all the same
         found = [
             {"image_id": person["image_id"], "category_id": 1, "bbox": person["bbox"], "score": 0.9}
             for person in content["annotations"] if person["image_id"] != pictures[-1]
