@@ -1,105 +1,167 @@
 """Lesson 06: wrong versions that its proofs and its exercises reject."""
 
 import torch
-import torch.nn.functional as F
+from torch import nn
 
-import lgmpose.network.modules
-from lgmpose.network.modules import SFusion
-from lgmpose.network.variants import ConvFusion
+import lgmpose.network.modules as modules
+from lgmpose.network.modules import LARM, MLPBlock, MobileViM, npt_op1, npt_op2, npt_op3
 
 # The right text of the proof, and a wrong one that it must reject.
 MISTAKES = {
-    'encoder first': (
-        '    x_BCHW = torch.cat([decoder_BDHW, encoder_BEHW], dim=1)\n    if',
-        '    x_BCHW = torch.cat([encoder_BEHW, decoder_BDHW], dim=1)\n    if',
+    'loops: LayerNorm left out': (
+        '(value - mean) / math.sqrt(variance + 1e-5) * weight + bias',
+        'value * weight + bias',
     ),
-    'shuffle read by rows': (
-        'for column in range(columns) for row in range(rows)',
-        'for row in range(rows) for column in range(columns)',
+    'loops: LayerNorm without weight and bias': ('* weight + bias', ''),
+    'loops: variance of a sample': (
+        '(value - mean) ** 2 for value in table) / len(table)',
+        '(value - mean) ** 2 for value in table) / 3',
     ),
-    'rows and columns swapped': ('rows, columns = n, C // n', 'rows, columns = C // n, n'),
-    'shuffle left out': ('k=2, shuffle=True', 'k=2, shuffle=False'),
-    'running variance forgotten': ('(var + norm.eps).sqrt()', '(1 + norm.eps)'),
-    'running mean forgotten': ('(x_BCHW - mean)', 'x_BCHW'),
-    '1x1 transposed': ('"oc,bchw->bohw"', '"co,bchw->bohw"'),
-    'activation left out': ('package.pointwise[1]).clamp(0, 6)', 'package.pointwise[1])'),
-    'DW g=2 shuffled': ('rivals["dw2"], k=2, shuffle=False', 'rivals["dw2"], k=2, shuffle=True'),
-    'DW g=1 shuffled': ('rivals["dw1"], k=1, shuffle=False', 'rivals["dw1"], k=1, shuffle=True'),
-    'None takes other channels': ('"none": decoder_BDHW', '"none": both_BCHW[:, E:]'),
-    'plain convolution without activation': ('padding=1), norm).clamp(0, 6)', 'padding=1), norm)'),
+    'loops: ReLU for GELU': ('0.5 * unit * (1 + torch.erf(unit / math.sqrt(2)))', 'unit.clamp(min=0)'),
+    'loops: no second bias': ('zip(weights, hidden, strict=True)) + bias', 'zip(weights, hidden, strict=True))'),
+    'MLP Block: LayerNorm left out': (
+        'y = self.project(F.gelu(self.expand(self.norm(x))))',
+        'y = self.project(F.gelu(self.expand(x)))',
+    ),
+    'MLP Block: ReLU for GELU': (
+        'y = self.project(F.gelu(self.expand(self.norm(x))))',
+        'y = self.project(F.relu(self.expand(self.norm(x))))',
+    ),
+    'MLP Block: post-norm': (
+        'y = self.project(F.gelu(self.expand(self.norm(x))))',
+        'y = self.norm(self.project(F.gelu(self.expand(x))))',
+    ),
+    'MLP Block: sign flipped': ('return x + y if self.residual', 'return x - y if self.residual'),
+    'MLP Block: residual forgotten': ('return x + y if self.residual', 'return y if self.residual'),
+    'MLP Block: residual always': ('if self.residual else y', 'if True else y'),
+    'MLP Block: half as wide': (
+        'self.expand = nn.Linear(length, 4 * length)',
+        'self.expand = nn.Linear(length, 2 * length)',
+    ),
+    'LARM: thumbnails do not talk': (
+        'x_BPdN = self.between_patches(npt_op1(x_BdHW, self.patch_hw))',
+        'x_BPdN = npt_op1(x_BdHW, self.patch_hw)',
+    ),
+    'LARM: close-ups do not talk': ('x_BNdP = self.within_patch(npt_op2(x_BPdN))', 'x_BNdP = npt_op2(x_BPdN)'),
+    'LARM: NPT-Op.2 forgotten': ('x_BNdP = self.within_patch(npt_op2(x_BPdN))', 'x_BNdP = self.within_patch(x_BPdN)'),
+    'LARM: residual in one half': (
+        'self.between_patches = MLPBlock((H // h) * (W // w), residual)',
+        'self.between_patches = MLPBlock((H // h) * (W // w), not residual)',
+    ),
+    'loops: patches by column': (
+        'larm.between_patches(thumbnail.flatten(2))',
+        'larm.between_patches(thumbnail.mT.flatten(2))',
+    ),
+    'loops: first round lost': (
+        'close_up = x[:, :, i : i + h, j : j + w]',
+        'close_up = x_BdHW[:, :, i : i + h, j : j + w]',
+    ),
+    'MobileViM: concatenation swapped': ('torch.cat([x_BCHW, y], dim=1)', 'torch.cat([y, x_BCHW], dim=1)'),
+    'MobileViM: local feature for the input': (
+        'torch.cat([x_BCHW, y], dim=1)',
+        'torch.cat([self.local(x_BCHW), y], dim=1)',
+    ),
+    'MobileViM: 3×3 left out': ('self.project_up(self.local(x_BCHW))', 'self.project_up(x_BCHW)'),
+    'MobileViM: LARM left out': ('self.project_down(self.larm(y))', 'self.project_down(y)'),
+    'MobileViM: a bias': ('nn.Conv2d(channels, d, 1, bias=False)', 'nn.Conv2d(channels, d, 1)'),
+    'MobileViM: no activation after the projection': (
+        'self.project_down = ConvNormAct(d, channels, kernel=1)',
+        'self.project_down = ConvNormAct(d, channels, kernel=1, activation=None)',
+    ),
+    'cost: hidden layer forgotten': ('larm, layer = 8 * N + 8 * P', 'larm, layer = 2 * N + 2 * P'),
+    "cost: attention's products forgotten": ('4 * d + 2 * N_vit + 4 * d', '4 * d + 4 * d'),
+    "cost: attention's output forgotten": ('4 * d + 2 * N_vit + 4 * d', '3 * d + 2 * N_vit + 4 * d'),
+    'shuffle: forgotten on one side': ('layer(x_BPNd)[:, :, shuffled]', 'layer(x_BPNd)'),
+    'shuffle: none': ('block(x_BPdN[..., shuffled]), block(x_BPdN)[..., shuffled]', 'block(x_BPdN), block(x_BPdN)'),
+    'volume: kept by a residual': ('(2, 3), residual=False)', '(2, 3), residual=True)'),
+    'volume: lost without one': ('(2, 3), residual=True)', '(2, 3), residual=False)'),
 }
 
 
-def one_channel_per_group(patch):
-    patch.setitem(SFusion.__init__.__kwdefaults__, "channels_per_group", 1)
+def mlp(block, x):
+    return block.project(block.activation(block.expand(block.norm(x))))
 
 
-def no_shuffle(patch):
-    patch.setattr(lgmpose.network.modules, "channel_shuffle", lambda x, groups: x)
+def residual_subtracted(patch):
+    patch.setattr(MLPBlock, "forward", lambda self, x: x - mlp(self, x) if self.residual else mlp(self, x))
 
 
-def other_shuffle(patch):
-    right = lgmpose.network.modules.channel_shuffle
-    patch.setattr(lgmpose.network.modules, "channel_shuffle", lambda x, groups: right(x, x.shape[1] // groups))
+def residual_forgotten(patch):
+    patch.setattr(MLPBlock, "forward", mlp)
 
 
-def encoder_first(patch):
-    right = SFusion.forward
-    patch.setattr(SFusion, "forward", lambda self, decoder, encoder: right(self, encoder, decoder))
+def layer_norm_left_out(patch):
+    def wrong(self, x):
+        y = self.project(self.activation(self.expand(x)))
+        return x + y if self.residual else y
+
+    patch.setattr(MLPBlock, "forward", wrong)
 
 
-def activation_between(patch):
-    def wrong(self, decoder, encoder):
-        x = lgmpose.network.modules.channel_shuffle(torch.cat([decoder, encoder], dim=1), 2)
-        return self.pointwise(F.relu6(self.grouped(x)))
+def concatenation_swapped(patch):
+    def wrong(self, x):
+        y = self.project_down(self.larm(self.project_up(self.local(x))))
+        return self.fuse(torch.cat([y, x], dim=1))
 
-    patch.setattr(SFusion, "forward", wrong)
+    patch.setattr(MobileViM, "forward", wrong)
 
 
-def plain_fusion_without_norm(patch):
-    def wrong(self, decoder, encoder):
-        conv, _, activation = self.conv
-        return activation(conv(torch.cat([decoder, encoder], dim=1)))
+def larm_without_second_mlp(patch):
+    def wrong(self, x):
+        return npt_op3(npt_op2(self.between_patches(npt_op1(x, self.patch_hw))), self.patch_hw, self.map_hw)
 
-    patch.setattr(ConvFusion, "forward", wrong)
+    patch.setattr(LARM, "forward", wrong)
+
+
+def bias_in_the_projection(patch):
+    right = MobileViM.__init__
+
+    def wrong(self, channels, token_width, *args, **kwargs):
+        right(self, channels, token_width, *args, **kwargs)
+        self.project_up = nn.Conv2d(channels, token_width, 1)
+
+    patch.setattr(MobileViM, "__init__", wrong)
+
+
+def patch_axes_swapped_twice(patch):
+    """Op.1 and Op.3 undo each other's mistake; the loops, which use neither, show it."""
+    patch.setattr(modules, "npt_op1", lambda x, patch_hw: npt_op1(x, patch_hw[::-1]))
+    patch.setattr(modules, "npt_op3", lambda x, patch_hw, map_hw: npt_op3(x, patch_hw[::-1], map_hw))
 
 
 PACKAGE = [
-    one_channel_per_group, no_shuffle, other_shuffle, encoder_first, activation_between, plain_fusion_without_norm
+    residual_subtracted, residual_forgotten, layer_norm_left_out, concatenation_swapped, larm_without_second_mlp,
+    bias_in_the_projection, patch_axes_swapped_twice,
 ]  # fmt: skip
 
 
-def dense_kernel(grouped, pointwise):
-    """Compute the response of the two convolutions to an impulse, without a formula."""
-    C, k = grouped.shape[:2]
-    impulses = torch.zeros(C, C, 5, 5)
-    impulses[range(C), range(C), 2, 2] = 1
-    answers = F.conv2d(F.conv2d(impulses, grouped, padding=1, groups=C // k), pointwise[:, :, None, None])
-    return answers[:, :, 1:4, 1:4].flip(-1, -2).transpose(0, 1)
+def within_first(x, larm):
+    tokens = npt_op2(larm.within_patch(npt_op2(npt_op1(x, larm.patch_hw))))
+    return npt_op3(npt_op2(larm.between_patches(tokens)), larm.patch_hw, larm.map_hw)
 
 
-def by_loops(grouped, pointwise, *, first=lambda m, k: m // k * k, flip=False, transpose=False):
-    C, k = grouped.shape[:2]
-    kernel = torch.zeros(len(pointwise), C, 3, 3)
-    for m in range(C):
-        for j in range(k):
-            part = grouped[m, j].T if transpose else grouped[m, j]
-            kernel[:, (first(m, k) + j) % C] += pointwise[:, m, None, None] * part
-    return kernel.flip(-1, -2) if flip else kernel
+def never_transposed(x, larm):  # runs only because P = N
+    tokens = larm.between_patches(larm.within_patch(npt_op2(npt_op1(x, larm.patch_hw))))
+    return npt_op3(tokens, larm.patch_hw, larm.map_hw)
 
 
-ORDER = [row * 76 + column for column in range(76) for row in range(4)]
-PAIRS = sum((a < 208) != (b < 208) for a, b in zip(ORDER[::2], ORDER[1::2], strict=True))
-RIGHT = {"06.1": [dense_kernel, by_loops], "06.2": [PAIRS]}
+def between_forgotten(x, larm):
+    return npt_op3(larm.within_patch(npt_op2(npt_op1(x, larm.patch_hw))), larm.patch_hw, larm.map_hw)
+
+
+GROWTH = {"macs": 4 * (192 + 16) / (48 + 16), "parameters": (8 * 192**2 + 7 * 192 + 2160) / (8 * 48**2 + 7 * 48 + 2160)}
+RIGHT = {"06.1": [within_first], "06.2": [GROWTH, {"macs": 13, "parameters": 15}]}
+BLANK = {"06.2": [{"macs": ..., "parameters": ...}]}
 WRONG = {
     "06.1": {
-        "kernel rotated": lambda g, p: by_loops(g, p, flip=True),
-        "axes swapped": lambda g, p: by_loops(g, p, transpose=True),
-        "sliding groups": lambda g, p: by_loops(g, p, first=lambda m, k: m),
-        "groups interleaved": lambda g, p: by_loops(g, p, first=lambda m, k: m % k),
-        "in and out swapped": lambda g, p: by_loops(g, p).transpose(0, 1),
-        "1x1 forgotten": lambda g, p: by_loops(g, torch.ones_like(p)),
-        "groups forgotten": lambda g, p: torch.einsum("om,mkhw->okhw", p, g),
+        "between patches first": lambda x, larm: larm(x),
+        "never transposed": never_transposed,
+        "between patches forgotten": between_forgotten,
+        "residual added twice": lambda x, larm: x + within_first(x, larm),
     },
-    "06.2": {"as with n = 2": 96, "half": 48, "all": 152, "none": 0, "text": "fewer"},
+    "06.2": {
+        "as a convolution": GROWTH | {"macs": 4},
+        "all of it quadratic": GROWTH | {"macs": 16},
+        "no parameter grows": GROWTH | {"parameters": 1},
+    },
 }

@@ -1,153 +1,105 @@
 """Lesson 07: wrong versions that its proofs and its exercises reject."""
 
-from dataclasses import replace
+import torch
+import torch.nn.functional as F
 
-from lgmpose.network.config import LGMPoseConfig
-from lgmpose.network.layers import InvertedResidual
-from lgmpose.network.model import LGMPose
-from lgmpose.network.modules import MLPBlock
+import lgmpose.network.modules
+from lgmpose.network.modules import SFusion
+from lgmpose.network.variants import ConvFusion
 
 # The right text of the proof, and a wrong one that it must reject.
 MISTAKES = {
-    'ReLU for ReLU6': ('act=F.relu6):', 'act=F.relu):'),
-    'variance for weight': (', "running_var", "weight", "bias"', ', "weight", "running_var", "bias"'),
-    'residual forgotten': ('return x + y if x.shape == y.shape else y', 'return y'),
-    'activation after the narrowing': ('+ 1}", act=None)', '+ 1}")'),
-    'LARM without its residual': ('return x + F.linear(F.gelu', 'return F.linear(F.gelu'),
-    'pixels of a patch column by column': ('.permute(0, 3, 5, 1, 2, 4)', '.permute(0, 5, 3, 1, 2, 4)'),
-    "MobileViM's input last": ('torch.cat([x, y], dim=1), theta', 'torch.cat([y, x], dim=1), theta'),
-    'bare local 3x3': ('conv(x, theta, f"{name}.local")', 'conv(x, theta, f"{name}.local", act=None)'),
-    'shuffle the other way': ('.unflatten(1, (2, -1))', '.unflatten(1, (-1, 2))'),
-    'encoder first': ('torch.cat([decoder, encoder], dim=1)', 'torch.cat([encoder, decoder], dim=1)'),
-    'activation inside SFusion': ('grouped", act=None)', 'grouped")'),
-    'deconvolution with ReLU': ('F.relu6(norm(F.conv_transpose2d', 'F.relu(norm(F.conv_transpose2d'),
-    'head without bias': (', theta["head.bias"])', ')'),
-    'half a BatchNorm': ('(2 * c_out if norm else 0)', '(c_out if norm else 0)'),
-    'groups forgotten': ('c_in // groups * c_out', 'c_in * c_out'),
-    'first 1x1 at t = 1': ('        if t > 1:\n', '        if t:\n'),
-    'depthwise before its stride': (
-        'self.conv(t * c_in, t * c_in, 3, pixels // s**2, groups=t * c_in)',
-        'self.conv(t * c_in, t * c_in, 3, pixels, groups=t * c_in)',
+    'encoder first': (
+        '    x_BCHW = torch.cat([decoder_BDHW, encoder_BEHW], dim=1)\n    if',
+        '    x_BCHW = torch.cat([encoder_BEHW, decoder_BDHW], dim=1)\n    if',
     ),
-    'bias of the wrong length': ('(4 * length**2 + length)', '(4 * length**2 + 4 * length)'),
-    'MLP linear in the patches': (
-        'self.macs + 8 * length**2 * (pixels // length)',
-        'self.macs + 8 * length * (pixels // length)',
+    'shuffle read by rows': (
+        'for column in range(columns) for row in range(rows)',
+        'for row in range(rows) for column in range(columns)',
     ),
-    'projection up with norm': ('self.conv(c, d, 1, pixels, norm=False)', 'self.conv(c, d, 1, pixels)'),
-    'deconvolution at output pixels': (
-        'tally.conv(width, deconv, 2, pixels)',
-        'tally.conv(width, deconv, 2, 4 * pixels)',
-    ),
-    "head's bias uncounted": ('return tally.params + K, tally.macs', 'return tally.params, tally.macs'),
-    'DW g=1 in pairs': ('(1 if fusion == "dw1" else 2)', '2'),
-    'wrong encoder stage': ('(c[3], c[2], c[1])', '(c[3], c[2], c[0])'),
-    '0.9 printed as 0.8': ('(steps < above)', '(steps <= above)'),
-    'only cut': ('below=0.5, above=1.0', 'below=0.0, above=1.0'),
+    'rows and columns swapped': ('rows, columns = n, C // n', 'rows, columns = C // n, n'),
+    'shuffle left out': ('k=2, shuffle=True', 'k=2, shuffle=False'),
+    'running variance forgotten': ('(var + norm.eps).sqrt()', '(1 + norm.eps)'),
+    'running mean forgotten': ('(x_BCHW - mean)', 'x_BCHW'),
+    '1x1 transposed': ('"oc,bchw->bohw"', '"co,bchw->bohw"'),
+    'activation left out': ('package.pointwise[1]).clamp(0, 6)', 'package.pointwise[1])'),
+    'DW g=2 shuffled': ('rivals["dw2"], k=2, shuffle=False', 'rivals["dw2"], k=2, shuffle=True'),
+    'DW g=1 shuffled': ('rivals["dw1"], k=1, shuffle=False', 'rivals["dw1"], k=1, shuffle=True'),
+    'None takes other channels': ('"none": decoder_BDHW', '"none": both_BCHW[:, E:]'),
+    'plain convolution without activation': ('padding=1), norm).clamp(0, 6)', 'padding=1), norm)'),
 }
 
 
-def rebuilt(patch, change):
-    """Build every network of the paper's widths from a changed config."""
-    right = LGMPose.__init__
-
-    def wrong(self, config):
-        same = config.stages == LGMPoseConfig().stages and config.decoder_channels == LGMPoseConfig().decoder_channels
-        right(self, change(config) if same else config)
-        self.config = config
-
-    patch.setattr(LGMPose, "__init__", wrong)
+def one_channel_per_group(patch):
+    patch.setitem(SFusion.__init__.__kwdefaults__, "channels_per_group", 1)
 
 
-def with_stage(config, index, **changes):
-    stages = list(config.stages)
-    stages[index] = replace(stages[index], **changes)
-    return replace(config, stages=tuple(stages))
+def no_shuffle(patch):
+    patch.setattr(lgmpose.network.modules, "channel_shuffle", lambda x, groups: x)
 
 
-def decoder_width(patch):
-    rebuilt(patch, lambda config: replace(config, decoder_channels=(208, 104, 56)))
+def other_shuffle(patch):
+    right = lgmpose.network.modules.channel_shuffle
+    patch.setattr(lgmpose.network.modules, "channel_shuffle", lambda x, groups: right(x, x.shape[1] // groups))
 
 
-def another_network_that_prints_the_papers_figures(patch):
-    """Only the exact count shows the difference."""
-    rebuilt(patch, lambda config: replace(with_stage(config, 4, channels=136), decoder_channels=(208, 120, 44)))
+def encoder_first(patch):
+    right = SFusion.forward
+    patch.setattr(SFusion, "forward", lambda self, decoder, encoder: right(self, encoder, decoder))
 
 
-def stage_stride(patch):
-    """Put the first stride of 2 a stage earlier: the parameters and the later sizes stay the same."""
-    rebuilt(patch, lambda config: with_stage(with_stage(config, 0, stride=2), 1, stride=1))
+def activation_between(patch):
+    def wrong(self, decoder, encoder):
+        x = lgmpose.network.modules.channel_shuffle(torch.cat([decoder, encoder], dim=1), 2)
+        return self.pointwise(F.relu6(self.grouped(x)))
+
+    patch.setattr(SFusion, "forward", wrong)
 
 
-def stage_expansion(patch):
-    rebuilt(patch, lambda config: with_stage(config, 4, expansion=5))
+def plain_fusion_without_norm(patch):
+    def wrong(self, decoder, encoder):
+        conv, _, activation = self.conv
+        return activation(conv(torch.cat([decoder, encoder], dim=1)))
 
-
-def stage_repeats(patch):
-    rebuilt(patch, lambda config: with_stage(config, 1, repeats=2))
-
-
-def other_activation(patch):
-    rebuilt(patch, lambda config: replace(config, activation="silu"))
-
-
-def no_residual_in_larm(patch):
-    def wrong(self, x):
-        return self.project(self.activation(self.expand(self.norm(x))))
-
-    patch.setattr(MLPBlock, "forward", wrong)
-
-
-def head_without_bias(patch):
-    right = LGMPose.__init__
-
-    def wrong(self, config):
-        right(self, config)
-        self.head.bias = None
-
-    patch.setattr(LGMPose, "__init__", wrong)
-
-
-def activation_on_the_heatmaps(patch):
-    right = LGMPose.forward_head
-    patch.setattr(LGMPose, "forward_head", lambda self, features: right(self, features).relu())
-
-
-def activation_after_an_inverted_residual(patch):
-    right = InvertedResidual.forward
-    patch.setattr(InvertedResidual, "forward", lambda self, x: right(self, x).clamp(0, 6))
+    patch.setattr(ConvFusion, "forward", wrong)
 
 
 PACKAGE = [
-    decoder_width, another_network_that_prints_the_papers_figures, stage_stride, stage_expansion, stage_repeats,
-    other_activation, no_residual_in_larm, head_without_bias, activation_on_the_heatmaps,
-    activation_after_an_inverted_residual,
+    one_channel_per_group, no_shuffle, other_shuffle, encoder_first, activation_between, plain_fusion_without_norm
 ]  # fmt: skip
 
 
-def mobilevit_cost(c, d, layers, pixels, *, sets=4, products=2, ffn=2, norms=2, last_norm=True, bias=True, fuse=3):
-    """Add up the block's terms; each keyword is a way to be wrong."""
-    convs = 9 * c * c + 2 * c * d + fuse**2 * 2 * c * c
-    linears = 4 * d * d + 2 * ffn * d * d
-    small = (5 + ffn) * d * bias + norms * 2 * d
-    params = convs + 6 * c + layers * (linears + small) + 2 * d * last_norm
-    return params, (convs + layers * linears) * pixels + layers * products * (pixels // sets) * d * pixels
+def dense_kernel(grouped, pointwise):
+    """Compute the response of the two convolutions to an impulse, without a formula."""
+    C, k = grouped.shape[:2]
+    impulses = torch.zeros(C, C, 5, 5)
+    impulses[range(C), range(C), 2, 2] = 1
+    answers = F.conv2d(F.conv2d(impulses, grouped, padding=1, groups=C // k), pointwise[:, :, None, None])
+    return answers[:, :, 1:4, 1:4].flip(-1, -2).transpose(0, 1)
 
 
-# LARM's first MLP Blocks take 8 · N · pixels · d MACs at strides 8 and 16 and grow 16-fold; the rest grows 4-fold.
-BETWEEN = 8 * 48 * (32 * 24 * 96 + 16 * 12 * 192)
-RIGHT = {"07.1": [mobilevit_cost], "07.2": [4 + 12 * BETWEEN / 657_447_936]}
+def by_loops(grouped, pointwise, *, first=lambda m, k: m // k * k, flip=False, transpose=False):
+    C, k = grouped.shape[:2]
+    kernel = torch.zeros(len(pointwise), C, 3, 3)
+    for m in range(C):
+        for j in range(k):
+            part = grouped[m, j].T if transpose else grouped[m, j]
+            kernel[:, (first(m, k) + j) % C] += pointwise[:, m, None, None] * part
+    return kernel.flip(-1, -2) if flip else kernel
+
+
+ORDER = [row * 76 + column for column in range(76) for row in range(4)]
+PAIRS = sum((a < 208) != (b < 208) for a, b in zip(ORDER[::2], ORDER[1::2], strict=True))
+RIGHT = {"07.1": [dense_kernel, by_loops], "07.2": [PAIRS]}
 WRONG = {
     "07.1": {
-        "attention over all pixels": lambda *sizes: mobilevit_cost(*sizes, sets=1),
-        "one product of two": lambda *sizes: mobilevit_cost(*sizes, products=1),
-        "products forgotten": lambda *sizes: mobilevit_cost(*sizes, products=0),
-        "feed-forward 4d": lambda *sizes: mobilevit_cost(*sizes, ffn=4),
-        "one LayerNorm of two": lambda *sizes: mobilevit_cost(*sizes, norms=1),
-        "last LayerNorm forgotten": lambda *sizes: mobilevit_cost(*sizes, last_norm=False),
-        "linears without bias": lambda *sizes: mobilevit_cost(*sizes, bias=False),
-        "fused by a 1x1": lambda *sizes: mobilevit_cost(*sizes, fuse=1),
-        "parameters alone": lambda *sizes: mobilevit_cost(*sizes)[0],
+        "kernel rotated": lambda g, p: by_loops(g, p, flip=True),
+        "axes swapped": lambda g, p: by_loops(g, p, transpose=True),
+        "sliding groups": lambda g, p: by_loops(g, p, first=lambda m, k: m),
+        "groups interleaved": lambda g, p: by_loops(g, p, first=lambda m, k: m % k),
+        "in and out swapped": lambda g, p: by_loops(g, p).transpose(0, 1),
+        "1x1 forgotten": lambda g, p: by_loops(g, torch.ones_like(p)),
+        "groups forgotten": lambda g, p: torch.einsum("om,mkhw->okhw", p, g),
     },
-    "07.2": {"pixels alone": 4, "squared": 16, "too small": 2.0, "text": "more"},
+    "07.2": {"as with n = 2": 96, "half": 48, "all": 152, "none": 0, "text": "fewer"},
 }

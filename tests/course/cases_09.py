@@ -1,76 +1,67 @@
 """Lesson 09: wrong versions that its proofs and its exercises reject."""
 
-import torch
+import numpy as np
 
-from lgmpose.training import loop
-from lgmpose.training.checkpoint import Run
+from lgmpose.pose import geometry, skeletons
 
 # The right text of the proof, and a wrong one that it must reject.
 MISTAKES = {
-    'half forgotten': ('return 0.5 * total', 'return total'),
-    'weights ignored': ('weights_BK[b, k] * (difference_HW**2)', '(difference_HW**2)'),
-    'mean of labelled joints alone': ('(B * K * H * W)', '(weights_BK.sum() * H * W)'),
-    'absolute error': ('difference_HW**2', 'difference_HW.abs()'),
-    'median': ('0.5 * ((painted - targets) ** 2 *', '0.5 * ((painted - targets).abs() *'),
-    'weights forgotten in the fit': ('** 2 * weights[:, None]).mean()', '** 2).mean()'),
-    'bias correction of m forgotten': ('m_hat = m / (1 - beta1**t)', 'm_hat = m'),
-    'bias correction of v forgotten': ('v_hat = v / (1 - beta2**t)', 'v_hat = v'),
-    'slope not squared': ('(1 - beta2) * slope**2', '(1 - beta2) * slope.abs()'),
-    'betas swapped': ('beta1 * m + (1 - beta1)', 'beta2 * m + (1 - beta2)'),
-    'decay swapped': ('return decay * average + (1 - decay)', 'return (1 - decay) * average + decay'),
-    'long memory at first': ('decay = min(decay, (1 + step) / (10 + step))', 'decay = decay'),
-    'slopes never forgotten': ('            optimizer.zero_grad()\n', ''),
-    'rate a step early': ('learning_rate(config, step, s', 'learning_rate(config, step + 1, s'),
-    'every epoch in one order': ('seed=config.seed, epoch=epoch)', 'seed=config.seed, epoch=0)'),
-    'no augmentation': ('augmentation=config.augmentation', 'augmentation=None'),
-    'weights alone restored': (
-        'resumed.restore(folder',
-        'resumed.net.load_state_dict(stopped.net.state_dict()) or (folder',
-    ),
-    'a step lost': ('one_step(stopped, batch)\n', 'stopped.net.train()\n'),
+    'coco box one pixel wider': ('left + w - 1)', 'left + w)'),
+    'coco box not padded': ('1.25 * (right - left)', '(right - left)'),
+    'coco keypoints as three rows': ('.reshape(-1, 3)', '.reshape(3, -1).T'),
+    'mpii pixels counted from 0': ('np.array(joints)[:15] - 1', 'np.array(joints)[:15]'),
+    'mpii centre not moved down': ('+ 15 * 0.8 - 1]', '- 1]'),
+    'mpii scale without room': ('round(200 * 0.8 * 1.25)', 'round(200 * 0.8)'),
+    'lspet junk joint used': ('joints_K3n[1:, :2, 0] - 1', 'joints_K3n[:, :2, 0] - 1'),
+    'lspet pixels counted from 0': ('joints_K3n[1:, :2, 0] - 1', 'joints_K3n[1:, :2, 0]'),
+    'H and W swapped': ('size_wh[1] * W / H)', 'size_wh[1] * H / W)'),
+    'rotated both ways': ('[np.sin(angle), -np.cos(angle)]', '[-np.sin(angle), -np.cos(angle)]'),
+    'flip ignored': ('[0 if flip else W, H / 2]', '[W, H / 2]'),
+    'two scales': ('H / 2 - W / 2]', '0]'),
+    'shift forgotten': (' + matrix[:, 2]', ''),
+    'matrix not inverted': ('invert_matrix(package)', 'package'),
+    'sides not swapped': ('if flip:  #', 'if False:  #'),
+    "another epoch's draws": ('((5, 0, index))', '((5, 1, index))'),
+    'pixels mirrored': ('(image_hw[1], image_hw[0]))', '(image_hw[1], image_hw[0]))[:, ::-1]'),
+    'every joint a left one': ('.replace("·", "right")', '.replace("·", "left")'),
 }
 
 
-def loss_without_weights(patch):
-    patch.setattr(loop, "heatmap_loss", lambda predicted, target, weights: (predicted - target).square().mean() / 2)
+def mirrored_about_another_axis(patch):
+    right = geometry.crop_matrix
+
+    def wrong(*args, **kwargs):
+        matrix = right(*args, **kwargs)
+        matrix[0, 2] -= kwargs.get("flip", False)
+        return matrix
+
+    patch.setattr(geometry, "crop_matrix", wrong)
 
 
-def average_with_its_decay_swapped(patch):
-    @torch.no_grad()
-    def swapped(run):
-        decay = min(run.config.ema_decay, (1 + run.step) / (10 + run.step))
-        for name, value in run.net.state_dict().items():
-            if value.is_floating_point():
-                run.ema[name].lerp_(value, decay)
-
-    patch.setattr(Run, "update_ema", swapped)
+def a_pair_forgotten(patch):
+    patch.setitem(vars(skeletons.LSP), "flip_pairs", skeletons.LSP.flip_pairs[1:])
 
 
-def optimizer_state_lost(patch):
-    restore = Run.restore
-
-    def forgetful(run, path):
-        restore(run, path)
-        run.optimizer.state.clear()
-
-    patch.setattr(Run, "restore", forgetful)
+PACKAGE = [mirrored_about_another_axis, a_pair_forgotten]
 
 
-PACKAGE = [loss_without_weights, average_with_its_decay_swapped, optimizer_state_lost]
+def outline(box_xywh, image_hw, rotation_deg, padding=1.25, shape=lambda H, W: W / H, sign=1, order=(0, 1, 2, 3)):
+    x, y, w, h = box_xywh
+    H, W = image_hw
+    width = padding * max(w, h * shape(H, W))
+    angle = sign * np.deg2rad(rotation_deg)
+    right, down = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) * width / W
+    steps = np.array([[-W, -H], [W, -H], [W, H], [-W, H]]) / 2
+    return (np.array([x + w / 2, y + h / 2]) + steps @ np.array([right, down]))[list(order)]
 
 
-def gradient(predicted, target, weights):
-    return weights[..., None, None] * (predicted - target) / target.numel()
-
-
-RIGHT = {"09.1": [gradient], "09.2": [(2, 1)]}
+RIGHT = {"09.1": [outline], "09.2": [69]}
 WRONG = {
     "09.1": {
-        "half forgotten": lambda p, t, w: 2 * gradient(p, t, w),
-        "sign flipped": lambda p, t, w: -gradient(p, t, w),
-        "weights ignored": lambda p, t, w: (p - t) / t.numel(),
-        "mean over one image": lambda p, t, w: gradient(p, t, w) * t.shape[0],
-        "one number": lambda p, t, w: gradient(p, t, w).sum(),
+        "not padded": lambda *args: outline(*args, padding=1.0),
+        "H and W swapped": lambda *args: outline(*args, shape=lambda H, W: H / W),
+        "rotated the other way": lambda *args: outline(*args, sign=-1),
+        "corners in the other order": lambda *args: outline(*args, order=(0, 3, 2, 1)),
     },
-    "09.2": {"Adam as SGD": (2, 2), "SGD as Adam": (1, 1), "one number": 2, "three numbers": (1, 2, 3)},
+    "09.2": {"a fair coin": 50, "the lower half": 31, "a share": 0.69, "text": "most"},
 }

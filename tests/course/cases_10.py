@@ -1,78 +1,76 @@
 """Lesson 10: wrong versions that its proofs and its exercises reject."""
 
-import numpy as np
+import torch
 
-from lgmpose import metrics
-from lgmpose.data import mpii_truth
+from lgmpose.training import loop
+from lgmpose.training.checkpoint import Run
 
 # The right text of the proof, and a wrong one that it must reject.
 MISTAKES = {
-    'head box without its factor': ('= 0.6 * np.hypot', '= np.hypot'),
-    'pixels counted from 0': ('joint] + 1 - truth', 'joint] - truth'),
-    'thorax counted': ('name in ("pelvis", "thorax")', 'name == "pelvis"'),
-    'no neck': ('name in ("pelvis", "thorax")', 'name in ("pelvis", "thorax", "upper_neck")'),
-    'missing joints counted': ('if not truth.visibility[person, joint] or', 'if'),
-    'OKS with half the variance': ('(2 * sigmas_K) ** 2', '(2 * sigmas_K**2)'),
-    'OKS without its 2': (' / (area + np.spacing(1)) / 2', ' / (area + np.spacing(1))'),
-    'unlabelled joints counted': ('exponent_K = exponent_K[visible_K > 0]', 'pass'),
-    'hidden joints left out': ('exponent_K[visible_K > 0]', 'exponent_K[visible_K > 1]'),
-    'x for y': ('predicted_K2[:, 1] - true_K2[:, 1]', 'predicted_K2[:, 0] - true_K2[:, 1]'),
-    'a person found twice counts twice': ('free.remove(best)', 'pass'),
-    'pictures not merged by score': ('proposed.sort(key=lambda pair: -pair[0])', 'pass'),
-    'precision there, not the best beyond': (
-        'precision[recall >= r].max(initial=0)',
-        'precision[recall >= r][:1].sum()',
+    'half forgotten': ('return 0.5 * total', 'return total'),
+    'weights ignored': ('weights_BK[b, k] * (difference_HW**2)', '(difference_HW**2)'),
+    'mean of labelled joints alone': ('(B * K * H * W)', '(weights_BK.sum() * H * W)'),
+    'absolute error': ('difference_HW**2', 'difference_HW.abs()'),
+    'median': ('0.5 * ((painted - targets) ** 2 *', '0.5 * ((painted - targets).abs() *'),
+    'weights forgotten in the fit': ('** 2 * weights[:, None]).mean()', '** 2).mean()'),
+    'bias correction of m forgotten': ('m_hat = m / (1 - beta1**t)', 'm_hat = m'),
+    'bias correction of v forgotten': ('v_hat = v / (1 - beta2**t)', 'v_hat = v'),
+    'slope not squared': ('(1 - beta2) * slope**2', '(1 - beta2) * slope.abs()'),
+    'betas swapped': ('beta1 * m + (1 - beta1)', 'beta2 * m + (1 - beta2)'),
+    'decay swapped': ('return decay * average + (1 - decay)', 'return (1 - decay) * average + decay'),
+    'long memory at first': ('decay = min(decay, (1 + step) / (10 + step))', 'decay = decay'),
+    'slopes never forgotten': ('            optimizer.zero_grad()\n', ''),
+    'rate a step early': ('learning_rate(config, step, s', 'learning_rate(config, step + 1, s'),
+    'every epoch in one order': ('seed=config.seed, epoch=epoch)', 'seed=config.seed, epoch=0)'),
+    'no augmentation': ('augmentation=config.augmentation', 'augmentation=None'),
+    'weights alone restored': (
+        'resumed.restore(folder',
+        'resumed.net.load_state_dict(stopped.net.state_dict()) or (folder',
     ),
-    'eleven samples': ('np.linspace(0, 1, 101)', 'np.linspace(0, 1, 11)'),
-    'threshold too high': ('oks_nm[i, best] >= threshold', 'oks_nm[i, best] >= threshold + 0.05'),
+    'a step lost': ('one_step(stopped, batch)\n', 'stopped.net.train()\n'),
 }
 
 
-def oks_without_its_2(patch):
-    right = metrics.oks
-    patch.setattr(metrics, "oks", lambda p, t, v, areas, *rest, **more: right(p, t, v, areas / 2, *rest, **more))
+def loss_without_weights(patch):
+    patch.setattr(loop, "heatmap_loss", lambda predicted, target, weights: (predicted - target).square().mean() / 2)
 
 
-def pixels_counted_from_0(patch):
-    patch.setattr(mpii_truth, "one_based", lambda points: points)
+def average_with_its_decay_swapped(patch):
+    @torch.no_grad()
+    def swapped(run):
+        decay = min(run.config.ema_decay, (1 + run.step) / (10 + run.step))
+        for name, value in run.net.state_dict().items():
+            if value.is_floating_point():
+                run.ema[name].lerp_(value, decay)
+
+    patch.setattr(Run, "update_ema", swapped)
 
 
-PACKAGE = [oks_without_its_2, pixels_counted_from_0]
+def optimizer_state_lost(patch):
+    restore = Run.restore
+
+    def forgetful(run, path):
+        restore(run, path)
+        run.optimizer.state.clear()
+
+    patch.setattr(Run, "restore", forgetful)
 
 
-def pose_nms(poses, scores, areas, sigmas, threshold, *, mean=lambda a, b: (a + b) / 2, keep=np.less_equal, two=2):
-    waiting, kept = list(np.argsort(-scores, kind="stable")), []
-    while waiting:
-        best = waiting.pop(0)
-        kept.append(best)
-        squared = ((poses[waiting] - poses[best]) ** 2).sum(axis=-1)
-        scale = mean(areas[waiting], areas[best])[:, None] * two
-        alike = np.exp(-squared / scale / (2 * sigmas) ** 2).mean(axis=1)
-        waiting = [i for i, stays in zip(waiting, keep(alike, threshold), strict=True) if stays]
-    return kept
+PACKAGE = [loss_without_weights, average_with_its_decay_swapped, optimizer_state_lost]
 
 
-def not_greedy(poses, scores, areas, sigmas, threshold):
-    """Drop whatever is similar to a better pose, even to a dropped one."""
-    order = np.argsort(-scores)
-    return [
-        i for rank, i in enumerate(order)
-        if all(metrics.oks(poses[[i]], poses[[j]], np.ones((1, 17)), [(areas[i] + areas[j]) / 2], sigmas) <= threshold
-               for j in order[:rank])
-    ]  # fmt: skip
+def gradient(predicted, target, weights):
+    return weights[..., None, None] * (predicted - target) / target.numel()
 
 
-RIGHT = {"10.1": [pose_nms, lambda *args: np.array(pose_nms(*args))], "10.2": [(1.0, 0.5)]}
+RIGHT = {"10.1": [gradient], "10.2": [(2, 1)]}
 WRONG = {
     "10.1": {
-        "at the threshold dropped": lambda *args: pose_nms(*args, keep=np.less),
-        "area of the other alone": lambda *args: pose_nms(*args, mean=lambda a, b: a),
-        "area of the best alone": lambda *args: pose_nms(*args, mean=lambda a, b: a * 0 + b),
-        "without the 2": lambda *args: pose_nms(*args, two=1),
-        "in the order given": lambda *args: sorted(pose_nms(*args)),
-        "worst first": lambda poses, scores, *rest: pose_nms(poses, -scores, *rest),
-        "not greedy": not_greedy,
+        "half forgotten": lambda p, t, w: 2 * gradient(p, t, w),
+        "sign flipped": lambda p, t, w: -gradient(p, t, w),
+        "weights ignored": lambda p, t, w: (p - t) / t.numel(),
+        "mean over one image": lambda p, t, w: gradient(p, t, w) * t.shape[0],
+        "one number": lambda p, t, w: gradient(p, t, w).sum(),
     },
-    "10.2": {"both low": (0.5, 0.5), "none left": (1.0, 0.0), "exchanged": (0.5, 1.0), "between": (0.75, 0.25),
-             "one number": 1.0},
-}  # fmt: skip
+    "10.2": {"Adam as SGD": (2, 2), "SGD as Adam": (1, 1), "one number": 2, "three numbers": (1, 2, 3)},
+}

@@ -1,74 +1,78 @@
 """Lesson 11: wrong versions that its proofs and its exercises reject."""
 
-import math
-
 import numpy as np
 
-from lgmpose.course.checks.lesson11 import stored_growth
+from lgmpose import metrics
+from lgmpose.data import mpii_truth
 
 # The right text of the proof, and a wrong one that it must reject.
 MISTAKES = {
-    'not sorted': ('values = sorted(values)', 'values = list(values)'),
-    'no straight line between': ('(place - below) * (values[above] - values[below])', '0'),
-    'other percentiles': ('/ 100 * (len(values) - 1)', '/ 100 * len(values) - 0.5'),
-    '90th for the 95th': ('for p in (25, 50, 75, 95)', 'for p in (25, 50, 75, 90)'),
-    'sigmas for quartiles': ('for p in (25, 50, 75, 95)', 'for p in (16, 50, 84, 95)'),
-    'half the range': ('"iqr_ms": high - low', '"iqr_ms": (high - low) / 2'),
-    'mean for median': ('"median_ms": median', '"median_ms": sum(times_ms) / len(times_ms)'),
-    'FPS of the mean': ('"fps": 1000 / median', '"fps": 1000 * len(times_ms) / sum(times_ms)'),
-    'ratio turned round': ('[a / b for a, b in zip', '[b / a for a, b in zip'),
-    'pairs torn apart': (
-        'zip(times_a, times_b, strict=True)',
-        'zip(*(sorted(filter(None, t)) for t in [times_a, times_b]))',
+    'head box without its factor': ('= 0.6 * np.hypot', '= np.hypot'),
+    'pixels counted from 0': ('joint] + 1 - truth', 'joint] - truth'),
+    'thorax counted': ('name in ("pelvis", "thorax")', 'name == "pelvis"'),
+    'no neck': ('name in ("pelvis", "thorax")', 'name in ("pelvis", "thorax", "upper_neck")'),
+    'missing joints counted': ('if not truth.visibility[person, joint] or', 'if'),
+    'OKS with half the variance': ('(2 * sigmas_K) ** 2', '(2 * sigmas_K**2)'),
+    'OKS without its 2': (' / (area + np.spacing(1)) / 2', ' / (area + np.spacing(1))'),
+    'unlabelled joints counted': ('exponent_K = exponent_K[visible_K > 0]', 'pass'),
+    'hidden joints left out': ('exponent_K[visible_K > 0]', 'exponent_K[visible_K > 1]'),
+    'x for y': ('predicted_K2[:, 1] - true_K2[:, 1]', 'predicted_K2[:, 0] - true_K2[:, 1]'),
+    'a person found twice counts twice': ('free.remove(best)', 'pass'),
+    'pictures not merged by score': ('proposed.sort(key=lambda pair: -pair[0])', 'pass'),
+    'precision there, not the best beyond': (
+        'precision[recall >= r].max(initial=0)',
+        'precision[recall >= r][:1].sum()',
     ),
-    'quartiles exchanged': ('for p in (50, 25, 75))', 'for p in (50, 75, 25))'),
-    'always the same order': ('        shuffle(order)\n', ''),
-    'seconds for milliseconds': ('times_N[i] = 1e3 *', 'times_N[i] ='),
-    'clock never set back within a round': (
-        '            start = clock()\n',
-        '            start = clock() if i == order[0] else start\n',
-    ),
-    'two runs timed as one': ('            calls[i]()\n', '            calls[i](), calls[i]()\n'),
-    'the wrong network called the new one': (
-        'paired_ratio(times_RN[:, 1], times_RN[:, 0])',
-        'paired_ratio(times_RN[:, 0], times_RN[:, 1])',
-    ),
+    'eleven samples': ('np.linspace(0, 1, 101)', 'np.linspace(0, 1, 11)'),
+    'threshold too high': ('oks_nm[i, best] >= threshold', 'oks_nm[i, best] >= threshold + 0.05'),
 }
 
 
-def ratio_interval(times_a, times_b, *, tail=0.025, shift=0, ratio=lambda a, b: a / b):
-    ratios = sorted(ratio(a, b) for a, b in zip(times_a, times_b, strict=True) if a is not None and b is not None)
-    n, k = len(ratios), 0
-    while sum(math.comb(n, heads) for heads in range(k + 1)) / 2**n <= tail:
-        k += 1
-    k = max(0, k + shift)
-    return (ratios[k - 1], ratios[n - k]) if k else (-math.inf, math.inf)
+def oks_without_its_2(patch):
+    right = metrics.oks
+    patch.setattr(metrics, "oks", lambda p, t, v, areas, *rest, **more: right(p, t, v, areas / 2, *rest, **more))
 
 
-def quartiles(times_a, times_b):
-    ratios = [a / b for a, b in zip(times_a, times_b, strict=True) if a is not None and b is not None]
-    return tuple(np.percentile(ratios, [25, 75]).tolist())
+def pixels_counted_from_0(patch):
+    patch.setattr(mpii_truth, "one_based", lambda points: points)
 
 
-def not_paired(times_a, times_b):
-    times_a, times_b = ([t for t in times if t is not None] for times in (times_a, times_b))
-    return ratio_interval(*zip(*zip(times_a, times_b, strict=False), strict=True))
+PACKAGE = [oks_without_its_2, pixels_counted_from_0]
 
 
-OWN, OTHER = stored_growth()
-RIGHT = {
-    "11.1": [ratio_interval, lambda *args: np.array(ratio_interval(*args))],
-    "11.2": [(OWN, OTHER), (1.2 * OWN, 0.8 * OTHER)],
-}
+def pose_nms(poses, scores, areas, sigmas, threshold, *, mean=lambda a, b: (a + b) / 2, keep=np.less_equal, two=2):
+    waiting, kept = list(np.argsort(-scores, kind="stable")), []
+    while waiting:
+        best = waiting.pop(0)
+        kept.append(best)
+        squared = ((poses[waiting] - poses[best]) ** 2).sum(axis=-1)
+        scale = mean(areas[waiting], areas[best])[:, None] * two
+        alike = np.exp(-squared / scale / (2 * sigmas) ** 2).mean(axis=1)
+        waiting = [i for i, stays in zip(waiting, keep(alike, threshold), strict=True) if stays]
+    return kept
+
+
+def not_greedy(poses, scores, areas, sigmas, threshold):
+    """Drop whatever is similar to a better pose, even to a dropped one."""
+    order = np.argsort(-scores)
+    return [
+        i for rank, i in enumerate(order)
+        if all(metrics.oks(poses[[i]], poses[[j]], np.ones((1, 17)), [(areas[i] + areas[j]) / 2], sigmas) <= threshold
+               for j in order[:rank])
+    ]  # fmt: skip
+
+
+RIGHT = {"11.1": [pose_nms, lambda *args: np.array(pose_nms(*args))], "11.2": [(1.0, 0.5)]}
 WRONG = {
     "11.1": {
-        "quartiles": quartiles,
-        "90 per cent": lambda *args: ratio_interval(*args, tail=0.05),
-        "one rank too wide": lambda *args: ratio_interval(*args, shift=-1),
-        "one rank too narrow": lambda *args: ratio_interval(*args, shift=1),
-        "ratio inverted": lambda *args: ratio_interval(*args, ratio=lambda a, b: b / a),
-        "rounds without a time break the pairs": not_paired,
+        "at the threshold dropped": lambda *args: pose_nms(*args, keep=np.less),
+        "area of the other alone": lambda *args: pose_nms(*args, mean=lambda a, b: a),
+        "area of the best alone": lambda *args: pose_nms(*args, mean=lambda a, b: a * 0 + b),
+        "without the 2": lambda *args: pose_nms(*args, two=1),
+        "in the order given": lambda *args: sorted(pose_nms(*args)),
+        "worst first": lambda poses, scores, *rest: pose_nms(poses, -scores, *rest),
+        "not greedy": not_greedy,
     },
-    "11.2": {"no growth": (1.0, 1.0), "exchanged": (OTHER, OWN), "second too large": (OWN, 1.5 * OTHER),
-             "first too small": (0.6 * OWN, OTHER), "nan": (OWN, math.nan), "one number": 2.25},
+    "11.2": {"both low": (0.5, 0.5), "none left": (1.0, 0.0), "exchanged": (0.5, 1.0), "between": (0.75, 0.25),
+             "one number": 1.0},
 }  # fmt: skip

@@ -1,76 +1,74 @@
 """Lesson 12: wrong versions that its proofs and its exercises reject."""
 
+import math
+
 import numpy as np
 
-import lgmpose.lab.ablate
+from lgmpose.course.checks.lesson12 import stored_growth
 
 # The right text of the proof, and a wrong one that it must reject.
 MISTAKES = {
-    'pairs torn apart': ('b_N[chosen].sum())', 'b_N[generator.permutation(chosen)[: len(chosen) // 2]].sum())'),
-    'labels not drawn again': ('/ counted_N[chosen].sum())', '/ counted_N.sum())'),
-    'first seed only': ('correct_a_SN.mean(axis=0)', 'correct_a_SN[0]'),
-    '90 per cent': ('(2.5, 97.5)', '(5, 95)'),
-    'sign of the lead': ('100 * (a_N.sum() - b_N.sum())', '100 * (b_N.sum() - a_N.sum())'),
-    'unlabelled persons drawn': ('labelled = counted_N > 0', 'labelled = counted_N >= 0'),
-    'drawn without replacement': ('integers(len(counted_N), size=len(counted_N))', 'permutation(len(counted_N))'),
-    'variance divided by all runs': ('/ (R * (S - 1))\n', '/ (R * S)\n'),
-    'normal instead of t': ('stdtrit(R * (S - 1), 0.975)', '1.96'),
-    'margin of one mean': ('variance * 2 / S', 'variance / S'),
-    'networks counted as seeds': ('figures_RS.mean(axis=1, keepdims=True)', 'figures_RS.mean()'),
-    'sign forgotten in the margin': ('abs(points) <= margin', 'points <= margin'),
-    'seeds forgotten': (' or abs(points) <= margin', ''),
-    'interval forgotten': ('low <= 0 <= high or ', ''),
-    'ordering turned round': ('(points > 0) == (paper > 0)', '(points > 0) != (paper > 0)'),
+    'not sorted': ('values = sorted(values)', 'values = list(values)'),
+    'no straight line between': ('(place - below) * (values[above] - values[below])', '0'),
+    'other percentiles': ('/ 100 * (len(values) - 1)', '/ 100 * len(values) - 0.5'),
+    '90th for the 95th': ('for p in (25, 50, 75, 95)', 'for p in (25, 50, 75, 90)'),
+    'sigmas for quartiles': ('for p in (25, 50, 75, 95)', 'for p in (16, 50, 84, 95)'),
+    'half the range': ('"iqr_ms": high - low', '"iqr_ms": (high - low) / 2'),
+    'mean for median': ('"median_ms": median', '"median_ms": sum(times_ms) / len(times_ms)'),
+    'FPS of the mean': ('"fps": 1000 / median', '"fps": 1000 * len(times_ms) / sum(times_ms)'),
+    'ratio turned round': ('[a / b for a, b in zip', '[b / a for a, b in zip'),
+    'pairs torn apart': (
+        'zip(times_a, times_b, strict=True)',
+        'zip(*(sorted(filter(None, t)) for t in [times_a, times_b]))',
+    ),
+    'quartiles exchanged': ('for p in (50, 25, 75))', 'for p in (50, 75, 25))'),
+    'always the same order': ('        shuffle(order)\n', ''),
+    'seconds for milliseconds': ('times_N[i] = 1e3 *', 'times_N[i] ='),
+    'clock never set back within a round': (
+        '            start = clock()\n',
+        '            start = clock() if i == order[0] else start\n',
+    ),
+    'two runs timed as one': ('            calls[i]()\n', '            calls[i](), calls[i]()\n'),
+    'the wrong network called the new one': (
+        'paired_ratio(times_RN[:, 1], times_RN[:, 0])',
+        'paired_ratio(times_RN[:, 0], times_RN[:, 1])',
+    ),
 }
 
 
-def pairs_shifted(patch):
-    right = lgmpose.lab.ablate.paired_bootstrap
-
-    def wrong(a, b, counted, **more):
-        return right(a, np.roll(b, 1, axis=-1), counted, **more)
-
-    patch.setattr(lgmpose.lab.ablate, "paired_bootstrap", wrong)
-
-
-def first_seed_only(patch):
-    right = lgmpose.lab.ablate.paired_bootstrap
-
-    def wrong(a, b, counted, **more):
-        return right(a[:1], b, counted, **more)
-
-    patch.setattr(lgmpose.lab.ablate, "paired_bootstrap", wrong)
+def ratio_interval(times_a, times_b, *, tail=0.025, shift=0, ratio=lambda a, b: a / b):
+    ratios = sorted(ratio(a, b) for a, b in zip(times_a, times_b, strict=True) if a is not None and b is not None)
+    n, k = len(ratios), 0
+    while sum(math.comb(n, heads) for heads in range(k + 1)) / 2**n <= tail:
+        k += 1
+    k = max(0, k + shift)
+    return (ratios[k - 1], ratios[n - k]) if k else (-math.inf, math.inf)
 
 
-def narrower_margin(patch):
-    right = lgmpose.lab.ablate.seed_margin
-    patch.setattr(lgmpose.lab.ablate, "seed_margin", lambda *args: (right(*args) or 0) * 0.8 or None)
+def quartiles(times_a, times_b):
+    ratios = [a / b for a, b in zip(times_a, times_b, strict=True) if a is not None and b is not None]
+    return tuple(np.percentile(ratios, [25, 75]).tolist())
 
 
-def one_seed_is_enough(patch):
-    right = lgmpose.lab.ablate.verdict
-
-    def wrong(paper, difference, margin):
-        return right(paper, difference, margin or 0.0)
-
-    patch.setattr(lgmpose.lab.ablate, "verdict", wrong)
+def not_paired(times_a, times_b):
+    times_a, times_b = ([t for t in times if t is not None] for times in (times_a, times_b))
+    return ratio_interval(*zip(*zip(times_a, times_b, strict=False), strict=True))
 
 
-PACKAGE = [pairs_shifted, first_seed_only, narrower_margin, one_seed_is_enough]
-
-
-def p_value(lead_N, signs_DN):
-    return (abs(signs_DN @ lead_N) >= abs(lead_N.sum())).mean()
-
-
-RIGHT = {"12.1": [p_value], "12.2": [27, 25.5]}
+OWN, OTHER = stored_growth()
+RIGHT = {
+    "12.1": [ratio_interval, lambda *args: np.array(ratio_interval(*args))],
+    "12.2": [(OWN, OTHER), (1.2 * OWN, 0.8 * OTHER)],
+}
 WRONG = {
     "12.1": {
-        "one-sided": lambda lead_N, signs_DN: (signs_DN @ lead_N >= lead_N.sum()).mean(),
-        "ties left out": lambda lead_N, signs_DN: (abs(signs_DN @ lead_N) > abs(lead_N.sum())).mean(),
-        "complement": lambda lead_N, signs_DN: 1 - p_value(lead_N, signs_DN),
-        "one sign for all": lambda lead_N, signs_DN: p_value(lead_N.sum(keepdims=True), signs_DN[:, :1]),
-        "a count": lambda lead_N, signs_DN: (abs(signs_DN @ lead_N) >= abs(lead_N.sum())).sum(),
+        "quartiles": quartiles,
+        "90 per cent": lambda *args: ratio_interval(*args, tail=0.05),
+        "one rank too wide": lambda *args: ratio_interval(*args, shift=-1),
+        "one rank too narrow": lambda *args: ratio_interval(*args, shift=1),
+        "ratio inverted": lambda *args: ratio_interval(*args, ratio=lambda a, b: b / a),
+        "rounds without a time break the pairs": not_paired,
     },
-    "12.2": {"one row's": 5, "independent rows'": 37, "complement": 95, "negative": -1, "text": "many"},
-}
+    "12.2": {"no growth": (1.0, 1.0), "exchanged": (OTHER, OWN), "second too large": (OWN, 1.5 * OTHER),
+             "first too small": (0.6 * OWN, OTHER), "nan": (OWN, math.nan), "one number": 2.25},
+}  # fmt: skip

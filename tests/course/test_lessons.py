@@ -22,7 +22,7 @@ NO_ATTEMPT = "not attempted yet"
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Small tensors are faster so, and lesson 09 compares losses bit for bit."""
+    """Small tensors are faster so, and lesson 10 compares losses bit for bit."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,30 +1,38 @@
-"""Exercises of lesson 06: SFusion's two convolutions as one dense kernel, and the pairs that a shuffle mixes."""
+"""Exercises of lesson 06: LARM in the other order, and what a larger input costs it."""
 
 import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from lgmpose.course.checks import compare
-from lgmpose.network.layers import channel_shuffle
-
-
-def check_dense_kernel(attempt) -> None:
-    generator = torch.Generator().manual_seed(61)
-    for C, k, out in ((6, 2, 4), (12, 3, 12), (5, 1, 7), (8, 8, 3)):
-        grouped = torch.randn(C, k, 3, 3, generator=generator)
-        pointwise = torch.randn(out, C, generator=generator)
-        block_diagonal = torch.zeros(C, C, 3, 3)  # the grouped convolution as a dense one
-        for m in range(C):
-            first = m // k * k
-            block_diagonal[m, first : first + k] = grouped[m]
-        expected = torch.einsum("om,mchw->ochw", pointwise, block_diagonal)
-        case = f"called with weights of {tuple(grouped.shape)} and {tuple(pointwise.shape)}"
-        compare(attempt(grouped.clone(), pointwise.clone()), expected, case)
+from lgmpose.course.checks import compare, randomised
+from lgmpose.network.modules import LARM, npt_op1, npt_op2, npt_op3
 
 
-def check_mixed_pairs(prediction) -> None:
-    decoder, encoder = 208, 96
-    source = (torch.arange(decoder + encoder) >= decoder).view(1, -1, 1, 1)
-    pairs = channel_shuffle(source, 4).flatten().view(-1, 2)
-    compare(prediction, int((pairs[:, 0] != pairs[:, 1]).sum()), "mixed pairs with n = 4")
+def check_within_first(attempt) -> None:
+    cases = (((8, 32), (2, 8), True), ((12, 18), (2, 3), True), ((8, 12), (4, 2), False))
+    for seed, (map_hw, patch_hw, residual) in enumerate(cases):
+        larm = randomised(LARM(map_hw, patch_hw, residual=residual), seed)
+        x = torch.randn(2, 3, *map_hw, generator=torch.Generator().manual_seed(seed))
+        with torch.no_grad():
+            tokens = larm.within_patch(npt_op2(npt_op1(x, patch_hw)))  # (B, N, d, P)
+            tokens = npt_op2(larm.between_patches(npt_op2(tokens)))  # to (B, P, d, N) and back
+            expected = npt_op3(tokens, patch_hw, map_hw)
+            got = attempt(x.clone(), larm)
+        kind = "a LARM" if residual else "a LARM without residual"
+        compare(got, expected, f"called with a map of {map_hw} and {kind} with patches of {patch_hw}")
 
 
-EXERCISES = {"06.1": check_dense_kernel, "06.2": check_mixed_pairs}
+def check_growth(prediction) -> None:
+    """Count LARM's MACs and parameters on a map, and on one with twice as many rows and columns."""
+    small, large = (_cost(LARM(map_hw, (4, 4)), map_hw) for map_hw in ((32, 24), (64, 48)))
+    growth = {name: large[name] / small[name] for name in small}
+    compare(prediction, growth, "growth", atol=0.1)
+
+
+def _cost(larm: nn.Module, map_hw: tuple[int, int]) -> dict[str, int]:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        larm(torch.zeros(1, 1, *map_hw))  # one channel is enough: every channel costs the same
+    return {"macs": counter.get_total_flops() // 2, "parameters": sum(p.numel() for p in larm.parameters())}
+
+
+EXERCISES = {"06.1": check_within_first, "06.2": check_growth}

@@ -1,44 +1,30 @@
-"""Exercises of lesson 07: what a MobileViT block costs, and how the network's MACs grow with its input."""
+"""Exercises of lesson 07: SFusion's two convolutions as one dense kernel, and the pairs that a shuffle mixes."""
 
-from functools import cache
+import torch
 
-from torch import nn
-
-from lgmpose.course.checks import compare, compare_prediction
-from lgmpose.lab.macs import count_macs
-from lgmpose.network.config import LGMPoseConfig
-from lgmpose.network.model import LGMPose
-from lgmpose.network.variants import MobileViTBlock
+from lgmpose.course.checks import compare
+from lgmpose.network.layers import channel_shuffle
 
 
-def check_mobilevit_cost(attempt) -> None:
-    for c, d, layers, map_hw in ((12, 20, 1, (4, 6)), (8, 24, 3, (6, 10)), (48, 96, 2, (8, 12))):
-        pixels = map_hw[0] * map_hw[1]
-        case = f"called with c={c}, d={d}, layers={layers}, pixels={pixels}"
-        compare(attempt(c, d, layers, pixels), _block_cost(c, d, layers, map_hw), case, atol=1e-9)
+def check_dense_kernel(attempt) -> None:
+    generator = torch.Generator().manual_seed(61)
+    for C, k, out in ((6, 2, 4), (12, 3, 12), (5, 1, 7), (8, 8, 3)):
+        grouped = torch.randn(C, k, 3, 3, generator=generator)
+        pointwise = torch.randn(out, C, generator=generator)
+        block_diagonal = torch.zeros(C, C, 3, 3)  # the grouped convolution as a dense one
+        for m in range(C):
+            first = m // k * k
+            block_diagonal[m, first : first + k] = grouped[m]
+        expected = torch.einsum("om,mchw->ochw", pointwise, block_diagonal)
+        case = f"called with weights of {tuple(grouped.shape)} and {tuple(pointwise.shape)}"
+        compare(attempt(grouped.clone(), pointwise.clone()), expected, case)
 
 
-@cache
-def _block_cost(c: int, d: int, layers: int, map_hw: tuple[int, int]) -> tuple[int, int]:
-    """Return the counted parameters and MACs of the block."""
-    block = MobileViTBlock(c, d, layers=layers)
-    net = nn.Sequential(nn.Conv2d(3, c, 1), block)  # the counter's input has three channels
-    macs = count_macs(net, map_hw)["1"].total()
-    return sum(p.numel() for p in block.parameters()), macs
+def check_mixed_pairs(prediction) -> None:
+    decoder, encoder = 208, 96
+    source = (torch.arange(decoder + encoder) >= decoder).view(1, -1, 1, 1)
+    pairs = channel_shuffle(source, 4).flatten().view(-1, 2)
+    compare(prediction, int((pairs[:, 0] != pairs[:, 1]).sum()), "mixed pairs with n = 4")
 
 
-def check_growth_of_macs(prediction) -> None:
-    compare_prediction(prediction, _growth(), atol=0.2)
-
-
-@cache
-def _growth() -> float:
-    """Return the MACs at 512 × 384 divided by those at 256 × 192."""
-    small, large = (
-        count_macs(LGMPose(LGMPoseConfig(image_hw)), image_hw)[""].total()
-        for image_hw in ((256, 192), (512, 384))
-    )
-    return large / small
-
-
-EXERCISES = {"07.1": check_mobilevit_cost, "07.2": check_growth_of_macs}
+EXERCISES = {"07.1": check_dense_kernel, "07.2": check_mixed_pairs}

@@ -1,43 +1,44 @@
-"""Exercises of lesson 08: the crop's outline in the image, and how often a half body is the upper half."""
+"""Exercises of lesson 08: what a MobileViT block costs, and how the network's MACs grow with its input."""
 
 from functools import cache
 
-import numpy as np
+from torch import nn
 
 from lgmpose.course.checks import compare, compare_prediction
-from lgmpose.data.augment import Augmentation, augment_record
-from lgmpose.data.records import PersonRecord
-from lgmpose.pose.geometry import box_to_center_size, crop_matrix, invert_matrix, transform_points
-from lgmpose.pose.skeletons import COCO
-
-DRAWS = 4000
+from lgmpose.lab.macs import count_macs
+from lgmpose.network.config import LGMPoseConfig
+from lgmpose.network.model import LGMPose
+from lgmpose.network.variants import MobileViTBlock
 
 
-def check_outline(attempt) -> None:
-    rng = np.random.default_rng(0)
-    for image_hw, rotation in (((64, 48), 0.0), ((96, 160), 0.0), ((64, 48), 30.0), ((96, 160), -75.0)):
-        box_xywh = rng.integers(10, 200, 4).tolist()
-        H, W = image_hw
-        matrix = crop_matrix(*box_to_center_size(box_xywh), image_hw, rotation_deg=rotation)
-        # The crop's outline, clockwise from the upper left corner, in pixels of the picture.
-        corners = transform_points(invert_matrix(matrix), np.array([[0, 0], [W, 0], [W, H], [0, H]], float))
-        compare(attempt(box_xywh, image_hw, rotation), corners, f"outline({box_xywh}, {image_hw}, {rotation:g})")
-
-
-def check_upper_halves(prediction) -> None:
-    compare_prediction(prediction, _upper_halves_percent(), atol=5)
+def check_mobilevit_cost(attempt) -> None:
+    for c, d, layers, map_hw in ((12, 20, 1, (4, 6)), (8, 24, 3, (6, 10)), (48, 96, 2, (8, 12))):
+        pixels = map_hw[0] * map_hw[1]
+        case = f"called with c={c}, d={d}, layers={layers}, pixels={pixels}"
+        compare(attempt(c, d, layers, pixels), _block_cost(c, d, layers, map_hw), case, atol=1e-9)
 
 
 @cache
-def _upper_halves_percent() -> float:
-    """Draw half bodies and return how often the upper half is kept. Another seed changes it by less than 2."""
-    rng = np.random.default_rng(0)
-    joints = np.column_stack([np.arange(17.0), np.where(np.isin(np.arange(17), COCO.upper_body), 0.0, 100.0)])
-    person = PersonRecord("", np.array([50.0, 50.0]), np.array([200.0, 200.0]), joints, np.full(17, 2), 1, 1)
-    half = Augmentation(half_body_prob=1.0)
-    # Joints of the upper body lie at y = 0, the others at y = 100: the centre of the new box tells which half is kept.
-    upper = sum(augment_record(person, COCO.upper_body, half, rng)[0][1] < 25 for _ in range(DRAWS))
-    return 100 * upper / DRAWS
+def _block_cost(c: int, d: int, layers: int, map_hw: tuple[int, int]) -> tuple[int, int]:
+    """Return the counted parameters and MACs of the block."""
+    block = MobileViTBlock(c, d, layers=layers)
+    net = nn.Sequential(nn.Conv2d(3, c, 1), block)  # the counter's input has three channels
+    macs = count_macs(net, map_hw)["1"].total()
+    return sum(p.numel() for p in block.parameters()), macs
 
 
-EXERCISES = {"08.1": check_outline, "08.2": check_upper_halves}
+def check_growth_of_macs(prediction) -> None:
+    compare_prediction(prediction, _growth(), atol=0.2)
+
+
+@cache
+def _growth() -> float:
+    """Return the MACs at 512 × 384 divided by those at 256 × 192."""
+    small, large = (
+        count_macs(LGMPose(LGMPoseConfig(image_hw)), image_hw)[""].total()
+        for image_hw in ((256, 192), (512, 384))
+    )
+    return large / small
+
+
+EXERCISES = {"08.1": check_mobilevit_cost, "08.2": check_growth_of_macs}

@@ -1,51 +1,58 @@
-"""Exercises of lesson 11: a confidence interval of a median ratio, and how run times grow with the input size."""
-
-import json
-from pathlib import Path
+"""Exercises of lesson 11: non-maximum suppression by OKS, and how false persons change AP."""
 
 import numpy as np
 
 from lgmpose.course.checks import compare, compare_prediction
+from lgmpose.metrics import coco_ap, coco_results, oks_nms
+from lgmpose.pose.skeletons import COCO
 
 
-def check_ratio_interval(attempt) -> None:
-    """Compare with SciPy's confidence interval of a quantile, which inverts the same binomial test."""
-    from scipy.stats import quantile_test
-
-    rng = np.random.default_rng(5)
-    for rounds, gaps in ((21, 0), (40, 3), (6, 0), (101, 10), (8, 2), (9, 4)):
-        times_a, times_b = (rng.lognormal(3, 0.4, rounds).tolist() for _ in range(2))
-        for gap in rng.permutation(rounds)[:gaps]:
-            (times_a if gap % 2 else times_b)[gap] = None
-        ratios = [a / b for a, b in zip(times_a, times_b, strict=True) if a is not None and b is not None]
-        low, high = quantile_test(ratios, q=0.5, p=0.5).confidence_interval(0.95)
-        expected = (-np.inf, np.inf) if np.isnan(low) else (float(low), float(high))
-        got = attempt(list(times_a), list(times_b))
-        if isinstance(got, (list, np.ndarray)):
-            got = tuple(got)
-        compare(got, expected, f"called with {rounds} rounds, {gaps} of them without a time")
-
-
-def check_growth(prediction) -> None:
-    """Read from the stored benchmark how times grow from 256 × 192 to 384 × 288: LGM-Pose, Dite-HRNet-18."""
-    compare_prediction(prediction, stored_growth(), rtol=1 / 3)
-
-
-def stored_growth() -> tuple[float, float]:
-    """Return the growth of LGM-Pose's and of Dite-HRNet-18's time."""
-    own, other = (
-        _stored_ms(label, (384, 288)) / _stored_ms(label, (256, 192)) for label in ("LGM-Pose", "Dite-HRNet-18")
-    )
-    return own, other
+def check_pose_nms(attempt) -> None:
+    rng, sigmas = np.random.default_rng(3), np.array(COCO.oks_sigmas)
+    for case in range(8):
+        num_people, copies = 3 + case % 2, 3
+        people = rng.uniform(0, 300, (num_people, 17, 2))
+        poses = np.repeat(people, copies, axis=0) + rng.normal(0, 4, (num_people * copies, 17, 2))
+        areas = rng.uniform(2000, 40000, len(poses))
+        order, scores = rng.permutation(len(poses)), rng.random(len(poses))
+        poses = poses[order]
+        threshold = (0.9, 0.6, 0.75, 0.3)[case % 4]
+        got = attempt(poses.copy(), scores.copy(), areas.copy(), sigmas.copy(), threshold)
+        expected = oks_nms(poses, scores, areas, sigmas, threshold)
+        if got is not None and got is not ... and np.ndim(got) == 1:
+            got = np.asarray(got)
+        compare(got, expected, f"called with {len(poses)} poses and the threshold {threshold}")
+    # Three poses in a row: the middle one is similar to both others and is dropped; the outer two are kept.
+    chain = people[0] + np.arange(3)[:, None, None] * 4.0
+    got = attempt(chain, np.array([0.9, 0.8, 0.7]), np.full(3, 5000.0), sigmas, 0.6)
+    compare(np.asarray(got), np.array([0, 2]), "called with three poses, the middle one similar to both others")
+    # Two equal poses have an OKS of exactly the threshold, 1; the third pose is far away.
+    poses = np.concatenate([people[:1], people[:1], people[1:2] + 4000])
+    got = attempt(poses, np.array([0.5, 0.9, 0.7]), np.full(3, 5000.0), sigmas, 1.0)
+    compare(np.asarray(got), np.array([1, 2, 0]), "called with two equal poses and the threshold 1")
 
 
-def _stored_ms(label: str, image_hw: tuple[int, int]) -> float:
-    """Return a median time of the newest stored benchmark: eager mode, one thread."""
-    file = max((Path(__file__).parents[3] / "results").glob("bench_*.json"))
-    for row in json.loads(file.read_text(encoding="utf-8"))["rows"]:
-        if (row["label"], row["image_hw"], row["backend"], row["threads"]) == (label, list(image_hw), "eager", 1):
-            return row["median_ms"]
-    raise FileNotFoundError(f"{file.name} has no row of {label} at {image_hw}")
+def check_false_persons(prediction) -> None:
+    """Compute AP with false persons scored lower than all true persons, then higher."""
+    compare_prediction(prediction, tuple(_ap_with_false_persons(score) for score in (0.1, 0.95)), atol=0.02)
 
 
-EXERCISES = {"11.1": check_ratio_interval, "11.2": check_growth}
+def _ap_with_false_persons(score: float) -> float:
+    """Return the AP of ten exact poses scored 0.5 to 0.9, one per image, each with a false one of the given score."""
+    people, ids = np.random.default_rng(4).uniform(0, 200, (10, 17, 2)), range(1, 11)
+    joints = np.concatenate([people, np.full((10, 17, 1), 2.0)], axis=2)
+    truth = {
+        "images": [{"id": i} for i in ids],
+        "categories": [{"id": 1, "name": "person"}],
+        "annotations": [
+            {"id": i, "image_id": i, "category_id": 1, "iscrowd": 0, "area": 5000.0, "bbox": [0, 0, 200, 200],
+             "num_keypoints": 17, "keypoints": person.ravel().tolist()}
+            for i, person in zip(ids, joints, strict=True)
+        ],
+    }  # fmt: skip
+    poses = np.concatenate([people, people + 5000])
+    scores = np.concatenate([np.linspace(0.5, 0.9, 10), np.full(10, score)])
+    return coco_ap(coco_results([*ids, *ids], poses, np.ones((20, 17)), scores), truth)["AP"]
+
+
+EXERCISES = {"11.1": check_pose_nms, "11.2": check_false_persons}
