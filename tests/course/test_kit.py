@@ -30,7 +30,7 @@ def lessons_in(text: str) -> set[str]:
     return set(re.findall(r"(?<![\d.])\d\d(?!\d|\.\d)", text))
 
 
-NEEDS = {row[0][1:3]: lessons_in(row[3]) for row in rows_of("Which lessons")}
+NEEDS = {row[0][1:3]: lessons_in(row[3]) & {name[:2] for name in LESSONS} for row in rows_of("Which lessons")}
 
 
 def test_lessons_are_listed_with_question_minutes_and_prerequisites_of_the_notebook():
