@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from nbformat import NotebookNode
 
+from lgmpose.course.widgets import STATIC
 from lgmpose.errors import UserError
 
 __all__ = ["find_notebooks", "run_notebook", "run_notebooks"]
@@ -76,7 +78,7 @@ def run_notebook(notebook: NotebookNode, folder: Path) -> str | None:
         on_cell_execute=lambda cell, cell_index: started.append(cell),
     )
     try:
-        client.execute()
+        client.execute(env={**os.environ, STATIC: "1"})  # stored pages show figures, not sliders
     except (CellExecutionError, CellTimeoutError, RuntimeError, AssertionError) as error:  # the last two: a dead kernel
         name, text = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", error)
         reason = f"{name}: {text}".strip().splitlines()[0]
