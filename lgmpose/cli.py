@@ -153,6 +153,7 @@ def compare(  # the options of the command
     out: Path = Path("comparison.png"),
     box: tyro.conf.UseAppendAction[tuple[str, ...]] = (),
     detections: Path | None = None,
+    detector: str = "none",
     flip_test: bool = True,
     score_threshold: float = 0.2,
     device: str = "auto",
@@ -164,8 +165,9 @@ def compare(  # the options of the command
         weights: a weights file, or a file of `lgmpose export`; repeat it for each network. By default the weights
             that come with the package.
         out: the figure (.png, .jpg, .svg or .pdf).
-        box: x,y,w,h of a person in pixels; repeat it for more people. Without boxes, the whole picture is one box.
+        box: x,y,w,h of a person in pixels; repeat it for more people. Without boxes, each picture shows one person.
         detections: COCO detection file with the boxes.
+        detector: finds the people for all networks: yolox-nano, an .onnx file, torchvision:NAME, or none.
         flip_test: average with the mirrored picture's heatmaps.
         score_threshold: least score of a joint that is drawn; the score is the height of its heatmap, about 0 to 1.
         device: auto, cpu, cuda, mps …
@@ -177,7 +179,7 @@ def compare(  # the options of the command
         raise UserError("nothing to compare: name at least one picture or folder")
     compare_networks(
         inputs, weights or (DEFAULT_WEIGHTS,), out, boxes=[_parse_box(text) for text in box] or None,
-        detections=detections, flip_test=flip_test, score_threshold=score_threshold, device=device,
+        detections=detections, detector=detector, flip_test=flip_test, score_threshold=score_threshold, device=device,
     )  # fmt: skip
     print(f"the comparison is in {out}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import datetime
 import math
 import os
 import platform
@@ -12,9 +13,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from lgmpose import __version__
 from lgmpose.errors import UserError
 
-__all__ = ["choose_device", "commit", "cpu_name", "num_cores", "tune_allocator", "workers_that_fit"]
+__all__ = [
+    "choose_device", "commit", "cpu_name", "machine_header", "num_cores", "tune_allocator", "workers_that_fit",
+]  # fmt: skip
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of Linux's control groups, version 2: "200000 100000" or "max 100000"
 SHARED_MEMORY = Path("/dev/shm")  # Linux; 64 MB in a Docker container unless --shm-size says otherwise
@@ -123,3 +127,12 @@ def commit() -> str | None:
         return found + ("+" if git("status", "--porcelain", "--", "lgmpose") else "") or None
     except (OSError, subprocess.TimeoutExpired):
         return None
+
+
+def machine_header() -> dict[str, str | int | None]:
+    """Return when, on which machine and with which source something is measured."""
+    return {
+        "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"), "lgmpose": __version__,
+        "commit": commit(), "cpu": cpu_name(), "cores": num_cores(),
+        "system": f"{platform.system()} {platform.machine()}", "python": platform.python_version(),
+    }  # fmt: skip

@@ -99,13 +99,13 @@ def _disc(canvas: np.ndarray, centre_xy: np.ndarray, radius: float, colour: tupl
     cv2.fillConvexPoly(canvas, _fixed(centre_xy + radius * _CIRCLE), colour, cv2.LINE_AA, _SHIFT)
 
 
-def heatmap_overlay(crop: np.ndarray, heatmaps: np.ndarray) -> np.ndarray:
+def heatmap_overlay(crop: np.ndarray, heatmaps: np.ndarray, *, aligned: bool = False) -> np.ndarray:
     """Return the crop, dark and grey, with every joint's heatmap in its own hue: bright where the network is sure.
 
     Args:
         crop: (H, W, 3) uint8 RGB.
-        heatmaps: (K, h, w), about 0..1. Those of the codec ``udp`` are up to 3 crop pixels off here, because they count
-            lengths between pixel centres.
+        heatmaps: (K, h, w), about 0..1.
+        aligned: as of the codec: UDP's heatmaps and crops have the same first and last pixel.
 
     Returns:
         (H, W, 3) uint8.
@@ -117,7 +117,8 @@ def heatmap_overlay(crop: np.ndarray, heatmaps: np.ndarray) -> np.ndarray:
     strength = np.clip(np.asarray(heatmaps, np.float32), 0, 1)
     colour = np.tensordot(strength**2, hues, axes=(0, 0)) / np.maximum((strength**2).sum(axis=0), 1e-6)[..., None]
     # Heatmap pixel i stands for crop pixel 4 i, as in the targets; cv2.resize would shift it by half a pixel.
-    stretch = np.array([[width / w, 0, 0], [0, height / h, 0]])
+    unit = 1 if aligned else 0
+    stretch = np.array([[(width - unit) / (w - unit), 0, 0], [0, (height - unit) / (h - unit), 0]])
     colour, strongest = (
         cv2.warpAffine(plane, stretch, (width, height), borderMode=cv2.BORDER_REPLICATE)
         for plane in (colour, strength.max(axis=0))

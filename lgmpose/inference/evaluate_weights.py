@@ -18,7 +18,7 @@ from lgmpose.inference.extremes import require_truth, save_extremes
 from lgmpose.inference.figures import Evaluation
 from lgmpose.inference.options import EvalConfig
 from lgmpose.inference.other_boxes import predict_without_boxes, shift_boxes
-from lgmpose.machine import tune_allocator
+from lgmpose.machine import machine_header, tune_allocator
 from lgmpose.metrics import results_json
 from lgmpose.pose.codecs import make_codec
 from lgmpose.zoo.cards import find_weights
@@ -84,7 +84,7 @@ def evaluate_weights(config: EvalConfig) -> Evaluation:
         if config.results is not None:
             write_atomically(config.results, results_json(predicted_persons(predictions, record_set, codec)))
         if config.json is not None:
-            content = {"weights": source["file"], "sha256": source["sha256"], **evaluation.as_json()}
+            content = {"weights": source["file"], "sha256": source["sha256"], **evaluation.as_json()} | machine_header()
             write_atomically(config.json, json.dumps(content, indent=1).encode())
         if config.sheet is not None:
             save_extremes(record_set, predictions.keypoints_xy, config.sheet)

@@ -82,6 +82,7 @@ class ExportConfig:
     data: str | None = None  # KIND:PATH; its training split calibrates 8 bits, --verify takes its validation split
     annotations: str | None = None  # annotation file for the calibration, if it is not in its usual place
     val_annotations: str | None = None  # annotation file for --verify
+    categories: tuple[str, ...] = ()  # names of the COCO categories to read; default: person, or those with its joints
     verify: bool = False  # compare the file with the network: heatmaps, accuracy (with --data), speed
     json: Path | None = None  # file for what --verify finds
 
@@ -105,6 +106,7 @@ class ExportConfig:
             (self.annotations is not None and not int8, "--annotations are for 8 bits, --val-annotations for --verify"),
             (self.val_annotations is not None and not (self.data and self.verify),
              "--val-annotations needs --verify and --data"),
+            (bool(self.categories) and self.data is None, "--categories choose among those of --data KIND:PATH"),
             (self.json is not None and not self.verify, "--json keeps what --verify finds; add --verify"),
         ):  # fmt: skip
             if wrong:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -29,20 +29,21 @@ MAX_HEIGHT = 600  # pixels of a drawn picture, more than twice what the figure s
 FORMATS = (".png", ".jpg", ".jpeg", ".svg", ".pdf")
 
 
-def compare_networks(
+def compare_networks(  # the options of the command
     inputs: str | Path | Sequence[str | Path],
     weights: Sequence[str | Path | Backend],
     out: str | Path,
     *,
     boxes=None,
     detections: str | Path | None = None,
+    detector: str | Path | Callable = "none",
     flip_test: bool = True,
     device: str = "auto",
     score_threshold: float = SCORE_THRESHOLD,
 ) -> None:
     """Draw a row of pictures per network, each with the skeletons that this network finds, and write one figure.
 
-    All networks get the same boxes. Without boxes, each picture shows one person, as for ``Predictor``.
+    All networks get the same boxes. Without boxes and detector, each picture shows one person, as for ``Predictor``.
 
     Args:
         inputs: pictures and folders of them; ``out`` is left out of a folder.
@@ -50,6 +51,7 @@ def compare_networks(
         out: the figure, PNG, JPEG, SVG or PDF by its suffix.
         boxes: (n, 4) x, y, w, h in pixels, for every picture.
         detections: file with the boxes; see ``detections.read_detections``.
+        detector: finds the boxes of all networks; see ``detectors.open_detector``.
         flip_test: average with the mirrored crop.
         device: for PyTorch.
         score_threshold: joints below it are not drawn.
@@ -61,8 +63,8 @@ def compare_networks(
     out = Path(out)
     if not weights:
         raise UserError("nothing to compare: name at least one weights file (--weights FILE, once per network)")
-    if boxes is not None and detections is not None:
-        raise UserError("boxes come from --box or from a detection file, not from both")
+    if [boxes is not None, detections is not None, detector != "none"].count(True) > 1:
+        raise UserError("boxes come from --box, from --detections or from --detector, not from several")
     if out.suffix.lower() not in FORMATS:
         raise UserError(f"{out}: a comparison is written as .png, .jpg, .svg or .pdf")
     require("matplotlib", "plot", "comparing")
@@ -72,23 +74,31 @@ def compare_networks(
         raise UserError(f"{out}: an input, which the comparison would replace; choose another --out")
     if videos := [path for path in paths if kind_of(path) == "video"]:
         raise UserError(f"{videos[0]}: a video; networks are compared on pictures")
-    detected = {} if detections is None else read_detections(detections, paths)
-    boxes_of = {path: detected[path][0] if path in detected else boxes for path in paths}
-    for path in paths:
-        picture = read_image(path)  # read again later: all at once may not fit into memory
-        if boxes_of[path] is not None:
-            boxes_of[path] = check_boxes(boxes_of[path], picture.shape[:2], str(path))
+    boxes_of = _checked_boxes(paths, boxes, detections)
     predictors = [Predictor(source, detector="none", device=device, flip_test=flip_test) for source in weights]
+    finder = None if detector == "none" else Predictor(predictors[0].backend, detector=detector, device=device)
     rows: list[list[np.ndarray]] = [[] for _ in predictors]
     for path in tqdm(paths, desc="compare", unit="picture", disable=None):
         picture = read_image(path)
+        found = (boxes_of[path], None) if finder is None else finder.find_people(picture, str(path))
         for row, predictor in zip(rows, predictors, strict=True):
-            poses = predictor(picture, boxes_of[path])
+            poses = predictor(picture, *found)
             row.append(_shrink(draw_poses(picture, poses, score_threshold=score_threshold)))
     labels = network_labels([predictor.backend for predictor in predictors], weights)
     buffer = io.BytesIO()
     comparison_figure(rows, labels, [path.name for path in paths]).savefig(buffer, format=out.suffix[1:].lower())
     write_atomically(out, buffer.getvalue())
+
+
+def _checked_boxes(paths: Sequence[Path], boxes, detections: str | Path | None) -> dict[Path, np.ndarray | None]:
+    """Read every picture, and return its boxes (n, 4); None without boxes."""
+    detected = {} if detections is None else read_detections(detections, paths)
+    boxes_of = {}
+    for path in paths:
+        picture_hw = read_image(path).shape[:2]  # read again later: all at once may not fit into memory
+        found = detected[path][0] if path in detected else boxes
+        boxes_of[path] = None if found is None else check_boxes(found, picture_hw, str(path))
+    return boxes_of
 
 
 def _shrink(picture: np.ndarray) -> np.ndarray:

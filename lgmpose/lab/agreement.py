@@ -26,7 +26,7 @@ from lgmpose.inference.evaluate import predict_records
 from lgmpose.inference.extremes import save_extremes
 from lgmpose.inference.figures import Evaluation, summary
 from lgmpose.lab.conventions import input_hw
-from lgmpose.machine import commit
+from lgmpose.machine import machine_header
 from lgmpose.metrics import bootstrap_interval, head_size_from_joints, pck, pck_joints, pckh, torso_size
 from lgmpose.pose.geometry import box_around_points
 from lgmpose.zoo.catalogue import DEFAULT_WEIGHTS, codec_of, load_weights, skeleton_of, weights_hash
@@ -180,7 +180,7 @@ def measure_agreement(
         content = {
             "command": f"lgmpose lab agreement {data.split(':')[0]}:PATH",
             "note": NOTE,
-            "commit": commit(),
+            **machine_header(),
             "pictures": len(records),
             "pairs": twice.pairs,
             "overlap too little": twice.num_left_out,

@@ -24,7 +24,8 @@ from lgmpose.data import load_records
 from lgmpose.data.records import PADDING, RecordSet
 from lgmpose.errors import UserError
 from lgmpose.files import read_json, write_atomically
-from lgmpose.lab.bench.measurement import check_output, machine_header
+from lgmpose.lab.bench.measurement import check_output
+from lgmpose.machine import machine_header
 from lgmpose.metrics import pck, pck_joints, torso_size
 from lgmpose.pose.skeletons import Skeleton, skeleton_from_category
 from lgmpose.training.recipe import TrainConfig, recipe

@@ -15,10 +15,11 @@ from torch import nn
 
 from lgmpose.errors import UserError
 from lgmpose.inference.timing import interleaved_times
-from lgmpose.lab.bench.measurement import load, machine_header, summary
+from lgmpose.lab.bench.measurement import load, summary
 from lgmpose.lab.conventions import Conventions, count_by_conventions, in_unit_of, input_hw
 from lgmpose.lab.macs import CONVENTION, SecondOpinion, ask_fvcore, count_macs
 from lgmpose.lab.paper import CONVENTIONS, PaperRow
+from lgmpose.machine import machine_header
 from lgmpose.network.config import LGMPoseConfig
 from lgmpose.network.model import LGMPose
 from lgmpose.peers import PeerConfig

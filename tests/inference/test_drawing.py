@@ -116,3 +116,12 @@ def test_heatmaps_are_bright_where_they_peak():
     other = np.zeros_like(heatmaps)
     other[9, 4, 9] = 1
     assert np.abs(heatmap_overlay(crop, other)[16, 36].astype(int) - shown[16, 36]).max() > 50  # a hue of its own
+
+
+def test_aligned_heatmaps_have_the_crops_first_and_last_pixel():
+    crop = np.full((64, 48, 3), 200, np.uint8)
+    heatmaps = np.zeros((1, 16, 12), np.float32)
+    heatmaps[0, 15, 11] = 1
+    shown = np.abs(heatmap_overlay(crop, heatmaps, aligned=True).astype(int) - 120).sum(axis=-1)
+    assert np.unravel_index(shown.argmax(), shown.shape) == (63, 47)
+    assert shown[63, 47] > 2 * shown[60, 44] > 0

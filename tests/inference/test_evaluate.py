@@ -27,6 +27,7 @@ from lgmpose.inference.figures import Evaluation, Predictions, figure_text, join
 from lgmpose.inference.options import EvalConfig
 from lgmpose.inference.other_boxes import predict_without_boxes, shift_boxes
 from lgmpose.inference.predictor import Predictor
+from lgmpose.machine import machine_header
 from lgmpose.metrics import ap_engine, head_size_from_joints
 from lgmpose.pose.codecs import make_codec
 from lgmpose.pose.geometry import PADDING, transform_points
@@ -199,6 +200,7 @@ def test_eval_command_prints_conditions_and_writes_files(people, coco_weights, t
         assert word in out
     figures = json.loads(files[0].read_text())
     assert {"PCK@0.2", "AP"} <= set(figures["figures"]) and figures["conditions"]["persons"] == "7"
+    assert machine_header().keys() <= figures.keys()
     assert len(json.loads(files[1].read_text())) == 7
     assert cv2.imread(str(files[2])).shape[2] == 3
 

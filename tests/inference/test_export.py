@@ -276,6 +276,7 @@ def error_of(capsys, *arguments) -> str:
         (["--out", "net.onnx", "--verify", "--data", "coco:x", "--annotations", "t.json"], "--val-annotations"),
         (["--out", "net.onnx", "--verify", "--val-annotations", "v.json"], "--data"),
         (["--out", "net.onnx", "--data", "coco:x", "--val-annotations", "v.json"], "--verify"),
+        (["--out", "net.onnx", "--categories", "cat"], "--data"),
         (["--out", "net.onnx", "--weights", "gone.safetensors"], "gone.safetensors"),
         (["--out", "net.onnx", "--image-hw", "90", "64"], "32"),
         (["--out", "net.onnx", "--format", "int8", "--data", "lspet:gone.zip"], "gone.zip"),
@@ -308,6 +309,7 @@ def test_own_data_in_cocos_format(people, coco_weights, tmp_path, monkeypatch, c
     zoo.save_weights(tmp_path / "own.safetensors", net, skeleton, make_codec("dark", (64, 96)))
     if not same:
         category["keypoints"][3:5] = category["keypoints"][4:2:-1]
+    content["categories"].append({"id": 9, "name": "dog", "keypoints": ["nose", "tail"]})
     for name in ("train.json", "val.json"):
         (tmp_path / name).write_text(json.dumps(content))
     taken = []
@@ -320,6 +322,7 @@ def test_own_data_in_cocos_format(people, coco_weights, tmp_path, monkeypatch, c
     monkeypatch.setattr("lgmpose.inference.export.graph.export_graph", stop)
     arguments = ["--weights", tmp_path / "own.safetensors", "--format", "int8", "--verify", "--data", f"coco:{people}"]
     files = ["--annotations", tmp_path / "train.json", "--val-annotations", tmp_path / "val.json"]
+    files += ["--categories", category["name"]]
     message = error_of(capsys, "export", "--out", tmp_path / "n.onnx", *arguments, *files)
     if same:
         assert message == "all data are there"

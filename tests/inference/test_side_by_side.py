@@ -75,6 +75,23 @@ def test_boxes_of_a_detection_file_belong_to_their_pictures(folder, monkeypatch)
     assert asked == [((90, 120), *BOX), ((100, 80), 30, 40, 50, 60)]
 
 
+def test_a_detector_finds_the_same_boxes_for_every_network(folder, tiny_weights, shown):
+    seen = []
+
+    def find(picture):
+        seen.append(picture.shape[:2])
+        return [BOX, (20.0, 30.0, 40.0, 50.0), (0.0, 0.0, 20.0, 20.0)], [0.9, 0.8, 0.1]  # the last is too unsure
+
+    options = {"flip_test": False, "device": "cpu"}
+    weights = [tiny_weights, folder / "run" / "best.safetensors"]
+    compare_networks(folder / "1.png", weights, folder / "out.png", detector=find, score_threshold=0.0, **options)
+    assert seen == [(90, 120)]
+    picture = np.ascontiguousarray(cv2.imread(str(folder / "1.png"))[:, :, ::-1])
+    for source, (drawn,) in zip(weights, shown[0][0], strict=True):
+        poses = Predictor(source, **options)(picture, [BOX, (20, 30, 40, 50)], [0.9, 0.8])
+        np.testing.assert_array_equal(drawn, draw_poses(picture, poses, score_threshold=0.0))
+
+
 def test_the_figure_and_drawings_are_no_inputs_but_a_photograph_is(folder, tmp_path, monkeypatch, shown):
     for name in ("tree.png", "tree_pose.jpg", "warrior_pose.jpg"):
         write_png(tmp_path / name, cv2.imread(str(folder / "1.png")))
@@ -110,7 +127,9 @@ def test_labels_tell_runs_and_files_of_one_name_apart():
         (["{}/1.png", "--out", "{}/1.png/x.png"], "x.png"),
         (["{}/1.png", "--weights", "{}/2.png"], "2.png"),
         (["{}/1.png", "--box", "500,500,10,10"], "1.png: box 0"),
-        (["{}/1.png", "--box", "1,1,10,10", "--detections", "x.json"], "detection file"),
+        (["{}/1.png", "--box", "1,1,10,10", "--detections", "x.json"], "--detections"),
+        (["{}/1.png", "--box", "1,1,10,10", "--detector", "yolox-nano"], "--detector"),
+        (["{}/1.png", "--detector", "gone.onnx"], "gone.onnx"),
     ],
 )
 def test_bad_input_is_one_sentence(folder, capsys, arguments, word):

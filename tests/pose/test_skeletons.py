@@ -103,9 +103,22 @@ def test_lower_body_parts_are_not_in_the_upper_body():
     assert skeleton_from_category({"keypoints": ["nose", *lower, "wrist"]}).upper_body == (0, 9)
 
 
-def test_cocos_category_is_coco():
-    category = {"name": "person", "keypoints": list(COCO.joint_names), "skeleton": [[1, 2]]}
-    assert skeleton_from_category(category) is COCO
+@pytest.mark.parametrize(
+    "stated, unused",
+    [
+        ({}, ()),
+        ({"skeleton": [[b + 1, a + 1] for a, b in COCO.edges[::-1]], "sigmas": list(COCO.oks_sigmas)}, ()),
+        ({"flip_pairs": [(COCO.joint_names[b], COCO.joint_names[a]) for a, b in COCO.flip_pairs]}, ()),
+        ({"skeleton": [[1, 2]]}, ("skeleton",)),
+        ({"flip_pairs": [["left_hip", "left_knee"]], "sigmas": [0.05] * 17}, ("flip_pairs", "sigmas")),
+    ],
+)
+def test_cocos_joints_are_coco_and_what_is_not_used_is_said(stated, unused, capsys):
+    notice_once.cache_clear()
+    assert skeleton_from_category({"name": "person", "keypoints": list(COCO.joint_names)} | stated) is COCO
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == bool(unused)
+    assert [key for key in ("skeleton", "flip_pairs", "sigmas") if any(key in line for line in lines)] == [*unused]
 
 
 def test_category_of_the_coco_sample_is_coco(shared_data):

@@ -111,7 +111,7 @@ def _load_source(config: ExportConfig) -> Source:
 
 def _records(config: ExportConfig, split: str, annotations: str | None, source: Source) -> RecordSet:
     """Return a part of the data, which must have the network's joints."""
-    record_set = load_records(config.data or "", split, annotations=annotations)
+    record_set = load_records(config.data or "", split, annotations=annotations, categories=config.categories)
     record_set.print_left_out()
     if record_set.skeleton.joint_names != source.skeleton.joint_names:
         raise UserError(

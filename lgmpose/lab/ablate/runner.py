@@ -23,9 +23,9 @@ from lgmpose.lab.ablate.results_file import read_results
 from lgmpose.lab.ablate.rows import BASELINE, CHOICES, NETWORKS, AblateConfig
 from lgmpose.lab.ablate.run_table import save_report
 from lgmpose.lab.ablate.verdicts import METRICS, compare
-from lgmpose.lab.bench.measurement import load, machine_header, paired_ratio
+from lgmpose.lab.bench.measurement import load, paired_ratio
 from lgmpose.lab.conventions import count_by_conventions
-from lgmpose.machine import choose_device, num_cores
+from lgmpose.machine import choose_device, machine_header, num_cores
 from lgmpose.metrics import PCKResult
 from lgmpose.network.fast import channels_last
 from lgmpose.training.checkpoint import CHECKPOINT, read_checkpoint

@@ -18,8 +18,8 @@ from lgmpose.errors import UserError
 from lgmpose.files import write_atomically
 from lgmpose.inference.top_down import kept_persons
 from lgmpose.lab.bench.latency_table import markdown_table
-from lgmpose.lab.bench.measurement import load, machine_header
-from lgmpose.machine import tune_allocator
+from lgmpose.lab.bench.measurement import load
+from lgmpose.machine import machine_header, tune_allocator
 from lgmpose.metrics import ap_engine, coco_ap, coco_results, results_json
 from lgmpose.pose.codecs import make_codec
 from lgmpose.pose.skeletons import COCO

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
 import os
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,14 +11,12 @@ import msgspec
 import numpy as np
 from msgspec.structs import replace
 
-import lgmpose
 from lgmpose.errors import UserError
 from lgmpose.files import as_type, check_writable, read_json, write_atomically
-from lgmpose.machine import commit, cpu_name, num_cores
 
 __all__ = [
     "PRODUCT", "PRODUCT_SIDE", "BenchResult", "Outcome", "Row", "check_output", "keep", "load", "load_results",
-    "machine_header", "measured", "paired_ratio", "summary",
+    "measured", "paired_ratio", "summary",
 ]  # fmt: skip
 
 Times = Sequence[float | None]  # one per round; None where a round has none
@@ -219,15 +215,6 @@ def paired_ratio(times_ms: Times, reference_ms: Times) -> tuple[float, float, fl
         return None
     low, median, high = np.percentile(pairs, [25, 50, 75]).tolist()
     return median, low, high
-
-
-def machine_header() -> dict[str, Any]:
-    """Return when, on which machine and with which source something is measured."""
-    return {
-        "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"), "lgmpose": lgmpose.__version__,
-        "commit": commit(), "cpu": cpu_name(), "cores": num_cores(),
-        "system": f"{platform.system()} {platform.machine()}", "python": platform.python_version(),
-    }  # fmt: skip
 
 
 def check_output(path: str | Path | None) -> None:

@@ -25,12 +25,11 @@ from lgmpose.lab.bench.measurement import (
     Outcome,
     Row,
     check_output,
-    machine_header,
     measured,
 )
 from lgmpose.lab.bench.plan import CODEC, BenchConfig, Job, make_plan
 from lgmpose.lab.bench.runtimes import find_runtime
-from lgmpose.machine import choose_device, num_cores
+from lgmpose.machine import choose_device, machine_header, num_cores
 
 __all__ = ["bench", "end_of_process"]
 

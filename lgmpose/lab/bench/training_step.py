@@ -18,9 +18,9 @@ from tqdm import tqdm
 
 from lgmpose.errors import UserError
 from lgmpose.lab.bench.latency_table import markdown_table
-from lgmpose.lab.bench.measurement import load, machine_header, paired_ratio
+from lgmpose.lab.bench.measurement import load, paired_ratio
 from lgmpose.lab.bench.processes import end_of_process
-from lgmpose.machine import num_cores, tune_allocator
+from lgmpose.machine import machine_header, num_cores, tune_allocator
 
 __all__ = ["LEARNING_RATE", "PLAIN", "SETTINGS", "SIZES", "main", "measure_training", "train_steps", "training_page"]
 
