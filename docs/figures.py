@@ -455,8 +455,8 @@ def lessons() -> str:
     rows = []
     for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")):
         text = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"])
-        title, minutes = re.search(r"# \d\d · (.*)\n", text)[1], re.search(r"(\d+) min", text)[1]
-        rows.append([f"[{path.name[:2]}](../notebooks/{path.name})", title, minutes,
+        title, minutes = re.search(r"# \d\d · (.*)\n", text)[1], re.search(r"\*\*About (.*?)\*\*", text)[1]
+        rows.append([f"[{path.name[:2]}](../notebooks/{path.name})", title, sum(map(int, re.findall(r"\d+", minutes))),
                      f"[solutions](../notebooks/solutions/{path.name})"])  # fmt: skip
     return table("lesson | question | minutes | exercises solved", rows)
 

@@ -1,10 +1,15 @@
-"""Runs the proofs of a notebook in this process: its code cells tagged ``core``, whole or with a mistake put in."""
+"""Helpers for writing and testing lessons: run the proofs, fold hints, estimate minutes.
+
+The proofs are a notebook's code cells tagged ``core``. They run in this process, whole or with a mistake put in.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import html
 import io
 import os
+import re
 from pathlib import Path
 
 import matplotlib
@@ -12,6 +17,31 @@ import nbformat
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 LESSONS = [path.name[:2] for path in sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))]
+SECOND_EDITION: set[str] = set()  # lessons that have the shape of CONTRIBUTING.md; add yours when it is rewritten
+
+
+def folded_hints(hints: tuple[str, ...]) -> str:
+    """Return the hints of a task as folded blocks for a Markdown cell. Text in backticks becomes code."""
+    texts = [re.sub(r"`([^`]*)`", r"<code>\1</code>", html.escape(hint, quote=False)) for hint in hints]
+    return "\n".join(
+        f"<details><summary>Hint {number}</summary>{text}</details>" for number, text in enumerate(texts, 1)
+    )
+
+
+def is_folded(cell) -> bool:
+    """Return whether the site hides the code of a cell."""
+    return "hide-input" in cell.metadata.get("tags", ())
+
+
+def reading_minutes(notebook) -> float:
+    """Estimate the minutes to read a lesson: 180 words and formulas a minute, and 12 visible lines of code a minute.
+
+    Folded text (hints, solutions, answers) does not count: it belongs to the tasks.
+    """
+    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    words = len(re.sub(r"<details>.*?</details>", "", prose, flags=re.DOTALL).split())
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code" and not is_folded(cell)]
+    return words / 180 + sum(len(source.splitlines()) for source in code) / 12
 
 
 def notebook_path(number: str, folder: Path = FOLDER) -> Path:

@@ -38,11 +38,15 @@ def build(output: tyro.conf.Positional[Path] = Path("build/course"), run: bool =
 
 
 @group.command(name="run")
-def run_in_place() -> None:
-    """Run every lesson and store its outputs in its file. The file of a lesson that fails is not changed."""
+def run_in_place(lessons: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
+    """Run lessons and their solutions, and store the outputs in their files. A file that fails is not changed.
+
+    Args:
+        lessons: numbers, for example 05 06; none: all lessons.
+    """
     from lgmpose.course.notebooks import run_notebooks
 
-    _report(run_notebooks(NOTEBOOKS, NOTEBOOKS))
+    _report(run_notebooks(NOTEBOOKS, NOTEBOOKS, lessons))
 
 
 def _report(failures: dict[Path, str]) -> None:

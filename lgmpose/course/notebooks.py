@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
@@ -35,16 +36,23 @@ class OwnKernelManager(AsyncKernelManager):
         return KernelSpecManager(kernel_dirs=[])
 
 
-def find_notebooks(folder: Path) -> list[Path]:
+def find_notebooks(folder: Path, lessons: Sequence[str] = ()) -> list[Path]:
     """Return the notebooks of the course relative to ``folder``: ``NN_*.ipynb``, then ``solutions/NN_*.ipynb``.
 
+    Args:
+        folder: the folder of the lessons.
+        lessons: numbers of the wanted lessons, for example ("05",); none: all.
+
     Raises:
-        UserError: the folder has no such notebook.
+        UserError: the folder has no such notebook, or none of a wanted lesson.
     """
     paths = [*sorted(folder.glob("[0-9][0-9]_*.ipynb")), *sorted(folder.glob("solutions/[0-9][0-9]_*.ipynb"))]
     if not paths:
         raise UserError(f"{folder}: no notebook named like 00_start_here.ipynb in this folder")
-    return [path.relative_to(folder) for path in paths]
+    missing = set(lessons) - {path.name[:2] for path in paths}
+    if missing:
+        raise UserError(f"{folder}: no lesson {', '.join(sorted(missing))}; a lesson's number has two digits")
+    return [path.relative_to(folder) for path in paths if not lessons or path.name[:2] in lessons]
 
 
 def run_notebook(notebook: NotebookNode, folder: Path) -> str | None:
@@ -89,8 +97,8 @@ def run_notebook(notebook: NotebookNode, folder: Path) -> str | None:
     return None
 
 
-def run_notebooks(folder: Path, output: Path) -> dict[Path, str]:
-    """Run all notebooks of ``folder``, print a line for each, and write them with their outputs to ``output``.
+def run_notebooks(folder: Path, output: Path, lessons: Sequence[str] = ()) -> dict[Path, str]:
+    """Run the notebooks of ``folder``, print a line for each, and write them with their outputs to ``output``.
 
     The others still run after one has failed. If both folders are the same, a failed notebook keeps its file.
 
@@ -98,9 +106,9 @@ def run_notebooks(folder: Path, output: Path) -> dict[Path, str]:
         For each failed notebook, relative to ``folder``, which cell failed and why.
 
     Raises:
-        UserError: ``folder`` has no notebook.
+        UserError: ``folder`` has no notebook, or none of a wanted lesson.
     """
-    failures, paths = {}, find_notebooks(folder)
+    failures, paths = {}, find_notebooks(folder, lessons)
     for number, path in enumerate(paths, 1):
         print(f"[{number}/{len(paths)}] {path.as_posix():40s} ", end="", flush=True)
         notebook, started = nbformat.read(folder / path, as_version=4), time.monotonic()

@@ -150,8 +150,7 @@ def between_forgotten(x, larm):
 
 
 GROWTH = {"macs": 4 * (192 + 16) / (48 + 16), "parameters": (8 * 192**2 + 7 * 192 + 2160) / (8 * 48**2 + 7 * 48 + 2160)}
-RIGHT = {"06.1": [within_first], "06.2": [GROWTH, {"macs": 13, "parameters": 15}]}
-BLANK = {"06.2": [{"macs": ..., "parameters": ...}]}
+RIGHT = {"06.1": [within_first], "06.2": [GROWTH, {"macs": 13, "parameters": 14}]}
 WRONG = {
     "06.1": {
         "between patches first": lambda x, larm: larm(x),

@@ -1,36 +1,66 @@
-"""``check``: empty stubs, right, wrong and crashing attempts, and which difference a verdict names."""
+"""``check`` and ``hint``: empty stubs, right, wrong and crashing attempts, and which difference a verdict names."""
 
 import sys
+from collections import Counter, defaultdict
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from nbformat import write
 from nbformat.v4 import new_code_cell, new_notebook
-from notebook_tools import run_core
+from notebook_tools import folded_hints, run_core
 from torch import nn
 
-from lgmpose.course.checks import Different, NotAttempted, check, compare, compare_prediction, randomised, verdict
+from lgmpose.course import checks
+from lgmpose.course.checks import Task, check, compare, compare_prediction, hint, randomised, verdict
+from lgmpose.course.checks.comparison import Different, NotAttempted
+from lgmpose.network.modules import npt_op1
 
 X = torch.arange(6.0).reshape(2, 3)
+HINTS = ("Look at the shape.", "Use `sum`.", "Two lines are enough.")
+
+
+def double(x):
+    return 2 * x
+
+
+def forgets_return(x):
+    double(x)
 
 
 @pytest.fixture(autouse=True)
 def lesson(monkeypatch):
-    """A lesson 99 whose first exercise is to double a tensor."""
+    """A lesson 99: to double a tensor in two tests, a prediction, a forbidden function."""
     module = ModuleType("lgmpose.course.checks.lesson99")
-    module.EXERCISES = {"99.1": lambda attempt: compare(attempt(X), 2 * X, "called with (2, 3)")}
+
+    def check_double(attempt) -> None:
+        compare(attempt(X), 2 * X, "called with (2, 3)")
+        compare(attempt(X[0]), 2 * X[0], "called with (3,)")
+
+    module.TASKS = {
+        "99.1": Task(check_double, "easy", hints=HINTS),
+        "99.2": Task(lambda attempt: compare_prediction(attempt, 10, atol=1, unit="%"), way="Count the rows."),
+        "99.3": Task(lambda attempt: compare(attempt(X), X.softmax(1), "called"), forbidden=("softmax", "npt_op1")),
+    }
     monkeypatch.setitem(sys.modules, "lgmpose.course.checks.lesson99", module)
+    monkeypatch.setattr(checks, "_hinted", Counter())
+    monkeypatch.setattr(checks, "_missed", defaultdict(set))
 
 
 @pytest.mark.parametrize("blank", [None, ..., lambda x: None, lambda x: ...])
 def test_an_empty_stub_is_not_attempted(blank):
-    assert verdict("99.1", blank) == "not attempted yet"
+    assert verdict("99.1", blank).status == "not attempted"
+
+
+def test_a_forgotten_return_is_no_empty_stub():
+    status, text = verdict("99.1", forgets_return)
+    assert status == "wrong" and "return" in text
 
 
 def test_right_is_correct_and_check_prints_it(capsys):
-    assert verdict("99.1", lambda x: (x + x).numpy()) == "correct"
+    assert verdict("99.1", lambda x: (x + x).numpy()).status == "correct"
     check("99.1", lambda x: x + x)
     assert capsys.readouterr().out == "99.1: correct\n"
 
@@ -38,21 +68,73 @@ def test_right_is_correct_and_check_prints_it(capsys):
 @pytest.mark.parametrize(
     "wrong, named",
     [
-        (lambda x: 2 * x.T, ["(3, 2)", "(2, 3)"]),
+        (lambda x: 2 * x.T, ["(3, 2)", "(2, 3)", "(1, 0)"]),
+        (lambda x: (2 * x).flatten(), ["(6,)", "(2, 3)", "another shape"]),
+        (lambda x: (2 * x).flip(-1), ["axis 1"]),
+        (lambda x: (x * 1.5).long(), ["dtype", "int64", "float32"]),
         (lambda x: x**2 + (x == 1), ["9", "(1, 0)", "6"]),
+        (lambda x: 2.0001 * x, ["1e-05"]),
         (lambda x: "twice", ["str"]),
         (lambda x: x / "2", ["TypeError"]),
-        (3, ["TypeError", "'int'"]),
+        (3, ["function", "int"]),
+        (X, ["function", "Tensor"]),
+        (lambda x: 2 * x if x.ndim == 2 else x, ["test 1", "test 2", "(3,)"]),
+        (lambda x: 2 * x if x.ndim == 2 else x / "2", ["test 1", "test 2", "TypeError"]),
     ],
 )
 def test_a_verdict_names_the_first_difference(wrong, named):
-    assert all(word in verdict("99.1", wrong) for word in named)
+    status, text = verdict("99.1", wrong)
+    assert status == "wrong" and all(word in text for word in named), text
+
+
+def test_an_unknown_task_gives_one_line(capsys):
+    for task in ("1.1", "99.7", "5", "", "lesson", "55.1", 99.1):
+        check(task, double)
+        hint(str(task))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 14 and "99.1, 99.2, 99.3" in lines[2] and "01.1" in lines[0] and lines[12] == "99.1: correct"
+
+
+def test_a_wrong_prediction_gets_a_direction_then_a_way_then_the_answer(capsys):
+    for guess in (20, 2, 2, 3, 9.5):
+        check("99.2", guess)
+    first, second, again, third, right = capsys.readouterr().out.splitlines()
+    assert "high" in first and "absolute" in first and "10" not in first and "Count" not in first
+    assert "low" in second and "Count the rows." in second and "10" not in second
+    assert again == second, "running the cell again is no new guess"
+    assert "Measured: 10 %" in third
+    assert right.startswith("99.2: correct: measured 10 %")
+
+
+def test_forbidden_functions_are_found_however_they_are_called():
+    def by_hand(x):
+        return x.exp() / x.exp().sum(1, keepdim=True)
+
+    def softmax(x):  # a reader's own function may have the name
+        return by_hand(x)
+
+    assert verdict("99.3", by_hand).status == verdict("99.3", softmax).status == "correct"
+    for wrong in (
+        lambda x: torch.softmax(x, 1), lambda x: x.softmax(1), lambda x: F.softmax(x, 1), nn.Softmax(1),
+        lambda x: (npt_op1(x[None, None], (1, 1)), by_hand(x))[1],
+    ):  # fmt: skip
+        status, text = verdict("99.3", wrong)
+        assert status == "wrong" and ("softmax" in text or "npt_op1" in text)
+
+
+def test_hints_come_one_after_the_other_and_are_folded_alike(capsys):
+    for _ in range(4):
+        hint("99.1")
+    lines = capsys.readouterr().out.splitlines()
+    assert all(text in line for text, line in zip(HINTS, lines, strict=False)) and len(lines) == 4
+    assert folded_hints(HINTS).splitlines()[1] == "<details><summary>Hint 2</summary>Use <code>sum</code>.</details>"
+    assert folded_hints(("a < b",)) == "<details><summary>Hint 1</summary>a &lt; b</details>"
 
 
 def test_an_error_is_shown_with_the_line_of_the_readers_cell():
     namespace = {}
     exec(compile("def g(x):\n    return x.nothing\n\ndef f(x):\n    return g(x)", "<cell>", "exec"), namespace)
-    assert "line 2" in verdict("99.1", namespace["f"])  # where it happens, not where it is called
+    assert "line 2" in verdict("99.1", namespace["f"]).text  # where it happens, not where it is called
 
 
 def test_compare_goes_into_tuples_lists_and_dicts():
@@ -80,7 +162,12 @@ def test_compare_is_relative_for_large_numbers_and_absolute_for_small_ones():
 def test_predictions_are_compared_within_their_tolerance():
     compare_prediction(1.09, 1, atol=0.1)
     compare_prediction(np.array([2.0, 4.3]), (2, 4), rtol=0.1)
-    for prediction, measured in ((1.11, 1), (0.89, 1), ((1, 1.2), (1, 1)), ((1, 1), 1), (1, (1, 1)), ("1", 1)):
+    compare_prediction({"a": 1, "b": 2}, {"b": 2, "a": 1})
+    compare_prediction("LARM", "LARM")
+    for prediction, measured in (
+        (1.11, 1), (0.89, 1), ((1, 1.2), (1, 1)), ((1, 1), 1), (1, (1, 1)), ("1", 1), ({"a": 1}, {"b": 1}), ("x", "y"),
+        (float("nan"), 1), (1, "x"),
+    ):  # fmt: skip
         with pytest.raises(Different):
             compare_prediction(prediction, measured, atol=0.1)
     with pytest.raises(Different):

@@ -11,10 +11,11 @@ from pathlib import Path
 import nbformat
 import pytest
 from conftest import SHARED_DATA
+from notebook_tools import FOLDER, SECOND_EDITION, folded_hints, is_folded, reading_minutes
 
+from lgmpose.course.checks import tasks_of
 from lgmpose.lab.paper import TABLES
 
-FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 LESSONS = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
 SOLUTIONS = sorted((FOLDER / "solutions").glob("[0-9][0-9]_*.ipynb"))
 PAPER = SHARED_DATA.parent / "specs" / "paper.txt"
@@ -25,7 +26,9 @@ def name_of(path: Path) -> str:
 
 
 every_notebook = pytest.mark.parametrize("path", LESSONS + SOLUTIONS, ids=name_of)
-every_lesson = pytest.mark.parametrize("path", LESSONS, ids=name_of)
+FIRST_EDITION = [path for path in LESSONS if path.name[:2] not in SECOND_EDITION]
+REWRITTEN = [path for path in LESSONS if path.name[:2] in SECOND_EDITION]
+every_rewritten_lesson = pytest.mark.parametrize("path", REWRITTEN, ids=name_of)
 
 
 def read(path: Path):
@@ -62,7 +65,8 @@ def test_notebook_is_stored_clean(path):
     outputs = [output for cell in code for output in cell.outputs]
     assert [output.evalue for output in outputs if output.output_type == "error"] == []
     assert [output.text for output in outputs if output.get("name") == "stderr"] == [], "warnings or progress bars"
-    assert len(code) <= 25 and max(len(cell.source.splitlines()) for cell in code) <= 25, "more than 25 cells, or lines"
+    longest, cells = (25, 60) if path in REWRITTEN else (25, 25)
+    assert len(code) <= cells and max(len(cell.source.splitlines()) for cell in code) <= longest
 
 
 @every_notebook
@@ -83,29 +87,114 @@ SKELETON = (
 )  # fmt: skip
 
 
-@every_lesson
+@pytest.mark.parametrize("path", FIRST_EDITION, ids=name_of)
 def test_lesson_has_the_parts_that_every_lesson_has(path):
     prose, position = prose_of(read(path)), 0
     for pattern in SKELETON:
         match = re.compile(pattern, re.MULTILINE).search(prose, position)
-        assert match, f"no {pattern!r} after {prose[max(0, position - 60):position]!r}"
+        assert match, f"no {pattern!r} after {prose[max(0, position - 60) : position]!r}"
         position = match.start()
     assert f"# {path.name[:2]} ·" in prose.splitlines()[0]
     following = [other.name for other in LESSONS if other.name > path.name][:2]  # numbers may have gaps
     assert not following or any(f"]({name})" in prose[position:] for name in following), "no link to the next lesson"
 
 
+PARTS = (
+    r"^# \d\d · .*\?$", r"\*\*You will be able to\*\*",
+    r"\*\*About \d+ minutes of reading, \d+ minutes of tasks, \d+ minutes of exercises\.\*\*", r"^## 1 · ",
+    r"^\*\*Task \d\d\.1\*\*", r"^## Exercises", r"^## Questions for yourself", r"^## Three things to remember",
+    r"^\*\*Next:\*\*",
+)  # fmt: skip
+BESIDE = re.compile(r"\b(plt|ax|axis|axes|figure|fig)\b[.\[]|\bassert\b|\bassert_\w+\(")  # plots or proves
+TASK = re.compile(r"\*\*(Task|Exercise) (\d\d\.\d+)\*\* · (easy|medium|hard) · (\d+) minutes\.")
+
+
+def task_blocks(prose: str) -> dict[str, tuple[re.Match, str]]:
+    """Return for each task the match of its first line, and the text up to the next task."""
+    found = list(TASK.finditer(prose))
+    ends = [match.start() for match in found[1:]] + [len(prose)]
+    return {match[2]: (match, prose[match.start() : end]) for match, end in zip(found, ends, strict=True)}
+
+
+@every_rewritten_lesson
+def test_a_rewritten_lesson_has_its_parts_in_order(path):
+    prose, position = prose_of(read(path)), 0
+    for pattern in PARTS:
+        match = re.compile(pattern, re.MULTILINE).search(prose, position)
+        assert match, f"no {pattern!r} after {prose[max(0, position - 60) : position]!r}"
+        position = match.start()
+    following = [other.name for other in LESSONS if other.name > path.name][:2]
+    assert not following or any(f"]({name})" in prose[position:] for name in following), "no link to the next lesson"
+    questions = prose.partition("## Questions for yourself")[2].partition("\n## ")[0]
+    assert questions.count("<details><summary>") >= 3, "three questions with folded answers"
+
+
+@every_rewritten_lesson
+def test_tasks_are_numbered_as_declared_with_hints_and_minutes(path):
+    notebook = read(path)
+    prose, tasks = prose_of(notebook), tasks_of(path.name[:2])
+    blocks = task_blocks(prose)
+    assert list(blocks) == list(tasks) == [f"{path.name[:2]}.{number}" for number in range(1, len(tasks) + 1)]
+    kinds = [match[1] for match, _ in blocks.values()]
+    assert 8 <= len(kinds) <= 10 and kinds == ["Task"] * (len(kinds) - 2) + ["Exercise"] * 2
+    for name, (match, block) in blocks.items():
+        assert match[3] == tasks[name].level, name
+        assert len(tasks[name].hints) == 3 and folded_hints(tasks[name].hints) in block.replace("\n> ", "\n"), name
+        assert match[1] == "Exercise" or "<details><summary>Solution</summary>" in block, name
+    stated = re.search(r"About (\d+) minutes of reading, (\d+) minutes of tasks, (\d+) minutes of exercises", prose)
+    reading, *practice = map(int, stated.groups())
+    minutes = [[int(match[4]) for match, _ in blocks.values() if match[1] == kind] for kind in ("Task", "Exercise")]
+    assert practice == [sum(minutes[0]), sum(minutes[1])]
+    estimate = reading_minutes(notebook)
+    assert abs(reading - estimate) <= max(3, 0.2 * estimate), f"reading takes {estimate:.0f} minutes"
+
+
+@every_rewritten_lesson
+def test_visible_cells_are_short_and_teach(path):
+    code = [cell for cell in read(path).cells if cell.cell_type == "code"]
+    plots = taught = 0
+    for cell in code:
+        if is_folded(cell):
+            assert cell.metadata.get("jupyter", {}).get("source_hidden"), "folded on the site, but not in JupyterLab"
+            continue
+        lines = cell.source.splitlines()
+        assert len(lines) <= 15 and max(map(len, lines)) <= 90 and "fmt: skip" not in cell.source, cell.source
+        plots += sum(bool(BESIDE.search(line)) for line in lines)
+        taught += len(lines)
+    assert plots <= 0.2 * taught, f"{plots} of {taught} visible lines plot or prove"
+
+
+@every_rewritten_lesson
+def test_figures_are_described(path):
+    for cell in read(path).cells:
+        pictures = [o for o in cell.get("outputs", ()) if "image/png" in o.get("data", {})]
+        alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+        assert not pictures or len(alt) >= 20, f"no alternative text: {cell.source[:60]!r}"
+
+
+def anchor(heading: str) -> str:
+    """Return the anchor that GitHub and MyST give to a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@every_notebook
+def test_links_to_the_glossary_name_a_term(path):
+    terms = re.findall(r"^## (.*)$", (FOLDER.parent / "docs" / "glossary.md").read_text(encoding="utf-8"), re.MULTILINE)
+    links = re.findall(r"docs/glossary\.md#([^)\s]*)", prose_of(read(path)))
+    assert set(links) <= set(map(anchor, terms))
+
+
 def test_every_lesson_has_its_solutions_and_its_checks():
     assert [path.name for path in SOLUTIONS] == [path.name for path in LESSONS]
     for lesson, solution in zip(LESSONS, SOLUTIONS, strict=True):
-        for exercise in ("1", "2"):
-            call = f'check("{lesson.name[:2]}.{exercise}"'
-            for path in (lesson, solution):
+        tasks = list(tasks_of(lesson.name[:2]))
+        for path, checked, verdict in ((lesson, tasks, "not attempted yet"), (solution, tasks[-2:], "correct")):
+            for task in checked:
+                call = f'check("{task}"'
                 cells = [cell for cell in read(path).cells if cell.cell_type == "code" and call in cell.source]
                 assert len(cells) == 1, f"{name_of(path)}: {call}) in {len(cells)} cells"
-                verdict = "not attempted yet" if path == lesson else "correct"
                 shown = "".join(map(text_of, cells[0].outputs))
-                assert f"{lesson.name[:2]}.{exercise}: {verdict}" in shown, f"{name_of(path)}: {shown!r}"
+                assert f"{task}: {verdict}" in shown, f"{name_of(path)}: {shown!r}"
 
 
 def test_lesson_and_solution_00_show_the_same_weights():

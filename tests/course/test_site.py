@@ -121,6 +121,15 @@ def test_a_folder_without_notebooks_is_refused(tmp_path):
         find_notebooks(tmp_path)
 
 
+def test_lessons_are_chosen_by_number(tmp_path):
+    for name in ("00_a.ipynb", "01_b.ipynb", "solutions/01_b.ipynb"):
+        write_notebook(tmp_path / name)
+    found = find_notebooks(tmp_path, ["01"])
+    assert [path.as_posix() for path in found] == ["01_b.ipynb", "solutions/01_b.ipynb"]
+    with pytest.raises(UserError, match="02"):
+        find_notebooks(tmp_path, ["01", "02"])
+
+
 def test_the_site_is_built_in_a_checkout_only(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["course", "build", "--no-run"]) == 2

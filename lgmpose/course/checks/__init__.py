@@ -1,56 +1,157 @@
-"""Check the exercises of the course. ``check("05.1", yours)`` prints a verdict and never raises.
+"""Check the tasks of the course and give hints. ``check("05.1", yours)`` prints a verdict and never raises.
 
-The verdict is "not attempted yet", "correct", or the first difference: a shape, or an index with both values. The
-module ``lessonNN`` has the exercises of a lesson: its ``EXERCISES`` maps each number to a function that takes the
-attempt and calls it with random weights and sizes with H ≠ W.
+The module ``lessonNN`` has the tasks of a lesson: its ``TASKS`` maps each number to a ``Task``. CONTRIBUTING.md shows
+how one is declared.
 """
 
 from __future__ import annotations
 
-import importlib
-import numbers
+import dis
+import functools
+import importlib.util
+import re
+import sys
 import traceback
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import CodeType, FrameType, ModuleType
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
 
-__all__ = ["Different", "NotAttempted", "check", "compare", "compare_prediction", "randomised", "verdict"]
+from lgmpose.course.checks import comparison
+from lgmpose.course.checks.comparison import (
+    Different,
+    Missed,
+    NotAttempted,
+    ReturnsNothing,
+    compare,
+    compare_prediction,
+)
+
+__all__ = ["Task", "Verdict", "check", "compare", "compare_prediction", "hint", "randomised", "tasks_of", "verdict"]
+
+LIBRARIES = {"lgmpose", "numpy", "scipy", "torch", "torchvision"}
+POINTS = {"easy": 1, "medium": 2, "hard": 3}
 
 
-class NotAttempted(Exception):
-    """The exercise is still the empty stub."""
+@dataclass(frozen=True)
+class Task:
+    """A task of a lesson: how an attempt is checked, and what helps a student.
+
+    Attributes:
+        check: takes the attempt, a function or a value. It calls ``compare`` once for each test, or returns what
+            ``compare_prediction`` returns.
+        level: "easy", "medium" or "hard", as the notebook says it.
+        hints: three texts; ``hint`` prints the next one at each call, and the notebook has them folded.
+        way: for a prediction: how to find the answer. It is printed after the second wrong answer.
+        forbidden: names of functions that the attempt must not call, for example "softmax" or "npt_op1".
+    """
+
+    check: Callable[[Any], str | None]
+    level: str = "medium"
+    hints: tuple[str, ...] = ()
+    way: str = ""
+    forbidden: tuple[str, ...] = ()
+
+    @property
+    def points(self) -> int:
+        """Return 1, 2 or 3 points for the level."""
+        return POINTS[self.level]
 
 
-class Different(Exception):
-    """The attempt gives a wrong result. The message names the first difference."""
+class Verdict(NamedTuple):
+    """What a check says: a status ("correct", "wrong", "not attempted" or "unknown task"), and a sentence."""
+
+    status: str
+    text: str
 
 
-def check(exercise: str, attempt) -> None:
-    """Print the verdict on an exercise.
+_hinted: Counter[str] = Counter()
+_missed: defaultdict[str, set[str]] = defaultdict(set)
+
+
+def check(task: str, attempt: Any) -> None:
+    """Print the verdict on a task.
+
+    The first wrong prediction is told whether it is too high or too low. The second is shown how to find the answer.
+    The third is told what was measured.
 
     Args:
-        exercise: lesson and number, for example "05.1".
-        attempt: the reader's function, class or value. An empty stub (None, ``...``, or a function that returns one of
-            them) counts as not attempted.
+        task: lesson and number, for example "05.1".
+        attempt: the reader's function or value. An empty stub (None, ``...``, or a function that returns one of them)
+            counts as not attempted.
     """
-    print(f"{exercise}: {verdict(exercise, attempt)}")
+    others = _missed[task] - {repr(attempt)}
+    status, text = verdict(task, attempt, len(others))
+    if status == "wrong":
+        _missed[task].add(repr(attempt))
+    print(f"{task}: {text}")
 
 
-def verdict(exercise: str, attempt) -> str:
-    """Return the verdict on an exercise: "correct", "not attempted yet", or what is wrong. See ``check``."""
-    exercises = importlib.import_module(f"lgmpose.course.checks.lesson{exercise.partition('.')[0]}").EXERCISES
+def hint(task: str) -> None:
+    """Print the next hint for a task, for example "05.1"."""
+    tasks = tasks_of(task)
+    hints = tasks[task].hints if task in tasks else ()
+    if task not in tasks:
+        print(f"{task}: {_unknown(task)}")
+    elif _hinted[task] < len(hints):
+        _hinted[task] += 1
+        print(f"{task}, hint {_hinted[task]} of {len(hints)}: {hints[_hinted[task] - 1]}")
+    else:
+        print(f"{task}: no more hints. The solution is folded below the task.")
+
+
+def tasks_of(task: str) -> dict[str, Task]:
+    """Return all tasks of a task's lesson; none if there is no such lesson."""
+    name = f"lgmpose.course.checks.lesson{task[:2]}"
+    if not re.fullmatch(r"\d\d(\.\d+)?", task) or not (name in sys.modules or importlib.util.find_spec(name)):
+        return {}
+    module: ModuleType = importlib.import_module(name)
+    return module.TASKS
+
+
+def _unknown(task: str) -> str:
+    known = tasks_of(task[:2]) or tasks_of(f"0{task[:1]}")
+    shown = f"; known are {', '.join(known)}" if known else '; a lesson has two digits, as in "05.1"'
+    return f"there is no such task{shown}"
+
+
+def verdict(task: str, attempt: Any, misses: int = 0) -> Verdict:
+    """Return the verdict on a task, see ``check``; ``misses`` is the number of wrong predictions before this one."""
+    task = str(task)
+    tasks = tasks_of(task)
+    if task not in tasks:
+        return Verdict("unknown task", _unknown(task))
+    comparison.passed.clear()
     try:
         if attempt is None or attempt is ...:
             raise NotAttempted
-        exercises[exercise](attempt)
+        said = tasks[task].check(_guarded(attempt, tasks[task].forbidden))
+    except ReturnsNothing as nothing:
+        if not _has_code(attempt):
+            return Verdict("not attempted", "not attempted yet")
+        return Verdict("wrong", f"{_so_far()}{nothing}: returns None. Is a `return` missing?")
     except NotAttempted:
-        return "not attempted yet"
+        return Verdict("not attempted", "not attempted yet")
+    except Missed as missed:
+        way = f". {tasks[task].way}" if misses and tasks[task].way else ""
+        measured = f". Measured: {missed.measured}" if misses >= 2 else ""
+        return Verdict("wrong", f"{missed}{way}{measured}")
     except Different as difference:
-        return str(difference)
+        return Verdict("wrong", f"{_so_far()}{difference}")
     except Exception as error:  # an error in the reader's code is a result like any other
-        return f"stops with {type(error).__name__}: {error}{_where(error)}"
-    return "correct"
+        if isinstance(error, TypeError) and not callable(attempt) and "not callable" in str(error):
+            return Verdict("wrong", f"hand over the function itself, without brackets, not a {type(attempt).__name__}")
+        return Verdict("wrong", f"{_so_far()}stops with {type(error).__name__}: {error}{_where(error)}")
+    return Verdict("correct", f"correct: {said}" if said else "correct")
+
+
+def _so_far() -> str:
+    number = len(comparison.passed)
+    return f"passes test {'1' if number == 1 else f'1 to {number}'}, fails test {number + 1}: " if number else ""
 
 
 def _where(error: Exception) -> str:
@@ -63,79 +164,42 @@ def _where(error: Exception) -> str:
     return f" (line {lines[-1]} of its cell)" if lines else ""
 
 
-def compare(got, expected, case: str, *, atol: float = 1e-5) -> None:
-    """Raise an exception unless both are equal within ``atol``.
-
-    Args:
-        got: what the attempt returned: a tensor, an array, a number, a string or a bool, or a tuple, list or dict of
-            these.
-        expected: the right result.
-        case: what the attempt was called with, in words, for the message.
-        atol: absolute tolerance for small numbers; for large numbers the same value is a relative tolerance.
-
-    Raises:
-        NotAttempted: ``got`` is None or ``...``.
-        Different: the type, the shape or a value is wrong.
-    """
-    if got is None or got is ...:
-        raise NotAttempted
-    if isinstance(expected, (tuple, list)):
-        if not isinstance(got, (tuple, list)) or len(got) != len(expected):
-            size = f"{len(got)} values" if isinstance(got, (tuple, list)) else f"a {type(got).__name__}"
-            raise Different(f"{case}: returns {size}, expected a {type(expected).__name__} of {len(expected)}")
-        for index, (one, other) in enumerate(zip(got, expected, strict=True)):
-            compare(one, other, f"{case}, result[{index}]", atol=atol)
-    elif isinstance(expected, dict):
-        if not isinstance(got, dict) or got.keys() != expected.keys():
-            raise Different(f"{case}: expected a dict with the keys {', '.join(map(repr, expected))}")
-        for key, value in expected.items():
-            compare(got[key], value, f"{case}, {key!r}", atol=atol)
-    elif isinstance(expected, (torch.Tensor, np.ndarray, numbers.Number)) and not isinstance(expected, bool):
-        _compare_numbers(got, expected, case, atol)
-    elif type(got) is not type(expected) or got != expected:
-        raise Different(f"{case}: returns {got!r}, expected {expected!r}")
+def _has_code(attempt: Any) -> bool:
+    """Return whether a function does more than to return None."""
+    code: CodeType | None = getattr(attempt, "__code__", None)
+    idle = {"RESUME", "NOP", "LOAD_CONST", "RETURN_CONST", "RETURN_VALUE", "POP_TOP"}
+    return code is not None and any(step.opname not in idle for step in dis.get_instructions(code))
 
 
-def _compare_numbers(got, expected, case: str, atol: float) -> None:
-    try:
-        theirs, ours = (
-            np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value, np.float64)
-            for value in (got, expected)
-        )
-    except (TypeError, ValueError):
-        raise Different(f"{case}: returns a {type(got).__name__}, expected numbers") from None
-    if theirs.shape != ours.shape:
-        raise Different(f"{case}: the shape is {theirs.shape}, expected {ours.shape}")
-    wrong = np.argwhere(~np.isclose(theirs, ours, rtol=atol, atol=atol, equal_nan=True))
-    if len(wrong):
-        index = tuple(int(i) for i in wrong[0])
-        where = f" at index {index}" if index else ""
-        raise Different(f"{case}: {theirs[index]:.6g}{where}, expected {ours[index]:.6g}")
+def _guarded(attempt: Any, forbidden: tuple[str, ...]) -> Any:
+    """Return the attempt; if functions are forbidden, in a form that raises ``Different`` after it called one."""
+    if not forbidden or not callable(attempt):
+        return attempt
 
+    @functools.wraps(attempt, updated=())
+    def guarded(*args, **kwargs):
+        used: list[str] = []
 
-def compare_prediction(prediction, measured, *, atol: float = 0.0, rtol: float = 0.0) -> None:
-    """Raise an exception unless a predicted number, or tuple of numbers, is close to what was measured.
+        def watch(frame: FrameType, event: str, function: Any) -> None:
+            if event == "c_call":
+                names = [getattr(function, "__name__", "")]
+            elif event == "call" and str(frame.f_globals.get("__name__")).partition(".")[0] in LIBRARIES:
+                names = frame.f_code.co_qualname.split(".")  # a reader's own function may have the same name
+            else:
+                return
+            used.extend(name for name in names if name in forbidden)
 
-    Args:
-        prediction: a number or a tuple of numbers.
-        measured: the right number or numbers.
-        atol: accepted absolute difference.
-        rtol: accepted difference relative to ``measured``.
+        before = sys.getprofile()
+        sys.setprofile(watch)
+        try:
+            result = attempt(*args, **kwargs)
+        finally:
+            sys.setprofile(before)
+        if used:
+            raise Different(f"calls {used[0]}, which this task asks you to write yourself")
+        return result
 
-    Raises:
-        NotAttempted: a number is still None or ``...``.
-        Different: another number of values, or a value too far from the measured one.
-    """
-    values = tuple(prediction) if isinstance(prediction, (tuple, list, np.ndarray)) else (prediction,)
-    if any(value is None or value is ... for value in values):
-        raise NotAttempted
-    size = np.size(measured)
-    if not all(isinstance(value, numbers.Real) for value in values) or np.shape(prediction) != np.shape(measured):
-        raise Different(f"a prediction is {'one number' if size == 1 else f'a tuple of {size} numbers'} here")
-    if not np.allclose(prediction, measured, rtol=rtol, atol=atol):
-        said, found = (", ".join(f"{value:.4g}" for value in np.ravel(row)) for row in (prediction, measured))
-        within = f"{rtol:.0%}" if rtol else f"{atol:g}"
-        raise Different(f"predicted {said}; measured {found} (accepted within {within})")
+    return guarded
 
 
 def randomised(net: nn.Module, seed: int = 0) -> nn.Module:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lgmpose.course.checks import compare, compare_prediction
+from lgmpose.course.checks import Task, compare, compare_prediction
 from lgmpose.pose.codecs import DarkCodec, merge_flipped
 from lgmpose.pose.geometry import flip_points
 from lgmpose.pose.skeletons import LSP
@@ -20,8 +20,8 @@ def check_gaussian_at_peak(attempt) -> None:
         compare(got, (x, y, sigma_x, sigma_y), f"called with a Gaussian on {H} × {W} pixels", atol=1e-4)
 
 
-def check_flip_test_at_stride_8(prediction) -> None:
-    compare_prediction(prediction, tuple(abs(_flip_bias(8, shift)) for shift in (False, True)), atol=0.05)
+def check_flip_test_at_stride_8(prediction) -> str:
+    return compare_prediction(prediction, tuple(abs(_flip_bias(8, shift)) for shift in (False, True)), atol=0.05)
 
 
 def _flip_bias(stride: int, shift: bool) -> float:
@@ -36,4 +36,4 @@ def _flip_bias(stride: int, shift: bool) -> float:
     return float((decoded_xy - crop_xy)[..., 0].mean())
 
 
-EXERCISES = {"01.1": check_gaussian_at_peak, "01.2": check_flip_test_at_stride_8}
+TASKS = {"01.1": Task(check_gaussian_at_peak, "hard"), "01.2": Task(check_flip_test_at_stride_8)}

@@ -4,7 +4,7 @@ from functools import cache
 
 import torch
 
-from lgmpose.course.checks import compare, compare_prediction
+from lgmpose.course.checks import Task, compare, compare_prediction
 from lgmpose.lab.conventions import count_by_conventions
 from lgmpose.lab.macs import count_macs
 from lgmpose.network.layers import InvertedResidual
@@ -20,8 +20,8 @@ def check_inverted_residual_cost(attempt) -> None:
         compare(attempt(*arguments), expected, f"called with {', '.join(map(str, arguments))}", atol=1e-9)
 
 
-def check_mobilenetv2_by_hrnets_tool(prediction) -> None:
-    compare_prediction(prediction, _printed_by_hrnets_tool(), rtol=0.05)
+def check_mobilenetv2_by_hrnets_tool(prediction) -> str:
+    return compare_prediction(prediction, _printed_by_hrnets_tool(), rtol=0.05)
 
 
 @cache
@@ -31,4 +31,4 @@ def _printed_by_hrnets_tool() -> float:
     return count_by_conventions(net, (256, 192)).hrnet_tool / 2**30
 
 
-EXERCISES = {"02.1": check_inverted_residual_cost, "02.2": check_mobilenetv2_by_hrnets_tool}
+TASKS = {"02.1": Task(check_inverted_residual_cost, "hard"), "02.2": Task(check_mobilenetv2_by_hrnets_tool)}

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from lgmpose.course.checks import compare
+from lgmpose.course.checks import Task, compare, compare_prediction
 from lgmpose.network.modules import npt_op1, npt_op2, npt_op3
 
 MAP_HW, PATCH_HW = (8, 12), (2, 3)
@@ -17,7 +17,7 @@ def check_slices(attempt) -> None:
         compare(attempt(x.clone(), patch_hw), npt_op1(x, patch_hw), case)
 
 
-def check_reach(prediction) -> None:
+def check_reach(prediction) -> str:
     """Measure by the gradient how many pixels one output depends on."""
     generator = torch.Generator().manual_seed(0)
     with torch.random.fork_rng(devices=[]):
@@ -31,7 +31,7 @@ def check_reach(prediction) -> None:
             y = _mix(y, axis, layers)
         (gradient,) = torch.autograd.grad(y[0, 0, 3, 7], x)
         measured[letter] = int((gradient != 0).sum())
-    compare(prediction, measured, "pixels that one output depends on")
+    return compare_prediction(prediction, measured, unit="pixels")
 
 
 def _mix(x: Tensor, axis: str, layers: dict[str, nn.Module]) -> Tensor:
@@ -40,4 +40,7 @@ def _mix(x: Tensor, axis: str, layers: dict[str, nn.Module]) -> Tensor:
     return npt_op3(tokens, PATCH_HW, MAP_HW)
 
 
-EXERCISES = {"04.1": check_slices, "04.2": check_reach}
+TASKS = {
+    "04.1": Task(check_slices, "hard", forbidden=("npt_op1", "unfold", "pixel_unshuffle")),
+    "04.2": Task(check_reach),
+}

@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 
-from lgmpose.course.checks import compare, compare_prediction
+from lgmpose.course.checks import Task, compare, compare_prediction
 from lgmpose.data.augment import Augmentation, augment_record
 from lgmpose.data.records import PersonRecord
 from lgmpose.pose.geometry import box_to_center_size, crop_matrix, invert_matrix, transform_points
@@ -24,8 +24,8 @@ def check_outline(attempt) -> None:
         compare(attempt(box_xywh, image_hw, rotation), corners, f"outline({box_xywh}, {image_hw}, {rotation:g})")
 
 
-def check_upper_halves(prediction) -> None:
-    compare_prediction(prediction, _upper_halves_percent(), atol=5)
+def check_upper_halves(prediction) -> str:
+    return compare_prediction(prediction, _upper_halves_percent(), atol=5)
 
 
 @cache
@@ -40,4 +40,4 @@ def _upper_halves_percent() -> float:
     return 100 * upper / DRAWS
 
 
-EXERCISES = {"09.1": check_outline, "09.2": check_upper_halves}
+TASKS = {"09.1": Task(check_outline, "hard"), "09.2": Task(check_upper_halves)}

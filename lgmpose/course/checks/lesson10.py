@@ -4,7 +4,7 @@ from functools import cache
 
 import torch
 
-from lgmpose.course.checks import compare, compare_prediction
+from lgmpose.course.checks import Task, compare, compare_prediction
 from lgmpose.training.loop import heatmap_loss
 from lgmpose.zoo.catalogue import create_model
 
@@ -23,10 +23,10 @@ def check_gradient(attempt) -> None:
         compare(got, right * scale, f"gradient of maps {tuple(shape)}, × {scale}")
 
 
-def check_doubled_loss(prediction) -> None:
+def check_doubled_loss(prediction) -> str:
     """Measure how much longer the first step gets if the loss is doubled: with SGD, with Adam."""
     measured = (_first_step(kind, 2.0) / _first_step(kind, 1.0) for kind in (torch.optim.SGD, torch.optim.Adam))
-    compare_prediction(prediction, tuple(measured), atol=0.1)
+    return compare_prediction(prediction, tuple(measured), atol=0.1)
 
 
 @cache
@@ -45,4 +45,4 @@ def _first_step(optimizer_type: type[torch.optim.Optimizer], factor: float) -> f
     return float((torch.cat([parameter.detach().flatten() for parameter in net.parameters()]) - before).norm())
 
 
-EXERCISES = {"10.1": check_gradient, "10.2": check_doubled_loss}
+TASKS = {"10.1": Task(check_gradient, "hard"), "10.2": Task(check_doubled_loss)}

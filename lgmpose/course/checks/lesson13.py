@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lgmpose.course.checks import compare, compare_prediction
+from lgmpose.course.checks import Task, compare, compare_prediction
 
 
 def check_p_value(attempt) -> None:
@@ -16,11 +16,11 @@ def check_p_value(attempt) -> None:
         compare(attempt(lead_N.copy(), signs_DN.copy()), 1 - inside / draws, case)
 
 
-def check_false_discoveries(prediction) -> None:
+def check_false_discoveries(prediction) -> str:
     """Simulate tables of ten equal networks and count in per cent how many show a difference to the baseline."""
     figures = np.random.default_rng(122).normal(size=(50_000, 10))  # tables, networks; the first one is the baseline
     leads = (figures[:, 1:] - figures[:, :1]) / np.sqrt(2)
-    compare_prediction(prediction, 100 * (abs(leads) > 1.96).any(axis=1).mean(), atol=5)
+    return compare_prediction(prediction, 100 * (abs(leads) > 1.96).any(axis=1).mean(), atol=5)
 
 
-EXERCISES = {"13.1": check_p_value, "13.2": check_false_discoveries}
+TASKS = {"13.1": Task(check_p_value, "hard"), "13.2": Task(check_false_discoveries)}

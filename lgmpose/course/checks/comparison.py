@@ -1,0 +1,165 @@
+"""Compare what a student's code returned, or what a student predicted, with what is right, and say what differs."""
+
+from __future__ import annotations
+
+import itertools
+import numbers
+from typing import Any
+
+import numpy as np
+import torch
+
+__all__ = ["Different", "Missed", "NotAttempted", "ReturnsNothing", "compare", "compare_prediction", "passed"]
+
+passed: list[str] = []  # the tests of the present attempt that came out right; ``verdict`` empties it
+
+
+class NotAttempted(Exception):
+    """The task is still the empty stub."""
+
+
+class ReturnsNothing(NotAttempted):
+    """The attempt returned None. If it has code, a ``return`` is missing."""
+
+
+class Different(Exception):
+    """The attempt gives a wrong result. The message names the first difference."""
+
+
+class Missed(Different):
+    """A prediction is wrong. The message says in which direction; ``measured`` is the right answer as text."""
+
+    def __init__(self, message: str, measured: str):
+        super().__init__(message)
+        self.measured = measured
+
+
+def compare(got: Any, expected: Any, case: str, *, atol: float = 1e-5) -> None:
+    """Raise an exception unless both are equal within ``atol``. Each call counts as one test.
+
+    Args:
+        got: what the attempt returned: a tensor, an array, a number, a string or a bool, or a tuple, list or dict of
+            these.
+        expected: the right result.
+        case: what the attempt was called with, in words, for the message.
+        atol: accepted difference: ``atol`` + ``atol`` × the expected value.
+
+    Raises:
+        NotAttempted: ``got`` is None or ``...``.
+        Different: the type, the shape, the dtype or a value is wrong.
+    """
+    _compare(got, expected, case, atol)
+    passed.append(case)
+
+
+def _compare(got: Any, expected: Any, case: str, atol: float) -> None:
+    if got is ...:
+        raise NotAttempted
+    if got is None:
+        raise ReturnsNothing(case)
+    if isinstance(expected, (tuple, list)):
+        if not isinstance(got, (tuple, list)) or len(got) != len(expected):
+            size = f"{len(got)} values" if isinstance(got, (tuple, list)) else f"a {type(got).__name__}"
+            raise Different(f"{case}: returns {size}, expected a {type(expected).__name__} of {len(expected)}")
+        for index, (one, other) in enumerate(zip(got, expected, strict=True)):
+            _compare(one, other, f"{case}, result[{index}]", atol)
+    elif isinstance(expected, dict):
+        if not isinstance(got, dict) or got.keys() != expected.keys():
+            raise Different(f"{case}: expected a dict with the keys {', '.join(map(repr, expected))}")
+        for key, value in expected.items():
+            _compare(got[key], value, f"{case}, {key!r}", atol)
+    elif isinstance(expected, (torch.Tensor, np.ndarray, numbers.Number)) and not isinstance(expected, bool):
+        _compare_numbers(got, expected, case, atol)
+    elif type(got) is not type(expected) or got != expected:
+        raise Different(f"{case}: returns {got!r}, expected {expected!r}")
+
+
+def _compare_numbers(got: Any, expected: Any, case: str, atol: float) -> None:
+    try:
+        theirs, ours = (
+            np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value) for value in (got, expected)
+        )
+        theirs_float, ours_float = theirs.astype(np.float64), ours.astype(np.float64)
+    except (TypeError, ValueError):
+        raise Different(f"{case}: returns a {type(got).__name__}, expected numbers") from None
+    if theirs.shape != ours.shape:
+        help_text = _rearranged(theirs_float, ours_float, atol)
+        raise Different(f"{case}: the shape is {theirs.shape}, expected {ours.shape}{help_text}")
+    wrong = np.argwhere(~np.isclose(theirs_float, ours_float, rtol=atol, atol=atol, equal_nan=True))
+    if len(wrong):
+        index = tuple(int(i) for i in wrong[0])
+        help_text = _rearranged(theirs_float, ours_float, atol)
+        if theirs.dtype.kind in "biu" and ours.dtype.kind == "f":
+            help_text += f"; its dtype is {theirs.dtype}, which has no fractions, expected {ours.dtype}"
+        if abs(theirs_float[index] - ours_float[index]) <= 0.01 * abs(ours_float[index]):
+            help_text += f"; nearly, but only {atol:g} + {atol:g} × the expected value is accepted"
+        where = f" at index {index}" if index else ""
+        raise Different(f"{case}: {theirs_float[index]:.6g}{where}, expected {ours_float[index]:.6g}{help_text}")
+
+
+def _rearranged(theirs: np.ndarray, ours: np.ndarray, atol: float) -> str:
+    """Return how the right numbers have to be rearranged to give the student's array, or an empty text."""
+
+    def same(candidate: np.ndarray) -> bool:
+        return candidate.shape == theirs.shape and np.allclose(theirs, candidate, rtol=atol, atol=atol)
+
+    if theirs.size != ours.size or ours.ndim == 0 or np.ptp(ours) == 0:
+        return ""
+    if theirs.shape != ours.shape and same(ours.reshape(theirs.shape)):
+        return "; these are the right numbers in another shape"
+    for order in itertools.permutations(range(ours.ndim)):
+        if order != tuple(range(ours.ndim)) and same(ours.transpose(order)):
+            return f"; these are the right numbers with the axes in the order {order}"
+    for axis in range(ours.ndim):
+        if same(np.flip(ours, axis)):
+            return f"; these are the right numbers in reverse order along axis {axis}"
+    return ""
+
+
+def compare_prediction(prediction: Any, measured: Any, *, atol: float = 0.0, rtol: float = 0.0, unit: str = "") -> str:
+    """Raise an exception unless a prediction is close to what was measured. Never name the right answer in its message.
+
+    Args:
+        prediction: a number, a word, or a tuple or dict of numbers.
+        measured: the right answer, of the same kind.
+        atol: accepted absolute difference.
+        rtol: accepted difference relative to ``measured``.
+        unit: printed behind the numbers, for example "%" or "pixels".
+
+    Returns:
+        What was measured and the tolerance: a sentence to print after "correct".
+
+    Raises:
+        NotAttempted: a number is still None or ``...``.
+        Different: not the kind of answer that is asked for.
+        Missed: too high, too low, or another word.
+    """
+    values = prediction if isinstance(prediction, dict) else dict(enumerate(_listed(prediction)))
+    right = measured if isinstance(measured, dict) else dict(enumerate(_listed(measured)))
+    if any(value is None or value is ... for value in values.values()):
+        raise NotAttempted
+    words = all(isinstance(value, str) for value in right.values())
+    kind, name = (str, "word") if words else (numbers.Real, "number")
+    one = not isinstance(measured, (dict, tuple, list, np.ndarray))
+    if values.keys() != right.keys() or not all(isinstance(value, kind) for value in values.values()):
+        wanted = f"one {name}" if one else f"{len(right)} {name}s"
+        keys = f", with the keys {', '.join(map(repr, measured))}" if isinstance(measured, dict) else ""
+        raise Different(f"the answer is {wanted} here{keys}")
+    unit = f" {unit}" if unit else ""
+    judged, hits = [], 0
+    for key, value in values.items():
+        hit = value == right[key] if words else bool(np.isclose(value, right[key], rtol=rtol, atol=atol))
+        judgement = "right" if hit else "not right" if words else "too high" if value > right[key] else "too low"
+        hits += hit
+        shown = repr(value) if words else f"{value:.6g}{unit}"
+        judged.append((f"{key!r}: " if isinstance(measured, dict) else "") + f"{shown} is {judgement}")
+    found = ", ".join(str(value) if words else f"{value:.4g}{unit}" for value in right.values())
+    tolerance = f" (accepted within {rtol:.3g} × the measured value: a relative tolerance)" if rtol else ""
+    tolerance = tolerance or (f" (accepted within {atol:g}{unit}: an absolute tolerance)" if atol else "")
+    if hits < len(right):
+        raise Missed(", ".join(judged) + tolerance, found)
+    return f"measured {found}{tolerance}"
+
+
+def _listed(value: Any) -> list:
+    return list(value) if isinstance(value, (tuple, list, np.ndarray)) else [value]
