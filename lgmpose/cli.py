@@ -20,7 +20,7 @@ from lgmpose.data.prepare.layouts import Coco, Lspet, Mpii, Synthetic
 from lgmpose.errors import UserError, as_sentence
 from lgmpose.files import print_anywhere
 from lgmpose.inference.options import EvalConfig, ExportConfig
-from lgmpose.training.recipe import RECIPES, TrainConfig
+from lgmpose.training.recipe import RECIPES, DetectorConfig, TrainConfig
 
 __all__ = ["main"]
 
@@ -56,6 +56,41 @@ def train(config: TrainConfig, out: Path | None = None, recipe: Literal["few-pic
     train_network(config, out or Path("runs") / f"{config.model}-{config.data.partition(':')[0]}")
 
 
+@app.command(name="train-detector")
+def train_detector(config: DetectorConfig, out: Path = Path("runs/lgm-det")) -> None:
+    """Train LGM-Det, a small detector of people. `lgmpose resume RUN` resumes it. The result is RUN/lgm-det.onnx.
+
+    Args:
+        out: the run's folder.
+    """
+    from lgmpose.training.detector_training import train_detector as train_network
+
+    train_network(config, out)
+
+
+@app.command(name="eval-detector")
+def eval_detector(
+    data: str, detector: str, split: Literal["train", "val"] = "val", annotations: str | None = None,
+    threads: int | None = None, device: str = "auto",
+) -> None:  # fmt: skip
+    """Measure a detector on COCO data: AP of boxes, and recall at a precision of 0.9.
+
+    Args:
+        data: coco:FOLDER.
+        detector: yolox-nano, an .onnx file, or torchvision:NAME.
+        split: part of the data.
+        annotations: annotation file, if it is not in its usual place.
+        threads: CPU threads of an .onnx file; None: all cores.
+        device: for torchvision: auto, cpu, cuda …
+    """
+    from lgmpose.data import load_box_set
+    from lgmpose.inference.detector_figures import evaluate_detector
+    from lgmpose.inference.detectors import open_detector
+
+    found = open_detector(detector, threads=threads, device=device)
+    print(f"detector: {detector}  {evaluate_detector(found, load_box_set(data, split, annotations)).as_text()}")
+
+
 @app.command
 def resume(
     run: tyro.conf.Positional[Path],
@@ -73,13 +108,14 @@ def resume(
         device: auto, cpu, cuda, mps …; None: as before.
         checkpoint_minutes: minutes between checkpoints; None: as before.
     """
+    from lgmpose.training.detector_training import SESSION_TYPES
     from lgmpose.training.trainer import resume as resume_run
 
     options: dict[str, Any] = {"bad_images": bad_images, "device": device, "checkpoint_minutes": checkpoint_minutes}
     changes = {name: value for name, value in options.items() if value is not None}
     if workers is not None:
         changes["workers"] = None if workers == "auto" else workers
-    resume_run(run, **changes)
+    resume_run(run, SESSION_TYPES, **changes)
 
 
 @app.command(name="eval")

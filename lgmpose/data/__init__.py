@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from lgmpose.errors import UserError
 
 if TYPE_CHECKING:
+    from lgmpose.data.boxes import BoxSet
     from lgmpose.data.mixture import Entry
     from lgmpose.data.records import RecordSet
 
-__all__ = ["DATA_HELP", "KINDS", "SPLITS", "load_records", "load_validation_sets"]
+__all__ = ["DATA_HELP", "KINDS", "SPLITS", "load_box_set", "load_records", "load_validation_sets"]
 
 DATA_HELP = (
     "KIND:PATH, where KIND is coco, yolo, via, mpii, lspet, synthetic or mix; e.g. lspet:data/lspet_dataset.zip, "
@@ -107,6 +108,26 @@ def _coco(
     """
     from lgmpose.data.coco import load_coco
 
+    file, folders = _coco_files(path, split, annotations)
+    return load_coco(file, folders, detections=detections, categories=categories)
+
+
+def load_box_set(data: str, split: str, annotations: str | None = None) -> BoxSet:
+    """Load the boxes of all persons of COCO data, for a detector; ``annotations`` as for ``load_records``.
+
+    Raises:
+        UserError: other data than COCO's, or the data are missing or bad.
+    """
+    from lgmpose.data.boxes import load_boxes
+
+    kind, _, path = data.partition(":")
+    if kind != "coco" or not path:
+        raise UserError(f"data {data!r}: a detector takes coco:FOLDER")
+    return load_boxes(*_coco_files(path, split, annotations))
+
+
+def _coco_files(path: str, split: str, annotations: str | None) -> tuple[Path, list[Path]]:
+    """Return the annotation file, and the folders in which its pictures may be."""
     folder = Path(path)
     official = [folder / f"{split}2017", folder / "images" / f"{split}2017"]  # the second is HRNet's
     if annotations is not None:
@@ -115,14 +136,14 @@ def _coco(
         below = [folder / "images" / subset, folder / "images", folder]
         test = [folder / "test2017", folder / "images" / "test2017"]
         folders = [file.parent, *below, *official, *test]
-        return load_coco(file, folders, detections=detections, categories=categories)
+        return file, folders
     file = folder / "annotations" / f"person_keypoints_{split}2017.json"
     if not file.is_file():
         option = "--annotations" if split == "train" else "--val-annotations (of eval: --annotations)"
         raise UserError(
             f"{file}: no such file; `lgmpose data coco` prepares this layout, {option} FILE takes another file"
         )
-    return load_coco(file, official, detections=detections, categories=categories)
+    return file, official
 
 
 def _yolo(path: str, split: str, annotations: str | None, detections: str | None) -> RecordSet:

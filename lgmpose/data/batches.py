@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
 __all__ = [
-    "EpochSampler", "choose_workers", "count_errors", "draws_per_epoch", "load_batches", "make_loader", "to_input",
+    "EpochSampler", "choose_workers", "count_errors", "draws_per_epoch", "load_batches", "loader_options",
+    "make_loader", "to_input",
 ]  # fmt: skip
 
 LOADER_TIMEOUT = 300  # seconds without a batch; then a loader process has failed without a word
@@ -228,17 +229,25 @@ def make_loader(
         workers: number of loader processes; 0 reads in the calling process.
         with_heatmaps: add ``heatmaps`` (b, K, h, w) and ``weights`` (b, K) to what ``load_batches`` yields.
     """
-    import torch
     from torch.utils.data import DataLoader
 
     return DataLoader(
         dataset,  # type: ignore[arg-type]  # any object with these two methods will do
         batch_sampler=sampler,
-        num_workers=workers,
         collate_fn=_TensorCollate(codec if with_heatmaps else None),
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),  # else every new iterator would draw from the global one, which dropout uses
-        worker_init_fn=_start_worker,
-        timeout=LOADER_TIMEOUT if workers else 0,
-        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+        **loader_options(workers),
     )
+
+
+def loader_options(workers: int) -> dict[str, Any]:
+    """Return the options of PyTorch's loader that do not depend on what is loaded; see ``make_loader``."""
+    import torch
+
+    return {
+        "num_workers": workers,
+        "pin_memory": torch.cuda.is_available(),
+        "generator": torch.Generator(),  # else every new iterator would draw from the global one, which dropout uses
+        "worker_init_fn": _start_worker,
+        "timeout": LOADER_TIMEOUT if workers else 0,
+        "multiprocessing_context": "fork" if workers and sys.platform == "linux" else None,
+    }

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from os.path import isfile  # unlike Path.is_file, False for a name that is too long
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from lgmpose.data.images import find_pictures
+from lgmpose.data.images import find_pictures, folder_with_most
 from lgmpose.data.records import PersonRecord, RecordSet, check_records
 from lgmpose.errors import UserError
 from lgmpose.files import as_type, read_json
@@ -113,7 +112,7 @@ def _with_paths(
 ) -> list[PersonRecord]:
     """Return the records with the paths of their pictures, which are in the folder that has most of them."""
     folders = [Path(images)] if isinstance(images, str | Path) else list(images)
-    folder = max(folders, key=lambda folder: sum(isfile(folder / name) for name in names[:20]))
+    folder = folder_with_most(folders, names)
     paths = find_pictures(folder, (record.image for record in records), annotations) if records else {}
     return [replace(record, image=paths[record.image]) for record in records]
 

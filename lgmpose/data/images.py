@@ -17,12 +17,13 @@ import numpy as np
 from lgmpose.errors import UserError
 
 __all__ = [
-    "IMAGE_MEAN", "IMAGE_STD", "ZIP_SEPARATOR", "decode_image", "find_pictures", "normalise", "read_annotated",
-    "read_image",
+    "IMAGE_MEAN", "IMAGE_STD", "PAD_VALUE", "ZIP_SEPARATOR", "decode_image", "find_pictures", "folder_with_most",
+    "normalise", "read_annotated", "read_image",
 ]  # fmt: skip
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)  # ImageNet's, RGB in 0..1, as in every pipeline of the field
 IMAGE_STD = (0.229, 0.224, 0.225)
+PAD_VALUE = 114  # grey beside a detector's picture, as in the training of YOLOX and RTMDet
 ZIP_SEPARATOR = ".zip!"  # ".../lspet_dataset.zip!images/im00001.jpg"
 _JPEG_SEGMENT = re.compile(rb"\xff[^\x00\xff]")  # the two bytes of its start; the next two state its length
 _JPEG_END = b"\xff\xd9"
@@ -32,6 +33,11 @@ _JPEG_END = b"\xff\xd9"
 def _open_zip(path: str, process_id: int) -> zipfile.ZipFile:
     # Keyed by process: a forked loader worker must not share its parent's file position.
     return zipfile.ZipFile(path)
+
+
+def folder_with_most(folders: Sequence[Path], names: Sequence[str]) -> Path:
+    """Return the folder that has most of the pictures, judged by the first 20 names."""
+    return max(folders, key=lambda folder: sum(os.path.isfile(folder / name) for name in names[:20]))
 
 
 def find_pictures(folder: str | Path, names: Iterable[str], annotations: str | Path) -> dict[str, str]:

@@ -14,6 +14,7 @@ Evaluate:
 * ``options``: the options of ``lgmpose eval`` and ``lgmpose export``.
 * ``evaluate``: a network on a record set. ``evaluate_weights``: ``lgmpose eval``, which prints the figures.
 * ``figures``: the figures with their conditions. ``top_down``: persons in COCO's results format.
+* ``detector_figures``: how well a detector finds persons: ``lgmpose eval-detector``.
 * ``detected_boxes``: boxes of a detector. ``other_boxes``: shifted boxes, or none.
 * ``extremes``: draw the worst and the best predictions. ``timing``: time functions in turns.
 

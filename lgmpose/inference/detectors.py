@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
+from lgmpose.data.images import PAD_VALUE
 from lgmpose.errors import UserError, notice_once
 from lgmpose.inference.backends import onnx_session, require
 from lgmpose.machine import num_cores
@@ -24,13 +25,12 @@ from lgmpose.pose.skeletons import SKELETONS, Skeleton
 from lgmpose.zoo.cards import WEIGHTS_FOLDER
 
 __all__ = [
-    "DETECTORS", "Detector", "OnnxDetector", "PinnedFile", "TorchvisionDetector", "cache_folder", "default_detector",
-    "detect_people", "open_detector",
+    "DETECTORS", "Detector", "LetterboxDetector", "OnnxDetector", "PinnedFile", "TorchvisionDetector", "cache_folder",
+    "default_detector", "detect_people", "open_detector", "rtmdet_boxes",
 ]  # fmt: skip
 
 MIN_SCORE = 0.05  # no detector returns boxes below it
 NMS_IOU = 0.6  # of two boxes that overlap more, the one with the lower score is left out
-PAD_VALUE = 114  # grey of the letterbox, as in the training of YOLOX and RTMDet
 STRIDES = (8, 16, 32)
 RTMDET_MEAN = np.array([103.53, 116.28, 123.675], np.float32)  # BGR
 RTMDET_STD = np.array([57.375, 57.12, 58.395], np.float32)
@@ -190,7 +190,38 @@ def detect_people(detector: Detector, picture: np.ndarray) -> tuple[np.ndarray, 
     return boxes, scores
 
 
-class OnnxDetector:
+class LetterboxDetector:
+    """A network that sees the picture letterboxed at one size, as BGR; see ``Detector``.
+
+    Args:
+        image_hw: size of its input.
+        run: input (1, 3, H, W) float32 → outputs.
+        head: outputs and ``image_hw`` → corners (n, 4) in input pixels, and scores (n,).
+    """
+
+    def __init__(
+        self,
+        image_hw: tuple[int, int],
+        run: Callable[[np.ndarray], Sequence[np.ndarray]],
+        head: Callable[..., tuple[np.ndarray, np.ndarray]],
+    ):
+        self.image_hw, self._run, self._head = image_hw, run, head
+
+    def detect(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the people's boxes and scores, best first; see ``Detector``."""
+        height, width = picture.shape[:2]
+        scale = min(self.image_hw[0] / height, self.image_hw[1] / width)
+        small_wh = max(1, round(width * scale)), max(1, round(height * scale))
+        canvas = np.full((*self.image_hw, 3), PAD_VALUE, np.float32)
+        canvas[: small_wh[1], : small_wh[0]] = cv2.resize(picture, small_wh)[..., ::-1]
+        if self._head is rtmdet_boxes:
+            canvas = (canvas - RTMDET_MEAN) / RTMDET_STD
+        corners, scores = self._head(self._run(canvas.transpose(2, 0, 1)[None]), self.image_hw)
+        corners = corners * np.tile([width / small_wh[0], height / small_wh[1]], 2)
+        return _without_duplicates(np.clip(corners, 0, [width, height, width, height]), scores)
+
+
+class OnnxDetector(LetterboxDetector):
     """An ONNX file with the head of YOLOX or RTMDet, recognised by its outputs. The input is BGR, letterboxed.
 
     * YOLOX: one output (1, n, 5 + classes): centre and log size in grid units, objectness, class scores of which the
@@ -207,36 +238,23 @@ class OnnxDetector:
     """
 
     def __init__(self, path: str | Path, *, threads: int | None = None):
-        self._session = onnx_session(path, threads or num_cores())
-        inputs, outputs = self._session.get_inputs(), [output.shape for output in self._session.get_outputs()]
+        session = onnx_session(path, threads or num_cores())
+        inputs, outputs = session.get_inputs(), [output.shape for output in session.get_outputs()]
         shape = inputs[0].shape
         if len(inputs) != 1 or len(shape) != 4 or not all(isinstance(side, int) for side in shape[2:]):
             raise UserError(f"{path}: its input is {shape}; a detector takes one picture (1, 3, H, W) of fixed size")
-        self._input, self.image_hw = inputs[0].name, (shape[2], shape[3])
-        cells = sum((self.image_hw[0] // stride) * (self.image_hw[1] // stride) for stride in STRIDES)
+        name, image_hw = inputs[0].name, (shape[2], shape[3])
+        cells = sum((image_hw[0] // stride) * (image_hw[1] // stride) for stride in STRIDES)
         if len(outputs) == 1 and len(outputs[0]) == 3 and outputs[0][1] == cells and outputs[0][2] > 5:
-            self._head: Callable[..., tuple[np.ndarray, np.ndarray]] = _yolox_boxes
+            head = _yolox_boxes
         elif len(outputs) == len(STRIDES) and all(len(output) == 4 and output[3] == 5 for output in outputs):
-            self._head = _rtmdet_boxes
+            head = rtmdet_boxes
         else:
             raise UserError(
                 f"{path}: its outputs {outputs} are neither YOLOX's (1, {cells}, 5 + classes) nor RTMDet's "
                 "(1, h, w, 5) for three strides"
             )
-
-    def detect(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the people's boxes and scores, best first; see ``Detector``."""
-        height, width = picture.shape[:2]
-        scale = min(self.image_hw[0] / height, self.image_hw[1] / width)
-        small_wh = max(1, round(width * scale)), max(1, round(height * scale))
-        canvas = np.full((*self.image_hw, 3), PAD_VALUE, np.float32)
-        canvas[: small_wh[1], : small_wh[0]] = cv2.resize(picture, small_wh)[..., ::-1]
-        if self._head is _rtmdet_boxes:
-            canvas = (canvas - RTMDET_MEAN) / RTMDET_STD
-        outputs = self._session.run(None, {self._input: canvas.transpose(2, 0, 1)[None]})
-        corners, scores = self._head(outputs, self.image_hw)
-        corners = corners * np.tile([width / small_wh[0], height / small_wh[1]], 2)
-        return _without_duplicates(np.clip(corners, 0, [width, height, width, height]), scores)
+        super().__init__(image_hw, lambda canvas: session.run(None, {name: canvas}), head)
 
 
 def _grid(image_hw: tuple[int, int], stride: int) -> np.ndarray:
@@ -255,7 +273,7 @@ def _yolox_boxes(outputs: Sequence[np.ndarray], image_hw: tuple[int, int]) -> tu
     return np.hstack([centres - half_sizes, centres + half_sizes]), rows[:, 4] * rows[:, 5]
 
 
-def _rtmdet_boxes(outputs: Sequence[np.ndarray], image_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def rtmdet_boxes(outputs: Sequence[np.ndarray], image_hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Return corners (n, 4) x1, y1, x2, y2 in input pixels, and scores (n,)."""
     largest_first = sorted(outputs, key=lambda output: -output.shape[1])
     rows = np.concatenate([output.reshape(-1, 5) for output in largest_first]).astype(float)

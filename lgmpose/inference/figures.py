@@ -93,7 +93,7 @@ class Evaluation:
     def headline(self) -> str:
         """The figure to judge a network by: AP where there is one, PCKh@0.5 on MPII, else PCK@0.2."""
         order = ("AP", "PCK@0.2", "PCKh@0.5")
-        if self.conditions["skeleton"] == "mpii-16":
+        if self.conditions.get("skeleton") == "mpii-16":
             order = ("PCKh@0.5", "PCK@0.2", "AP")
         found = [name for name in order if name in self.figures]
         if not found:

@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 __all__ = [
-    "ACTIVATIONS", "FUSIONS", "GLOBAL_BLOCKS", "LARM_PARTS", "STAGES", "STRIDE", "VARIANTS", "Activation", "Fusion",
-    "GlobalBlock", "LGMPoseConfig", "LarmPart", "Stage", "check_image_hw",
+    "ACTIVATIONS", "DETECTOR_NAME", "FUSIONS", "GLOBAL_BLOCKS", "LARM_PARTS", "STAGES", "STRIDE", "VARIANTS",
+    "Activation", "Fusion", "GlobalBlock", "LGMPoseConfig", "LarmPart", "Stage", "check_image_hw",
 ]  # fmt: skip
 
 # Each list of names stands here only. The options of `lgmpose train` and `lgmpose profile` have these types.
@@ -33,6 +33,7 @@ Activation = Literal["relu6", "relu", "silu"]
 FUSIONS, GLOBAL_BLOCKS = get_args(Fusion), get_args(GlobalBlock)
 LARM_PARTS, ACTIVATIONS = get_args(LarmPart), get_args(Activation)
 MOST_LAYERS = 100  # in a row; a damaged file may ask for billions
+DETECTOR_NAME = "lgm-det"  # the detector on the same encoder
 STRIDE = 32  # of the deepest stage; the input's height and width are multiples of it
 
 

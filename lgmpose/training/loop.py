@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +20,18 @@ from lgmpose.training.recipe import learning_rate
 if TYPE_CHECKING:
     from lgmpose.training.trainer import Session
 
-__all__ = ["heatmap_loss", "train_epochs"]
+__all__ = ["heatmap_loss", "supervised_loss", "train_epochs"]
+
+Loss = Callable[[Any, Tensor, Tensor], Tensor]  # of what the network predicts, the targets and their weights
 
 
-def train_epochs(run: Run, net: nn.Module, session: Session) -> bool:
+def supervised_loss(predicted: Tensor | tuple[Tensor, ...], heatmaps: Tensor, weights: Tensor) -> Tensor:
+    """Return ``heatmap_loss``, summed over the predictions of a network with intermediate supervision."""
+    predictions = predicted if isinstance(predicted, tuple) else (predicted,)
+    return torch.stack([heatmap_loss(prediction.float(), heatmaps, weights) for prediction in predictions]).sum()
+
+
+def train_epochs(run: Run, net: nn.Module, session: Session, loss_of: Loss = supervised_loss) -> bool:
     """Train until the last epoch, or until a stop is requested.
 
     Nothing here waits for a GPU: a loss stays a tensor on the device until the session reads several of them at once.
@@ -32,6 +41,7 @@ def train_epochs(run: Run, net: nn.Module, session: Session) -> bool:
         net: ``run.net``, or what wraps it (torch.compile, DistributedDataParallel).
         session: ``batches()`` gives what is left of the epoch; ``after_step`` and ``after_epoch`` log, evaluate and
             save, and return True to stop.
+        loss_of: what is minimised.
 
     Returns:
         Whether a stop was requested.
@@ -40,14 +50,11 @@ def train_epochs(run: Run, net: nn.Module, session: Session) -> bool:
     while run.epoch < config.epochs:
         net.train()
         run.freeze_trunk()  # after net.train(): in the first epochs it may put the trunk back into eval mode
-        for images, heatmaps, joint_weights in session.batches():
+        for images, targets, weights in session.batches():
             optimizer.param_groups[0]["lr"] = learning_rate(config, run.step, session.steps_per_epoch)
             with torch.autocast(run.device.type, torch.bfloat16) if run.bf16 else nullcontext():
                 predicted = net(to_input(images))
-            # A network with intermediate supervision returns several predictions, all compared with the same heatmaps.
-            predictions = predicted if isinstance(predicted, tuple) else (predicted,)
-            losses = [heatmap_loss(prediction.float(), heatmaps, joint_weights) for prediction in predictions]
-            loss = torch.stack(losses).sum()
+            loss = loss_of(predicted, targets, weights)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             if config.clip_grad_norm:

@@ -11,10 +11,12 @@ import msgspec
 
 from lgmpose.data.augment import Augmentation
 from lgmpose.errors import UserError
-from lgmpose.network.config import Activation, Fusion, GlobalBlock, LarmPart, LGMPoseConfig
+from lgmpose.network.config import DETECTOR_NAME, Activation, Fusion, GlobalBlock, LarmPart, LGMPoseConfig
 from lgmpose.pose.codecs import CodecName
 
-__all__ = ["MACHINE_FIELDS", "RECIPES", "RESUME_FIELDS", "TrainConfig", "learning_rate", "recipe"]
+__all__ = [
+    "MACHINE_FIELDS", "RECIPES", "RESUME_FIELDS", "DetectorConfig", "TrainConfig", "learning_rate", "recipe",
+]  # fmt: skip
 
 # Fields that change how fast a run is computed, but not which network it trains.
 MACHINE_FIELDS = ("workers", "device", "checkpoint_minutes")
@@ -149,6 +151,34 @@ class TrainConfig:
             return msgspec.convert(values, cls)
         except (msgspec.ValidationError, UnicodeEncodeError) as error:
             raise UserError(f"settings of another version ({error})") from error
+
+
+@dataclass(frozen=True)
+class DetectorConfig:
+    """Settings of a detector's training. AdamW, cosine schedule and moving average are fixed."""
+
+    data: str  # coco:FOLDER; all persons with a box are used, with and without joints
+    annotations: str | None = None  # annotation file for training, if it is not in its usual place
+    val_data: str | None = None  # coco:FOLDER to validate on; None: the validation part of --data
+    val_annotations: str | None = None  # annotation file for validation
+    image_hw: tuple[int, int] = (320, 320)  # input height and width, multiples of 32
+    init_weights: str | None = None  # weights of LGM-Pose whose encoder to start from, at any input size; None: random
+    epochs: int = 100  # number of epochs
+    batch_size: int = 16  # pictures per step
+    learning_rate: float = 2e-3  # base learning rate
+    weight_decay: float = 0.05  # weight decay of AdamW
+    warmup_steps: int = 300  # steps during which the rate rises from zero
+    ema_decay: float = 0.999  # of the moving average of the weights, which is evaluated and kept
+    clip_grad_norm: float = 10.0  # largest norm of the gradient; 0: no clipping
+    eval_every: int = 5  # epochs between evaluations; the last epoch is always evaluated
+    seed: int = 0  # seed of all random numbers
+    workers: int | None = None  # loader processes; None: chosen for this machine
+    device: str = "auto"  # auto, cpu, cuda, mps …
+    checkpoint_minutes: float = 2.0  # minutes between checkpoints
+
+    def as_train_config(self) -> TrainConfig:
+        """Return the settings as those of any training."""
+        return TrainConfig(**asdict(self), model=DETECTOR_NAME, optimizer="adamw", schedule="cosine")
 
 
 def recipe(name: str, **changes: Any) -> TrainConfig:

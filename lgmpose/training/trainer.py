@@ -11,7 +11,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +37,7 @@ from lgmpose.pose.codecs import make_codec
 from lgmpose.pose.skeletons import notice_unpaired
 from lgmpose.training.checkpoint import CHECKPOINT, Run, fingerprint, resume_command, stored_config
 from lgmpose.training.curve import save_curve
-from lgmpose.training.loop import train_epochs
+from lgmpose.training.loop import supervised_loss, train_epochs
 from lgmpose.training.recipe import TrainConfig, learning_rate
 from lgmpose.training.run_folder import StopRequest, append_epoch, append_losses, read_log, start_losses
 from lgmpose.zoo.cards import find_weights
@@ -52,20 +52,31 @@ from lgmpose.zoo.catalogue import (
 )
 from lgmpose.zoo.transfer import transfer_weights
 
-__all__ = ["READ_EVERY", "resume", "train"]
+__all__ = ["READ_EVERY", "Session", "resume", "train"]
 
 # Steps between two readings of the losses, 10 on other devices. A reading waits for a GPU; on a CPU it costs nothing.
 READ_EVERY = {"cpu": 1}
+BEST = "best.safetensors"  # in a run's folder
 
 
-def resume(run_dir: str | Path, **changes: Any) -> Evaluation | None:
-    """Resume a run with its own settings; ``changes`` are new values of ``RESUME_FIELDS``. Otherwise like ``train``."""
-    return train(replace(stored_config(Path(run_dir) / CHECKPOINT), **changes), run_dir, resume=True)
+def resume(
+    run_dir: str | Path, session_types: Mapping[str, type[Session]] | None = None, **changes: Any
+) -> Evaluation | None:
+    """Resume a run with its own settings. Otherwise like ``train``.
+
+    Args:
+        run_dir: the run's folder.
+        session_types: by name of the network, those that are no pose networks.
+        **changes: new values of ``RESUME_FIELDS``.
+    """
+    config = replace(stored_config(Path(run_dir) / CHECKPOINT), **changes)
+    return train(config, run_dir, resume=True, session_type=(session_types or {}).get(config.model))
 
 
 def train(
-    config: TrainConfig, run_dir: str | Path, *, resume: bool = False, progress: bool = True
-) -> Evaluation | None:
+    config: TrainConfig, run_dir: str | Path, *, resume: bool = False, progress: bool = True,
+    session_type: type[Session] | None = None,
+) -> Evaluation | None:  # fmt: skip
     """Train a network in ``run_dir``, or resume its training.
 
     Under ``torchrun`` every process trains on its share of each batch (DistributedDataParallel); rank 0 alone logs,
@@ -76,6 +87,7 @@ def train(
         run_dir: the run's folder.
         resume: continue from ``last.pt`` if there is one.
         progress: print the progress.
+        session_type: what is trained and how; by default a pose network.
 
     Returns:
         The last evaluation; None on ranks other than 0, and for a run that was finished before.
@@ -87,26 +99,24 @@ def train(
     tune_allocator()
     run_dir, checkpoint = Path(run_dir), Path(run_dir) / CHECKPOINT
     resuming = resume and checkpoint.exists()
-    for name in () if resuming else (CHECKPOINT, "best.safetensors", "log.csv"):
+    for name in () if resuming else (CHECKPOINT, BEST, "log.csv"):
         if (run_dir / name).exists():
             raise UserError(f"{run_dir}: holds {name} of a run; resume it with lgmpose resume, or choose another --out")
     rank, world = _join_processes(config)
     try:
         torch.manual_seed(config.seed)
-        train_set = load_records(config.data, "train", annotations=config.annotations, categories=config.categories)
-        val_sets = load_validation_sets(config.val_data or config.data, config.val_annotations, config.categories)
+        kind = session_type or Session
+        train_set, val_sets = kind.load_data(config)
         for record_set in (train_set, *val_sets):
             if rank == 0:
                 record_set.print_left_out()
-        _check_data(config, train_set, val_sets)
-        if rank == 0 and config.augmentation.flip_prob > 0:
-            notice_unpaired(train_set.skeleton)
+        kind.check_data(config, train_set, val_sets, notice=rank == 0)
         device = _choose_gpu_or_cpu(config, world)
-        net, start = _make_network(config, train_set, fresh=not resuming)
+        net, start = kind.make_network(config, train_set, fresh=not resuming)
         if start is not None and rank == 0 and progress:
             print(f"{start['weights']}: {start['taken_over']}", flush=True)
         run = Run(config, net, device)
-        run.start, run.processes, run.data = start, world, fingerprint(train_set)
+        run.start, run.processes, run.data = start, world, kind.fingerprint(train_set)
         with lock(run_dir / ".lock", wait=False) if rank == 0 else nullcontext():
             if resuming:
                 run.restore(checkpoint)
@@ -114,7 +124,7 @@ def train(
                 for leftover in [*run_dir.glob(".last.pt.*"), *run_dir.glob(".best.safetensors.*")]:
                     leftover.unlink(missing_ok=True)  # of a write that was killed
                 write_atomically(run_dir / "config.json", json.dumps(config.as_dict(), indent=1).encode())
-            session = Session(run, run_dir, train_set, val_sets, rank=rank, progress=progress and rank == 0)
+            session = kind(run, run_dir, train_set, val_sets, rank=rank, progress=progress and rank == 0)
             evaluation = session.train()
             if world > 1:
                 dist.barrier()  # rank 0 evaluates last; no other rank may close the connections before it is done
@@ -153,8 +163,10 @@ def _choose_gpu_or_cpu(config: TrainConfig, world: int) -> torch.device:
     return device
 
 
-def _check_data(config: TrainConfig, train_set: RecordSet, val_sets: list[RecordSet]) -> None:
+def _check_data(config: TrainConfig, train_set: RecordSet, val_sets: list[RecordSet], *, notice: bool) -> None:
     """Raise UserError if joints are not learned, nothing can be measured, or a batch cannot be filled."""
+    if notice and config.augmentation.flip_prob > 0:
+        notice_unpaired(train_set.skeleton)
     for val_set in val_sets:
         try:
             channels_for(val_set.skeleton, train_set.skeleton)
@@ -192,14 +204,42 @@ def _make_network(config: TrainConfig, train_set: RecordSet, fresh: bool) -> tup
 
 
 class Session:
-    """Surrounds the loop in one process: gives its batches; on rank 0 logs, evaluates and saves."""
+    """Surrounds the loop in one process: gives its batches; on rank 0 logs, evaluates and saves.
 
-    def __init__(
-        self, run: Run, run_dir: Path, train_set: RecordSet, val_sets: list[RecordSet], *, rank: int, progress: bool
-    ):
-        config, image_hw = run.config, config_of(run.net).image_hw
+    This one trains pose networks. ``detector_training.py`` has one for a detector, with other data and another loss.
+    """
+
+    inputs = ("image", "heatmaps", "weights")  # what the loop takes of a batch
+    unit = "persons"
+    loss: Callable[..., Tensor] = staticmethod(supervised_loss)
+    check_data: Callable[..., None] = staticmethod(_check_data)
+    make_network: Callable[..., tuple[nn.Module, dict[str, Any] | None]] = staticmethod(_make_network)
+    fingerprint: Callable[..., dict[str, int]] = staticmethod(fingerprint)
+
+    @staticmethod
+    def load_data(config: TrainConfig) -> tuple[Any, list[Any]]:
+        """Return the training set and the validation sets."""
+        train_set = load_records(config.data, "train", annotations=config.annotations, categories=config.categories)
+        val_data = config.val_data or config.data
+        return train_set, load_validation_sets(val_data, config.val_annotations, config.categories)
+
+    def __init__(self, run: Run, run_dir: Path, train_set: Any, val_sets: list[Any], *, rank: int, progress: bool):
         self.run, self.run_dir, self.val_sets, self.rank, self.progress = run, run_dir, val_sets, rank, progress
-        self.persons, self.skeleton = train_set.name, train_set.skeleton
+        self.persons = train_set.name
+        batch_bytes = run.config.batch_size * self.open_data(train_set)
+        # A loader process reads two batches ahead and works on a third. The ranks of a machine share its memory.
+        self.workers = workers_that_fit(choose_workers(run.config.workers), 3 * batch_bytes, progress)
+        self.stop = StopRequest()
+        self.asked = False  # whether any rank was asked to stop
+        self.losses: list[Tensor] = []  # of the steps since the last reading
+        self.skipped = 0  # unreadable images since the last reading
+        self.read_at = self.saved_at = time.monotonic()
+        self.evaluations: list[Evaluation] = []  # of the epoch, one per validation set
+
+    def open_data(self, train_set: Any) -> int:
+        """Set ``dataset``, ``draws``, ``steps_per_epoch`` and ``target_weights``; return the bytes of one sample."""
+        run, config, image_hw = self.run, self.run.config, config_of(self.run.net).image_hw
+        self.skeleton = train_set.skeleton
         self.codec = make_codec(config.codec, image_hw, config.sigma)
         self.dataset = CropDataset(
             train_set, image_hw, aligned=self.codec.aligned, augmentation=config.augmentation, seed=config.seed
@@ -210,17 +250,12 @@ class Session:
         if config.joint_weights == "hrnet":
             # HRNet multiplies both heatmaps by them, so their squares weigh the squared error.
             joint_weights = torch.tensor(train_set.skeleton.limb_weights).square()
-        self.joint_weights = joint_weights.to(run.device)
-        height, width = self.codec.heatmap_hw
-        batch_bytes = config.batch_size * (math.prod(image_hw) * 3 + len(joint_weights) * height * width * 4)
-        # A loader process reads two batches ahead and works on a third. The ranks of a machine share its memory.
-        self.workers = workers_that_fit(choose_workers(config.workers), 3 * batch_bytes, progress)
-        self.stop = StopRequest()
-        self.asked = False  # whether any rank was asked to stop
-        self.losses: list[Tensor] = []  # of the steps since the last reading
-        self.skipped = 0  # unreadable images since the last reading
-        self.read_at = self.saved_at = time.monotonic()
-        self.evaluations: list[Evaluation] = []  # of the epoch, one per validation set
+        self.target_weights = joint_weights.to(run.device)
+        return math.prod(image_hw) * 3 + len(joint_weights) * math.prod(self.codec.heatmap_hw) * 4
+
+    def loader(self, sampler: EpochSampler) -> Iterable[dict[str, Any]]:
+        """Return the batches of a sampler, on the CPU."""
+        return make_loader(self.dataset, self.codec, sampler, workers=self.workers)
 
     def train(self) -> Evaluation | None:
         """Train to the end. Raises KeyboardInterrupt after a requested stop."""
@@ -239,14 +274,14 @@ class Session:
         if self.progress:
             done = f", resumed at epoch {run.epoch + 1}, step {run.epoch_step}" if run.step else ""
             done = f", all {config.epochs} epochs are done" if run.epoch >= config.epochs else done
-            print(f"{config.model} on {self.persons}: {len(self.dataset)} persons, {self.steps_per_epoch} steps × "
+            print(f"{config.model} on {self.persons}: {len(self.dataset)} {self.unit}, {self.steps_per_epoch} steps × "
                   f"{config.epochs} epochs on {run.device}{done}; {self.run_dir}", flush=True)  # fmt: skip
         self.bar = tqdm(
             total=self.steps_per_epoch * config.epochs, initial=run.step, disable=not self.progress, unit="step",
             leave=False, mininterval=0.5 if os.isatty(2) else 30, smoothing=0.01,
         )  # fmt: skip
         with self.stop, self.bar:
-            stopped = train_epochs(run, net, self)
+            stopped = train_epochs(run, net, self, self.loss)
             self._any_rank(False)  # torchrun ends the others when one process ends: wait until rank 0 has saved
         if stopped:
             if self.progress and run.epoch < config.epochs:
@@ -256,7 +291,7 @@ class Session:
         return self.evaluations[0] if self.evaluations else None
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield this rank's batches that are left of the epoch: images, heatmaps and weights on the device."""
+        """Yield this rank's batches that are left of the epoch: images, targets and weights on the device."""
         run, config = self.run, self.run.config
         sampler = EpochSampler(
             len(self.dataset), config.batch_size, seed=config.seed, epoch=run.epoch, first_step=run.epoch_step,
@@ -264,15 +299,13 @@ class Session:
         )  # fmt: skip
         self.read_at = self.saved_at = time.monotonic()  # the time before (an evaluation) was not spent in training
         try:
-            for batch in make_loader(self.dataset, self.codec, sampler, workers=self.workers):
+            for batch in self.loader(sampler):
                 self.skipped += count_errors(batch, config.bad_images)
                 if "image" not in batch:
                     first = batch["errors"][0]
                     raise UserError(f"none of the pictures of a batch could be read; first failure: {first}")
-                images, heatmaps, weights = (
-                    batch[name].to(run.device, non_blocking=True) for name in ("image", "heatmaps", "weights")
-                )
-                yield images, heatmaps, weights * self.joint_weights
+                images, targets, weights = (batch[name].to(run.device, non_blocking=True) for name in self.inputs)
+                yield images, targets, weights * self.target_weights
         except RuntimeError as error:
             if "DataLoader" not in str(error):
                 raise
@@ -345,14 +378,7 @@ class Session:
         Several sets are judged by the mean of their headline figures, AP in per cent.
         """
         run, config, net = self.run, self.run.config, self.run.deployed()
-        evaluations = [
-            evaluate(
-                net, val_set, self.codec, channels=channels_for(val_set.skeleton, self.skeleton),
-                flip_test=config.flip_test, batch_size=config.batch_size, workers=config.workers,
-                bad_images=config.bad_images, progress=self.progress,
-            )
-            for val_set in self.val_sets
-        ]  # fmt: skip
+        evaluations = [self.evaluate(net, val_set) for val_set in self.val_sets]
         headline = sum(100**(e.headline == "AP") * e.figures[e.headline] for e in evaluations) / len(evaluations)
         if headline >= run.best:
             run.best = headline
@@ -362,9 +388,22 @@ class Session:
             }  # fmt: skip
             if len(evaluations) > 1:
                 training["validation"] = {e.conditions["data"]: e.as_json()["figures"] for e in evaluations}
-            file = self.run_dir / "best.safetensors"
-            save_weights(file, net, self.skeleton, self.codec, evaluation=evaluations[0], training=training)
+            self.keep(net, evaluations[0], training)
         return evaluations
+
+    def evaluate(self, net: nn.Module, val_set: Any) -> Evaluation:
+        """Measure the network on one set."""
+        config = self.run.config
+        return evaluate(
+            net, val_set, self.codec, channels=channels_for(val_set.skeleton, self.skeleton),
+            flip_test=config.flip_test, batch_size=config.batch_size, workers=config.workers,
+            bad_images=config.bad_images, progress=self.progress,
+        )  # fmt: skip
+
+    def keep(self, net: nn.Module, evaluation: Evaluation, training: dict[str, Any]) -> None:
+        """Write the best network so far."""
+        file = self.run_dir / BEST
+        save_weights(file, net, self.skeleton, self.codec, evaluation=evaluation, training=training)
 
     def _log_epoch(self) -> None:
         """Write and print the row of the epoch, and draw the learning curve."""

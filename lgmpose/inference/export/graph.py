@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["StackedDynamicConv", "export_graph"]
 
 
-def export_graph(net: nn.Module, image_hw: tuple[int, int], *, fast: bool = True) -> onnx.ModelProto:
+def export_graph(
+    net: nn.Module, image_hw: tuple[int, int], *, fast: bool = True, outputs: Sequence[str] = ("heatmaps",)
+) -> onnx.ModelProto:
     """Return the ONNX graph of a network, normally of its fast form.
 
     Args:
@@ -27,6 +30,7 @@ def export_graph(net: nn.Module, image_hw: tuple[int, int], *, fast: bool = True
         image_hw: the input size, which is fixed in the graph.
         fast: False for a network from outside the package: the fast form relies on the order in which modules are
             defined.
+        outputs: names of what the network returns.
     """
     example = torch.rand(2, 3, *image_hw, generator=torch.Generator().manual_seed(0))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports each step
@@ -38,7 +42,7 @@ def export_graph(net: nn.Module, image_hw: tuple[int, int], *, fast: bool = True
             if isinstance(child, DynamicConv):
                 setattr(module, name, StackedDynamicConv(child))
     program = torch.onnx.export(
-        net, (example,), dynamo=True, input_names=["images"], output_names=["heatmaps"],
+        net, (example,), dynamo=True, input_names=["images"], output_names=[*outputs],
         dynamic_shapes=({0: torch.export.Dim("batch")},), verbose=False,
     )  # fmt: skip
     assert program is not None

@@ -1,0 +1,110 @@
+"""Training a detector: a run is interrupted and resumed, and its ONNX file finds what the network finds."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from training_tools import TINY, assert_equal_states, log_of, losses_of
+
+from lgmpose.cli import main
+from lgmpose.data import load_box_set
+from lgmpose.errors import UserError
+from lgmpose.inference.detector_figures import evaluate_detector
+from lgmpose.inference.detectors import OnnxDetector
+from lgmpose.network.config import LGMPoseConfig
+from lgmpose.network.detector import LGMDet
+from lgmpose.pose.codecs import make_codec
+from lgmpose.pose.skeletons import COCO
+from lgmpose.training.checkpoint import read_checkpoint
+from lgmpose.training.detector_training import SESSION_TYPES, export_detector, network_detector, train_detector
+from lgmpose.training.recipe import DetectorConfig
+from lgmpose.training.trainer import resume
+from lgmpose.zoo.catalogue import create_model, save_weights
+
+
+@pytest.fixture
+def settings(people, tmp_path, monkeypatch) -> DetectorConfig:
+    """Return a recipe on COCO's layout of the synthetic people, with a tiny encoder and without an exported file."""
+    folder = tmp_path / "coco"
+    (folder / "annotations").mkdir(parents=True)
+    for split in ("train", "val"):
+        shutil.copytree(people / "images", folder / f"{split}2017")
+        shutil.copy(people / "annotations.json", folder / "annotations" / f"person_keypoints_{split}2017.json")
+    monkeypatch.setattr("lgmpose.training.detector_training.LGMPoseConfig", TINY.with_)
+    monkeypatch.setattr("lgmpose.training.detector_training.export_detector", lambda net, out: out.write_bytes(b""))
+    return DetectorConfig(
+        f"coco:{folder}", image_hw=(64, 64), epochs=2, batch_size=4, workers=0, device="cpu", checkpoint_minutes=0,
+        warmup_steps=0, eval_every=1,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_run_is_resumed_bit_for_bit(settings, tmp_path):
+    train_detector(settings, tmp_path / "whole", progress=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lgmpose.training.detector_training.evaluate_detector", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):  # after the first epoch's last step
+            train_detector(settings, tmp_path / "run", progress=False)
+    resume(tmp_path / "run", SESSION_TYPES)
+    assert losses_of(tmp_path / "run") == losses_of(tmp_path / "whole") and len(losses_of(tmp_path / "run")) == 6
+    one, other = (read_checkpoint(tmp_path / name / "last.pt")["ema"] for name in ("run", "whole"))
+    assert_equal_states(one, other)
+    assert (tmp_path / "run" / "lgm-det.onnx").is_file() and "large recall" in log_of(tmp_path / "run")[0]
+
+
+def test_the_encoder_starts_from_pose_weights(settings, tmp_path):
+    torch.manual_seed(1)
+    pose = create_model("tiny", num_keypoints=17)
+    save_weights(tmp_path / "pose.safetensors", pose, COCO, make_codec("dark", (64, 32)))
+    config = replace(settings, init_weights=str(tmp_path / "pose.safetensors")).as_train_config()
+    net, start = SESSION_TYPES["lgm-det"].make_network(config, None, fresh=True)
+    torch.testing.assert_close(net.stem.state_dict(), pose.stem.state_dict())
+    assert start["weights"] == "pose.safetensors"
+
+
+def test_bad_options_are_refused(settings, tmp_path, capsys):
+    with pytest.raises(UserError, match="batch"):
+        train_detector(replace(settings, batch_size=99), tmp_path / "run")
+    assert main(["train-detector", "--data", "coco:nowhere"]) == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_exported_file_finds_what_the_network_finds(settings, tmp_path):
+    pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    net = LGMDet(LGMPoseConfig((96, 64))).eval()
+    torch.nn.init.constant_(list(net.head)[-1].bias[:1], 0.0)  # so that boxes are above the least score
+    with torch.no_grad():
+        for name, buffer in net.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.normal_(std=0.1)
+    export_detector(net, tmp_path / "lgm-det.onnx")
+    assert (tmp_path / "lgm-det.onnx").stat().st_size < 4e6
+    picture = np.random.default_rng(0).integers(0, 256, (80, 70, 3), np.uint8)
+    boxes, scores = OnnxDetector(tmp_path / "lgm-det.onnx", threads=1).detect(picture)
+    expected_boxes, expected_scores = network_detector(net).detect(picture)
+    assert len(boxes) > 3
+    np.testing.assert_allclose(boxes, expected_boxes, atol=0.01)
+    np.testing.assert_allclose(scores, expected_scores, atol=1e-4)
+
+
+class Perfect:
+    """Finds exactly the annotated boxes, in the order of the pictures."""
+
+    def __init__(self, box_set):
+        self.pictures = iter(box_set.pictures)
+
+    def detect(self, picture):
+        boxes = next(self.pictures).boxes_xywh
+        return boxes, np.ones(len(boxes))
+
+
+def test_a_perfect_detector_has_precision_one(settings):
+    box_set = load_box_set(settings.data, "val")
+    evaluation = evaluate_detector(Perfect(box_set), box_set, progress=False)
+    assert evaluation.figures["AP"] == pytest.approx(1) and evaluation.headline == "AP"
+    json.dumps(evaluation.as_json())
