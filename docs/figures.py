@@ -38,10 +38,6 @@ def table(head: str, rows: list[list[object]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def signed(points: float, digits: int = 1) -> str:
-    return f"{points:+.{digits}f}".replace("-", "−")
-
-
 # Weights
 
 
@@ -265,54 +261,13 @@ def training_time() -> str:
 # Ablations
 
 
-def rows_of(results: dict, names: list[str], *, paper: bool) -> str:
-    """Return one family of comparisons with LGM-Pose, judged by Dunnett's test over seeds and over persons."""
-    import numpy as np
-    from scipy.stats import dunnett
-
-    from lgmpose.lab.ablate import NETWORKS
-    from lgmpose.lab.paper import published
-
-    runs: dict[str, list[float]] = {}
-    for run in results["runs"]:
-        runs.setdefault(run["variant"], []).append(run["figures"]["PCKh@0.5"])
-    test = dunnett(*(runs[name] for name in names), control=runs["lgm-pose"], rng=np.random.default_rng(0))
-    interval = test.confidence_interval(0.95)
-    at = {row["name"]: row for row in results["comparisons"]}
-    baseline = [str(published(MPII_MODEL).pckh)] if paper else []
-    ours = f"{at['lgm-pose']['figures']['PCKh@0.5']:.1f}"
-    if any(len(runs[name]) == 1 for name in names):  # these are compared with the run of the same seed
-        seed_0 = next(run for run in results["runs"] if (run["variant"], run["seed"]) == ("lgm-pose", 0))
-        ours += f" (seed 0: {seed_0['figures']['PCKh@0.5']:.1f})"
-    lines = [["LGM-Pose", *baseline, ours, "–", "–", len(runs["lgm-pose"]), "–"]]
-    for index, name in enumerate(names):
-        difference = at[name]["differences"]["PCKh@0.5"]
-        points, persons = difference["points"], f"{signed(difference['low'])} … {signed(difference['high'])}"
-        seeds = f"{signed(interval.low[index])} … {signed(interval.high[index])}"
-        clear = difference["low"] * difference["high"] > 0 and test.pvalue[index] < 0.05
-        verdict = ("better" if points > 0 else "worse") if clear else "not significant"
-        row, reported = NETWORKS[name], NETWORKS[name].paper_difference
-        if clear and reported is not None:
-            verdict += ", as in the paper" if (points > 0) == (reported > 0) else ", opposite to the paper"
-        cells = [f"{row.paper_pckh}, {signed(reported)}" if reported is not None else "–"] if paper else []
-        lines.append([NETWORKS[name].label, *cells, f"{at[name]['figures']['PCKh@0.5']:.1f}, {signed(points)}", persons,
-                      seeds, len(runs[name]), verdict])  # fmt: skip
-    head = "network | paper: PCKh@0.5, difference | here: " if paper else "one change | "
-    return table(head + "PCKh@0.5, difference | 95 % over persons | 95 % over seeds (Dunnett) | seeds | verdict", lines)
-
-
-def ablation_rows(family: str) -> str:
-    from lgmpose.lab.ablate import ABLATIONS, OTHER_NETWORKS
+def family(name: str) -> str:
+    """Return the table of one family of comparisons with LGM-Pose, and what it could have found."""
+    from lgmpose.lab.ablate import FAMILIES
+    from lgmpose.lab.ablate.comparisons import family_note, family_table
 
     results = load("ablations")
-    stored = [row["name"] for row in results["comparisons"] if row["differences"]]
-    families = {"ablations": ABLATIONS, "peers": OTHER_NETWORKS}
-    chosen = families.get(family)
-    if chosen is None:
-        names = [n for n in stored if n not in ABLATIONS | OTHER_NETWORKS]
-    else:
-        names = [n for n in stored if n in chosen]
-    return rows_of(results, names, paper=chosen is not None)
+    return f"{family_table(results, FAMILIES[name])}\n\n{family_note(results, FAMILIES[name])}"
 
 
 def ablation_costs() -> str:
@@ -343,6 +298,7 @@ STORED = {  # the beginning of a result file's name, what is in it, the command;
     "pipeline": ("from a picture to the joints", ""),
     "rtmpose": ("RTMPose, PP-TinyPose and other networks in three runtimes", ""),
     "runtimes": ("networks in PyTorch, ONNX Runtime and OpenVINO", ""),
+    "search": ("networks with all costs that the paper prints", ""),
     "training": ("pictures per second of a training step",
                  "lgmpose lab bench-training --rounds 3 --steps 5 --threads 2 --json FILE"),
     "trials": ("what was tried after the shipped weights; the file has the commands",
@@ -468,8 +424,8 @@ BLOCKS = {
     "eager-384x288": eager_384x288, "matrix-products": matrix_products, "exported": exported, "pipeline": pipeline,
     "rtmpose": rtmpose,
     "training-step": training_step, "evaluation-job": evaluation_job, "training-time": training_time,
-    "ablations": lambda: ablation_rows("ablations"), "peers": lambda: ablation_rows("peers"),
-    "recipes": lambda: ablation_rows("recipes"), "ablation-costs": ablation_costs, "slips": slips, "lessons": lessons,
+    "ablations": lambda: family("parts"), "peers": lambda: family("peers"),
+    "recipes": lambda: family("recipes"), "ablation-costs": ablation_costs, "slips": slips, "lessons": lessons,
     "results": results, "shapes": shapes, "results-pages": results_pages, "rooms": rooms,
 }  # fmt: skip
 

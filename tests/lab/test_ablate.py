@@ -25,6 +25,7 @@ from lgmpose.lab.ablate import (
     ABLATIONS,
     BASELINE,
     CHOICES,
+    FAMILIES,
     NETWORKS,
     OTHER_NETWORKS,
     RECIPE,
@@ -37,8 +38,10 @@ from lgmpose.lab.ablate import (
     seed_margin,
     verdict,
 )
+from lgmpose.lab.ablate.comparisons import contrasts, family_note, family_table, joint_verdict, judged_families
 from lgmpose.lab.ablate.run_table import draw_bars, draw_peers, markdown, save_report
 from lgmpose.lab.ablate.verdicts import Difference
+from lgmpose.lab.evidence import NOT_SIGNIFICANT, OPPOSITE, SAME, UNKNOWN_TO_PAPER, Contrast
 from lgmpose.lab.paper import TABLES
 from lgmpose.machine import num_cores
 from lgmpose.metrics import bootstrap_interval, pck
@@ -98,6 +101,7 @@ def test_the_recipe_is_kept_without_this_machines_folders():
     (["--seeds"], "seeds"),
     (["--seeds", "1", "1"], "seeds 1 1"),
     (["--seeds", "0", "-1"], "seeds 0 -1"),
+    (["--baseline-seeds", "2", "3"], "seeds 0 1 2 2 3"),
     (["--fusion", "none"], "fusion"),
     (["--seed", "3"], "seed"),
     (["--model", "hrnet-w32"], "hrnet-w32"),
@@ -128,7 +132,7 @@ def config(tmp_path_factory):
         RECIPE, data=f"synthetic:{folder}", image_hw=(32, 64), epochs=1, batch_size=4, workers=0, device="cpu",
         flip_test=False, checkpoint_minutes=0, warmup_steps=0,
     )  # fmt: skip
-    return AblateConfig(recipe=recipe, variants=NAMES, out=tmp_path_factory.mktemp("set"), fps_rounds=2)
+    return AblateConfig(recipe=recipe, variants=NAMES, seeds=(0, 1), out=tmp_path_factory.mktemp("set"), fps_rounds=2)
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +187,7 @@ def test_a_finished_set_is_not_trained_again(config, results, monkeypatch, capsy
     before = config.json_file.read_bytes()
     runner.ablate(config)
     assert config.json_file.read_bytes() == before
-    assert compare(results)[1].statement in capsys.readouterr().out
+    assert family_table(results, FAMILIES["parts"]) in capsys.readouterr().out
 
 
 def test_only_what_is_missing_is_done(config, results, tmp_path, monkeypatch):
@@ -199,6 +203,11 @@ def test_only_what_is_missing_is_done(config, results, tmp_path, monkeypatch):
     assert again["speed"] == results["speed"]
     for old, new in zip(results["runs"], again["runs"], strict=True):
         assert {k: old[k] for k in ("variant", "seed", "figures", "correct", "hours")}.items() <= new.items()
+
+
+def test_the_baseline_may_have_further_seeds(config):
+    more = replace(config, seeds=(0, 2), baseline_seeds=(5,))
+    assert more.runs() == [(v, s) for s in (0, 2) for v in NAMES] + [(BASELINE, 5)]
 
 
 def test_the_results_are_written_after_every_run(config, results, tmp_path, monkeypatch):
@@ -478,22 +487,44 @@ def table_rows(text: str, heading: str) -> dict[str, dict[str, str]]:
     return {row[0]: dict(zip(head, row, strict=True)) for row in rows}
 
 
+def test_families_are_written_out_and_cover_all_rows():
+    """A row that is added joins no family by itself; whoever adds one decides here."""
+    assert FAMILIES["parts"].rows == tuple(name for name in ABLATIONS if name != BASELINE)
+    assert FAMILIES["peers"].rows == tuple(OTHER_NETWORKS) and FAMILIES["recipes"].rows == tuple(CHOICES)
+    assert [family.exploratory for family in FAMILIES.values()] == [False, False, True]
+
+
 def test_the_table_shows_what_was_found():
-    results = made_up_results({"mobilevit": 0.9, "larm-identity": -0.9, "mobilenetv2": 0.9, "rotation-90": 0.9})
-    text, rows = markdown(results), {row.name: row for row in compare(results)}
+    results = made_up_results({"mobilevit": 0.9, "larm-identity": -0.9, "mobilenetv2": -0.9, "rotation-90": 0.9})
+    text = markdown(results)
     own = table_rows(text.split("## Other")[0], "thing changed")
     assert list(own) == ["LGM-Pose", "MobileViT block", "no LARM (identity)"]
-    row = own["MobileViT block"]
-    assert row["paper's PCKh"] == "87.9 (−0.5)" and own["LGM-Pose"]["paper's PCKh"] == "88.4"
-    found = rows["mobilevit"]
-    assert row["PCKh@0.5, difference"] == f"{found.figures['PCKh@0.5']:.2f}, {found.differences['PCKh@0.5']}"
-    assert (row["seeds"], row["the paper's ordering"], row["parameters"]) == ("0 1", "does not hold", "–")
+    row, (found, _) = own["MobileViT block"], contrasts(results, FAMILIES["parts"])["PCKh@0.5"]
+    assert (row["the paper"], own["LGM-Pose"]["the paper"]) == ("87.9 (−0.5)", "88.4")
+    assert (row["PCKh@0.5"], row["difference (95 %)"]) == (f"{found.figure:.1f}", str(found))
+    assert (row["seeds"], row["verdict"], row["p"]) == ("2", OPPOSITE, "< 0.001")
+    assert own["no LARM (identity)"]["verdict"] == UNKNOWN_TO_PAPER
     peers = table_rows(text.split("## LGM-Pose, other")[0], "## Other networks")
-    assert list(peers) == ["LGM-Pose", "MobileNetV2"] and peers["MobileNetV2"]["paper's PCKh"] == "85.4 (−3.0)"
+    assert list(peers) == ["LGM-Pose", "MobileNetV2"] and peers["MobileNetV2"]["verdict"] == SAME
     choices = table_rows(text, "## LGM-Pose, other")
-    assert choices["rotation σ 90°"]["here"] == "better" and "FPS" not in choices["LGM-Pose"]
-    assert all(found.statement in text for found in rows.values())
+    assert choices["rotation σ 90°"].keys() == {"network", "PCKh@0.5", "difference (95 %)", "seeds"}
+    assert all(family_note(results, family) in text for family in judged_families(results))
     assert "## Other" not in markdown(made_up_results({"mobilevit": 0.9}))
+
+
+def test_the_note_says_what_could_have_been_found_and_how_many_seeds_are_missing():
+    results = made_up_results({"mobilevit": 0.9})
+    (row,) = contrasts(results, FAMILIES["parts"])["PCKh@0.5"]
+    note = family_note(results, FAMILIES["parts"])
+    assert f"{row.detectable:.1f} points" in note and "5 seeds" in note
+    assert "5 seeds" not in family_note(made_up_results({"mobilevit": 0.9}, seeds=range(5)), FAMILIES["parts"])
+
+
+def test_metrics_that_disagree_are_both_said():
+    clear, open_ = (Contrast("a", 3, 50.0, 2.0, low, 4.0, 0.01, 1.0) for low in (1.0, -1.0))
+    assert joint_verdict({"PCKh@0.5": clear, "PCK@0.2": clear}, 0.2) == SAME
+    both = joint_verdict({"PCKh@0.5": clear, "PCK@0.2": open_}, 0.2)
+    assert f"PCKh@0.5: {SAME}" in both and f"PCK@0.2: {NOT_SIGNIFICANT}" in both
 
 
 def test_costs_and_speeds_are_in_the_table_and_in_the_figure_of_the_peers():
@@ -505,12 +536,13 @@ def test_costs_and_speeds_are_in_the_table_and_in_the_figure_of_the_peers():
     variants = {name: {"fps": 1e3 / ms, "median_ms": ms, "ratio": [5 / ms] * 3} for name, ms in times.items()}
     results |= {"speed": {"conditions": on, "noisy": True, "variants": variants}}
     results |= {"costs": {name: {"params": 1_000_000, "macs": 10_000_000} for name in times}}
-    row = table_rows(markdown(results), "## Other networks")["MobileNetV2"]
+    row = table_rows(markdown(results), "## Costs")["MobileNetV2"]
     shown = [row[name] for name in ("parameters", "MACs", "FPS", "× speed")]
     assert shown == ["1,000,000", "10.0 M", "125", "0.62"] and "do not quote" in markdown(results)
     draw_peers(figure := Figure(), results)
     (axes,) = figure.axes
-    rows = {row.name: row.figures["PCKh@0.5"] for row in compare(results)}
+    rows = {name: np.mean([run["figures"]["PCKh@0.5"] for run in results["runs"] if run["variant"] == name])
+            for name in (BASELINE, "mobilenetv2")}  # fmt: skip
     places = [(dots.get_offsets().tolist(), dots.get_label()) for dots in axes.collections]
     assert [place for place in places if len(place[0]) == 1] == [
         ([[5.0, rows[BASELINE]]], "LGM-Pose, 1.0 M parameters"),
@@ -519,19 +551,18 @@ def test_costs_and_speeds_are_in_the_table_and_in_the_figure_of_the_peers():
     assert "96×64" in axes.get_xlabel()
 
 
-def test_bars_show_the_paper_and_ours_with_the_band_of_the_seeds():
+def test_bars_show_the_paper_and_ours_with_intervals():
     from matplotlib.figure import Figure
 
     results = made_up_results({"mobilevit": 0.9, "larm-identity": 0.0})
     draw_bars(figure := Figure(), results)
     paper, ours = figure.axes
     assert [round(bar.get_width(), 1) for bar in paper.patches] == [-0.5, -2.0, 0.2, -0.2, -0.1, 0, 0, 0, 0]
-    row = next(row for row in compare(results) if row.name == "mobilevit")
-    band, bar, _, grey = ours.patches  # two rows, two patches each
-    assert row.margin > 0 and (band.get_x(), band.get_width()) == pytest.approx((-row.margin, 2 * row.margin))
-    assert bar.get_width() == pytest.approx(row.differences["PCKh@0.5"].points)
+    rows = contrasts(results, FAMILIES["parts"])["PCKh@0.5"]
+    bar, grey = ours.patches
+    assert [bar.get_width(), grey.get_width()] == pytest.approx([row.points for row in rows])
     assert bar.get_facecolor() != grey.get_facecolor(), "what is not significant is grey"
-    assert [text.get_text() for text in ours.texts] == ["does not hold", "not significant"]
+    assert len(ours.texts) == 2 and len(ours.containers) == 4  # bars and their error bars
 
 
 def test_the_stored_report_is_that_of_the_stored_runs():

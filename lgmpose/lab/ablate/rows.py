@@ -9,12 +9,14 @@ from typing import Any
 
 from lgmpose.data.augment import Augmentation
 from lgmpose.errors import UserError
+from lgmpose.lab.evidence import Family
 from lgmpose.lab.paper import published
 from lgmpose.network.config import VARIANTS
 from lgmpose.training.recipe import MACHINE_FIELDS, TrainConfig
 
 __all__ = [
-    "ABLATIONS", "BASELINE", "CHOICES", "NETWORKS", "OTHER_NETWORKS", "RECIPE", "STORED", "AblateConfig", "Variant",
+    "ABLATIONS", "BASELINE", "CHOICES", "FAMILIES", "NETWORKS", "OTHER_NETWORKS", "RECIPE", "STORED", "AblateConfig",
+    "Variant",
 ]  # fmt: skip
 
 PAPER_MODEL = "lgm-pose-mpii-256x256"  # what Tables 4 and 5 vary
@@ -106,6 +108,26 @@ CHOICES = {
 }
 NETWORKS = ABLATIONS | OTHER_NETWORKS | CHOICES
 
+# What is judged together. The names are written out: a row that is added above joins no family by itself, so that it
+# changes no verdict. Put later rows into a new family. These families were written down after the stored runs of seeds
+# 0 and 1, and before any run of other seeds.
+FAMILIES = {
+    family.name: family
+    for family in (
+        Family("parts", "LGM-Pose with one thing changed", BASELINE, (
+            "mobilevit", "fusion-none", "fusion-conv3x3", "fusion-dw1", "fusion-dw2", "larm-within", "larm-between",
+            "larm-identity", "larm-no-residual",
+        )),
+        Family("peers", "Other networks, the same recipe", BASELINE, (
+            "lgm-pose-fast", "mobilenetv2", "shufflenetv2", "small-hrnet", "lite-hrnet-18",
+        )),
+        Family("recipes", "LGM-Pose, other recipes and activations", BASELINE, (
+            "rate-1e-3", "rate-4e-3", "constant-rate", "no-ema", "batch-16", "rotation-20", "rotation-90", "scale-0.35",
+            "no-colour", "occlusion", "sigma-1", "sigma-2", "standard", "limb-weights", "silu", "mobilevit-relu6",
+        ), exploratory=True),
+    )
+}  # fmt: skip
+
 # For runs of a few epochs: the recipe of the shipped weights, with a running average of shorter memory.
 RECIPE = TrainConfig(
     model="lgm-pose-lspet-128x128",
@@ -142,7 +164,8 @@ class AblateConfig:
 
     recipe: TrainConfig = RECIPE  # settings of every run
     variants: tuple[str, ...] = field(default_factory=installed)  # rows to train; lgm-pose must be among them
-    seeds: tuple[int, ...] = (0, 1)  # all variants are trained with the first seed, then all with the second …
+    seeds: tuple[int, ...] = (0, 1, 2)  # all variants are trained with the first seed, then all with the second …
+    baseline_seeds: tuple[int, ...] = ()  # further seeds of lgm-pose alone: all others are compared with it
     out: Path = Path("runs/ablations")  # folder of the runs
     json: Path | None = None  # results file, with table and figures beside it; default: ablations.json in --out
     fps_rounds: int = 100  # rounds in which all networks are timed; 0: do not measure speed
@@ -152,8 +175,9 @@ class AblateConfig:
         unknown = [name for name in self.variants if name not in NETWORKS]
         if unknown or BASELINE not in self.variants:
             raise UserError(f"variants {' '.join(self.variants)}: name {BASELINE} and others of {', '.join(NETWORKS)}")
-        if not self.seeds or min(self.seeds) < 0 or len(set(self.seeds)) < len(self.seeds):
-            raise UserError(f"seeds {' '.join(map(str, self.seeds))}: give different whole numbers of 0 or more")
+        seeds = (*self.seeds, *self.baseline_seeds)
+        if not self.seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+            raise UserError(f"seeds {' '.join(map(str, seeds))}: give different whole numbers of 0 or more")
         if self.fps_rounds < 0:
             raise UserError(f"fps_rounds {self.fps_rounds}: at least 0")
         if self.recipe.model not in VARIANTS:
@@ -165,6 +189,11 @@ class AblateConfig:
     @property
     def json_file(self) -> Path:
         return self.json or self.out / "ablations.json"
+
+    def runs(self) -> list[tuple[str, int]]:
+        """Return the runs of the set, (variant, seed), in their order."""
+        shared = [(variant, seed) for seed in self.seeds for variant in self.variants]
+        return shared + [(BASELINE, seed) for seed in self.baseline_seeds]
 
     def run_config(self, variant: str, seed: int) -> TrainConfig:
         """Return the configuration of one run. It is evaluated once, at its end, so that no lucky epoch is picked."""

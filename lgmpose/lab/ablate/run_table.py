@@ -10,24 +10,29 @@ from typing import Any
 from tabulate import tabulate
 
 from lgmpose.files import write_atomically
-from lgmpose.lab.ablate.rows import ABLATIONS, BASELINE, CHOICES, NETWORKS, OTHER_NETWORKS
-from lgmpose.lab.ablate.verdicts import PAPER_PCKH, Comparison, compare
+from lgmpose.lab.ablate.comparisons import (
+    PAPER_PCKH,
+    contrasts,
+    family_note,
+    family_table,
+    joint_verdict,
+    judged_families,
+    mean_figures,
+)
+from lgmpose.lab.ablate.rows import ABLATIONS, BASELINE, CHOICES, FAMILIES, NETWORKS, OTHER_NETWORKS
+from lgmpose.lab.evidence import NOT_SIGNIFICANT
 
 __all__ = ["draw_bars", "draw_peers", "markdown", "save_report"]
 
-SECTIONS = {  # heading → rows, and how to read them
-    "## LGM-Pose with one thing changed": (ABLATIONS, """\
-Differences are percentage points to LGM-Pose over the seeds that both have, with paired bootstrap 95 % intervals
-(persons resampled, seeds averaged). A difference counts as significant only if its interval excludes 0 and if it
-exceeds what other seeds may change (Fisher's least significant difference, from the runs of its table). This rule tests
-each row alone. The page docs/ablations.md judges the same runs by Dunnett's test."""),
-    "## Other networks, the same recipe": (OTHER_NETWORKS, """\
+REMARKS = {  # family → how to read its table
+    "parts": "",
+    "peers": """\
 All are trained from scratch on the same pictures by the same recipe, which was chosen for LGM-Pose. A better result
-here means that a network learns fast from few pictures; it says little about the end of a long training."""),
-    "## LGM-Pose, other recipes and activations": (CHOICES, """\
+here means that a network learns fast from few pictures; it says little about the end of a long training.""",
+    "recipes": """\
 One thing of the recipe is changed at a time. A short training favours what learns quickly: an augmentation that costs
-points here may gain them in a long training."""),
-}  # fmt: skip
+points here may gain them in a long training.""",
+}
 
 
 def save_report(json_file: Path, results: dict[str, Any]) -> None:
@@ -51,67 +56,55 @@ def save_report(json_file: Path, results: dict[str, Any]) -> None:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """Return the conditions, a table per section, and a statement per row."""
-    rows = {row.name: row for row in compare(results)}
+    """Return the conditions, a table per family, and the costs."""
     parts = [
         "# Ablations, measured by `lgmpose ablate`",
         "Every network is evaluated once, at the end of its training. The paper's figures are PCKh@0.5 on MPII at "
-        "256 × 256 after 260 epochs. Verdicts on this page test each row alone. The page docs/ablations.md corrects "
-        "for the number of rows; its verdicts are stricter, and the project's conclusions follow them.",
+        "256 × 256 after 260 epochs. Differences are percentage points to LGM-Pose, with simultaneous 95 % intervals "
+        "over persons and seeds and p values adjusted for the rows of the table (`lgmpose/lab/evidence.py`).",
         "Recipe: " + ", ".join(f"{name} {value}" for name, value in results["recipe"].items() if value is not None),
         "Evaluation: " + ", ".join(f"{name} {value}" for name, value in results["conditions"].items()),
     ]
-    if (speed := results["speed"]) is not None:
+    for family in judged_families(results):
+        texts = [f"## {family.heading}", family_table(results, family), family_note(results, family)]
+        parts += [text for text in (*texts, REMARKS[family.name]) if text]
+    return "\n\n".join([*parts, *_costs(results)]) + "\n"
+
+
+def _costs(results: dict[str, Any]) -> list[str]:
+    """Return the table of costs and speeds, and how speeds were measured; nothing where there are no costs."""
+    speed = results["speed"]
+    rows = []
+    for name, cost in results["costs"].items():
+        if name in CHOICES:  # most of them change no network
+            continue
+        timed = (speed or {"variants": {}})["variants"].get(name)
+        fps = (f"{timed['fps']:.0f}", f"{timed['ratio'][0]:.2f}") if timed else ("–", "–")
+        rows.append([NETWORKS[name].label, f"{cost['params']:,}", f"{cost['macs'] / 1e6:.1f} M", *fps])
+    if not rows:
+        return []
+    head = ["network", "parameters", "MACs", "FPS", "× speed"]
+    parts = ["## Costs", tabulate(rows, head, "pipe", colalign=["left", *["right"] * 4], disable_numparse=True)]
+    if speed is not None:
         on = speed["conditions"]
-        parts.append(
-            f"FPS: one picture at a time, {on['device']}, {on['threads']} thread(s), {on['cpu']}; × speed is the "
-            f"median of {on['rounds']} paired rounds"
-            + ("; busy machine, do not quote the FPS" if speed["noisy"] else "")
-        )
-    for heading, (table, remark) in SECTIONS.items():
-        names = [name for name in table if name in rows]
-        if names:
-            shown = [rows[name] for name in dict.fromkeys([BASELINE, *names]) if name in rows]
-            cells = [_cells(row, results, costs=table is not CHOICES) for row in shown]
-            align = ["left", *["right"] * (len(cells[0]) - 3), "left", "left"]
-            text = tabulate(cells, "keys", tablefmt="pipe", colalign=align, disable_numparse=True)
-            statements = "\n".join(f"* {row.statement}" for row in shown if row.statement and row.name in table)
-            parts += [heading, text, remark, statements]
-    return "\n\n".join(parts) + "\n"
-
-
-def _cells(row: Comparison, results: dict[str, Any], costs: bool) -> dict[str, str]:
-    """Return a row's cells by their headings; "–" where nothing is known."""
-    variant, cost = NETWORKS[row.name], results["costs"].get(row.name)
-    speed = (results["speed"] or {"variants": {}})["variants"].get(row.name)
-    cells = {"network": variant.label}
-    if costs:
-        paper = "–" if variant.paper_pckh is None else str(variant.paper_pckh)
-        if variant.paper_difference:
-            paper += f" ({variant.paper_difference:+.1f})".replace("-", "−")
-        cells["paper's PCKh"] = paper
-    for metric in results["counted"]:
-        difference = f", {row.differences[metric]}" if metric in row.differences else ""
-        cells[f"{metric}, difference"] = f"{row.figures[metric]:.2f}{difference}"
-    if costs:
-        cells["parameters"], cells["MACs"] = (f"{cost['params']:,}", f"{cost['macs'] / 1e6:.1f} M") if cost else "––"
-        cells["FPS"], cells["× speed"] = (f"{speed['fps']:.0f}", f"{speed['ratio'][0]:.2f}") if speed else "––"
-    last = "the paper's ordering" if costs else "here"
-    return cells | {"seeds": " ".join(map(str, row.seeds)), last: row.verdict or "–"}
+        text = f"FPS: one picture at a time, {on['device']}, {on['threads']} thread(s), {on['cpu']}; × speed is the "
+        text += f"median of {on['rounds']} paired rounds"
+        parts.append(text + ("; busy machine, do not quote the FPS" if speed["noisy"] else ""))
+    return parts
 
 
 def draw_bars(figure, results: dict[str, Any]) -> None:
     """Draw the paper's differences to LGM-Pose on the left, and ours with intervals on the right, a network per row.
 
-    The grey band behind our bars shows what other seeds may change: a bar that ends in it is not significant.
+    Differences that are not significant are grey.
 
     Args:
         figure: a Matplotlib figure to draw in.
         results: content of a results file with a run of LGM-Pose.
     """
     names = [name for name in ABLATIONS if name != BASELINE]
-    rows = {row.name: row for row in compare(results)}
     metric, conditions = next(iter(results["counted"])), results["conditions"]
+    rows = {row.row: row for row in contrasts(results, FAMILIES["parts"])[metric]}
     left, right = figure.subplots(1, 2, sharey=True)
     left.barh(range(len(names)), [ABLATIONS[name].paper_difference or 0 for name in names], color="#e69f00", height=0.6)
     left.set_yticks(range(len(names)), [ABLATIONS[name].label for name in names])
@@ -119,28 +112,31 @@ def draw_bars(figure, results: dict[str, Any]) -> None:
     left.set(title=f"paper: MPII, 256 × 256, 260 epochs\n(LGM-Pose: {PAPER_PCKH})")
     left.invert_yaxis()
     for y, name in enumerate(names):
-        if name not in rows or not rows[name].differences:
+        if name not in rows:
             continue
-        d, margin, found = rows[name].differences[metric], rows[name].margin, rows[name].verdict
-        if margin is not None:
-            right.barh(y, 2 * margin, left=-margin, color="#e8e8e8", height=1, zorder=0.5)
-        right.barh(y, d.points, color="#9a9a9a" if found == "not significant" else "#0072b2", height=0.6)
-        right.errorbar(d.points, y, xerr=[[d.points - d.low], [d.high - d.points]], color="black", capsize=3)
-        right.annotate(found, (1.02, y), xycoords=("axes fraction", "data"), va="center", fontsize=9)
+        row = rows[name]
+        found = joint_verdict({metric: row}, ABLATIONS[name].paper_difference)
+        right.barh(y, row.points, color="#0072b2" if row.significant else "#9a9a9a", height=0.6)
+        if row.high < float("inf"):
+            error = [[row.points - row.low], [row.high - row.points]]
+            right.errorbar(row.points, y, xerr=error, color="black", capsize=3)
+        text = "not significant" if found == NOT_SIGNIFICANT else found.replace(", ", ",\n").replace("; ", ";\n")
+        right.annotate(text, (1.02, y), xycoords=("axes fraction", "data"), va="center", fontsize=8)
     right.set(
-        xlabel=f"points of {metric}; grey: what other seeds change",
+        xlabel=f"points of {metric}; simultaneous 95 % intervals",
         title=f"ours: {conditions['data']}, {conditions['input']}, {results['recipe']['epochs']} epochs\n"
-        f"(LGM-Pose: {rows[BASELINE].figures[metric]:.1f}; 95 % intervals)",
-    )  # fmt: skip
+        f"(LGM-Pose: {mean_figures(results, BASELINE)[metric]:.1f})",
+    )
     for axes in (left, right):
         axes.axvline(0, color="black", linewidth=0.8)
         axes.grid(axis="x", alpha=0.3)
 
 
-def _timed_peers(results: dict[str, Any]) -> list[Comparison]:
+def _timed_peers(results: dict[str, Any]) -> list[str]:
     """Return LGM-Pose and the peers that have both runs and speed."""
     speeds = (results["speed"] or {"variants": {}})["variants"]
-    return [row for row in compare(results) if row.name in (BASELINE, *OTHER_NETWORKS) and row.name in speeds]
+    trained = {run["variant"] for run in results["runs"]}
+    return [name for name in (BASELINE, *OTHER_NETWORKS) if name in trained and name in speeds]
 
 
 def draw_peers(figure, results: dict[str, Any]) -> None:
@@ -151,12 +147,12 @@ def draw_peers(figure, results: dict[str, Any]) -> None:
         results: content of a results file that holds speeds.
     """
     axes, metric, speed = figure.subplots(), next(iter(results["counted"])), results["speed"]
-    for i, row in enumerate(_timed_peers(results)):
-        ms, label = speed["variants"][row.name]["median_ms"], NETWORKS[row.name].label
-        runs = [run["figures"][metric] for run in results["runs"] if run["variant"] == row.name]
+    for i, name in enumerate(_timed_peers(results)):
+        ms, label = speed["variants"][name]["median_ms"], NETWORKS[name].label
+        runs = [run["figures"][metric] for run in results["runs"] if run["variant"] == name]
         axes.scatter([ms] * len(runs), runs, s=14, color=f"C{i}", alpha=0.5)
-        label += f", {results['costs'][row.name]['params'] / 1e6:.1f} M parameters"
-        axes.scatter(ms, row.figures[metric], s=70, color=f"C{i}", edgecolor="white", zorder=3, label=label)
+        label += f", {results['costs'][name]['params'] / 1e6:.1f} M parameters"
+        axes.scatter(ms, sum(runs) / len(runs), s=70, color=f"C{i}", edgecolor="white", zorder=3, label=label)
     on, conditions = speed["conditions"], results["conditions"]
     axes.legend()
     axes.set(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from dataclasses import asdict
 from functools import partial
@@ -19,12 +20,13 @@ from lgmpose.files import check_writable, lock, write_atomically
 from lgmpose.inference.evaluate import evaluate, readable
 from lgmpose.inference.figures import Evaluation, joint_metrics, joint_results
 from lgmpose.inference.timing import interleaved_times
+from lgmpose.lab.ablate.comparisons import METRICS, contrasts, family_section, judged_families
 from lgmpose.lab.ablate.results_file import read_results
 from lgmpose.lab.ablate.rows import BASELINE, CHOICES, NETWORKS, AblateConfig
 from lgmpose.lab.ablate.run_table import save_report
-from lgmpose.lab.ablate.verdicts import METRICS, compare
 from lgmpose.lab.bench.measurement import load, paired_ratio
 from lgmpose.lab.conventions import count_by_conventions
+from lgmpose.lab.evidence import Contrast
 from lgmpose.machine import choose_device, machine_header, num_cores
 from lgmpose.metrics import PCKResult
 from lgmpose.network.fast import channels_last
@@ -63,7 +65,7 @@ def ablate(config: AblateConfig, *, tabulate: bool = False, progress: bool = Tru
             results = _train_missing(config, progress)
     save_report(path, results)
     if progress:
-        print("\n".join(["", *(row.statement for row in compare(results) if row.statement)]))
+        print("\n\n".join(["", *(family_section(results, family) for family in judged_families(results))]))
         print(f"\nresults: {path}, table and figures beside it")
     return results
 
@@ -82,7 +84,7 @@ def _train_missing(config: AblateConfig, progress: bool) -> dict[str, Any]:
     _measure_costs(config, results, val_set.skeleton.num_keypoints)
     _save(path, results)
     done = {(run["variant"], run["seed"]) for run in results["runs"]}
-    wanted = [(variant, seed) for seed in config.seeds for variant in config.variants]
+    wanted = config.runs()
     for number, (variant, seed) in enumerate(wanted, start=1):
         if (variant, seed) in done:
             continue
@@ -157,9 +159,17 @@ def _per_person(result: PCKResult, of_joint: np.ndarray) -> str:
 
 
 def _save(path: Path, results: dict[str, Any]) -> None:
-    rows = json.dumps([asdict(row) for row in compare(results)])
-    results["comparisons"] = json.loads(rows, parse_float=lambda number: round(float(number), 3))
+    results["comparisons"] = {
+        family.name: {metric: [_rounded(row) for row in rows] for metric, rows in contrasts(results, family).items()}
+        for family in judged_families(results)
+    }
     write_atomically(path, (json.dumps(results, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def _rounded(row: Contrast) -> dict[str, Any]:
+    """Return a contrast for the results file; None where a figure is infinite, because no network has a second run."""
+    fields = asdict(row).items()
+    return {name: (round(v, 4) if math.isfinite(v) else None) if isinstance(v, float) else v for name, v in fields}
 
 
 def _one_run(config: AblateConfig, variant: str, seed: int, val_set: RecordSet, progress: bool) -> dict[str, Any]:
