@@ -1,4 +1,4 @@
-"""The command line of this room: ``lgmpose course build`` and ``lgmpose course run``."""
+"""The command line of this room: ``lgmpose course build``, ``run`` and ``mark``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ group = tyro.extras.SubcommandApp()
 
 def register(app: tyro.extras.SubcommandApp) -> None:
     """Add this room's commands to the command line."""
-    app.command(group, name="course", help="Run the lessons; build the course and the documentation as web pages.")
+    app.command(group, name="course", help="Run the lessons; build the course as web pages; mark handed-in notebooks.")
 
 
 @group.command
@@ -47,6 +47,22 @@ def run_in_place(lessons: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
     from lgmpose.course.notebooks import run_notebooks
 
     _report(run_notebooks(NOTEBOOKS, NOTEBOOKS, lessons))
+
+
+@group.command
+def mark(folder: tyro.conf.Positional[Path], csv: Path = Path("marks.csv"), seconds: float = 300.0) -> None:
+    """Mark a folder of handed-in notebooks. It runs the students' code; notebooks/README.md says what is isolated.
+
+    Args:
+        folder: the handed-in notebooks; subfolders are searched too.
+        csv: where to write the points and the verdict on each task.
+        seconds: time limit of one notebook.
+    """
+    from lgmpose.course.marking import mark_folder, write_csv
+
+    marks = mark_folder(folder, seconds)
+    write_csv(marks, csv)
+    print(f"{len(marks)} notebooks marked; points and verdicts: {csv}")
 
 
 def _report(failures: dict[Path, str]) -> None:

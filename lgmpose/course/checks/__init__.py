@@ -31,7 +31,10 @@ from lgmpose.course.checks.comparison import (
     compare_prediction,
 )
 
-__all__ = ["Task", "Verdict", "check", "compare", "compare_prediction", "hint", "randomised", "tasks_of", "verdict"]
+__all__ = [
+    "Different", "Task", "Verdict", "check", "compare", "compare_prediction", "guarded", "has_code", "hint",
+    "randomised", "tasks_of", "verdict",
+]  # fmt: skip
 
 LIBRARIES = {"lgmpose", "numpy", "scipy", "torch", "torchvision"}
 POINTS = {"easy": 1, "medium": 2, "hard": 3}
@@ -129,9 +132,9 @@ def verdict(task: str, attempt: Any, misses: int = 0) -> Verdict:
     try:
         if attempt is None or attempt is ...:
             raise NotAttempted
-        said = tasks[task].check(_guarded(attempt, tasks[task].forbidden))
+        said = tasks[task].check(guarded(attempt, tasks[task].forbidden))
     except ReturnsNothing as nothing:
-        if not _has_code(attempt):
+        if not has_code(attempt):
             return Verdict("not attempted", "not attempted yet")
         return Verdict("wrong", f"{_so_far()}{nothing}: returns None. Is a `return` missing?")
     except NotAttempted:
@@ -164,20 +167,20 @@ def _where(error: Exception) -> str:
     return f" (line {lines[-1]} of its cell)" if lines else ""
 
 
-def _has_code(attempt: Any) -> bool:
+def has_code(attempt: Any) -> bool:
     """Return whether a function does more than to return None."""
     code: CodeType | None = getattr(attempt, "__code__", None)
     idle = {"RESUME", "NOP", "LOAD_CONST", "RETURN_CONST", "RETURN_VALUE", "POP_TOP"}
     return code is not None and any(step.opname not in idle for step in dis.get_instructions(code))
 
 
-def _guarded(attempt: Any, forbidden: tuple[str, ...]) -> Any:
+def guarded(attempt: Any, forbidden: tuple[str, ...]) -> Any:
     """Return the attempt; if functions are forbidden, in a form that raises ``Different`` after it called one."""
     if not forbidden or not callable(attempt):
         return attempt
 
     @functools.wraps(attempt, updated=())
-    def guarded(*args, **kwargs):
+    def watched(*args, **kwargs):
         used: list[str] = []
 
         def watch(frame: FrameType, event: str, function: Any) -> None:
@@ -199,7 +202,7 @@ def _guarded(attempt: Any, forbidden: tuple[str, ...]) -> Any:
             raise Different(f"calls {used[0]}, which this task asks you to write yourself")
         return result
 
-    return guarded
+    return watched
 
 
 def randomised(net: nn.Module, seed: int = 0) -> nn.Module:

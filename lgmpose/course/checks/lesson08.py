@@ -35,8 +35,7 @@ def check_growth_of_macs(prediction) -> str:
 def _growth() -> float:
     """Return the MACs at 512 × 384 divided by those at 256 × 192."""
     small, large = (
-        count_macs(LGMPose(LGMPoseConfig(image_hw)), image_hw)[""].total()
-        for image_hw in ((256, 192), (512, 384))
+        count_macs(LGMPose(LGMPoseConfig(image_hw)), image_hw)[""].total() for image_hw in ((256, 192), (512, 384))
     )
     return large / small
 
