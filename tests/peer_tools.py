@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 
 def slow(names, quick) -> list:
@@ -11,6 +12,18 @@ def slow(names, quick) -> list:
         name if name in quick else pytest.param(*([name] if isinstance(name, str) else name), marks=pytest.mark.slow)
         for name in names
     ]
+
+
+def num_params(*modules: nn.Module) -> int:
+    return sum(p.numel() for module in modules for p in module.parameters())
+
+
+def macs_on_meta(net: nn.Module, image_hw: tuple[int, int]) -> int:
+    """Return the MACs of a network on the meta device, which returns heatmaps of a quarter of the input's size."""
+    with torch.no_grad(), FlopCounterMode(display=False) as mode:
+        y = net.eval()(torch.empty(1, 3, *image_hw, device="meta"))
+    assert y.ndim == 4 and y.shape[-2:] == (image_hw[0] // 4, image_hw[1] // 4)
+    return mode.get_total_flops() // 2
 
 
 def randomise(net: nn.Module, gain: float = 1.0) -> nn.Module:

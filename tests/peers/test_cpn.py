@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from peer_tools import blank, random, randomise
+from peer_tools import blank, macs_on_meta, num_params, random, randomise
 from torch import nn
 from torch.testing import assert_close
-from torch.utils.flop_counter import FlopCounterMode
 
 from lgmpose.peers.cpn import CPN, GlobalNet, RefineNet, cpn_r50
 
@@ -33,33 +32,22 @@ def on_meta(num_keypoints: int = 17) -> CPN:
         return cpn_r50(num_keypoints, (256, 192)).eval()
 
 
-def params(net: nn.Module) -> int:
-    return sum(p.numel() for p in net.parameters())
-
-
-def macs(net: nn.Module, image_hw: tuple[int, int]) -> int:
-    with torch.no_grad(), FlopCounterMode(display=False) as mode:
-        y = net(torch.empty(1, 3, *image_hw, device="meta"))
-    assert y.shape[-2:] == (image_hw[0] // 4, image_hw[1] // 4)
-    return mode.get_total_flops() // 2
-
-
 # Counts
 
 
 def test_parameters_are_the_published_ones():
     net = on_meta()
-    assert params(net) == 27_406_826
+    assert num_params(net) == 27_406_826
     # The authors' code has no projection in the six bottlenecks whose width stays: no 1×1 and no BatchNorm there.
     projections = [part.skip for branch in net.refine_net.branches for part in branch]
-    assert len(projections) == 6 and 27_406_826 - sum(map(params, projections)) == 27_010_538
+    assert len(projections) == 6 and 27_406_826 - sum(map(num_params, projections)) == 27_010_538
     # A joint is, on each of five predictions, a row of a 3×3 without bias and a channel of a BatchNorm.
-    assert params(on_meta(16)) == 27_406_826 - 5 * (9 * 256 + 2)
+    assert num_params(on_meta(16)) == 27_406_826 - 5 * (9 * 256 + 2)
 
 
 @pytest.mark.parametrize("image_hw, giga_macs", [((256, 192), 7.316), ((384, 288), 16.460)])
 def test_macs_are_the_references(image_hw, giga_macs):
-    assert macs(on_meta(), image_hw) / 1e9 == pytest.approx(giga_macs, rel=1e-3)
+    assert macs_on_meta(on_meta(), image_hw) / 1e9 == pytest.approx(giga_macs, rel=1e-3)
 
 
 # What it computes

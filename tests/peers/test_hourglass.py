@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from peer_tools import random, randomise
+from peer_tools import macs_on_meta, num_params, random, randomise
 from torch import nn
 from torch.testing import assert_close
-from torch.utils.flop_counter import FlopCounterMode
 
 from lgmpose.peers.hourglass import Hourglass, StackedHourglass, hourglass_8
 
@@ -31,17 +30,6 @@ def on_meta(num_keypoints: int = 17, **options) -> StackedHourglass:
         return net.eval()
 
 
-def params(net: nn.Module) -> int:
-    return sum(p.numel() for p in net.parameters())
-
-
-def macs(net: nn.Module, image_hw: tuple[int, int]) -> int:
-    with torch.no_grad(), FlopCounterMode(display=False) as mode:
-        y = net(torch.empty(1, 3, *image_hw, device="meta"))
-    assert y.shape[-2:] == (image_hw[0] // 4, image_hw[1] // 4)
-    return mode.get_total_flops() // 2
-
-
 # Counts
 
 
@@ -49,7 +37,7 @@ def macs(net: nn.Module, image_hw: tuple[int, int]) -> int:
     (17, None, 25_598_472), (16, 8, 25_594_624), (17, 2, 6_731_682), (17, 1, 3_587_217),
 ])  # fmt: skip
 def test_parameters_equal_the_reference(num_keypoints, stacks, expected):
-    assert params(on_meta(num_keypoints, **({"stacks": stacks} if stacks else {}))) == expected
+    assert num_params(on_meta(num_keypoints, **({"stacks": stacks} if stacks else {}))) == expected
 
 
 @pytest.mark.slow
@@ -58,8 +46,8 @@ def test_macs_equal_the_reference():
     one, two = on_meta(stacks=1), on_meta(stacks=2)
 
     def eight(image_hw: tuple[int, int]) -> int:
-        first = macs(one, image_hw)
-        return first + 7 * (macs(two, image_hw) - first)
+        first = macs_on_meta(one, image_hw)
+        return first + 7 * (macs_on_meta(two, image_hw) - first)
 
     assert eight((256, 192)) == pytest.approx(21.083e9, rel=1e-3)
     # 256 × 256 is the same network on 4/3 of the pixels: 28.110 GMAC.

@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from peer_tools import randomise_by_kind
+from peer_tools import macs_on_meta, num_params, randomise_by_kind
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from lgmpose.peers.hrnet import HRNet, HRNetStem3, basic_block, bottleneck_block, hrnet_w32, small_hrnet
 from lgmpose.peers.litehrnet import LiteHRNet
@@ -26,17 +25,6 @@ def same_weights(net: nn.Module, theirs: nn.Module) -> nn.Module:
 def on_meta():
     with torch.device("meta"):
         return {"w32": hrnet_w32(17, (256, 192)).eval(), "small": small_hrnet(17, (256, 192)).eval()}
-
-
-def num_params(net: nn.Module) -> int:
-    return sum(p.numel() for p in net.parameters())
-
-
-def macs_on_meta(net: nn.Module, image_hw: tuple[int, int]) -> int:
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        out = net(torch.zeros(1, 3, *image_hw, device="meta"))
-    assert out.shape == (1, 17, image_hw[0] // 4, image_hw[1] // 4)
-    return counter.get_total_flops() // 2
 
 
 def test_parameters_are_those_of_the_published_networks(on_meta):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from peer_tools import random, randomise, slow
+from peer_tools import num_params, random, randomise, slow
 from torch import nn
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
@@ -29,10 +29,6 @@ HW = (64, 96)  # the last map is 2 × 3: odd, as 384 × 288's 12 × 9 is
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)
-
-
-def num_params(*modules: nn.Module) -> int:
-    return sum(p.numel() for module in modules for p in module.parameters())
 
 
 def classifier(backbone: MobileViT, num_classes: int = 1000) -> nn.Sequential:

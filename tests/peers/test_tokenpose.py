@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from peer_tools import random, randomise
+from peer_tools import num_params, random, randomise
 from torch import nn
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
@@ -34,10 +34,6 @@ def on_meta(make, num_keypoints: int, image_hw: tuple[int, int]) -> TokenPose:
         return make(num_keypoints, image_hw).eval()
 
 
-def params(net: nn.Module) -> int:
-    return sum(p.numel() for p in net.parameters())
-
-
 # Counts. MACs: of convolutions and linear layers, then of the attention's products.
 
 
@@ -52,7 +48,7 @@ def test_counts_equal_the_reference(
     make, num_keypoints, image_hw, expected_params, expected_macs, expected_attention
 ):
     net = on_meta(make, num_keypoints, image_hw)
-    assert params(net) == expected_params
+    assert num_params(net) == expected_params
     with torch.no_grad(), FlopCounterMode(display=False) as mode:
         y = net(torch.empty(1, 3, *image_hw, device="meta"))
     assert y.shape == (1, num_keypoints, image_hw[0] // 4, image_hw[1] // 4)
