@@ -15,7 +15,7 @@ Evaluate:
 * ``evaluate``: a network on a record set. ``evaluate_weights``: ``lgmpose eval``, which prints the figures.
 * ``figures``: the figures with their conditions. ``top_down``: persons in COCO's results format.
 * ``detector_figures``: how well a detector finds persons: ``lgmpose eval-detector``.
-* ``detected_boxes``: boxes of a detector. ``other_boxes``: shifted boxes, or none.
+* ``other_boxes``: boxes of a detector, shifted boxes, or none.
 * ``extremes``: draw the worst and the best predictions. ``timing``: time functions in turns.
 
 ``export`` writes and verifies exported files.

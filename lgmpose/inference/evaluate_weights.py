@@ -11,13 +11,12 @@ from lgmpose.data import load_records
 from lgmpose.errors import UserError
 from lgmpose.files import check_writable, write_atomically
 from lgmpose.inference.backends import Backend, TorchBackend, open_backend
-from lgmpose.inference.detected_boxes import with_detected_boxes
 from lgmpose.inference.detectors import open_detector
 from lgmpose.inference.evaluate import channels_for, evaluate, evaluate_predictions, predicted_persons
 from lgmpose.inference.extremes import require_truth, save_extremes
 from lgmpose.inference.figures import Evaluation
 from lgmpose.inference.options import EvalConfig
-from lgmpose.inference.other_boxes import predict_without_boxes, shift_boxes
+from lgmpose.inference.other_boxes import predict_without_boxes, shift_boxes, with_detected_boxes
 from lgmpose.machine import machine_header, tune_allocator
 from lgmpose.metrics import results_json
 from lgmpose.pose.codecs import make_codec

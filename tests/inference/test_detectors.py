@@ -14,9 +14,9 @@ from lgmpose.cli import main
 from lgmpose.data import load_records
 from lgmpose.errors import UserError, notice_once
 from lgmpose.inference import detectors
-from lgmpose.inference.detected_boxes import with_detected_boxes
 from lgmpose.inference.detectors import DETECTORS, OnnxDetector, PinnedFile, default_detector, open_detector
 from lgmpose.inference.options import EvalConfig
+from lgmpose.inference.other_boxes import with_detected_boxes
 from lgmpose.inference.predictor import Predictor
 from lgmpose.pose.skeletons import COCO
 
