@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,8 @@ from lgmpose.data.batches import load_batches
 from lgmpose.data.crops import CropDataset
 from lgmpose.data.images import normalise
 from lgmpose.data.records import RecordSet
-from lgmpose.errors import UserError
+from lgmpose.errors import UserError, first_line, require
 from lgmpose.files import check_writable, write_atomically
-from lgmpose.inference.backends import require
 from lgmpose.inference.export.graph_files import Source, make_card, write_graph
 from lgmpose.inference.options import ExportConfig
 from lgmpose.zoo.cards import codec_of, find_weights, skeleton_of, weights_hash
@@ -61,15 +61,19 @@ def export(config: ExportConfig) -> dict[str, Any]:
         from lgmpose.inference.export.verify import verify_export
 
         card["verified"] = verify_export(source, out, card, fp32, val_set)
-        if config.json is not None:
-            write_atomically(config.json, (json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode())
-    return card
+    return _keep(card, config.json)
+
+
+def _keep(written: dict[str, Any], json_file: Path | None) -> dict[str, Any]:
+    if json_file is not None:
+        write_atomically(json_file, (json.dumps(written, indent=1, ensure_ascii=False) + "\n").encode())
+    return written
 
 
 def _check_installed(config: ExportConfig) -> None:
     """Raise UserError if a package that the format needs is missing."""
-    require("onnx", "onnx", "exporting")
-    require("onnxscript", "onnx", "exporting")
+    for module in ("onnx", "onnxscript"):
+        require(module, "onnx", "exporting")
     if config.format.startswith("openvino"):
         require("openvino", "openvino", f"--format {config.format}")
     if config.precision == "int8" or (config.verify and config.format == "onnx"):
@@ -79,7 +83,7 @@ def _check_installed(config: ExportConfig) -> None:
 def _export_model(config: ExportConfig, name: str) -> dict[str, Any]:
     """Export a network by its name, with the weights that it is built with, and no card."""
     from lgmpose.inference.export.graph import export_graph
-    from lgmpose.zoo.outside_networks import first_line, open_network, own_config
+    from lgmpose.zoo.outside_networks import open_network, own_config
 
     net, image_hw = open_network(name, image_hw=config.image_hw)
     try:
@@ -93,9 +97,7 @@ def _export_model(config: ExportConfig, name: str) -> dict[str, Any]:
         from lgmpose.inference.export.verify import verify_outputs
 
         written["verified"] = verify_outputs(net, config.out, image_hw)
-        if config.json is not None:
-            write_atomically(config.json, (json.dumps(written, indent=1, ensure_ascii=False) + "\n").encode())
-    return written
+    return _keep(written, config.json)
 
 
 def _load_source(config: ExportConfig) -> Source:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ ROUNDS, SECONDS = 100, 15.0  # of timing, whichever is over first
 def verify_export(
     source: Source, out: Path, card: dict[str, Any], fp32: onnx.ModelProto, val_set: RecordSet | None
 ) -> dict[str, Any]:
-    """Compare, print, and return the figures.
+    """Compare, print, and return the figures of an exported file.
 
     Args:
         source: the network.
@@ -83,26 +84,13 @@ def verify_outputs(net: nn.Module, out: Path, image_hw: tuple[int, int]) -> dict
     inputs = np.random.default_rng(0).standard_normal((4, 3, *image_hw), np.float32)
     with torch.inference_mode():
         wanted = net(torch.from_numpy(inputs)).numpy()
-        found = run(inputs)
-        off = float(np.abs(found - wanted).max() / max(float(np.abs(wanted).max()), 1e-12))
+        off = float(np.abs(run(inputs) - wanted).max() / max(float(np.abs(wanted).max()), 1e-12))
         if not off <= RELATIVE_TOLERANCE:  # also for NaN
             _remove(out)
             raise UserError(f"{out}: its outputs differ from the network's by {off:.1e} of their size; it was removed")
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            calls = {"eager": lambda: net(torch.from_numpy(inputs[:1])), "exported": lambda: run(inputs[:1])}
-            times = interleaved_times(calls, rounds=ROUNDS, max_seconds=SECONDS)
-        finally:
-            torch.set_num_threads(threads)
-    median_ms = {name: round(1e3 * float(np.median(seconds)), 3) for name, seconds in times.items()}
-    ratio = round(float(np.median(times["eager"] / times["exported"])), 3)
-    print(
-        f"largest difference of the outputs: {off:.1e} of their size\nspeed, one thread, batch 1: "
-        f"{median_ms['exported']:.1f} ms; {ratio:.2f} × as fast as PyTorch "
-        f"(median of {len(times['eager'])} paired rounds)"
-    )
-    return {"relative_difference": off, "threads": 1, "batch": 1, "median_ms": median_ms, "times_faster": ratio}
+        print(f"largest difference of the outputs: {off:.1e} of their size")
+        times = _times({"eager": lambda: net(torch.from_numpy(inputs[:1])), "exported": lambda: run(inputs[:1])})
+    return {"relative_difference": off, "speed": times}
 
 
 def _remove(out: Path) -> None:
@@ -154,20 +142,25 @@ def _accuracy(source: Source, backend: ExportedBackend, val_set: RecordSet) -> d
 def _speed(
     source: Source, backend: ExportedBackend, card: dict[str, Any], fp32: onnx.ModelProto, out: Path
 ) -> dict[str, Any]:
-    """Return milliseconds per picture, batch 1, one thread, and the median ratios of paired rounds."""
+    """Time the network, the file, and the fp32 graph in the same runtime; see ``_times``."""
     inputs = np.random.default_rng(0).standard_normal((1, 3, *source.codec.image_hw), np.float32)
     calls = {"eager": lambda: _eager(source, inputs), "exported": lambda: backend.run(inputs)}
+    # OpenVINO keeps its file open, and Windows does not delete open files.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        if card["precision"] != "fp32":
+            path = Path(folder) / f"fp32{out.suffix}"
+            write_graph(path, fp32, card | {"precision": "fp32"})
+            same = ExportedBackend(path, threads=1)
+            calls["fp32 in the same runtime"] = lambda: same.run(inputs)
+        return _times(calls)
+
+
+def _times(calls: Mapping[str, Callable[[], object]]) -> dict[str, Any]:
+    """Print and return milliseconds per picture with one thread, and how many times as fast ``exported`` is."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        # OpenVINO keeps its file open, and Windows does not delete open files.
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            if card["precision"] != "fp32":
-                path = Path(folder) / f"fp32{out.suffix}"
-                write_graph(path, fp32, card | {"precision": "fp32"})
-                same = ExportedBackend(path, threads=1)
-                calls["fp32 in the same runtime"] = lambda: same.run(inputs)
-            times = interleaved_times(calls, rounds=ROUNDS, max_seconds=SECONDS)
+        times = interleaved_times(calls, rounds=ROUNDS, max_seconds=SECONDS)
     finally:
         torch.set_num_threads(threads)
     exported, rounds = times["exported"], len(times["exported"])
