@@ -1,9 +1,10 @@
 """The error for bad input, whose message is read without a traceback, and notices that are printed once."""
 
 import functools
+import importlib.util
 import sys
 
-__all__ = ["UserError", "as_sentence", "notice_once"]
+__all__ = ["UserError", "as_sentence", "first_line", "notice_once", "require"]
 
 
 class UserError(Exception):
@@ -17,6 +18,18 @@ class UserError(Exception):
 def as_sentence(error: OSError) -> str:
     """Return what the system refused, in one line: ``photo.jpg: Permission denied``."""
     return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error's class and the first line of its text, at most 300 characters."""
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {text}"[:300] if text else type(error).__name__
+
+
+def require(module: str, extra: str, what: str) -> None:
+    """Raise UserError, naming the extra that installs it, if a module is not installed."""
+    if importlib.util.find_spec(module) is None:
+        raise UserError(f"{what} needs {module}: pip install 'lgmpose[{extra}]'")
 
 
 @functools.cache

@@ -19,7 +19,7 @@ import msgspec
 
 from lgmpose.data.coco import load_coco
 from lgmpose.data.records import RecordSet
-from lgmpose.errors import UserError
+from lgmpose.errors import UserError, require
 from lgmpose.files import as_type, read_json, read_text, write_atomically
 from lgmpose.pose.skeletons import COCO
 
@@ -93,10 +93,9 @@ def _read_notes(file: Path) -> _Settings:
 def _read_settings(file: Path) -> _Settings:
     if not file.is_file():
         raise UserError(f"{file}: no such file; a YOLO-pose folder has a data.yaml")
-    try:
-        import yaml  # an optional dependency
-    except ImportError as error:
-        raise UserError(f"{file} needs PyYAML: pip install 'lgmpose[yolo]' installs it") from error
+    require("yaml", "yolo", str(file))
+    import yaml  # an optional dependency
+
     try:
         content = yaml.safe_load(read_text(file))
     except (RecursionError, ValueError, yaml.YAMLError) as error:  # ValueError: a date that does not exist
@@ -191,10 +190,9 @@ def _label_file(picture: Path) -> Path:
 
 def _size(picture: Path) -> tuple[int, int]:
     """Return width and height of a picture as it is shown."""
-    try:
-        from PIL import Image  # an optional dependency, which reads the header only
-    except ImportError as error:
-        raise UserError("YOLO data need Pillow: pip install 'lgmpose[yolo]' installs it") from error
+    require("PIL", "yolo", str(picture))
+    from PIL import Image  # an optional dependency, which reads the header only
+
     try:
         with Image.open(picture) as image:
             turned = image.getexif().get(0x0112, 1) in TURNED

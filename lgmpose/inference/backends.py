@@ -5,7 +5,6 @@ A runtime is imported only when a file of its kind is opened, so an exported net
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import threading
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 import numpy as np
 
 from lgmpose.data.images import normalise
-from lgmpose.errors import UserError
+from lgmpose.errors import UserError, first_line, require
 from lgmpose.machine import choose_device, num_cores
 from lgmpose.pose.codecs import StandardCodec, merge_flipped
 from lgmpose.pose.geometry import mirror_crops
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Backend", "ExportedBackend", "TorchBackend", "flip_tested", "onnx_session", "open_backend", "open_graph",
-    "require", "run_module",
+    "openvino_options", "run_module",
 ]  # fmt: skip
 
 # Otherwise ONNX Runtime's threads keep spinning after a run and take cores from reading and drawing.
@@ -75,22 +74,12 @@ def open_backend(weights: str | Path | None = None, *, device: str = "auto", thr
     return ExportedBackend(path, threads=threads)
 
 
-def require(module: str, extra: str, what: str) -> None:
-    """Raise UserError, naming the extra that installs it, if a module is not installed."""
-    if importlib.util.find_spec(module) is None:
-        raise UserError(f"{what} needs {module}: pip install 'lgmpose[{extra}]'")
-
-
 def flip_tested(
     heatmaps: Callable[[np.ndarray], np.ndarray], crops: np.ndarray, skeleton: Skeleton, codec: StandardCodec
 ) -> np.ndarray:
-    """Return the mean of a network's heatmaps for the crops and for the mirrored crops, (B, K, h, w).
+    """Return the mean of a network's heatmaps for the crops and for the mirrored crops; see ``codecs.merge_flipped``.
 
-    Args:
-        heatmaps: crops (B, H, W, 3) uint8 → (B, K, h, w).
-        crops: (B, H, W, 3) uint8.
-        skeleton: tells which joints a mirror swaps.
-        codec: tells whether the mirrored heatmaps are shifted; see ``codecs.merge_flipped``.
+    ``heatmaps`` takes crops (B, H, W, 3) uint8 and returns (B, K, h, w), as this function does.
     """
     return merge_flipped(heatmaps(crops), heatmaps(mirror_crops(crops)), skeleton, shift=codec.flip_shift)
 
@@ -104,12 +93,7 @@ def refuse_forked(what: str, alternative: str) -> NoReturn:
 
 
 def run_module(net: nn.Module, crops: np.ndarray) -> np.ndarray:
-    """Return the heatmaps (B, K, h, w) float32 of a PyTorch network in eval mode, on its own device.
-
-    Args:
-        net: the network.
-        crops: (B, H, W, 3) uint8 RGB.
-    """
+    """Return the heatmaps (B, K, h, w) float32 of crops (B, H, W, 3) uint8, by a network in eval mode on any device."""
     import torch
 
     from lgmpose.data.batches import to_input
@@ -144,7 +128,7 @@ class TorchBackend:
             on_device = choose_device(device)
             self.net.to(on_device)
         except (RuntimeError, AssertionError, NotImplementedError) as error:
-            raise UserError(f"device {device!r} cannot be used here ({_first_line(error)}); try auto or cpu") from error
+            raise UserError(f"device {device!r} cannot be used here ({first_line(error)}); try auto or cpu") from error
         if threads is not None:
             torch.set_num_threads(threads)
         self.fast = fast_form(self.net)
@@ -224,7 +208,7 @@ def onnx_session(path: str | Path, threads: int):
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exception classes are private
-        raise UserError(f"{path}: not a complete ONNX file ({_first_line(error)})") from error
+        raise UserError(f"{path}: not a complete ONNX file ({first_line(error)})") from error
 
 
 def _open_onnx(path: Path, threads: int) -> tuple[Callable[[np.ndarray], np.ndarray], str | None, list]:
@@ -233,9 +217,18 @@ def _open_onnx(path: Path, threads: int) -> tuple[Callable[[np.ndarray], np.ndar
     try:
         text = session.get_modelmeta().custom_metadata_map.get("lgmpose")
     except Exception as error:  # ONNX Runtime's exception classes are private
-        raise UserError(f"{path}: its metadata are damaged ({_first_line(error)})") from error
+        raise UserError(f"{path}: its metadata are damaged ({first_line(error)})") from error
     shapes = [end.shape for end in session.get_inputs() + session.get_outputs()]
     return lambda inputs: session.run(None, {"images": inputs})[0], text, shapes
+
+
+def openvino_options(threads: int, *, bf16: bool = False) -> dict[str, Any]:
+    """Return the options with which OpenVINO compiles a network for single pictures on the CPU."""
+    # Without the precision OpenVINO rounds to bfloat16 wherever the CPU supports it.
+    precision = "bf16" if bf16 else "f32"
+    return {
+        "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision,
+    }  # fmt: skip
 
 
 def _open_openvino(path: Path, threads: int) -> tuple[Callable[[np.ndarray], np.ndarray], str | None, list]:
@@ -248,12 +241,9 @@ def _open_openvino(path: Path, threads: int) -> tuple[Callable[[np.ndarray], np.
         model = core.read_model(path)
         text = model.get_rt_info("lgmpose").astype(str) if model.has_rt_info("lgmpose") else None
         bf16 = text is not None and read_card(path, text)["precision"] == "bf16"
-        # Without the hint OpenVINO rounds to bfloat16 wherever the CPU supports it.
-        options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY",
-                   "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32"}  # fmt: skip
-        compiled = core.compile_model(model, "CPU", options)
+        compiled = core.compile_model(model, "CPU", openvino_options(threads, bf16=bf16))
     except (RuntimeError, ValueError) as error:  # ValueError: a text that is not UTF-8
-        raise UserError(f"{path}: not a complete OpenVINO file with its .bin ({_first_line(error)})") from error
+        raise UserError(f"{path}: not a complete OpenVINO file with its .bin ({first_line(error)})") from error
     of_thread = threading.local()  # a request runs one input at a time, so each thread has its own
     process = os.getpid()
 
@@ -266,7 +256,3 @@ def _open_openvino(path: Path, threads: int) -> tuple[Callable[[np.ndarray], np.
 
     shapes = [end.partial_shape for end in (*model.inputs, *model.outputs)]
     return run, text, [[d.get_length() if d.is_static else None for d in shape] for shape in shapes]
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

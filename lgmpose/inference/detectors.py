@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 
 from lgmpose.data.images import PAD_VALUE
-from lgmpose.errors import UserError, notice_once
-from lgmpose.inference.backends import onnx_session, require
+from lgmpose.errors import UserError, notice_once, require
+from lgmpose.inference.backends import onnx_session
 from lgmpose.machine import num_cores
 from lgmpose.pose.skeletons import SKELETONS, Skeleton
 from lgmpose.zoo.cards import WEIGHTS_FOLDER
@@ -40,13 +40,9 @@ class Detector(Protocol):
     """Finds the people in a picture."""
 
     def detect(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the people in a picture. Threads may call it at once.
+        """Return boxes (n, 4) as x, y, width, height in pixels, and scores (n,) in 0..1, of a picture (H, W, 3) uint8.
 
-        Args:
-            picture: (H, W, 3) uint8 RGB.
-
-        Returns:
-            Boxes (n, 4) as x, y, width, height in pixels, and scores (n,) in 0..1.
+        Threads may call it at once.
         """
         ...
 

@@ -12,9 +12,8 @@ from typing import IO
 
 import numpy as np
 
-from lgmpose.errors import UserError
+from lgmpose.errors import UserError, require
 from lgmpose.files import open_atomically
-from lgmpose.inference.backends import require
 from lgmpose.inference.predictor import Pose
 from lgmpose.metrics.average_precision import coco_results
 
@@ -80,14 +79,7 @@ class ResultTables:
             self._files[name].write(text.encode("utf-8", errors="backslashreplace"))  # not all file names are UTF-8
 
     def add(self, file_name: str, image_id: int, poses: Sequence[Pose], frame: int | None = None) -> None:
-        """Append the people of a picture, or of a frame of a video.
-
-        Args:
-            file_name: name of the input.
-            image_id: number of the picture or frame in the COCO file.
-            poses: the people.
-            frame: number of the frame; None for a picture.
-        """
+        """Append the people of a picture, or of a frame (its number) of a video; ``image_id`` is for the COCO file."""
         for number, pose in enumerate(poses, start=1):
             if "coco" in self._files:
                 row = json.dumps(_coco_row(file_name, image_id, pose, frame))

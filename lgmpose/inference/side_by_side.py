@@ -12,9 +12,8 @@ import numpy as np
 from tqdm import tqdm
 
 from lgmpose.data.images import read_image
-from lgmpose.errors import UserError
+from lgmpose.errors import UserError, require
 from lgmpose.files import check_writable, write_atomically
-from lgmpose.inference.backends import require
 from lgmpose.inference.detections import read_detections
 from lgmpose.inference.drawing import draw_poses
 from lgmpose.inference.input_files import kind_of, list_inputs
@@ -52,8 +51,7 @@ def compare_networks(  # the options of the command
         boxes: (n, 4) x, y, w, h in pixels, for every picture.
         detections: file with the boxes; see ``detections.read_detections``.
         detector: finds the boxes of all networks; see ``detectors.open_detector``.
-        flip_test: average with the mirrored crop.
-        device: for PyTorch.
+        flip_test, device: see ``Predictor``.
         score_threshold: joints below it are not drawn.
 
     Raises:

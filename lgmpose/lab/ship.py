@@ -13,9 +13,8 @@ from pathlib import Path
 
 import torch
 
-from lgmpose.errors import UserError
+from lgmpose.errors import UserError, require
 from lgmpose.files import write_atomically
-from lgmpose.inference.backends import require
 from lgmpose.inference.evaluate_weights import evaluate_weights
 from lgmpose.inference.export import export
 from lgmpose.inference.figures import Evaluation
@@ -35,13 +34,9 @@ SEEN = 500  # training persons that are evaluated, to compare with the validatio
 
 
 def ship(data: str, runs: tuple[Path, ...], *, name: str = SHIPPED[0], folder: Path = WEIGHTS_FOLDER) -> None:
-    """Write NAME.safetensors, .onnx, .json (figures), .png (curve) and .md (model card).
+    """Write NAME.safetensors, .onnx, .json (figures), .png (curve) and .md (model card); see the command's options.
 
-    Args:
-        data: the data to evaluate on, KIND:PATH.
-        runs: the run's folder, or several, each of which started from the weights of the one before.
-        name: the model name of the weights.
-        folder: where to write. The first run may have started from the weights that are there.
+    The first run may have started from the weights that are in the folder.
 
     Raises:
         UserError: no such run, runs that do not follow each other, weights of another network, or unreadable data.
@@ -117,9 +112,7 @@ def _measured(data: str, target: Path, exported: Path, evaluation: Evaluation) -
 def _whole_log(runs: tuple[Path, ...], shipped: Path) -> list[dict]:
     """Return the rows of all runs. Epochs, steps and seconds count on from the weights that a run started from.
 
-    Args:
-        runs: their folders.
-        shipped: the result file of the weights that the first run may have started from.
+    ``shipped`` is the result file of the weights that the first run may have started from.
     """
     rows, before = [], None  # before: the hash of the weights that the next run must have started from
     if shipped.is_file():

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
-import importlib.util
 import inspect
 import os
 import sys
@@ -19,11 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lgmpose.errors import UserError
+from lgmpose.errors import UserError, first_line, require
 from lgmpose.zoo import catalogue
 from lgmpose.zoo.catalogue import Config, config_of
 
-__all__ = ["first_line", "is_outside", "open_network", "own_config"]
+__all__ = ["is_outside", "open_network", "own_config"]
 
 
 def is_outside(name: str) -> bool:
@@ -83,12 +82,6 @@ def open_network(
     return net, (H, W)
 
 
-def first_line(error: BaseException) -> str:
-    """Return an error's class and the first line of its text."""
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return f"{type(error).__name__}: {text}"[:300] if text else type(error).__name__
-
-
 def _stated_size(net: nn.Module) -> tuple[int, int] | None:
     """Return the input size that a timm network states, (H, W)."""
     stated = getattr(net, "pretrained_cfg", None) or {}
@@ -97,7 +90,7 @@ def _stated_size(net: nn.Module) -> tuple[int, int] | None:
 
 
 def _timm(name: str) -> nn.Module:
-    _require("timm", "timm", f"timm:{name}")
+    require("timm", "timm", f"model timm:{name}")
     import timm
 
     if not timm.is_model(name):
@@ -106,7 +99,7 @@ def _timm(name: str) -> nn.Module:
 
 
 def _torchvision(name: str) -> nn.Module:
-    _require("torchvision", "peers", f"torchvision:{name}")
+    require("torchvision", "peers", f"model torchvision:{name}")
     from torchvision import models
 
     if name not in models.list_models():
@@ -158,11 +151,6 @@ def _call(function: Callable[[], Any], name: str) -> nn.Module:
     if not isinstance(net, nn.Module):
         raise UserError(f"model {name}: returns a {type(net).__name__}, not a torch.nn.Module")
     return net
-
-
-def _require(package: str, extra: str, what: str) -> None:
-    if importlib.util.find_spec(package) is None:
-        raise UserError(f"model {what}: needs {package}: pip install 'lgmpose[{extra}]'")
 
 
 def _unknown(source: str, name: str, names: Iterable[str]) -> UserError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from lgmpose.errors import UserError
+from lgmpose.errors import UserError, require
 from lgmpose.files import write_atomically
 from lgmpose.lab.bench.latency_table import group_rows, group_title, markdown, setting_name
 from lgmpose.lab.bench.measurement import BenchResult
@@ -44,11 +44,10 @@ def plot(result: BenchResult):
     Raises:
         UserError: Matplotlib is not installed, or no network has a time.
     """
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import LogLocator
-    except ModuleNotFoundError as error:
-        raise UserError("a plot needs Matplotlib: pip install 'lgmpose[plot]' installs it") from error
+    require("matplotlib", "plot", "a plot")
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
+
     groups = group_rows([row for row in result.rows if row.median_ms])
     if not groups:
         raise UserError("nothing to plot: no network has a time")

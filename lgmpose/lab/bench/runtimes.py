@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lgmpose.errors import UserError
+from lgmpose.errors import UserError, require
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -46,9 +45,8 @@ def find_runtime(name: str) -> Runtime:
     """
     if name not in RUNTIMES:
         raise UserError(f"backends {name!r}: choose from {', '.join(RUNTIMES)}")
-    missing = [module for module in RUNTIMES[name].requires if importlib.util.find_spec(module) is None]
-    if missing:
-        raise UserError(f"backend {name} needs {', '.join(missing)}: pip install 'lgmpose[onnx,openvino]' installs it")
+    for module in RUNTIMES[name].requires:
+        require(module, "onnx,openvino", f"backend {name}")
     return RUNTIMES[name]
 
 
@@ -81,33 +79,26 @@ def _compile(net: nn.Module, example: Tensor, folder: Path) -> Callable:
 
 
 def _onnxruntime(net: nn.Module, example: Tensor, folder: Path, int8: bool = False) -> Callable:
-    import onnxruntime
     import torch
 
-    from lgmpose.inference.backends import STOP_SPINNING
+    from lgmpose.inference.backends import onnx_session
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
-    options.add_session_config_entry(*STOP_SPINNING)
-    path = _onnx_file(net, example, folder, int8)
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnx_session(_onnx_file(net, example, folder, int8), torch.get_num_threads())
     return lambda images: session.run(None, {"images": images.numpy()})[0]
 
 
-def _openvino(net: nn.Module, example: Tensor, folder: Path, int8: bool = False, precision: str = "f32") -> Callable:
+def _openvino(net: nn.Module, example: Tensor, folder: Path, int8: bool = False, bf16: bool = False) -> Callable:
     import openvino
     import torch
 
+    from lgmpose.inference.backends import openvino_options
+
     core = openvino.Core()
-    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if bf16 and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise UserError("this processor has no instructions for bfloat16")
     model = core.read_model(_onnx_file(net, example, folder, int8))
     model.reshape(list(example.shape))
-    options = {
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": precision,
-    }  # fmt: skip
+    options = openvino_options(torch.get_num_threads(), bf16=bf16)
     request = core.compile_model(model, "CPU", options).create_infer_request()
     return lambda images: request.infer([images.numpy()], share_inputs=True)[0]
 
@@ -153,7 +144,7 @@ RUNTIMES = {
     ),
     "openvino": Runtime("OpenVINO on the exported fast form, fp32", _openvino, requires=_OPENVINO),
     "openvino-bf16": Runtime(
-        "OpenVINO on the same file, computing in bfloat16", partial(_openvino, precision="bf16"), "bfloat16", _OPENVINO
+        "OpenVINO on the same file, computing in bfloat16", partial(_openvino, bf16=True), "bfloat16", _OPENVINO
     ),
     "openvino-int8": Runtime(
         "OpenVINO on ONNX Runtime's 8-bit file", partial(_openvino, int8=True), "int8", (*_ONNX, "openvino")
