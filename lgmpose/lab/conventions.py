@@ -14,16 +14,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil, prod
 
+import torch
 from tabulate import tabulate
 from torch import Tensor, nn
 
 from lgmpose.lab.macs import run_on_meta, stand_in
 from lgmpose.peers.ditehrnet import DynamicConv
+from lgmpose.zoo.catalogue import create_model
 
-__all__ = ["GIBI", "Conventions", "by_hrnet_tool", "by_torchstat", "count_by_conventions", "in_giga", "in_unit_of",
-           "input_hw", "megabytes"]  # fmt: skip
+__all__ = ["GIBI", "Conventions", "by_hrnet_tool", "by_torchstat", "count_by_conventions", "count_named", "in_giga",
+           "in_unit_of", "input_hw", "megabytes"]  # fmt: skip
 
 GIBI, MEBI = 2**30, 2**20
 
@@ -135,6 +138,18 @@ def count_by_conventions(
         peak_bytes=done.peak_bytes,
         weight_bytes=sum(tensor.nbytes for tensor in (*copy.parameters(), *copy.buffers())),
     )
+
+
+@lru_cache
+def count_named(name: str, image_hw: tuple[int, int], num_keypoints: int, **changes: str) -> Conventions:
+    """Return the counts of a network of the catalogue. Its weights are never made.
+
+    Raises:
+        UserError: see ``create_model``.
+    """
+    with torch.device("meta"):
+        net = create_model(name, image_hw=image_hw, num_keypoints=num_keypoints, **changes)
+    return count_by_conventions(net, image_hw, name=name)
 
 
 def by_hrnet_tool(module: nn.Module, x: Tensor, y: Tensor) -> int:

@@ -9,23 +9,21 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from tabulate import tabulate
 
 from lgmpose.errors import UserError
 from lgmpose.files import check_writable, write_atomically
-from lgmpose.lab.conventions import GIBI, Conventions, count_by_conventions, in_giga, in_unit_of, megabytes
+from lgmpose.lab.conventions import GIBI, Conventions, count_named, in_giga, in_unit_of, megabytes
 from lgmpose.lab.paper import NOT_REPRODUCIBLE, TABLES, PaperRow, published
 from lgmpose.lab.profiling import count_outside, measure_fps, profile
 from lgmpose.network.config import STAGES, VARIANTS
-from lgmpose.zoo.catalogue import create_model, list_models
+from lgmpose.zoo.catalogue import list_models
 from lgmpose.zoo.outside_networks import is_outside, open_network
 
-__all__ = ["CostRow", "as_json", "as_text", "catalogue_costs", "count", "matches", "paper_costs", "print_costs"]
+__all__ = ["CostRow", "as_json", "as_text", "catalogue_costs", "matches", "paper_costs", "print_costs"]
 
 COUNTERS = {"true_macs": "true MACs", "hrnet_tool": "HRNet tool", "torchstat": "torchstat",
             "torchstat_mebi": "torchstat, Mi"}  # fmt: skip
@@ -125,24 +123,12 @@ def _row_of(
     if name in VARIANTS and paper is not None:
         changes = {"fusion": paper.fusion, "global_block": paper.global_block}
     try:
-        counts = count(name, tuple(image_hw), num_keypoints, **changes)
+        counts = count_named(name, tuple(image_hw), num_keypoints, **changes)
         flops_hw = paper.flops_hw if paper is not None and paper.flops_hw else tuple(image_hw)
-        flops_counts = count(name, flops_hw, num_keypoints, **changes)
+        flops_counts = count_named(name, flops_hw, num_keypoints, **changes)
     except UserError as error:
         return CostRow(title or name, image_hw, num_keypoints, paper=paper, remark=str(error))
     return CostRow(title or name, image_hw, num_keypoints, counts, flops_counts, paper)
-
-
-@lru_cache
-def count(name: str, image_hw: tuple[int, int], num_keypoints: int, **changes: str) -> Conventions:
-    """Return a named network's counts. Its weights are never made.
-
-    Raises:
-        UserError: see ``create_model``.
-    """
-    with torch.device("meta"):
-        net = create_model(name, image_hw=image_hw, num_keypoints=num_keypoints, **changes)
-    return count_by_conventions(net, image_hw, name=name)
 
 
 def as_text(rows: list[CostRow], *, title: str) -> str:

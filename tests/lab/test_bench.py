@@ -70,9 +70,9 @@ def test_rows_get_their_times_and_what_the_machine_could_do():
         unmeasured("broken", "small-hrnet", macs=10),
     ]  # fmt: skip
     times = {LGM: [10.0, 20.0, 30.0], LITE: [40.0, 40.0, 60.0], PRODUCT: [5.0, 10.0, 6.0]}
-    outcome = Outcome({"device": "cuda"}, times, {LGM: 1.5}, {"small-hrnet": "it broke"})
+    outcome = Outcome({"device": "cuda"}, times, {"small-hrnet": "it broke"})
     ours, none, other, broken = measured(rows, outcome, ["load"])
-    assert (ours.device, ours.prepare_s, ours.ratio, other.ratio) == ("cuda", 1.5, 1, 2)
+    assert (ours.device, ours.ratio, other.ratio) == ("cuda", 1, 2)
     assert ours.times_ms == (10, 20, 30) and ours.fps == 100 and "load" in ours.noise
     # Twice the product's MACs in a batch of two: floors of 10, 20 and 12 ms, against 10, 20 and 30 ms.
     assert (ours.floor_ms, ours.of_floor) == (12, 1)
@@ -87,8 +87,7 @@ def table_plan(table: int, **options) -> list[list[Row]]:
     """The plan of a table of the paper, without building its networks."""
     counts = SimpleNamespace(params=10**6, true_macs=10**9, activations=10**7)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lgmpose.zoo.catalogue.create_model", lambda *_, **__: None)
-        patch.setattr("lgmpose.lab.conventions.count_by_conventions", lambda *_: counts)
+        patch.setattr("lgmpose.lab.conventions.count_named", lambda *_: counts)
         return make_plan(BenchConfig(tables=(table,), **options))
 
 

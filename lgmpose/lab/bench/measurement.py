@@ -30,13 +30,11 @@ class Outcome(msgspec.Struct):
     Attributes:
         environment: what the process ran with: device, versions, load and more.
         times_ms: model, or ``PRODUCT`` → time of each round.
-        prepare_s: model → seconds to build, prepare and run it once.
         reasons: model → why it has no times.
     """
 
     environment: dict[str, Any] = {}
     times_ms: dict[str, list[float]] = {}
-    prepare_s: dict[str, float] = {}
     reasons: dict[str, str] = {}
 
 
@@ -54,7 +52,6 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True):
         floor_ms: reference value: time of PyTorch's matrix product with as many MACs, median over the rounds.
         of_floor: floor / time in the same round, median over the rounds.
         noise: why the time is not reliable.
-        prepare_s: seconds to build it, to prepare it (compile, export …) and to run it once.
     """
 
     label: str
@@ -81,7 +78,6 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True):
     floor_ms: float | None = None
     of_floor: float | None = None
     noise: tuple[str, ...] = ()
-    prepare_s: float | None = None
     times_ms: tuple[float | None, ...] = ()
 
 
@@ -163,12 +159,9 @@ def load_results(path: str | Path) -> BenchResult:
 
 
 def measured(rows: Sequence[Row], outcome: Outcome, noise: Sequence[str] = ()) -> list[Row]:
-    """Return the rows of one process, filled with the times that it measured.
+    """Return the rows of one process (from ``plan.make_plan``), filled with the times that it measured.
 
-    Args:
-        rows: from ``plan.make_plan``, without times.
-        outcome: what the process measured.
-        noise: why the times of the whole process are not reliable; empty if they are.
+    ``noise`` says why the times of the whole process are not reliable; empty if they are.
     """
     times_ms, done = outcome.times_ms, []
     reference_ms = next(times_ms.get(row.model, []) for row in rows if row.is_reference)
@@ -180,8 +173,8 @@ def measured(rows: Sequence[Row], outcome: Outcome, noise: Sequence[str] = ()) -
             fields["floor_ms"] = round(float(np.median(floor_ms)), 3)
             fields["of_floor"] = round(float(np.median(floor_ms / own_ms)), 4)
         fields["reason"] = row.reason or outcome.reasons.get(row.model, "")
-        device, prepare_s = outcome.environment.get("device", "cpu"), outcome.prepare_s.get(row.model)
-        done.append(replace(row, device=device, prepare_s=prepare_s, times_ms=tuple(own_ms), **fields))
+        device = outcome.environment.get("device", "cpu")
+        done.append(replace(row, device=device, times_ms=tuple(own_ms), **fields))
     return done
 
 

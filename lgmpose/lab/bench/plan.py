@@ -90,9 +90,7 @@ class Job(msgspec.Struct):
 def make_plan(config: BenchConfig, *, progress: bool = False) -> list[list[Row]]:
     """Return the rows of each process, without times: networks that are compared with the one that is the reference.
 
-    Args:
-        config: what to measure.
-        progress: show a progress bar; counting the networks of the paper's tables takes up to a minute.
+    Counting the networks of the paper's tables takes up to a minute; ``progress`` shows a bar.
 
     Raises:
         UserError: an unknown model or table, or an input size that a network cannot take.
@@ -156,20 +154,12 @@ def _models(config: BenchConfig) -> list[list[dict[str, Any]]]:
 
 
 def _counts(model: str, image_hw: tuple[int, int], num_keypoints: int) -> dict[str, int]:
-    import torch
-
-    from lgmpose.lab.conventions import count_by_conventions
+    from lgmpose.lab.conventions import count_named
     from lgmpose.lab.profiling import count_outside
-    from lgmpose.zoo.catalogue import create_model
     from lgmpose.zoo.outside_networks import is_outside, open_network
 
     if is_outside(model):
         found = count_outside(*open_network(model, image_hw=image_hw), model)
-        return {"params": found.params, "macs": found.true_macs, "activations": found.activations}
-    with torch.device("meta"):  # shapes without numbers
-        net = create_model(model, image_hw=image_hw, num_keypoints=num_keypoints)
-    try:
-        counts = count_by_conventions(net, image_hw)
-    except (ValueError, RuntimeError) as error:
-        raise UserError(f"model {model} cannot take the input size {image_hw}: {error}") from error
-    return {"params": counts.params, "macs": counts.true_macs, "activations": counts.activations}
+    else:
+        found = count_named(model, image_hw, num_keypoints)
+    return {"params": found.params, "macs": found.true_macs, "activations": found.activations}

@@ -45,7 +45,7 @@ def bench(config: BenchConfig, *, json_file: str | Path | None = None, progress:
     Args:
         config: what to measure, and how.
         json_file: where to keep the result; rewritten whenever a process has ended.
-        progress: show a progress bar.
+        progress: show a bar.
 
     Returns:
         The result; after Ctrl-C what the finished processes measured, with ``finished`` False.

@@ -55,12 +55,10 @@ SETTINGS = {
 def train_steps(
     setting: Setting, batches: list[dict], image_hw: tuple[int, int]
 ) -> tuple[list[float], list[float]]:
-    """Train LGM-Pose from scratch, one step per batch; return seconds and loss of each step.
+    """Train LGM-Pose from scratch, one step per batch of ``data.batches.make_loader``.
 
-    Args:
-        setting: how; its allocator is up to the caller.
-        batches: like those of ``data.batches.make_loader``.
-        image_hw: size of their images.
+    Returns:
+        Seconds and loss of each step. The setting's allocator is up to the caller.
     """
     import torch
 
@@ -93,14 +91,9 @@ def train_steps(
 def measure_training(
     names: tuple[str, ...], sides: tuple[int, ...], *, rounds: int = 3, steps: int = 8, threads: int | None = None
 ) -> dict[str, Any]:
-    """Measure settings at several input sizes, in rounds; return what the JSON file holds.
+    """Measure some of ``SETTINGS`` at some of ``SIZES``, in rounds; return what the JSON file holds.
 
-    Args:
-        names: some of ``SETTINGS``; ``plain`` is always measured, for comparison.
-        sides: some of ``SIZES``.
-        rounds: rounds in which all settings take turns.
-        steps: steps per round and setting, besides those to warm up.
-        threads: CPU threads; None: all cores.
+    The options are those of the command. The steps to warm up are not counted in ``steps``.
 
     Raises:
         UserError: an unknown setting or size, a number below 1, or a process that failed.

@@ -13,7 +13,6 @@ import importlib
 import os
 import re
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -58,14 +57,12 @@ def run(job: Job, tell: Callable[[str], object] = lambda name: None) -> Outcome:
         for row in (row for row in job.rows if not row.reason):
             model = row.model
             tell(model)
-            start = time.perf_counter()
             try:
                 call = _prepare(row, job, runtime, device)
                 call()
                 calls[model] = call
             except Exception as error:
                 outcome.reasons[model] = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:300]
-            outcome.prepare_s[model] = round(time.perf_counter() - start, 2)
         tell("")
         if calls and config.scope == "network":
             calls[PRODUCT] = _matrix_product(getattr(torch, runtime.dtype), device)
