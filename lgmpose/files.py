@@ -66,10 +66,7 @@ def read_text(path: str | Path) -> str:
 def read_table(path: str | Path, kind: type[T], *, empty_cells: bool = False) -> list[T]:
     """Return the rows of a CSV file with a line of names, each as a type of msgspec.
 
-    Args:
-        path: the file.
-        kind: the type of a row.
-        empty_cells: keep empty cells, which are left out otherwise.
+    Empty cells are left out, unless ``empty_cells`` is set.
 
     Raises:
         UserError: The file is missing or cannot be read, or a row does not fit the type. The message names its line.
@@ -88,14 +85,9 @@ def read_table(path: str | Path, kind: type[T], *, empty_cells: bool = False) ->
 
 
 def as_type(content: Any, kind: type[T], source: str | Path, *, strict: bool = False) -> T:
-    """Check decoded JSON against a type, and return it as an object of this type.
+    """Check decoded JSON against a type such as a ``msgspec.Struct``, and return it as an object of this type.
 
-    Args:
-        content: what ``json.loads`` returned: dicts, lists, strings and numbers.
-        kind: the type that it must have, for example a ``msgspec.Struct``. A text such as ``"3"`` is accepted for a
-            number.
-        source: the file, named in the message.
-        strict: refuse numbers that are given as text.
+    Numbers may be given as text, unless ``strict`` is set.
 
     Raises:
         UserError: The content does not have this type. The message names the file and the wrong entry.
@@ -109,9 +101,7 @@ def as_type(content: Any, kind: type[T], source: str | Path, *, strict: bool = F
 def write_atomically(path: str | Path, data: bytes | Iterable[bytes]) -> None:
     """Write a file so that an interruption or a full disk leaves either the old file or the new one, complete.
 
-    Args:
-        path: the file; its folder is created if missing.
-        data: may come in pieces, so that a large file need not be in memory at once.
+    Its folder is created if missing. The data may come in pieces, so that not all are in memory at once.
 
     Raises:
         UserError: disk full, or folder not writable; the old file is unchanged.
@@ -170,9 +160,7 @@ def lock(path: str | Path, *, wait: bool = True) -> Iterator[None]:
 
     Where the file system has no locks, the block runs without one.
 
-    Args:
-        path: the lock file. It is created, with its folder, and stays there.
-        wait: wait for the process that holds the lock. If False, refuse instead.
+    The lock file is created, with its folder, and stays there. ``wait`` False refuses instead of waiting.
 
     Raises:
         UserError: another process holds the lock (``wait=False``), or the file cannot be written.

@@ -77,12 +77,8 @@ def num_cores() -> int:
 def workers_that_fit(workers: int, bytes_each: int, notice: bool = True) -> int:
     """Return the number of loader processes whose batches fit in the free shared memory (Linux).
 
-    With too little of it, a loader process would fail and training would wait for its batch for ever.
-
-    Args:
-        workers: the number wanted.
-        bytes_each: shared memory that one of them needs.
-        notice: print one line if fewer fit.
+    With too little of it, a loader process would fail and training would wait for its batch for ever. ``notice``
+    prints one line if fewer fit than are wanted.
     """
     if not SHARED_MEMORY.is_dir():
         return workers

@@ -74,12 +74,6 @@ def augment_record(
 
     Every number is drawn whether it is used or not, so that one option does not shift the random numbers of the next.
 
-    Args:
-        record: the person.
-        upper_body: indices of the joints of the upper body.
-        augmentation: what may be changed, and how much.
-        rng: of the drawing.
-
     Returns:
         Centre (2,) and extent (2,) in pixels, rotation in degrees, flip.
     """

@@ -220,14 +220,14 @@ def make_loader(
     workers: int,
     with_heatmaps: bool = True,
 ) -> DataLoader:
-    """Return PyTorch's loader, which yields dicts of CPU tensors.
+    """Return PyTorch's loader, which yields what ``load_batches`` does, as CPU tensors.
 
     Args:
         dataset: the crops.
         codec: encodes the joints as heatmaps.
         sampler: lists of keys, one per batch.
         workers: number of loader processes; 0 reads in the calling process.
-        with_heatmaps: add ``heatmaps`` (b, K, h, w) and ``weights`` (b, K) to what ``load_batches`` yields.
+        with_heatmaps: add ``heatmaps`` (b, K, h, w) and ``weights`` (b, K).
     """
     from torch.utils.data import DataLoader
 

@@ -41,7 +41,7 @@ def folder_with_most(folders: Sequence[Path], names: Sequence[str]) -> Path:
 
 
 def find_pictures(folder: str | Path, names: Iterable[str], annotations: str | Path) -> dict[str, str]:
-    """Return the path of each picture that annotations name.
+    """Return name → path of each picture that annotations name.
 
     A name may have backslashes for slashes (written on Windows), and accents in another Unicode form than on the disk
     (written on macOS).
@@ -50,9 +50,6 @@ def find_pictures(folder: str | Path, names: Iterable[str], annotations: str | P
         folder: where the pictures are.
         names: file names relative to ``folder``, as the annotations give them.
         annotations: the annotation file, named in the message.
-
-    Returns:
-        Name -> path.
 
     Raises:
         UserError: Pictures are missing. The message names the first one and how many there are.
@@ -75,18 +72,11 @@ def find_pictures(folder: str | Path, names: Iterable[str], annotations: str | P
 
 
 def decode_image(data: bytes, name: str, *, apply_exif: bool = True) -> np.ndarray:
-    """Decode a JPEG, PNG or any other format that OpenCV knows.
+    """Decode a JPEG, PNG or any other format that OpenCV knows; return (H, W, 3) uint8 RGB.
 
-    Grey pictures become RGB, an alpha channel is dropped, 16 bits become 8.
-
-    Args:
-        data: the encoded bytes.
-        name: name of the picture, for errors.
-        apply_exif: turn the picture as its EXIF orientation says, as a user's photograph must be. The annotations of
-            data sets were made on the pixels as stored (but see ``read_annotated``).
-
-    Returns:
-        (H, W, 3) uint8, RGB.
+    Grey pictures become RGB, an alpha channel is dropped, 16 bits become 8. ``apply_exif`` turns the picture as its
+    EXIF orientation says, as a user's photograph must be. The annotations of data sets were made on the pixels as
+    stored (but see ``read_annotated``).
 
     Raises:
         UserError: It is not a picture, or it is damaged.
@@ -127,9 +117,7 @@ def read_image(path: str | Path, *, apply_exif: bool = True) -> np.ndarray:
 def read_annotated(path: str | Path, stated_hw: tuple[int, int] | None) -> np.ndarray:
     """Read a picture in the orientation of its annotations: as stored, or turned by EXIF if only that has their size.
 
-    Args:
-        path: as for ``read_image``.
-        stated_hw: (H, W) that the annotations state, or None: as stored.
+    ``stated_hw`` is the (H, W) that the annotations state; None: as stored.
 
     Raises:
         UserError: As for ``read_image``, or the picture has another size in both orientations.

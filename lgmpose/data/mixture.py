@@ -121,12 +121,7 @@ def join_skeletons(skeletons: Sequence[Skeleton]) -> Skeleton:
 
 
 def join_sets(record_sets: Sequence[RecordSet], weights: Sequence[float]) -> RecordSet:
-    """Return one set with the persons of all, to train on.
-
-    Args:
-        record_sets: the sets.
-        weights: how often a person of each set is drawn.
-    """
+    """Return one set with the persons of all, to train on; the weights say how often a person of each set is drawn."""
     skeleton = join_skeletons([record_set.skeleton for record_set in record_sets])
     records: list[PersonRecord] = []
     for record_set in record_sets:

@@ -61,10 +61,6 @@ def mpii_split(persons: list[MPIIPerson], source: str | Path = "the list") -> tu
     would improve the result. (HRNet's ``train.json`` has 22,246 persons; a list made from the official file may give
     another number.)
 
-    Args:
-        persons: all of MPII's persons with joints.
-        source: what to call them in an error.
-
     Returns:
         Indices for training, in their order, and for validation, in the standard order.
 

@@ -69,11 +69,7 @@ def load_mpii_truth(path: str | Path) -> MPIITruth:
 
 
 def _numbers(arrays: dict[str, Any], name: str, shape: tuple[int, ...], path: str | Path) -> np.ndarray:
-    """Return an array of finite numbers of the shape that MPII's truth has, as float64.
-
-    Raises:
-        UserError: it is missing, or has another type or shape.
-    """
+    """Return an array of finite numbers of the shape that MPII's truth has, as float64."""
     array = arrays.get(name)
     found = "none" if array is None else f"{getattr(array, 'dtype', type(array))}, shape {np.shape(array)}"
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf" or array.shape != shape:
@@ -92,11 +88,8 @@ def one_based(keypoints_xy: np.ndarray) -> np.ndarray:
 
 
 def mpii_pckh(predicted_xy_1based: np.ndarray, truth: MPIITruth, threshold: float = 0.5) -> PCKResult:
-    """Return PCKh as MPII's evaluation defines it.
+    """Return PCKh as MPII's evaluation defines it, of (n, 16, 2) predictions in the order of ``truth``.
 
-    Args:
-        predicted_xy_1based: (n, 16, 2) in the order of ``truth``; ``one_based`` converts the package's own.
-        truth: joints and head boxes.
-        threshold: in head sizes.
+    ``one_based`` converts the package's own predictions. The threshold is in head sizes.
     """
     return pckh(predicted_xy_1based, truth.keypoints_xy_1based, truth.visibility, truth.head_sizes, MPII, threshold)

@@ -114,14 +114,7 @@ class RecordSet:
 
 
 def check_records(record_set: RecordSet, source: str | Path) -> RecordSet:
-    """Refuse a record set that would spoil a long run later.
-
-    Args:
-        record_set: what was read.
-        source: the file it was read from, named in every message.
-
-    Returns:
-        The same set.
+    """Return the record set, but refuse one that would spoil a long run later; messages name its source.
 
     Raises:
         UserError: There are no persons, a person has arrays of a wrong shape, a coordinate that is not finite or a box

@@ -58,10 +58,7 @@ def evaluate(  # every argument is a condition of the figures
         record_set: the persons.
         codec: how heatmaps are decoded; its ``image_hw`` is the size of the crops.
         channels: the network's heatmap of each joint of the record set, see ``channels_for``; None: all, in order.
-        flip_test: average with the heatmaps of the mirrored crops.
-        batch_size: persons per run of the network.
-        workers: threads that read pictures; None: chosen for this machine.
-        bad_images: ``refuse`` or ``skip`` unreadable pictures.
+        flip_test, batch_size, workers, bad_images: see ``options.EvalConfig``.
         progress: show a bar.
 
     Raises:
@@ -77,13 +74,7 @@ def evaluate(  # every argument is a condition of the figures
 def evaluate_predictions(
     every_prediction: Predictions, record_set: RecordSet, codec: StandardCodec, *, flip_test: bool
 ) -> Evaluation:
-    """Compute the metrics of predictions, one per record; see ``evaluate``.
-
-    Args:
-        every_prediction: the poses, also those of unreadable pictures.
-        record_set: the persons.
-        codec: how heatmaps were decoded; with ``flip_test`` it is printed beside the figures.
-        flip_test: whether the flip test was used.
+    """Compute the metrics of predictions, one per record, also of unreadable pictures; see ``evaluate``.
 
     Raises:
         UserError: no picture could be read.
@@ -170,9 +161,7 @@ def predict_records(  # every argument is a condition of the figures
 def channels_for(skeleton: Skeleton, learned: Skeleton) -> list[int] | None:
     """Return which heatmap of a network belongs to each joint of a data set; None: all, in their order.
 
-    Args:
-        skeleton: the joints of the data set.
-        learned: the joints of the network; joints are matched by name.
+    Joints are matched by name.
 
     Raises:
         ValueError: the network lacks joints; the message lists them.

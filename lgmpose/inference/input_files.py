@@ -130,11 +130,7 @@ def list_inputs(inputs: str | Path | Iterable[str | Path], skip: Path | None = N
 
     A file is recognised by its content, whatever its suffix. Hidden files of a folder are left out, and so are drawings
     of ``lgmpose predict``: a second call must not take them for inputs. Other files that are neither pictures nor
-    videos are listed on stderr.
-
-    Args:
-        inputs: pictures, videos and folders of them.
-        skip: a file to leave out of folders.
+    videos are listed on stderr. ``skip`` is a file to leave out of folders.
 
     Raises:
         UserError: no such file, or a folder without pictures and videos.

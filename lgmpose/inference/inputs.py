@@ -67,12 +67,7 @@ def as_boxes(boxes) -> np.ndarray:
 
 
 def check_boxes(boxes, picture_hw: tuple[int, int], name: str) -> np.ndarray:
-    """Return boxes as (n, 4) float64; see ``as_boxes``.
-
-    Args:
-        boxes: rows of x, y, w, h in picture pixels.
-        picture_hw: size of the picture.
-        name: the picture, named in errors.
+    """Return boxes as (n, 4) float64; see ``as_boxes``. Errors name the picture.
 
     Raises:
         UserError: as ``as_boxes``, or a box that lies outside the picture.

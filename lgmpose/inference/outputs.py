@@ -32,10 +32,6 @@ class Outputs:
     drawing: Path
     json_file: Path
 
-    def write_json(self, content: dict[str, Any]) -> None:
-        """Write the JSON file. Do it before the drawing appears, which counts as somebody else's without it."""
-        write_atomically(self.json_file, json.dumps(content).encode())  # escaped: not every file name is UTF-8
-
     def write_picture(self, content: dict[str, Any], drawn: np.ndarray) -> None:
         """Write the JSON file and a drawing (H, W, 3) uint8 RGB.
 
@@ -46,7 +42,8 @@ class Outputs:
             raise UserError(f"{self.drawing}: {drawn.shape[1]} × {drawn.shape[0]} is too large for JPEG")
         bgr = cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)
         _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        self.write_json(content)
+        # The JSON file first: without it, the drawing counts as somebody else's. Not every file name is UTF-8.
+        write_atomically(self.json_file, json.dumps(content).encode())
         write_atomically(self.drawing, data.tobytes())
 
 

@@ -66,7 +66,7 @@ def predict_files(
     Args:
         predictor: finds the people and their joints.
         inputs: pictures, videos, folders of them (not their subfolders), numbers of cameras, and addresses.
-        out: folder to write to; made if missing.
+        out: folder to write to.
         boxes: (n, 4) x, y, w, h, for every input, instead of a detector. Boxes are in pixels of the picture as it is
             shown, turned as its EXIF data say.
         detections: file with the boxes of pictures; see ``detections.read_detections``.

@@ -190,8 +190,7 @@ class Predictor:
         Args:
             source: a video file, the number of a camera, or the address of a stream.
             boxes: (n, 4) x, y, w, h, used in every frame instead of the detector.
-            detect_every: frames from one use of the detector to the next. Between, boxes come from the last poses.
-            smooth: strength of the One-Euro filter on joints; 0: none, 1: usual. Keep 0 for measurements.
+            detect_every, smooth: see ``tracking.TrackOptions``.
 
         Raises:
             UserError: the source cannot be opened or holds no video, or an option is out of range.

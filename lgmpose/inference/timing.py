@@ -33,15 +33,14 @@ def interleaved_times(
     Args:
         calls: name → function without arguments.
         rounds: stop after this many rounds,
-        warmup: calls of each function before the first round. A function slower than a second is warmed up three times
-            at most.
+        warmup: calls of each function before the first round; three at most for a function slower than a second.
         max_seconds: or when the rounds have taken this long, whichever comes first,
         min_rounds: but not before this many rounds (or ``rounds``, if that is smaller).
         synchronize: waits until an accelerator has finished its work; called after each function.
         clock: returns the time in seconds; tests replace it.
 
     Returns:
-        name → (rounds,) float64 seconds; all arrays have the same length.
+        name → (rounds,) float64 seconds.
     """
     wait = synchronize or (lambda: None)
     for call in calls.values():

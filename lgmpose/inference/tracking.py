@@ -54,14 +54,7 @@ class TrackedFrame(VideoFrame):
 def follow(
     predictor: Predictor, reader: VideoReader, options: TrackOptions, boxes: np.ndarray | None = None
 ) -> Iterator[TrackedFrame]:
-    """Yield the frames with the poses of the people in them.
-
-    Args:
-        predictor: finds the people and their joints.
-        reader: the video.
-        options: how people are followed.
-        boxes: (n, 4) x, y, w, h, used in every frame instead of a detector.
-    """
+    """Yield the frames with the poses of the people in them; see ``Predictor.track``."""
     tracker = Tracker(options.smooth)
     poses: list[Pose] = []
     for frame in reader:

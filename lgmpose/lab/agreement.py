@@ -154,12 +154,7 @@ def measure_agreement(
 ) -> None:
     """Print how far two annotators of one photograph agree, and a network with either of them.
 
-    Args:
-        data: KIND:PATH, of a set with one person per picture (lspet).
-        weights: the network to compare; by default the shipped weights. If it was trained on these persons, its
-            figures are too high.
-        json_file: where to write the figures.
-        sheet: where to draw the pairs that agree least and most (a PNG): one annotator left, the other right.
+    If the network was trained on these persons, its figures are too high. The options are those of the command.
 
     Raises:
         UserError: data or weights that cannot be read, no photograph twice, or a file that cannot be written.

@@ -117,7 +117,7 @@ def train_on(
         train_set: the persons to train on.
         val_set: the persons to measure on; their complete labels give the torso sizes.
         settings: the recipe.
-        renamed: the joints to train, and their new names; None: all joints under their own names.
+        renamed: the joints to train → their new names; None: all joints under their own names.
 
     Returns:
         ``pck`` in per cent, ``correct`` and ``counted`` joints of each validation person, and ``seconds``.

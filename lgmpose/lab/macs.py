@@ -49,11 +49,7 @@ class ForwardPass:
 
 
 def count_macs(net: nn.Module, image_hw: tuple[int, int]) -> dict[str, Counter[str]]:
-    """Return the MACs of one picture: module name → operator → MACs; ``""`` is the whole network.
-
-    Args:
-        net: takes (1, 3, H, W). Only a copy of it is run.
-        image_hw: height and width of the input.
+    """Return the MACs of one picture, by a copy of the network: module name → operator → MACs; ``""`` is the whole.
 
     Raises:
         NotImplementedError: an operator that multiplies and that ``FlopCounterMode`` does not know.

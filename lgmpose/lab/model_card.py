@@ -100,11 +100,7 @@ OTHER_DATA = ("The terms of the data set apply.", "The network has seen this dat
 
 
 def card_text(result: dict[str, Any]) -> str:
-    """Return the Markdown text of a model card.
-
-    Args:
-        result: the content of the weights' result file, see ``lgmpose.lab.ship``.
-    """
+    """Return the Markdown text of a model card from the content of the weights' result file, see ``lab.ship``."""
     name, training = result["weights"].removesuffix(".safetensors"), result["training"]
     conditions, figures, seen = result["conditions"], result["figures"], result["training_persons"]
     source, limits = ABOUT_DATA.get(training["config"]["data"].partition(":")[0], OTHER_DATA)

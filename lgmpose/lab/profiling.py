@@ -13,7 +13,7 @@ import torch
 from tabulate import tabulate
 from torch import nn
 
-from lgmpose.errors import UserError
+from lgmpose.errors import UserError, first_line
 from lgmpose.inference.timing import interleaved_times
 from lgmpose.lab.bench.measurement import load, summary
 from lgmpose.lab.conventions import Conventions, count_by_conventions, in_unit_of, input_hw
@@ -23,7 +23,7 @@ from lgmpose.machine import machine_header
 from lgmpose.network.config import LGMPoseConfig
 from lgmpose.network.model import LGMPose
 from lgmpose.peers import PeerConfig
-from lgmpose.zoo.outside_networks import first_line, is_outside, open_network
+from lgmpose.zoo.outside_networks import is_outside, open_network
 
 __all__ = ["Profile", "StageCost", "count_outside", "measure_fps", "profile"]
 
@@ -55,9 +55,7 @@ class Profile(Conventions):
     def as_text(self, fps: dict | None = None, published: PaperRow | None = None) -> str:
         """Return a table to print: cost per stage, second opinion, other conventions, the paper's figures, speed.
 
-        Args:
-            fps: from ``measure_fps``.
-            published: from ``lgmpose.lab.paper.published``.
+        ``fps`` is from ``measure_fps``, ``published`` from ``lgmpose.lab.paper.published``.
         """
         rows = [
             (stage.name, f"{stage.params:,}", f"{stage.macs:,}", f"{stage.macs / max(self.macs, 1):.1%}")
@@ -193,15 +191,14 @@ def measure_fps(
 ) -> dict:
     """Measure the frames per second of the network alone: one picture at a time, eval mode, ``inference_mode``.
 
-    The network runs where it is, in its own precision. ``lgmpose bench`` compares networks and runtimes.
+    The network (1, 3, H, W) → heatmaps runs where it is, in its own precision. ``lgmpose bench`` compares networks and
+    runtimes.
 
     Args:
-        net: takes (1, 3, H, W).
+        net: the network.
         image_hw: height and width of the input; by default ``net.config.image_hw``.
         threads: PyTorch's, on the CPU.
-        warmup: runs before the clock starts.
-        max_runs: stop after this many runs,
-        seconds: or after this long, but not before the third run.
+        warmup, max_runs, seconds: see ``interleaved_times``; at least three runs.
 
     Returns:
         ``fps``, ``median_ms``, ``iqr_ms`` (interquartile range), ``p95_ms``, ``n`` (runs), the conditions, and

@@ -95,11 +95,7 @@ class Person:
 
 
 def read_coco_file(content: Any, source: str | Path) -> CocoFile:
-    """Check the pictures and categories of a decoded COCO annotation file.
-
-    Args:
-        content: the decoded JSON.
-        source: the file, named in errors.
+    """Check the pictures and categories of a decoded COCO annotation file; errors name its source.
 
     Raises:
         UserError: An entry has a wrong type or lacks its id, or two pictures have the same id.
@@ -138,12 +134,6 @@ def read_persons(
     annotations: list, pictures: Mapping[int, Picture], category_ids: set[int], num_keypoints: int
 ) -> tuple[list[Person], Counter[str]]:
     """Read the persons of a COCO annotation file.
-
-    Args:
-        annotations: the file's entries.
-        pictures: the file's pictures by id.
-        category_ids: the categories to read.
-        num_keypoints: how many joints the skeleton has.
 
     Returns:
         The persons in the file's order, and how many were left out or completed, by reason.

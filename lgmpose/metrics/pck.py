@@ -108,11 +108,8 @@ def torso_size(keypoints_xy: np.ndarray, visibility: np.ndarray, skeleton: Skele
 def head_size_from_joints(true_xy: np.ndarray, visibility: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     """Return the size of each head where no head box is annotated (LSP-14): the distance from neck to head top.
 
-    This is the head's length, so the factor 0.6 of MPII's head box diagonal does not apply.
-
-    Args:
-        true_xy: (n, K, 2) true joints, pixels.
-        visibility: (n, K), 0 where a joint is not labelled.
+    This is the head's length, so the factor 0.6 of MPII's head box diagonal does not apply. The arguments are those of
+    ``torso_size``.
 
     Returns:
         (n,) pixels; NaN where neck or head top is not labelled.
@@ -187,15 +184,9 @@ def pckh(
     skeleton: Skeleton,
     threshold: float = 0.5,
 ) -> PCKResult:
-    """Return PCK relative to head sizes, its mean over ``pckh_joints(skeleton)``.
+    """Return PCK relative to head sizes, its mean over ``pckh_joints(skeleton)``; see ``pck`` for the arguments.
 
-    Args:
-        predicted_xy: (n, K, 2) pixels.
-        true_xy: (n, K, 2) pixels of the same picture.
-        visibility: (n, K), 0 where a joint is not labelled.
-        head_sizes: (n,) pixels: 0.6 × head box diagonal for MPII, ``head_size_from_joints`` for LSP-14.
-        skeleton: names the joints.
-        threshold: in head sizes.
+    ``head_sizes`` (n,) are pixels: 0.6 × head box diagonal for MPII, ``head_size_from_joints`` for LSP-14.
     """
     return pck(predicted_xy, true_xy, visibility, head_sizes, threshold, pckh_joints(skeleton))
 

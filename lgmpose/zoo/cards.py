@@ -111,11 +111,7 @@ def check_card(card: Any, kind: type[WeightsCard | ExportCard], path: str | Path
 
 
 def read_card(path: str | Path, text: str | None) -> dict[str, Any]:
-    """Return the card of an exported file.
-
-    Args:
-        path: the file, named in errors.
-        text: the card, as the file's runtime found it; None if there is none.
+    """Return the card of an exported file from the text that the file's runtime found; None if it found none.
 
     Raises:
         UserError: no card, or one that this version cannot read.

@@ -178,9 +178,7 @@ def config_from_dict(values: dict[str, Any]) -> Config:
 def load_weights(path: str | Path, *, num_keypoints: int | None = None) -> tuple[nn.Module, dict[str, Any]]:
     """Return the network in a weights file, in eval mode, and its card.
 
-    Args:
-        path: the file.
-        num_keypoints: the number that the caller needs; other weights are refused.
+    If ``num_keypoints`` is given, weights with another number of keypoints are refused.
 
     Raises:
         UserError: not a weights file, damaged, of another version, or with another number of keypoints.

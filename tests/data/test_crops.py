@@ -288,15 +288,12 @@ def test_occlusion_covers_one_rectangle_and_no_joint_moves(people):
     assert 18 <= changed <= 42  # of 60, at one half
 
 
-def test_the_defaults_are_the_documented_recipe(people):
+def test_the_defaults_are_the_documented_recipe():
     """SimpleBaseline's factors and HRNet's half bodies on COCO; what no published recipe has is off."""
     assert asdict(Augmentation()) == {
         "half_body_prob": 0.3, "half_body_min_joints": 8, "scale_factor": 0.3, "rotation_deg": 40.0,
         "rotation_prob": 0.6, "flip_prob": 0.5, "colour": 0.0, "occlusion_prob": 0.0,
     }  # fmt: skip
-    record = people.records[5]
-    moved = [not np.array_equal(d[0], record.center_xy) for d in draws(record, Augmentation(), 3000)]
-    assert np.mean(moved) == pytest.approx(0.3, abs=0.03)
 
 
 @pytest.mark.parametrize(

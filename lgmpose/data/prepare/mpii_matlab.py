@@ -75,11 +75,7 @@ def _field(struct: Any, name: str) -> Any:
 
 
 def _number(struct: Any, name: str, where: str) -> float:
-    """Return a field that must be a finite number.
-
-    Raises:
-        UserError: it is missing, or something else.
-    """
+    """Return a field that must be a finite number; raise UserError otherwise."""
     value = _field(struct, name)
     try:
         number = float(value)
