@@ -18,9 +18,8 @@ from torch.utils.data import DataLoader
 from lgmpose.data import load_box_set
 from lgmpose.data.batches import EpochSampler, loader_options
 from lgmpose.data.boxes import BoxSet, LetterboxDataset, collate_boxes
-from lgmpose.errors import UserError
+from lgmpose.errors import UserError, require
 from lgmpose.files import write_atomically
-from lgmpose.inference.backends import require
 from lgmpose.inference.detector_figures import evaluate_detector
 from lgmpose.inference.detectors import LetterboxDetector, rtmdet_boxes
 from lgmpose.inference.figures import Evaluation
