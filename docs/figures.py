@@ -119,6 +119,12 @@ def costs() -> str:
     return table("in the paper | input | command | parameters | MACs | the paper prints", rows)
 
 
+def recovered() -> str:
+    from lgmpose.lab.recovery import tags_table
+
+    return tags_table(load("search_*"))
+
+
 # Speed
 
 
@@ -419,7 +425,7 @@ def lessons() -> str:
 
 BLOCKS = {
     "weights": weights, "other-boxes": other_boxes, "wrong-joints": wrong_joints, "agreement": agreement,
-    "costs": costs, "table-1": table_1,
+    "costs": costs, "recovered": recovered, "table-1": table_1,
     "runtimes-256x192": lambda: runtimes("256x192"), "runtimes-384x288": lambda: runtimes("384x288"),
     "eager-384x288": eager_384x288, "matrix-products": matrix_products, "exported": exported, "pipeline": pipeline,
     "rtmpose": rtmpose,

@@ -10,6 +10,7 @@ import tyro
 from lgmpose.lab.ablate.rows import AblateConfig
 from lgmpose.lab.bench.plan import BenchConfig
 from lgmpose.lab.few_pictures import FewPicturesConfig
+from lgmpose.lab.recovery import SearchConfig
 from lgmpose.network.config import Fusion, GlobalBlock
 
 __all__ = ["register"]
@@ -100,6 +101,22 @@ def paper() -> None:
     from lgmpose.lab.slips import slips_table
 
     print(slips_table())
+
+
+@group.command
+def search(config: SearchConfig, json: Path = Path("runs/search.json")) -> None:
+    """Search for networks that have all costs that the paper prints; a few minutes on one core.
+
+    Args:
+        json: the result; a page (.md) and a picture (.png) are written beside it.
+    """
+    from lgmpose.lab.bench.measurement import check_output, keep, machine_header
+    from lgmpose.lab.recovery import draw_space, page, search_networks
+
+    check_output(json)
+    result = {"command": "lgmpose lab search --json FILE", "header": machine_header(), **search_networks(config)}
+    keep(result, page(result), json)
+    draw_space(result, json.with_suffix(".png"))
 
 
 @group.command

@@ -3,13 +3,12 @@
 Every value is tagged with its source:
 
 * ``paper``: the text or a table states it;
-* ``recovered``: the text does not state it, but every network that we found with all printed costs has it;
-* ``chosen``: the paper does not state it, and several values meet the printed costs.
+* ``recovered``: the text does not state it, and a search found no network without it that has all printed costs;
+* ``chosen``: the paper does not state it, and the search found several values that meet the printed costs.
 
-Four things are recovered: the 1×1 convolutions that end MobileViM and SFusion (``modules.py``), the 2×2 deconvolutions
-(``layers.py``) and patches of 16 pixels at stage 3 (4×4; 2×8 would cost the same). Widths and repeats are chosen:
-together they meet all 16 printed figures (``lab/paper.py``), but so do other combinations, for example with t = 2, 3
-or 4.
+``lgmpose lab search`` repeats the search; its result is ``results/search_*.json``. Widths, repeats, patches and ratios
+are chosen: together they meet all 16 printed figures, but so do other combinations. Recovered are the 1×1 that ends
+SFusion and its groups of two channels (``modules.py``).
 """
 
 from __future__ import annotations
@@ -41,16 +40,16 @@ STRIDE = 32  # of the deepest stage; the input's height and width are multiples 
 class Stage:
     """One stage of the encoder: n inverted residuals, then a global block if ``token_width`` is set."""
 
-    expansion: int  # t: hidden width of an inverted residual / its input width
-    channels: int  # c: output width
-    repeats: int  # n: number of inverted residuals
-    stride: int  # s: of the first inverted residual
-    token_width: int = 0  # d: width inside the global block; 0 means no global block
-    patch_hw: tuple[int, int] = (0, 0)  # of MobileViM; a MobileViT block always has 2 × 2
-    vit_layers: int = 0  # L: transformer layers of a MobileViT block (Table 4); chosen, as in MobileViT
+    expansion: int  # chosen; t: hidden width of an inverted residual / its input width
+    channels: int  # chosen; c: output width
+    repeats: int  # chosen; n: number of inverted residuals
+    stride: int  # chosen; s: of the first inverted residual
+    token_width: int = 0  # chosen; d: width inside the global block; 0 means no global block
+    patch_hw: tuple[int, int] = (0, 0)  # chosen; of MobileViM; a MobileViT block always has 2 × 2
+    vit_layers: int = 0  # chosen, as in MobileViT; L: transformer layers of a MobileViT block (Table 4)
 
 
-# chosen: t = 1 then 6 as in MobileNetV2, d = 2c, two global blocks; recovered: patches of 16 pixels at stage 3
+# chosen: t = 1 then 6 as in MobileNetV2, d = 2c, two global blocks, patches that tile the maps of all input sizes
 #      t   c  n  s    d   patch  L        stride after the stage
 # The docs count stages from 1: stage 3 is ``stages[2]``.
 STAGES = (
@@ -131,6 +130,22 @@ FAST_STAGES = (
     Stage(6, 176, 1, 2),
 )
 
+# Two other networks with all printed costs, from the search: they show whether conclusions depend on what is chosen.
+T3_STAGES = (
+    Stage(1, 48, 2, 1),
+    Stage(3, 56, 4, 2),
+    Stage(3, 56, 4, 2, 84, (4, 4), 2),
+    Stage(3, 120, 1, 2, 180, (2, 2), 4),
+    Stage(3, 224, 1, 2),
+)
+THREE_BLOCK_STAGES = (
+    Stage(1, 40, 1, 1),
+    Stage(3, 72, 3, 2),
+    Stage(3, 72, 2, 2, 108, (4, 4), 2),
+    Stage(3, 80, 4, 2, 120, (2, 2), 4),
+    Stage(3, 96, 1, 2, 144, (1, 1), 3),
+)
+
 VARIANTS = {
     "lgm-pose-coco-256x192": LGMPoseConfig((256, 192), 17),  # Table 1
     "lgm-pose-coco-384x288": LGMPoseConfig((384, 288), 17),  # Tables 1 and 2
@@ -138,5 +153,11 @@ VARIANTS = {
     "lgm-pose-lspet-128x128": LGMPoseConfig((128, 128), 14),  # our own: small enough to train on two CPU cores
     "lgm-pose-fast-coco-256x192": LGMPoseConfig(  # our own
         (256, 192), 17, stages=FAST_STAGES, decoder_channels=(176, 80, 40)
+    ),
+    "lgm-pose-t3-mpii-256x256": LGMPoseConfig(  # from the search, and the next one
+        (256, 256), 16, stem_channels=8, stages=T3_STAGES, decoder_channels=(188, 120, 24), mlp_ratio=2
+    ),
+    "lgm-pose-three-blocks-mpii-256x256": LGMPoseConfig(
+        (256, 256), 16, stem_channels=32, stages=THREE_BLOCK_STAGES, decoder_channels=(248, 88, 16), mlp_ratio=2
     ),
 }

@@ -15,8 +15,8 @@ from lgmpose.network.config import VARIANTS
 from lgmpose.training.recipe import MACHINE_FIELDS, TrainConfig
 
 __all__ = [
-    "ABLATIONS", "BASELINE", "CHOICES", "FAMILIES", "NETWORKS", "OTHER_NETWORKS", "RECIPE", "STORED", "AblateConfig",
-    "Variant",
+    "ABLATIONS", "BASELINE", "CHOICES", "FAMILIES", "NETWORKS", "OTHER_NETWORKS", "RECIPE", "STORED", "SURVIVORS",
+    "AblateConfig", "Variant",
 ]  # fmt: skip
 
 PAPER_MODEL = "lgm-pose-mpii-256x256"  # what Tables 4 and 5 vary
@@ -106,7 +106,15 @@ CHOICES = {
         Variant("mobilevit-relu6", "MobileViT block, but ReLU6", {"global_block": "mobilevit_relu6"}),  # it has SiLU
     )
 }
-NETWORKS = ABLATIONS | OTHER_NETWORKS | CHOICES
+# Other networks with all printed costs, from `lgmpose lab search`: trained only if --variants names them.
+SURVIVORS = {
+    variant.name: variant
+    for variant in (
+        Variant("t3", "other widths, t = 3", {"model": "lgm-pose-t3-mpii-256x256"}),
+        Variant("three-blocks", "three MobileViM blocks", {"model": "lgm-pose-three-blocks-mpii-256x256"}),
+    )
+}
+NETWORKS = ABLATIONS | OTHER_NETWORKS | CHOICES | SURVIVORS
 
 # What is judged together. The names are written out: a row that is added above joins no family by itself, so that it
 # changes no verdict. Put later rows into a new family. These families were written down after the stored runs of seeds
@@ -125,6 +133,7 @@ FAMILIES = {
             "rate-1e-3", "rate-4e-3", "constant-rate", "no-ema", "batch-16", "rotation-20", "rotation-90", "scale-0.35",
             "no-colour", "occlusion", "sigma-1", "sigma-2", "standard", "limb-weights", "silu", "mobilevit-relu6",
         ), exploratory=True),
+        Family("survivors", "Other networks with all printed costs", BASELINE, ("t3", "three-blocks")),
     )
 }  # fmt: skip
 

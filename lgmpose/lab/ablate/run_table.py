@@ -32,6 +32,7 @@ here means that a network learns fast from few pictures; it says little about th
     "recipes": """\
 One thing of the recipe is changed at a time. A short training favours what learns quickly: an augmentation that costs
 points here may gain them in a long training.""",
+    "survivors": "",
 }
 
 
