@@ -1,4 +1,4 @@
-"""Exercises of lesson 09: the crop's outline in the image, and how often a half body is the upper half."""
+"""Tasks of lesson 09: from the formats of data sets to crops, and their random changes."""
 
 from functools import cache
 
@@ -7,10 +7,76 @@ import numpy as np
 from lgmpose.course.checks import Task, compare, compare_prediction
 from lgmpose.data.augment import Augmentation, augment_record
 from lgmpose.data.records import PersonRecord
-from lgmpose.pose.geometry import box_to_center_size, crop_matrix, invert_matrix, transform_points
-from lgmpose.pose.skeletons import COCO
+from lgmpose.pose.geometry import box_to_center_size, crop_matrix, fit_aspect, invert_matrix, sanitize_box
+from lgmpose.pose.geometry import transform_points
+from lgmpose.pose.skeletons import COCO, LSP, MPII
 
-DRAWS = 4000
+
+def check_keypoints(attempt) -> None:
+    rng = np.random.default_rng(0)
+    for K in (3, 5):
+        table_K3 = np.column_stack([rng.integers(1, 300, (K, 2)), rng.integers(0, 3, K)])
+        compare(attempt(table_K3.ravel().tolist()), (table_K3[:, :2], table_K3[:, 2]), f"called with {K} joints")
+
+
+def check_coco_box(attempt) -> None:
+    for bbox, image_hw in (
+        ([10, 20, 30, 40], (50, 80)), ([5, 3, 40, 20], (100, 60)), ([30, 10, 60, 20], (50, 80)), ([-4, 0, 30, 70], (60, 90))
+    ):  # fmt: skip
+        expected = box_to_center_size(sanitize_box(bbox, image_hw))
+        compare(_listed(attempt(bbox, image_hw)), list(expected), f"coco_box({bbox}, {image_hw})")
+
+
+def check_mpii_square(prediction) -> str:
+    return compare_prediction(prediction, (200, 120, 112), unit="pixels")
+
+
+def check_grow(attempt) -> None:
+    for w, h, image_hw in ((80, 200, (64, 48)), (300, 200, (64, 48)), (33, 40, (96, 160)), (90, 40, (96, 160))):
+        expected = fit_aspect((w, h), image_hw).tolist()
+        compare(_listed(attempt(w, h, image_hw)), expected, f"grow({w}, {h}, {image_hw})")
+
+
+def _listed(got):
+    """Return a tuple or an array as a list, so that both are accepted."""
+    return list(got) if isinstance(got, (tuple, np.ndarray)) else got
+
+
+def check_point(prediction) -> str:
+    matrix = crop_matrix((132, 100), (80, 200), (64, 48))
+    (measured,) = transform_points(matrix, np.array([[182.0, 50.0]])).round(6)
+    return compare_prediction(prediction, tuple(measured.tolist()), atol=0.1, unit="pixels")
+
+
+def check_back(attempt) -> None:
+    rng = np.random.default_rng(2)
+    for case, rotation, flip in (("plain", 0.0, False), ("rotated", 35.0, False), ("rotated and mirrored", -70.0, True)):
+        matrix = crop_matrix(rng.uniform(50, 300, 2), rng.uniform(40, 90, 2), (64, 48), rotation_deg=rotation, flip=flip)
+        points_xy = rng.uniform(0, 48, (4, 2))
+        expected = transform_points(invert_matrix(matrix), points_xy)
+        compare(attempt(matrix, points_xy), expected, f"a {case} crop", atol=1e-4)
+
+
+def check_rotated_share(prediction) -> str:
+    return compare_prediction(prediction, _rotated_percent(), atol=2, unit="%")
+
+
+@cache
+def _rotated_percent(draws: int = 4000) -> float:
+    """Return how many per cent of the crops are rotated by more than 40°. Another seed changes it by about 0.6."""
+    rng, person = np.random.default_rng(0), _person(np.arange(34.0).reshape(17, 2), np.full(17, 2))
+    angles = [augment_record(person, COCO.upper_body, Augmentation(), rng)[2] for _ in range(draws)]
+    return 100 * float(np.mean(np.abs(angles) > 40))
+
+
+def check_partners(attempt) -> None:
+    for case, names in (
+        ("three joints", ("nose", "left_wrist", "right_wrist")),
+        ("MPII's joints", MPII.joint_names),
+        ("LSP's joints", LSP.joint_names),
+    ):
+        other = [n.replace("left", "#").replace("right", "left").replace("#", "right") for n in names]
+        compare(_listed(attempt(list(names))), [names.index(name) for name in other], f"called with {case}")
 
 
 def check_outline(attempt) -> None:
@@ -24,20 +90,156 @@ def check_outline(attempt) -> None:
         compare(attempt(box_xywh, image_hw, rotation), corners, f"outline({box_xywh}, {image_hw}, {rotation:g})")
 
 
-def check_upper_halves(prediction) -> str:
-    return compare_prediction(prediction, _upper_halves_percent(), atol=5)
+class _Drawn:
+    """Stands for a random generator that always draws the same numbers."""
+
+    def __init__(self, normal: float):
+        self.normal = normal
+
+    def random(self) -> float:
+        return 0.0
+
+    def standard_normal(self) -> float:
+        return self.normal
 
 
-@cache
-def _upper_halves_percent() -> float:
-    """Draw half bodies and return how often the upper half is kept. Another seed changes it by less than 2."""
-    rng = np.random.default_rng(0)
-    joints = np.column_stack([np.arange(17.0), np.where(np.isin(np.arange(17), COCO.upper_body), 0.0, 100.0)])
-    person = PersonRecord("", np.array([50.0, 50.0]), np.array([200.0, 200.0]), joints, np.full(17, 2), 1, 1)
-    half = Augmentation(half_body_prob=1.0)
-    # Joints of the upper body lie at y = 0, the others at y = 100: the centre of the new box tells which half is kept.
-    upper = sum(augment_record(person, COCO.upper_body, half, rng)[0][1] < 25 for _ in range(DRAWS))
-    return 100 * upper / DRAWS
+def check_half_body(attempt) -> None:
+    rng, whole = np.random.default_rng(6), Augmentation(1.0, 0, scale_factor=0.0, rotation_prob=0.0, flip_prob=0.0)
+    few_upper, one = np.full(17, 2), np.zeros(17, int)
+    few_upper[list(COCO.upper_body)[2:]] = 0
+    one[16] = 2
+    for case, visibility_K, draw in (
+        ("all joints labelled, draw 0.2", np.full(17, 2), 0.2),
+        ("all joints labelled, draw 0.7", np.full(17, 2), 0.7),
+        ("some joints not labelled, draw −1", np.array([2, 0, 1, 0, 2, 2, 1, 0, 2, 0, 2, 1, 2, 0, 2, 2, 0]), -1.0),
+        ("two upper joints labelled, draw −1", few_upper, -1.0),
+        ("two lower joints labelled, draw 2", np.where(np.arange(17) < 15, 2 * (np.arange(17) < 11), 1), 2.0),
+    ):
+        keypoints_K2 = rng.uniform(0, 200, (17, 2))
+        person = _person(keypoints_K2, visibility_K)
+        center_xy, size_wh, _, _ = augment_record(person, COCO.upper_body, whole, _Drawn(draw))
+        got = attempt(keypoints_K2.copy(), visibility_K.copy(), COCO.upper_body, draw)
+        compare(_listed(got), [center_xy, size_wh], case)
+    got = attempt(keypoints_K2.copy(), one, COCO.upper_body, 0.0)
+    nothing = isinstance(got, (tuple, list)) and len(got) == 2 and all(value is None for value in got)
+    compare(nothing, True, "one joint labelled: are both results None?")
 
 
-TASKS = {"09.1": Task(check_outline, "hard"), "09.2": Task(check_upper_halves)}
+def _person(keypoints_K2: np.ndarray, visibility_K: np.ndarray) -> PersonRecord:
+    return PersonRecord("", np.array([50.0, 50.0]), np.array([200.0, 200.0]), keypoints_K2, visibility_K, 1, 1)
+
+
+TASKS = {
+    "09.1": Task(
+        check_keypoints,
+        "easy",
+        hints=(
+            "Three numbers belong to each joint, one joint after the other. Which shape has a table with one row per joint?",
+            "`np.array(flat).reshape(-1, 3)` gives one row per joint. The −1 lets NumPy work out how many rows there are.",
+            "My shapes are right, but the numbers are wrong: did you use `reshape(3, -1)`? Its first row mixes several "
+            "joints. Take columns of a (K, 3) table: `[:, :2]` and `[:, 2]`.",
+        ),
+    ),
+    "09.2": Task(
+        check_coco_box,
+        "medium",
+        hints=(
+            "Write the rule once for x, with W, and once for y, with H. The two directions never mix.",
+            "`left = max(0, x)` and `right = min(W - 1, left + w - 1)`. The centre is the mean of both, the length is "
+            "`right - left`.",
+            "My lengths are a little too large: is the last column `W - 1`, and do you use `left + w - 1`? My centre is "
+            "wrong where the box is cut: use the cut values for the centre, too. Multiply only the lengths by 1.25.",
+        ),
+        forbidden=("sanitize_box", "load_coco"),
+    ),
+    "09.3": Task(
+        check_mpii_square,
+        "easy",
+        hints=(
+            "Follow the four steps of the table with the new numbers.",
+            "The side needs steps 3 and 4 only. The centre needs steps 1 and 2 only.",
+            "My y is off by 1: subtract 1 from both coordinates. My y is off by 12: the centre moves by 15 times the "
+            "scale, downwards, so y grows.",
+        ),
+        way="Side: 200 × scale × 1.25. Centre: add 15 × scale to y, then subtract 1 from x and y",
+    ),
+    "09.4": Task(
+        check_grow,
+        "easy",
+        hints=(
+            "How wide must a crop of height h be, if W columns belong to H rows? And how high must a crop of width w be?",
+            "A height h needs the width `h * W / H`. A width w needs the height `w * H / W`. Each length becomes the "
+            "larger one of what it is and what is needed.",
+            "I used the new width to compute the new height: start both from the old w and h. Two calls of `max` are "
+            "enough. Do not round.",
+        ),
+        forbidden=("fit_aspect",),
+    ),
+    "09.5": Task(
+        check_point,
+        "easy",
+        hints=(
+            "How far is the point from the centre (132, 100), in x and in y? Mind the signs.",
+            "The differences are +50 and −50. Multiply both by 0.32.",
+            "Now count from the middle of the crop, (24, 32): to the right x grows, upwards y becomes smaller.",
+        ),
+        way="x' = 0.32 × (182 − 132) + 24, and in the same way y' from 50, 100 and 32",
+    ),
+    "09.6": Task(
+        check_back,
+        "medium",
+        hints=(
+            "`move` first multiplies by the 2 × 2 part and then adds the constants. Undo the last step first.",
+            "The 2 × 2 part is `matrix[:, :2]`, the constants are `matrix[:, 2]`. `np.linalg.inv` inverts the 2 × 2 part.",
+            "It works without rotation, but not with it: points are rows here, so multiply from the right by the "
+            "transposed inverse: `(points_xy - constants) @ inverse.T`.",
+        ),
+        forbidden=("invert_matrix",),
+    ),
+    "09.7": Task(
+        check_rotated_share,
+        "medium",
+        hints=(
+            "Two things must happen: the crop is rotated at all, and the angle is beyond ±40°.",
+            "40° is one standard deviation. The sentence below the table says how often a normal number stays within one.",
+            "The rest, 32 %, is beyond ±40°. But only 60 % of the crops are rotated. Multiply the two shares.",
+        ),
+        way="Multiply the share of crops that are rotated by the share of normal numbers beyond one standard deviation",
+    ),
+    "09.8": Task(
+        check_partners,
+        "medium",
+        hints=(
+            "For each name, find the name of its partner first. Then find its position with `names.index`.",
+            '`name.replace("left", "right")` turns left into right. What would a second `replace` do to it? Use a third '
+            "word in between.",
+            "All joints point to one side: your two calls of `replace` undo each other. "
+            '`name.replace("left", "#").replace("right", "left").replace("#", "right")` exchanges the words.',
+        ),
+    ),
+    "09.9": Task(
+        check_outline,
+        "hard",
+        hints=(
+            "You have all parts. The enlarged width follows from the padded box. One pixel of the crop is width / W pixels "
+            "of the picture.",
+            "One way: build the matrix with `matrix_by_hand`, and take the four corners of the crop back. Another way: walk "
+            "from the box's centre along the turned directions right (cos, sin) and down (−sin, cos).",
+            "It is right without rotation and wrong with it: for a positive angle the outline turns clockwise, as y points "
+            "down. Only some corners are right: check their order. The centre is that of the given box, x + w/2 and y + h/2.",
+        ),
+        forbidden=("crop_matrix", "invert_matrix"),
+    ),
+    "09.10": Task(
+        check_half_body,
+        "hard",
+        hints=(
+            "First make two lists of joint numbers: labelled and in `upper`; labelled and not in `upper`.",
+            "Then choose one list: `if draw < 0.5 and len(up) > 2`, `elif len(low) > 2`, `else`. If the chosen list has "
+            "fewer than 2 joints, return `None, None`.",
+            "The centre is the mean of the chosen points, not the middle of their extent. The lengths are 1.5 × (largest − "
+            "smallest) in x and in y. Wrong only for some persons: leave out unlabelled joints before you count.",
+        ),
+        forbidden=("augment_record",),
+    ),
+}
