@@ -6,24 +6,24 @@ from lgmpose.pose import geometry, skeletons
 
 # The right text of the proof, and a wrong one that it must reject.
 MISTAKES = {
-    'coco box one pixel wider': ('left + w - 1)', 'left + w)'),
-    'coco box not padded': ('1.25 * (right - left)', '(right - left)'),
-    'coco keypoints as three rows': ('.reshape(-1, 3)', '.reshape(3, -1).T'),
-    'mpii pixels counted from 0': ('np.array(joints)[:15] - 1', 'np.array(joints)[:15]'),
-    'mpii centre not moved down': ('+ 15 * 0.8 - 1]', '- 1]'),
-    'mpii scale without room': ('[200 * 0.8 * 1.25] * 2', '[200 * 0.8] * 2'),
-    'lspet junk joint used': ('joints_K3n[1:, :2, 0] - 1', 'joints_K3n[:, :2, 0] - 1'),
-    'lspet pixels counted from 0': ('joints_K3n[1:, :2, 0] - 1', 'joints_K3n[1:, :2, 0]'),
-    'H and W swapped': ('size_wh[1] * W / H)', 'size_wh[1] * H / W)'),
-    'rotated both ways': ('[np.sin(angle), -np.cos(angle)]', '[-np.sin(angle), -np.cos(angle)]'),
-    'flip ignored': ('[0 if flip else W, H / 2]', '[W, H / 2]'),
-    'two scales': ('H / 2 - W / 2]', '0]'),
-    'shift forgotten': (' + matrix[:, 2]', ''),
-    'matrix not inverted': ('invert_matrix(package)', 'package'),
-    'sides not swapped': ('if flip:  #', 'if False:  #'),
-    "another epoch's draws": ('((5, 0, index))', '((5, 1, index))'),
-    'pixels mirrored': ('(image_hw[1], image_hw[0]))', '(image_hw[1], image_hw[0]))[:, ::-1]'),
-    'every joint a left one': ('.replace("·", "right")', '.replace("·", "left")'),
+    "coco box one pixel wider": ("left + w - 1)", "left + w)"),
+    "coco box not padded": ("1.25 * (right - left)", "(right - left)"),
+    "coco keypoints as three rows": (".reshape(-1, 3)", ".reshape(3, -1).T"),
+    "mpii pixels counted from 0": ("np.array(joints)[:15] - 1", "np.array(joints)[:15]"),
+    "mpii centre not moved down": ("+ 15 * 0.8 - 1]", "- 1]"),
+    "mpii scale without room": ("[200 * 0.8 * 1.25] * 2", "[200 * 0.8] * 2"),
+    "lspet junk joint used": ("joints_K3n[1:, :2, 0] - 1", "joints_K3n[:, :2, 0] - 1"),
+    "lspet pixels counted from 0": ("joints_K3n[1:, :2, 0] - 1", "joints_K3n[1:, :2, 0]"),
+    "H and W swapped": ("size_wh[1] * W / H)", "size_wh[1] * H / W)"),
+    "rotated both ways": ("[np.sin(angle), -np.cos(angle)]", "[-np.sin(angle), -np.cos(angle)]"),
+    "flip ignored": ("[0 if flip else W, H / 2]", "[W, H / 2]"),
+    "two scales": ("H / 2 - W / 2]", "0]"),
+    "shift forgotten": (" + matrix[:, 2]", ""),
+    "matrix not inverted": ("invert_matrix(package)", "package"),
+    "sides not swapped": ("if flip:  #", "if False:  #"),
+    "another epoch's draws": ("((5, 0, index))", "((5, 1, index))"),
+    "pixels mirrored": ("(image_hw[1], image_hw[0]))", "(image_hw[1], image_hw[0]))[:, ::-1]"),
+    "every joint a left one": ('.replace("·", "right")', '.replace("·", "left")'),
 }
 
 
@@ -112,7 +112,11 @@ RIGHT = {
     "09.9": [outline],
     "09.10": [half_body],
 }
-BLANK = {"09.1": [lambda flat: (..., ...)], "09.2": [lambda bbox, hw: (..., ...)], "09.4": [lambda w, h, hw: (..., ...)]}
+BLANK = {
+    "09.1": [lambda flat: (..., ...)],
+    "09.2": [lambda bbox, hw: (..., ...)],
+    "09.4": [lambda w, h, hw: (..., ...)],
+}
 WRONG = {
     "09.1": {
         "three rows": lambda flat: read_keypoints(flat, (3, -1), True),

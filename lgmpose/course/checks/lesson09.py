@@ -7,8 +7,14 @@ import numpy as np
 from lgmpose.course.checks import Task, compare, compare_prediction
 from lgmpose.data.augment import Augmentation, augment_record
 from lgmpose.data.records import PersonRecord
-from lgmpose.pose.geometry import box_to_center_size, crop_matrix, fit_aspect, invert_matrix, sanitize_box
-from lgmpose.pose.geometry import transform_points
+from lgmpose.pose.geometry import (
+    box_to_center_size,
+    crop_matrix,
+    fit_aspect,
+    invert_matrix,
+    sanitize_box,
+    transform_points,
+)
 from lgmpose.pose.skeletons import COCO, LSP, MPII
 
 
@@ -21,8 +27,11 @@ def check_keypoints(attempt) -> None:
 
 def check_coco_box(attempt) -> None:
     for bbox, image_hw in (
-        ([10, 20, 30, 40], (50, 80)), ([5, 3, 40, 20], (100, 60)), ([30, 10, 60, 20], (50, 80)), ([-4, 0, 30, 70], (60, 90))
-    ):  # fmt: skip
+        ([10, 20, 30, 40], (50, 80)),
+        ([5, 3, 40, 20], (100, 60)),
+        ([30, 10, 60, 20], (50, 80)),
+        ([-4, 0, 30, 70], (60, 90)),
+    ):
         expected = box_to_center_size(sanitize_box(bbox, image_hw))
         compare(_listed(attempt(bbox, image_hw)), list(expected), f"coco_box({bbox}, {image_hw})")
 
@@ -50,8 +59,14 @@ def check_point(prediction) -> str:
 
 def check_back(attempt) -> None:
     rng = np.random.default_rng(2)
-    for case, rotation, flip in (("plain", 0.0, False), ("rotated", 35.0, False), ("rotated and mirrored", -70.0, True)):
-        matrix = crop_matrix(rng.uniform(50, 300, 2), rng.uniform(40, 90, 2), (64, 48), rotation_deg=rotation, flip=flip)
+    for case, rotation, flip in (
+        ("plain", 0.0, False),
+        ("rotated", 35.0, False),
+        ("rotated and mirrored", -70.0, True),
+    ):
+        matrix = crop_matrix(
+            rng.uniform(50, 300, 2), rng.uniform(40, 90, 2), (64, 48), rotation_deg=rotation, flip=flip
+        )
         points_xy = rng.uniform(0, 48, (4, 2))
         expected = transform_points(invert_matrix(matrix), points_xy)
         compare(attempt(matrix, points_xy), expected, f"a {case} crop", atol=1e-4)
@@ -134,10 +149,12 @@ TASKS = {
         check_keypoints,
         "easy",
         hints=(
-            "Three numbers belong to each joint, one joint after the other. Which shape has a table with one row per joint?",
-            "`np.array(flat).reshape(-1, 3)` gives one row per joint. The −1 lets NumPy work out how many rows there are.",
-            "My shapes are right, but the numbers are wrong: did you use `reshape(3, -1)`? Its first row mixes several "
-            "joints. Take columns of a (K, 3) table: `[:, :2]` and `[:, 2]`.",
+            "Three numbers belong to each joint, one joint after the other. Which shape has a table with one row per "
+            "joint?",
+            "`np.array(flat).reshape(-1, 3)` gives one row per joint. The −1 lets NumPy work out how many rows there "
+            "are.",
+            "My shapes are right, but the numbers are wrong: did you use `reshape(3, -1)`? Its first row mixes "
+            "several joints. Take columns of a (K, 3) table: `[:, :2]` and `[:, 2]`.",
         ),
     ),
     "09.2": Task(
@@ -145,10 +162,11 @@ TASKS = {
         "medium",
         hints=(
             "Write the rule once for x, with W, and once for y, with H. The two directions never mix.",
-            "`left = max(0, x)` and `right = min(W - 1, left + w - 1)`. The centre is the mean of both, the length is "
-            "`right - left`.",
-            "My lengths are a little too large: is the last column `W - 1`, and do you use `left + w - 1`? My centre is "
-            "wrong where the box is cut: use the cut values for the centre, too. Multiply only the lengths by 1.25.",
+            "`left = max(0, x)` and `right = min(W - 1, left + w - 1)`. The centre is the mean of both, the length "
+            "is `right - left`.",
+            "My lengths are a little too large: is the last column `W - 1`, and do you use `left + w - 1`? My centre "
+            "is wrong where the box is cut: use the cut values for the centre, too. Multiply only the lengths by "
+            "1.25.",
         ),
         forbidden=("sanitize_box", "load_coco"),
     ),
@@ -167,7 +185,8 @@ TASKS = {
         check_grow,
         "easy",
         hints=(
-            "How wide must a crop of height h be, if W columns belong to H rows? And how high must a crop of width w be?",
+            "How wide must a crop of height h be, if W columns belong to H rows? And how high must a crop of width w "
+            "be?",
             "A height h needs the width `h * W / H`. A width w needs the height `w * H / W`. Each length becomes the "
             "larger one of what it is and what is needed.",
             "I used the new width to compute the new height: start both from the old w and h. Two calls of `max` are "
@@ -190,7 +209,8 @@ TASKS = {
         "medium",
         hints=(
             "`move` first multiplies by the 2 × 2 part and then adds the constants. Undo the last step first.",
-            "The 2 × 2 part is `matrix[:, :2]`, the constants are `matrix[:, 2]`. `np.linalg.inv` inverts the 2 × 2 part.",
+            "The 2 × 2 part is `matrix[:, :2]`, the constants are `matrix[:, 2]`. `np.linalg.inv` inverts the 2 × 2 "
+            "part.",
             "It works without rotation, but not with it: points are rows here, so multiply from the right by the "
             "transposed inverse: `(points_xy - constants) @ inverse.T`.",
         ),
@@ -201,7 +221,8 @@ TASKS = {
         "medium",
         hints=(
             "Two things must happen: the crop is rotated at all, and the angle is beyond ±40°.",
-            "40° is one standard deviation. The sentence below the table says how often a normal number stays within one.",
+            "40° is one standard deviation. The sentence below the table says how often a normal number stays within "
+            "one.",
             "The rest, 32 %, is beyond ±40°. But only 60 % of the crops are rotated. Multiply the two shares.",
         ),
         way="Multiply the share of crops that are rotated by the share of normal numbers beyond one standard deviation",
@@ -211,22 +232,23 @@ TASKS = {
         "medium",
         hints=(
             "For each name, find the name of its partner first. Then find its position with `names.index`.",
-            '`name.replace("left", "right")` turns left into right. What would a second `replace` do to it? Use a third '
-            "word in between.",
-            "All joints point to one side: your two calls of `replace` undo each other. "
-            '`name.replace("left", "#").replace("right", "left").replace("#", "right")` exchanges the words.',
+            '`name.replace("left", "right")` turns left into right. What would a second `replace` do to it? Use a '
+            "third word in between.",
+            'All joints point to one side: your two calls of `replace` undo each other. `name.replace("left", '
+            '"#").replace("right", "left").replace("#", "right")` exchanges the words.',
         ),
     ),
     "09.9": Task(
         check_outline,
         "hard",
         hints=(
-            "You have all parts. The enlarged width follows from the padded box. One pixel of the crop is width / W pixels "
-            "of the picture.",
-            "One way: build the matrix with `matrix_by_hand`, and take the four corners of the crop back. Another way: walk "
-            "from the box's centre along the turned directions right (cos, sin) and down (−sin, cos).",
-            "It is right without rotation and wrong with it: for a positive angle the outline turns clockwise, as y points "
-            "down. Only some corners are right: check their order. The centre is that of the given box, x + w/2 and y + h/2.",
+            "You have all parts. The enlarged width follows from the padded box. One pixel of the crop is width / W "
+            "pixels of the picture.",
+            "One way: build the matrix with `matrix_by_hand`, and take the four corners of the crop back. Another "
+            "way: walk from the box's centre along the turned directions right (cos, sin) and down (−sin, cos).",
+            "It is right without rotation and wrong with it: for a positive angle the outline turns clockwise, as y "
+            "points down. Only some corners are right: check their order. The centre is that of the given box, x + "
+            "w/2 and y + h/2.",
         ),
         forbidden=("crop_matrix", "invert_matrix"),
     ),
@@ -235,10 +257,11 @@ TASKS = {
         "hard",
         hints=(
             "First make two lists of joint numbers: labelled and in `upper`; labelled and not in `upper`.",
-            "Then choose one list: `if draw < 0.5 and len(up) > 2`, `elif len(low) > 2`, `else`. If the chosen list has "
-            "fewer than 2 joints, return `None, None`.",
-            "The centre is the mean of the chosen points, not the middle of their extent. The lengths are 1.5 × (largest − "
-            "smallest) in x and in y. Wrong only for some persons: leave out unlabelled joints before you count.",
+            "Then choose one list: `if draw < 0.5 and len(up) > 2`, `elif len(low) > 2`, `else`. If the chosen list "
+            "has fewer than 2 joints, return `None, None`.",
+            "The centre is the mean of the chosen points, not the middle of their extent. The lengths are 1.5 × "
+            "(largest − smallest) in x and in y. Wrong only for some persons: leave out unlabelled joints before you "
+            "count.",
         ),
         forbidden=("augment_record",),
     ),
