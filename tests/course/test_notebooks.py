@@ -229,8 +229,9 @@ NAMES = (
 
 
 def bare_prose(notebook) -> str:
-    """Without code, formulas, quotations, headings and link targets."""
+    """Without code, formulas, quotations, headings, link targets, and the hints and solutions that ``check`` checks."""
     prose = re.sub(r"```.*?```", " ", prose_of(notebook), flags=re.DOTALL)
+    prose = re.sub(r"<details><summary>(Hint|Solution).*?</details>", " ", prose, flags=re.DOTALL)
     prose = re.sub(r"\$\$.*?\$\$|`[^`]*`|\$[^$\n]+\$", " ", prose, flags=re.DOTALL)
     prose = re.sub(r"^(>|#).*$", " ", prose, flags=re.MULTILINE)
     return re.sub(r"\]\([^)]*\)", "] ", prose)
@@ -263,9 +264,10 @@ def figures_in(prose: str) -> list[str]:
 
 @every_notebook
 def test_no_figure_in_the_prose_without_a_source(path):
-    """Each stands in an output or in the code of the same notebook, or in the paper's tables."""
+    """Each stands in an output or in the code of the same notebook, in its checks, or in the paper's tables."""
     notebook = read(path)
-    sources = numbers_in(str(TABLES))
+    checks = FOLDER.parent / "lgmpose" / "course" / "checks" / f"lesson{path.name[:2]}.py"
+    sources = numbers_in(str(TABLES)) | numbers_in(checks.read_text(encoding="utf-8"))
     for cell in notebook.cells:
         if cell.cell_type == "code":
             sources |= numbers_in(cell.source).union(*(numbers_in(text_of(output)) for output in cell.outputs))
