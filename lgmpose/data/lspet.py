@@ -33,11 +33,7 @@ def split_lspet(checksums: list[int], seed: int = SPLIT_SEED) -> tuple[list[int]
 
     The package holds the CRC-32 of each of the 500 validation pictures, which were drawn once from the pictures without
     a near-duplicate. So they are recognised by their content, whatever their names are and whatever other pictures
-    there are. If the set has none of them, validation pictures are drawn, and one line on stderr says so.
-
-    Args:
-        checksums: CRC-32 of every picture's file.
-        seed: for that draw.
+    there are. If the set has none of them, validation pictures are drawn by the seed, and one line on stderr says so.
     """
     known = {int(line, 16) for line in VAL_LIST.read_text().splitlines() if not line.startswith("#")}
     validation = [i for i, checksum in enumerate(checksums) if checksum in known]

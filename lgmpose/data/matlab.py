@@ -20,12 +20,7 @@ COMPLEX = 0x800  # flag of an array that has two parts of numbers, the second on
 
 
 def load_mat(file: Any, name: str | None = None, **options: Any) -> dict[str, Any]:
-    """Return the variables of a MATLAB file.
-
-    Args:
-        file: path, or an open binary file.
-        name: name of the file in errors; by default the path.
-        options: passed on to ``scipy.io.loadmat``.
+    """Return the variables of a MATLAB file, given as a path or an open binary file; ``options`` go to SciPy's loadmat.
 
     Raises:
         UserError: The file is missing, damaged, or not a MATLAB file.

@@ -40,9 +40,6 @@ def gather_points(file: str | Path) -> Path:
     A point belongs to the smallest rectangle of its picture that contains it. Where a picture has no rectangle, all its
     points are one person.
 
-    Args:
-        file: the JSON that VIA exports as "COCO format".
-
     Returns:
         The new file, ``lgmpose-NAME.json`` beside the old one.
 

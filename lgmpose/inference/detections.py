@@ -29,9 +29,7 @@ def read_detections(source: str | Path, pictures: Sequence[Path]) -> dict[Path, 
     Detections of other pictures, with a score below 0.5, or of another category than 1 (if there are several) are left
     out.
 
-    Args:
-        source: JSON list of ``bbox`` (x, y, w, h in pixels), ``score`` (0..1), and ``file_name`` or ``image_id``.
-        pictures: the inputs.
+    The file is a JSON list of ``bbox`` (x, y, w, h in pixels), ``score`` (0..1), and ``file_name`` or ``image_id``.
 
     Raises:
         UserError: not such a list; boxes, scores or categories of another convention; detections that belong to several

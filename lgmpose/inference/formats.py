@@ -42,12 +42,8 @@ def check_formats(text: str) -> tuple[str, ...]:
 class ResultTables:
     """One CSV file and one COCO results file with the people of all inputs of a call, written while it runs.
 
-    They appear when the block is left without an error. A file of the same name is replaced only if it is such a
-    table.
-
-    Args:
-        out: the folder.
-        formats: some of ``FORMATS``.
+    They appear in the folder when the block is left without an error. A file of the same name is replaced only if it is
+    such a table. ``formats`` are some of ``FORMATS``.
 
     Raises:
         UserError: a file of the same name is something else, or it cannot be written.

@@ -53,10 +53,7 @@ def plan_outputs(sources: Sequence[Source], out: Path, reserved: Sequence[str] =
     The result of ``photo.png`` is ``photo_pose.jpg`` and ``photo.json``. An existing file is replaced only if it is an
     earlier result of the same input. In every other case the next free name is taken: ``photo_2``, ``photo_3`` …
 
-    Args:
-        sources: the inputs.
-        out: the folder.
-        reserved: names of further files that this call writes.
+    ``reserved`` are names of further files that this call writes.
 
     Raises:
         UserError: the folder cannot be made or written to.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from tqdm import tqdm
 
 from lgmpose.data.images import read_image
 from lgmpose.errors import UserError, require
-from lgmpose.files import check_writable, write_atomically
+from lgmpose.files import check_writable, open_atomically
 from lgmpose.inference.detections import read_detections
 from lgmpose.inference.drawing import draw_poses
 from lgmpose.inference.input_files import kind_of, list_inputs
@@ -83,9 +82,8 @@ def compare_networks(  # the options of the command
             poses = predictor(picture, *found)
             row.append(_shrink(draw_poses(picture, poses, score_threshold=score_threshold)))
     labels = network_labels([predictor.backend for predictor in predictors], weights)
-    buffer = io.BytesIO()
-    comparison_figure(rows, labels, [path.name for path in paths]).savefig(buffer, format=out.suffix[1:].lower())
-    write_atomically(out, buffer.getvalue())
+    with open_atomically(out) as file:
+        comparison_figure(rows, labels, [path.name for path in paths]).savefig(file, format=out.suffix[1:].lower())
 
 
 def _checked_boxes(paths: Sequence[Path], boxes, detections: str | Path | None) -> dict[Path, np.ndarray | None]:

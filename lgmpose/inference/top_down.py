@@ -39,8 +39,8 @@ def kept_persons(
     Persons whose pose or scores are NaN are left out. Persons of ground-truth boxes keep their order. Persons of a
     detector's boxes go through OKS-NMS and are sorted by picture and score.
 
-    Known difference from the reference code: HRNet runs OKS-NMS with ground-truth boxes, too. Each of these boxes is
-    one person, so two persons whose predicted poses are almost the same both count here.
+    Known difference from the reference code: HRNet runs OKS-NMS with ground-truth boxes, too. Here each of these boxes
+    is one person, also if two poses are almost the same.
 
     Args:
         keypoints_xy: (n, K, 2) predicted poses, picture pixels, one per record.

@@ -125,12 +125,7 @@ class Tracker:
     def update(
         self, keypoints_xy: list[np.ndarray], scores: list[np.ndarray], time_s: float
     ) -> tuple[list[int], list[np.ndarray]]:
-        """Assign the poses of one frame.
-
-        Args:
-            keypoints_xy: (K, 2) per pose, pixels.
-            scores: (K,) per pose.
-            time_s: time of the frame; not before that of the last call.
+        """Assign the poses of one frame, (K, 2) pixels and (K,) scores each; frames come in the order of time.
 
         Returns:
             The identity of each pose, counted from 1, and its joints (K, 2), smoothed if asked for.

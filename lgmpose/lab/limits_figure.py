@@ -7,14 +7,13 @@ annotators (``lgmpose.lab.agreement``), a reference value and not an upper bound
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lgmpose.files import check_writable, write_atomically
+from lgmpose.files import check_writable, open_atomically
 from lgmpose.zoo.catalogue import SHIPPED, WEIGHTS_FOLDER
 
 __all__ = ["draw_limits"]
@@ -62,9 +61,8 @@ def draw_limits(png: Path) -> None:
         right.plot(names, [row[kind] for row in tried["seen_and_unseen"]], "o-", color=colour, label=label)
     right.set(xlabel="weights after", xlim=(-0.4, len(names) - 0.6))
     right.legend(fontsize=7, loc="lower right")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    write_atomically(png, buffer.getvalue())
+    with open_atomically(png) as file:
+        figure.savefig(file, format="png")
 
 
 def _draw_part(axes: Axes, log: list[dict], start_hours: float, part: dict, colour: str) -> None:

@@ -33,7 +33,7 @@ def error_kinds(
         result: the result of ``pck`` or ``pckh``, for the next two arguments.
         predicted_xy: (n, K, 2) pixels; NaN counts as lost.
         true_xy: (n, K, 2) pixels.
-        skeleton: its ``flip_permutation`` gives the joint of the other side.
+        skeleton: the joints.
 
     Returns:
         Per cent of all joints that the result's mean counts, by kind; with ``result.mean_percent`` they sum to 100.

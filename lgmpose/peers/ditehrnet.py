@@ -64,26 +64,15 @@ class DynamicConv(nn.Module):
 
 
 class DynamicConvNormAct(nn.Sequential):
-    """``ConvNormAct`` with a dynamic convolution."""
+    """``ConvNormAct`` with a dynamic convolution; ``options``: its stride and groups."""
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        *,
-        kernel: int = 3,
-        stride: int = 1,
-        groups: int = 1,
-        activation: str | None = None,
-        num_kernels: int = 4,
-    ):
-        conv = DynamicConv(
-            in_channels, out_channels, kernel=kernel, num_kernels=num_kernels, stride=stride, groups=groups
-        )
-        layers = [conv, nn.BatchNorm2d(out_channels)]
-        if activation is not None:
-            layers.append(make_activation(activation))
-        super().__init__(*layers)
+        self, in_channels: int, out_channels: int, *, kernel: int = 3, num_kernels: int = 4,
+        activation: str | None = None, **options: int,
+    ):  # fmt: skip
+        conv = DynamicConv(in_channels, out_channels, kernel=kernel, num_kernels=num_kernels, **options)
+        last = [] if activation is None else [make_activation(activation)]
+        super().__init__(conv, nn.BatchNorm2d(out_channels), *last)
 
 
 def _gate(channels: int, hidden: int) -> nn.Sequential:
@@ -206,10 +195,7 @@ class DiteStem(nn.Module):
 class DiteHRNet(LightHRNet):
     """Dite-HRNet; (B, 3, H, W) → (B, K, H/4, W/4). Arguments and errors: see ``LightHRNet``."""
 
-    def __init__(self, num_keypoints: int, *, modules: Sequence[int], widths: Sequence[int] = (40, 80, 160, 320)):
-        super().__init__(
-            num_keypoints, modules=modules, widths=widths, stem=DiteStem(), make_block=context_block, quirk="dite"
-        )
+    make_stem, make_block, quirk = DiteStem, staticmethod(context_block), "dite"
 
 
 def dite_hrnet_18(num_keypoints: int, image_hw: tuple[int, int]) -> DiteHRNet:

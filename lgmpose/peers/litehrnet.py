@@ -102,10 +102,7 @@ class LiteStem(nn.Module):
 class LiteHRNet(LightHRNet):
     """Lite-HRNet; (B, 3, H, W) → (B, K, H/4, W/4). Arguments and errors: see ``LightHRNet``."""
 
-    def __init__(self, num_keypoints: int, *, modules: Sequence[int], widths: Sequence[int] = (40, 80, 160, 320)):
-        super().__init__(
-            num_keypoints, modules=modules, widths=widths, stem=LiteStem(), make_block=weighting_block, quirk="lite"
-        )
+    make_stem, make_block, quirk = LiteStem, staticmethod(weighting_block), "lite"
 
 
 def lite_hrnet_18(num_keypoints: int, image_hw: tuple[int, int]) -> LiteHRNet:

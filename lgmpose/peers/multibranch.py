@@ -228,37 +228,34 @@ class LightHRNet(nn.Module):
 
     H and W are multiples of 32; the weights do not depend on them.
 
+    Attributes:
+        make_stem: returns (B, 3, H, W) → (B, 32, H/4, W/4).
+        make_block: widths of a stage's branches → a block, branches → branches.
+        quirk: see ``Fusion``.
+
     Args:
         num_keypoints: K.
         modules: per stage, see ``LIGHT_MODULES``.
         widths: widths of the branches.
-        stem: (B, 3, H, W) → (B, 32, H/4, W/4).
-        make_block: function from the widths of a stage to a module, which turns a list of branches into another.
-        quirk: see ``Fusion``.
 
     Raises (in ``forward``):
         ValueError: other sizes.
     """
 
-    def __init__(
-        self,
-        num_keypoints: int,
-        *,
-        modules: Sequence[int],
-        widths: Sequence[int],
-        stem: nn.Module,
-        make_block: Callable[[Sequence[int]], nn.Module],
-        quirk: str,
-    ):
+    make_stem: Callable[[], nn.Module]
+    make_block: Callable[[Sequence[int]], nn.Module]
+    quirk: str
+
+    def __init__(self, num_keypoints: int, *, modules: Sequence[int], widths: Sequence[int] = (40, 80, 160, 320)):
         super().__init__()
-        self.stem = stem
+        self.stem = self.make_stem()
         self.trunk = Trunk(
             32,
             widths=widths,
             modules=modules,
-            make_blocks=lambda stage_widths: nn.Sequential(*(make_block(stage_widths) for _ in range(2))),
+            make_blocks=lambda stage_widths: nn.Sequential(*(self.make_block(stage_widths) for _ in range(2))),
             step=separable_step,
-            quirk=quirk,
+            quirk=self.quirk,
         )
         self.neck = IterativeHead(widths)
         self.head = nn.Conv2d(widths[0], num_keypoints, 1)

@@ -36,10 +36,7 @@ def shuffle_units(widths: Sequence[int]) -> HalfBlock:
 class TinyPose(LightHRNet):
     """PP-TinyPose; (B, 3, H, W) → (B, K, H/4, W/4). Arguments and errors: see ``LightHRNet``."""
 
-    def __init__(self, num_keypoints: int, *, modules: Sequence[int], widths: Sequence[int] = (40, 80, 160, 320)):
-        super().__init__(
-            num_keypoints, modules=modules, widths=widths, stem=LiteStem(), make_block=shuffle_units, quirk="tiny"
-        )
+    make_stem, make_block, quirk = LiteStem, staticmethod(shuffle_units), "tiny"
 
 
 def pp_tinypose(num_keypoints: int, image_hw: tuple[int, int]) -> TinyPose:

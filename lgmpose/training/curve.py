@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
-from lgmpose.files import write_atomically
+from lgmpose.files import open_atomically
 
 __all__ = ["save_curve"]
 
@@ -43,6 +42,5 @@ def save_curve(rows: list[dict[str, Any]], png: Path) -> None:
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    write_atomically(png, buffer.getvalue())
+    with open_atomically(png) as file:
+        figure.savefig(file, format="png")

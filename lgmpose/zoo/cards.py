@@ -63,14 +63,11 @@ class ExportCard(_Card, kw_only=True):
 
 
 def find_weights(weights: str | Path | None) -> Path:
-    """Return the path of the weights file that an argument or option names.
+    """Return the path of the weights file that an argument or option names; it need not exist.
 
     Args:
         weights: None for the default weights, which ship with the package; or a path; or the name of a shipped file
             without a folder. If the current folder has a file of that name, it is taken instead of the shipped one.
-
-    Returns:
-        The path. It is not checked that the file exists.
     """
     path = Path(weights if weights is not None else DEFAULT_WEIGHTS)
     shipped = WEIGHTS_FOLDER / path.name

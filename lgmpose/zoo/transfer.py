@@ -62,13 +62,8 @@ def transfer_weights(net: nn.Module, skeleton: Skeleton, source: nn.Module, sour
     """Copy a trained network's weights into one that may have other joints.
 
     A joint takes the row of the joint with its name, else of the same joint on the other side; see
-    ``joint_matching.SAME_JOINTS`` for names that count as one.
-
-    Args:
-        net: the network to start; changed in place.
-        skeleton: its joints.
-        source: the trained network; its config differs in the number of joints only.
-        source_skeleton: its joints.
+    ``joint_matching.SAME_JOINTS`` for names that count as one. ``net`` is changed in place. The two configs differ in
+    the number of joints only.
     """
     matched = match_joints(skeleton, source_skeleton)
     mirrored = match_joints(skeleton, source_skeleton, mirror=True)

@@ -37,11 +37,8 @@ def fetch(url: str, target: str | Path, *, retries: int = 5, wait_s: float = 2.0
     The bytes go to ``<target>.part``, which becomes ``target`` when it is complete. A ``target`` that exists is not
     downloaded again. Both are compared with their hash in ``SHA256SUMS`` in the same folder, if it lists one.
 
-    Args:
-        url: what to download.
-        target: file to write.
-        retries: how many failed attempts in a row are repeated. A new byte resets the count.
-        wait_s: pause before the first of these, doubled each time.
+    ``retries`` failed attempts in a row are repeated, after pauses of ``wait_s``, twice that, and so on. A new byte
+    resets the count.
 
     Raises:
         UserError: The server refuses, the connection stays broken, the disk is too small, or the hash is wrong.

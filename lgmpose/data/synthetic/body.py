@@ -50,12 +50,7 @@ class Person:
 
 
 def build_person(rng: np.random.Generator, pose: Pose) -> Person:
-    """Give a pose a body of random build and clothes. Sitting people get a seat.
-
-    Args:
-        rng: draws build, clothes and the camera's tilt.
-        pose: as from ``sample_pose``.
-    """
+    """Give a pose a body of random build and clothes, seen by a randomly tilted camera. Sitting people get a seat."""
     clothes = sample_clothes(rng, upright=abs(pose.angles["roll"]) < 40)
     build = sample_build(rng)
     bones = pose_bones(build, pose, camera_tilt=rng.normal(4, 5))  # most cameras look down a little
@@ -179,7 +174,7 @@ def _limb(
     """Place spheres along the straight line between two joints; their hull is the limb.
 
     Args:
-        build: how thick the person is; its ``girth`` multiplies the radii.
+        build: its ``girth`` multiplies the radii.
         start: frame of the first joint.
         end: frame of the second joint.
         *stations: one per sphere: its position as a share of the distance (0: first joint, 1: second), its radius in m.

@@ -89,12 +89,7 @@ def paint_layer(
 ) -> np.ndarray:
     """Paint one layer, and write ``number`` into the part map wherever it paints.
 
-    Args:
-        canvas: painted on.
-        layer: what to paint.
-        number: number of the part.
-        placement: in canvas pixels.
-        joined: numbers of parts that continue this one; over them it has no outline.
+    ``placement`` is in canvas pixels. Over ``joined``, the numbers of parts that continue this one, it has no outline.
 
     Returns:
         (2, 2) smallest and largest x and y painted in canvas pixels, also outside the canvas.
@@ -143,24 +138,13 @@ def _hull(xy: np.ndarray, radius: np.ndarray) -> np.ndarray:
 
 
 def _shade(
-    xy: np.ndarray,
-    radius: np.ndarray,
-    hull: np.ndarray,
-    window_hw: tuple[int, ...],
-    light_xy: np.ndarray,
-    width_px: int,
-    joined: np.ndarray | None,
-) -> np.ndarray:
+    xy: np.ndarray, radius: np.ndarray, hull: np.ndarray, window_hw: tuple[int, ...], light_xy: np.ndarray,
+    width_px: int, joined: np.ndarray | None,
+) -> np.ndarray:  # fmt: skip
     """Return the brightness (h, w) uint8 of a hull: a dim rim, a bright middle moved towards the light, an outline.
 
-    Args:
-        xy: (N, 2) centres of its circles in the window.
-        radius: (N,) of its circles.
-        hull: (M, 2) its outline in the window.
-        window_hw: size of the window.
-        light_xy: see ``Canvas``.
-        width_px: width of the outline.
-        joined: (h, w) bool, parts over which no outline is drawn near the circles; None for none.
+    The hull (M, 2) is that of N circles, whose centres ``xy`` (N, 2) are in the window. Near the circles, no outline is
+    drawn over the parts ``joined`` (h, w) bool; None for none.
     """
     brightness: np.ndarray = np.full(window_hw, 165, np.uint8)
     for level, shrink in ((205, 0.86), (232, 0.62), (252, 0.3)):

@@ -36,12 +36,12 @@ def make_synthetic(
     interrupted one is. Of several processes that ask for the same set, one draws and the others wait.
 
     Args:
-        folder: where to write; created if needed.
+        folder: where to write.
         num_images: number of pictures.
         seed: seed of all randomness, 0 or more.
         image_hw: (H, W) of every picture in pixels, at least 32 each.
         max_people: most people in one picture, 1 to 20.
-        progress: show a progress bar.
+        progress: show a bar.
 
     Returns:
         Path of ``annotations.json``; the pictures are in ``images`` beside it.

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 from lgmpose.errors import UserError, require
-from lgmpose.files import write_atomically
+from lgmpose.files import open_atomically, write_atomically
 from lgmpose.lab.bench.latency_table import group_rows, group_title, markdown, setting_name
 from lgmpose.lab.bench.measurement import BenchResult
 
@@ -16,14 +15,7 @@ MARKERS = "osD^vP*X"
 
 
 def save_report(result: BenchResult, json_file: str | Path) -> list[Path]:
-    """Write the Markdown report and, if Matplotlib is installed, the plot beside a result file.
-
-    Returns:
-        The files that were written.
-
-    Raises:
-        UserError: they cannot be written.
-    """
+    """Write the Markdown report and, if Matplotlib is installed, the plot beside a result file; return their paths."""
     written = [Path(json_file).with_suffix(".md")]
     write_atomically(written[0], markdown(result).encode())
     if any(row.median_ms for row in result.rows):
@@ -31,10 +23,9 @@ def save_report(result: BenchResult, json_file: str | Path) -> list[Path]:
             figure = plot(result)
         except UserError:  # no Matplotlib
             return written
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png")
         written.append(Path(json_file).with_suffix(".png"))
-        write_atomically(written[1], buffer.getvalue())
+        with open_atomically(written[1]) as file:
+            figure.savefig(file, format="png")
     return written
 
 
