@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from fuzz import spoil_bytes, spoil_json, spoil_text, spoil_tree
 
-__all__ = ["KINDS", "Kind"]
+__all__ = ["DATA_YAML", "KINDS", "NOTES", "Kind"]
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -22,14 +22,8 @@ def oks(
     visibility: np.ndarray,
     areas: np.ndarray,
     sigmas: Sequence[float] | np.ndarray,
-    boxes: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the OKS of every prediction with every true person, as ``COCOeval.computeOks`` of pycocotools does.
-
-    A true person without a labelled joint has no pose to compare with. There, the person's box is
-    enlarged by its width to the left and right, and by its height upwards and downwards. A predicted joint in it has
-    distance 0; one outside has its distance to that box. COCO ignores such matches, so that a prediction on an
-    unlabelled person is not a false positive.
 
     Args:
         predicted: (n, K, 2) pixels.
@@ -37,29 +31,18 @@ def oks(
         visibility: (m, K), 0 where a joint is not labelled.
         areas: (m,) segment areas, square pixels.
         sigmas: K per-joint constants (``Skeleton.oks_sigmas``).
-        boxes: (m, 4) x, y, w, h of the true persons; needed if one of them has no labelled joint.
 
     Returns:
         (n, m) float64 in [0, 1].
 
     Raises:
-        ValueError: A person has no labelled joint, and no boxes are given.
+        ValueError: A person has no labelled joint, so there is no pose to compare with.
     """
     predicted, truth = np.asarray(predicted, float), np.asarray(truth, float)
-    labelled = np.asarray(visibility) > 0
-    areas = np.asarray(areas, float)
+    labelled, areas = np.asarray(visibility) > 0, np.asarray(areas, float)
+    if not labelled.any(axis=1).all():
+        raise ValueError("a true person has no labelled joint, so there is no pose to compare with")
     variances = (2 * np.asarray(sigmas, float)) ** 2  # (K,)
-
     offsets = predicted[:, None] - np.where(labelled[..., None], truth, 0)  # (n, m, K, 2)
-    unlabelled = np.asarray(~labelled.any(axis=1))
-    if unlabelled.any():
-        if boxes is None:
-            raise ValueError("a true person has no labelled joint: OKS needs the persons' boxes")
-        boxes = np.asarray(boxes, float)[unlabelled]
-        low, high = boxes[:, :2] - boxes[:, 2:], boxes[:, :2] + 2 * boxes[:, 2:]  # (u, 2) corners of the doubled box
-        points = predicted[:, None]  # (n, 1, K, 2) against (u, 1, 2)
-        offsets[:, unlabelled] = np.maximum(low[:, None] - points, 0) + np.maximum(points - high[:, None], 0)
-        labelled = labelled | unlabelled[:, None]  # there all K joints count
-
     exponents = (offsets**2).sum(axis=-1) / variances / (areas[:, None] + _TINY) / 2  # (n, m, K)
     return np.where(labelled, np.exp(-exponents), 0).sum(axis=-1) / labelled.sum(axis=-1)

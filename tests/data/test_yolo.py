@@ -7,23 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fuzz_kinds import DATA_YAML, NOTES
 from PIL import Image
 
 from lgmpose.data import load_records
 from lgmpose.errors import UserError
 from lgmpose.pose.skeletons import COCO
 
-SETTINGS = """
-path: .
-train: images/train
-val: images/val
-kpt_shape: [3, 3]
-flip_idx: [0, 2, 1]
-names:
-  0: person
-kpt_names:
-  0: [nose, left_ear, right_ear]
-"""
+SETTINGS = DATA_YAML.replace("train: images", "train: images/train").replace("val: images", "val: images/val")
 # In a picture of 100 × 50: the box (20, 10, 40, 20), three joints, the last one not labelled.
 LINE = "0 0.4 0.4 0.4 0.4 0.3 0.4 2 0.5 0.5 1 0 0 0"
 
@@ -58,7 +49,7 @@ def test_a_folder_of_ultralytics(tmp_path):
     train, val, both = (load_records(f"yolo:{folder}", split) for split in ("train", "val", "all"))
     check_person(train.records[0], folder / "images/train/a.png")
     assert (len(train), len(val), len(both)) == (1, 2, 3)
-    assert train.skeleton.joint_names == ("nose", "left_ear", "right_ear") and train.skeleton.flip_pairs == ((1, 2),)
+    assert train.skeleton.joint_names == ("nose", "left_hand", "right_hand") and train.skeleton.flip_pairs == ((1, 2),)
     assert len(train.image_ids or ()) == 2  # AP covers the picture without people
     assert val.annotation_file and val.annotation_file.is_file()
 
@@ -73,8 +64,7 @@ def test_a_folder_of_roboflow(tmp_path):
 
 
 def test_a_folder_of_label_studio(tmp_path):
-    notes = {"categories": [{"id": 0, "name": "person", "keypoints": ["nose", "left_ear", "right_ear"]}], "info": {}}
-    put(tmp_path, {"notes.json": json.dumps(notes), "classes.txt": "", "images/a.png": "", "labels/a.txt": LINE})
+    put(tmp_path, {"notes.json": json.dumps(NOTES), "classes.txt": "", "images/a.png": "", "labels/a.txt": LINE})
     records = load_records(f"yolo:{tmp_path}", "all")
     check_person(records.records[0], tmp_path / "images/a.png")
     assert records.skeleton.flip_pairs == ((1, 2),)  # by the names
@@ -110,7 +100,7 @@ def test_other_classes_are_left_out_and_counted(tmp_path):
         (SETTINGS.replace("[3, 3]", "[3, 4]"), LINE, r"data.yaml.*kpt_shape"),
         (SETTINGS.replace("[3, 3]", "3"), LINE, r"data.yaml.*kpt_shape"),
         (SETTINGS.replace("[0, 2, 1]", "[1, 2, 0]"), LINE, r"data.yaml.*flip_idx"),
-        (SETTINGS.replace(", right_ear]", "]"), LINE, r"data.yaml.*kpt_names"),
+        (SETTINGS.replace(", right_hand]", "]"), LINE, r"data.yaml.*kpt_names"),
         (SETTINGS.replace("images/train", "images/other"), LINE, r"images/other.*data.yaml"),
         (SETTINGS.replace("train: images/train", ""), LINE, r"data.yaml.*train"),
         (SETTINGS + "\n  - x: [", LINE, r"data.yaml"),

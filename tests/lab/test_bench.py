@@ -257,6 +257,7 @@ def test_a_process_for_each_size_batch_threads_and_backend():
     assert all(len({(row.batch_size, row.threads, row.backend) for row in rows}) == 1 for rows in plan)
 
 
+@pytest.mark.slow
 def test_the_plan_of_named_models_has_their_counts():
     other = "small-hrnet"
     (rows,) = make_plan(BenchConfig(models=(other, LGM, other), image_hw=((64, 32), (64, 32))))

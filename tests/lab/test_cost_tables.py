@@ -69,6 +69,7 @@ def two_peers(monkeypatch):
     monkeypatch.setattr("lgmpose.lab.cost_tables.list_models", lambda: ["small-hrnet", "cpn-r50"])
 
 
+@pytest.mark.slow
 def test_other_sizes_and_those_that_not_all_take(monkeypatch):
     monkeypatch.setattr("lgmpose.lab.cost_tables.list_models", lambda: ["small-hrnet", "hourglass-8"])
     rows = {row.name: row for row in catalogue_costs((32, 64), 5)}

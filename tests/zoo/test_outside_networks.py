@@ -128,6 +128,7 @@ def test_without_timm_the_line_says_how_to_get_it(monkeypatch, capsys):
     assert "lgmpose[timm]" in refused(capsys, "profile", "--model", "timm:resnet18", "--image-hw", "224", "224")
 
 
+@pytest.mark.slow
 def test_profile_counts_by_name_in_python_and_on_the_command_line(capsys, tmp_path):
     cost = lgmpose.profile("my_networks:small", (16, 24))
     assert (cost.network, cost.image_hw, cost.params) == ("my_networks:small", (16, 24), 3 * 2 + 4 * 28 + 5 * 5)
