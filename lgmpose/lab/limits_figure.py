@@ -13,6 +13,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lgmpose.errors import UserError
 from lgmpose.files import check_writable, open_atomically
 from lgmpose.zoo.catalogue import SHIPPED, WEIGHTS_FOLDER
 
@@ -26,9 +27,11 @@ def draw_limits(png: Path) -> None:
     """Draw the two panels into a PNG file.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: the file cannot be written, or the results are not there, as in an installed package.
     """
     check_writable(png)
+    if not RESULTS.is_dir():
+        raise UserError(f"{RESULTS}: no such folder; run this command in a clone of the repository")
     card = json.loads((WEIGHTS_FOLDER / f"{SHIPPED[0]}.json").read_text(encoding="utf-8"))
     tried, agreement = (
         json.loads(max(RESULTS.glob(f"{name}_*.json")).read_text(encoding="utf-8"))  # the newest

@@ -128,15 +128,6 @@ def _from_function(name: str) -> nn.Module:
             raise _unknown(module_name, function_name, [key for key in vars(module) if callable(getattr(module, key))])
         if isinstance(function, nn.Module):
             return function
-        try:
-            inspect.signature(function).bind()
-        except TypeError as error:
-            raise UserError(
-                f"model {name}: is called without arguments, but needs some ({error}); write a function without "
-                "arguments that calls it"
-            ) from error
-        except ValueError:  # a function without a signature, written in C
-            pass
         return _call(function, name)
     finally:
         with contextlib.suppress(ValueError):  # the module has changed the path itself

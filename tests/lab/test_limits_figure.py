@@ -52,3 +52,9 @@ def test_every_stored_figure_is_drawn(tmp_path, monkeypatch):
 
 def test_a_file_that_cannot_be_written(tmp_path, capsys):
     assert main(["lab", "limits", str(tmp_path)]) == 2 and str(tmp_path) in capsys.readouterr().err
+
+
+def test_without_the_stored_results_one_line_says_where_to_run_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("lgmpose.lab.limits_figure.RESULTS", tmp_path / "results")
+    assert main(["lab", "limits", str(tmp_path / "limits.png")]) == 2
+    assert str(tmp_path / "results") in capsys.readouterr().err
