@@ -85,7 +85,9 @@ def load_validation_sets(
 
 def _load_entry(entry: Entry, split: str) -> RecordSet:
     part = entry.split or split
-    record_set = load_records(entry.data, part, annotations=entry.annotations, categories=entry.categories)
+    record_set = load_records(
+        entry.data, part, detections=entry.detections, annotations=entry.annotations, categories=entry.categories
+    )
     return replace(record_set, name=entry.name or record_set.name)
 
 
@@ -94,8 +96,9 @@ def _mix(path: str, split: str, annotations: str | None, detections: str | None)
 
     if split != "train":
         raise UserError(f"{path}: a list of data sets is for training; evaluate one set at a time")
-    entries = read_mixture(path).train
-    return join_sets([_load_entry(entry, "train") for entry in entries], [entry.weight for entry in entries])
+    file = read_mixture(path)
+    record_sets = [_load_entry(entry, "train") for entry in file.train]
+    return join_sets(record_sets, [entry.weight for entry in file.train], joints=file.joints)
 
 
 def _coco(

@@ -11,7 +11,7 @@ import numpy as np
 from lgmpose.data.records import PersonRecord
 from lgmpose.errors import UserError
 
-__all__ = ["Augmentation", "augment_record", "change_colour", "occlude"]
+__all__ = ["Augmentation", "augment_record", "change_colour", "colour_change", "occlude", "occluder"]
 
 
 @dataclass(frozen=True)
@@ -91,19 +91,30 @@ def augment_record(
     return center_xy, size_wh, rotation, flip
 
 
-def change_colour(image: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
-    """Change contrast, brightness and white balance of (H, W, 3) uint8, each by at most ``amount``."""
+def colour_change(amount: float, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """Draw what ``change_colour`` does: gain (3,) around the value 128, and a shift."""
     gain = (1 + rng.uniform(-amount, amount)) * (1 + rng.uniform(-amount, amount, 3) / 2)
     shift = 128 * rng.uniform(-amount, amount)
+    return gain, shift
+
+
+def change_colour(image: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
+    """Change contrast, brightness and white balance of (H, W, 3) uint8, each by at most ``amount``."""
+    gain, shift = colour_change(amount, rng)
     table = np.clip((np.arange(256)[:, None] - 128) * gain + 128 + shift, 0, 255).astype(np.uint8)
     return np.stack([table[:, c][image[..., c]] for c in range(3)], axis=-1)
 
 
 def occlude(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Cover (H, W, 3) uint8 by a rectangle of one colour, 15 to 45 % of each side; joints under it stay labelled."""
-    height, width = image.shape[:2]
-    size_hw = (rng.uniform(0.15, 0.45, 2) * (height, width)).round().astype(int)
-    top, left = (rng.random(2) * ((height, width) - size_hw)).astype(int)
+    (top, left, bottom, right), rgb = occluder(image.shape[:2], rng)
     image = image.copy()
-    image[top : top + size_hw[0], left : left + size_hw[1]] = rng.integers(0, 256, 3)
+    image[top:bottom, left:right] = rgb
     return image
+
+
+def occluder(image_hw: tuple[int, ...], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw what ``occlude`` does: top, left, bottom, right (4,), and the colour (3,)."""
+    size_hw = (rng.uniform(0.15, 0.45, 2) * image_hw).round().astype(int)
+    corner = (rng.random(2) * (image_hw - size_hw)).astype(int)
+    return np.concatenate([corner, corner + size_hw]), rng.integers(0, 256, 3)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
 __all__ = [
-    "EpochSampler", "choose_workers", "count_errors", "draws_per_epoch", "load_batches", "loader_options",
+    "Encode", "EpochSampler", "choose_workers", "count_errors", "draws_per_epoch", "load_batches", "loader_options",
     "make_loader", "to_input",
 ]  # fmt: skip
 
+JOINTS = ("keypoints_xy", "visibility", "peaks")  # of a sample; the last one only with a teacher
+Encode = Callable[..., tuple[np.ndarray, np.ndarray]]  # from arrays of them to heatmaps and weights
 LOADER_TIMEOUT = 300  # seconds without a batch; then a loader process has failed without a word
 
 
@@ -131,18 +133,19 @@ class EpochSampler:
         return order if len(draws) == 1 else [order[i] for i in rng.permutation(len(order))]
 
 
-def _collate(samples: list[dict[str, Any]], codec: StandardCodec | None = None) -> dict[str, Any]:
-    """Return samples as one dict of arrays, with heatmaps if there is a codec; of unreadable pictures the errors."""
-    good = [sample for sample in samples if sample["image"] is not None]
+def _collate(samples: list[dict[str, Any]], encode: Encode | None = None) -> dict[str, Any]:
+    """Return samples as one dict of arrays, with heatmaps made by ``encode``; of unreadable pictures the errors."""
+    good = [sample for sample in samples if "error" not in sample]
     batch: dict[str, Any] = {
-        "errors": [sample["error"] for sample in samples if sample["image"] is None],
+        "errors": [sample["error"] for sample in samples if "error" in sample],
         "index": np.array([sample["index"] for sample in good], int),
     }
     if good:
-        batch |= {name: np.stack([sample[name] for sample in good]) for name in ("image", "matrix")}
-        if codec is not None:
-            keypoints_xy, visibility = (np.stack([s[name] for s in good]) for name in ("keypoints_xy", "visibility"))
-            batch["heatmaps"], batch["weights"] = codec.encode(keypoints_xy, visibility)
+        stacked = {name: np.stack([sample[name] for sample in good]) for name in good[0] if name != "index"}
+        labels = [stacked.pop(name) for name in JOINTS if name in stacked]
+        batch |= stacked
+        if encode is not None:
+            batch["heatmaps"], batch["weights"] = encode(*labels)
     return batch
 
 
@@ -191,13 +194,13 @@ def _scale_and_shift(device: torch.device) -> tuple[Tensor, Tensor]:
 class _TensorCollate:
     """``_collate`` with tensors, which loader processes hand over in shared memory."""
 
-    def __init__(self, codec: StandardCodec | None):
-        self.codec = codec
+    def __init__(self, encode: Encode | None):
+        self.encode = encode
 
     def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         import torch
 
-        batch = _collate(samples, self.codec)
+        batch = _collate(samples, self.encode)
         return {name: value if name == "errors" else torch.from_numpy(value) for name, value in batch.items()}
 
 
@@ -219,6 +222,7 @@ def make_loader(
     *,
     workers: int,
     with_heatmaps: bool = True,
+    encode: Encode | None = None,
 ) -> DataLoader:
     """Return PyTorch's loader, which yields what ``load_batches`` does, as CPU tensors.
 
@@ -227,6 +231,7 @@ def make_loader(
         codec: encodes the joints as heatmaps.
         sampler: lists of keys, one per batch.
         workers: number of loader processes; 0 reads in the calling process.
+        encode: makes heatmaps and weights of the samples' joints instead of the codec.
         with_heatmaps: add ``heatmaps`` (b, K, h, w) and ``weights`` (b, K).
     """
     from torch.utils.data import DataLoader
@@ -234,7 +239,7 @@ def make_loader(
     return DataLoader(
         dataset,  # type: ignore[arg-type]  # any object with these two methods will do
         batch_sampler=sampler,
-        collate_fn=_TensorCollate(codec if with_heatmaps else None),
+        collate_fn=_TensorCollate((encode or codec.encode) if with_heatmaps else None),
         **loader_options(workers),
     )
 

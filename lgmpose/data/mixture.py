@@ -13,7 +13,8 @@ The file is TOML, with one table per set:
     data = "coco:data/coco"
 
 Joints are matched by name (``pose.joint_matching``). The network has those of all training sets, in the order in which
-they come. A joint that a set does not label has weight 0 in its persons' loss.
+they come, or with ``joints = "first"`` those of the first one. A joint that a set does not label has weight 0 in its
+persons' loss.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Entry(msgspec.Struct, forbid_unknown_fields=True):
         split: ``train``, ``val`` or ``all``; by default that of the table.
         annotations: annotation file, if it is not in its usual place.
         categories: names of the categories to read (COCO only).
+        detections: COCO detection file whose boxes are persons without joints, for a training with a teacher.
         weight: how often a person is drawn: 2 is twice as often as 1. For training sets only.
         name: name of the set in ``log.csv``; by default made from the data's.
     """
@@ -52,15 +54,23 @@ class Entry(msgspec.Struct, forbid_unknown_fields=True):
     split: Literal["train", "val", "all"] | None = None
     annotations: str | None = None
     categories: list[str] = []
+    detections: str | None = None
     weight: Annotated[float, msgspec.Meta(gt=0, le=1e6)] = 1.0
     name: str | None = None
 
 
 class MixtureFile(msgspec.Struct, forbid_unknown_fields=True):
-    """The file: sets to train on, and sets to validate on."""
+    """The file: sets to train on, and sets to validate on.
+
+    Attributes:
+        train: the sets to train on.
+        val: the sets to validate on.
+        joints: ``all``: the network has the joints of all training sets; ``first``: only those of the first one.
+    """
 
     train: Annotated[list[Entry], msgspec.Meta(min_length=1)]
     val: Annotated[list[Entry], msgspec.Meta(min_length=1)]
+    joints: Literal["all", "first"] = "all"
 
 
 def read_mixture(path: str | Path) -> MixtureFile:
@@ -120,9 +130,10 @@ def join_skeletons(skeletons: Sequence[Skeleton]) -> Skeleton:
     return joined
 
 
-def join_sets(record_sets: Sequence[RecordSet], weights: Sequence[float]) -> RecordSet:
+def join_sets(record_sets: Sequence[RecordSet], weights: Sequence[float], *, joints: str = "all") -> RecordSet:
     """Return one set with the persons of all, to train on; the weights say how often a person of each set is drawn."""
-    skeleton = join_skeletons([record_set.skeleton for record_set in record_sets])
+    skeletons = [record_set.skeleton for record_set in record_sets]
+    skeleton = join_skeletons(skeletons) if joints == "all" else skeletons[0]
     records: list[PersonRecord] = []
     for record_set in record_sets:
         place = match_joints(record_set.skeleton, skeleton)

@@ -123,19 +123,21 @@ def predict_records(  # every argument is a condition of the figures
     workers: int | None = None,
     bad_images: str = "refuse",
     progress: bool = True,
+    rotation_deg: float = 0.0,
 ) -> Predictions:
     """Predict every person of a record set; see ``evaluate``.
 
     Args:
         skeleton: the joints that are wanted of the network.
         channels: the network's heatmap of each of them; None: all, in their order.
+        rotation_deg: rotation of the crops, see ``geometry.crop_matrix``.
 
     Raises:
         UserError: a picture cannot be read and ``bad_images`` is ``refuse``.
     """
     if flip_test:
         notice_unpaired(skeleton)
-    dataset = CropDataset(record_set, codec.image_hw, aligned=codec.aligned)
+    dataset = CropDataset(record_set, codec.image_hw, aligned=codec.aligned, rotation_deg=rotation_deg)
     n, K = len(dataset), skeleton.num_keypoints
     keypoints_xy, scores, unread = np.full((n, K, 2), np.nan), np.zeros((n, K)), np.ones(n, bool)
     keys = [list(range(start, min(start + batch_size, n))) for start in range(0, n, batch_size)]

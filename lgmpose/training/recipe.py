@@ -96,6 +96,14 @@ class TrainConfig:
     codec: CodecName = "standard"
     sigma: float | None = None  # standard deviation of the peaks, heatmap pixels; None: 2, or 3 for 384 rows and more
     augmentation: Augmentation = Augmentation()
+    # learn from a pose network besides the labels: a weights file, an ONNX file that returns heatmaps, the .param file
+    # of PP-TinyPose, or the teacher.npz of an earlier run with the same data; None: labels only
+    teacher: str | None = None
+    teacher_share: float = 0.5  # share of the teacher's peak in the target of a joint where label and teacher agree
+    teacher_turns: bool = False  # the teacher sees each person at four rotations: for people upside down
+    # device: keep all crops as uint8 in the device's memory and augment them there; what is far outside of a person's
+    # box is black then
+    cache: Literal["none", "device"] = "none"
     bad_images: Literal["refuse", "skip"] = "refuse"  # an unreadable picture: refuse: stop; skip: leave it out
 
     seed: int = 0  # seed of all random numbers
@@ -124,6 +132,8 @@ class TrainConfig:
         for name in ("learning_rate", "sigma", "epoch_persons"):
             if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"{name} {getattr(self, name)}: give a positive number")
+        if not 0 <= self.teacher_share <= 1:
+            raise UserError(f"teacher_share {self.teacher_share}: give a number from 0 to 1")
         if not 0 <= self.ema_decay < 1:
             raise UserError(f"ema_decay {self.ema_decay}: give a number from 0 up to, but not including, 1")
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from lgmpose.data import load_records, load_validation_sets
-from lgmpose.data.batches import EpochSampler, choose_workers, count_errors, draws_per_epoch, make_loader
+from lgmpose.data.batches import Encode, EpochSampler, choose_workers, count_errors, draws_per_epoch, make_loader
 from lgmpose.data.crops import CropDataset
 from lgmpose.data.records import RecordSet
 from lgmpose.errors import UserError
@@ -37,6 +38,8 @@ from lgmpose.pose.codecs import make_codec
 from lgmpose.pose.skeletons import notice_unpaired
 from lgmpose.training.checkpoint import CHECKPOINT, Run, fingerprint, resume_command, stored_config
 from lgmpose.training.curve import save_curve
+from lgmpose.training.device_crops import DeviceCrops
+from lgmpose.training.distill import TEACHER_FILE, mixed_targets, teacher_peaks
 from lgmpose.training.loop import supervised_loss, train_epochs
 from lgmpose.training.recipe import TrainConfig, learning_rate
 from lgmpose.training.run_folder import StopRequest, append_epoch, append_losses, read_log, start_losses
@@ -146,6 +149,8 @@ def _join_processes(config: TrainConfig) -> tuple[int, int]:
         raise UserError(f"device {str(device)!r}: several processes need --device cuda or --device cpu")
     if config.freeze_epochs:
         raise UserError(f"freeze_epochs {config.freeze_epochs}: not with several processes")
+    if config.teacher is not None and not config.teacher.endswith(".npz"):
+        raise UserError(f"teacher {config.teacher}: with several processes, name the teacher.npz of a run with one")
     if config.sync_batchnorm and device.type == "cpu":
         raise UserError("sync_batchnorm: needs GPUs; PyTorch has no synchronised BatchNorm on a CPU")
     dist.init_process_group("nccl" if device.type == "cuda" and dist.is_nccl_available() else "gloo")
@@ -178,6 +183,8 @@ def _check_data(config: TrainConfig, train_set: RecordSet, val_sets: list[Record
             ) from None
         if val_set.annotation_file is None and not joint_metrics(val_set):
             raise UserError(f"{val_set.name}: no person has a labelled torso or head, so nothing can be measured")
+    if config.teacher is None and (bare := sum(not record.visibility.any() for record in train_set.records)):
+        raise UserError(f"{train_set.name}: {bare} persons have no joints; they can only be used with --teacher")
     draws = draws_per_epoch(train_set.parts or [(len(train_set), 1.0)], config.epoch_persons)
     if (persons_drawn := sum(drawn for _, drawn in draws)) < config.batch_size:
         persons = f"{train_set.name}: {persons_drawn} persons per epoch"
@@ -235,6 +242,7 @@ class Session:
         self.skipped = 0  # unreadable images since the last reading
         self.read_at = self.saved_at = time.monotonic()
         self.evaluations: list[Evaluation] = []  # of the epoch, one per validation set
+        self.crops: DeviceCrops | None = None  # with --cache device
 
     def open_data(self, train_set: Any) -> int:
         """Set ``dataset``, ``draws``, ``steps_per_epoch`` and ``target_weights``; return the bytes of one sample."""
@@ -244,6 +252,12 @@ class Session:
         self.dataset = CropDataset(
             train_set, image_hw, aligned=self.codec.aligned, augmentation=config.augmentation, seed=config.seed
         )
+        self.encode: Encode | None = None
+        if config.teacher is not None:
+            assert run.data is not None  # ``train`` has set it
+            file = self.run_dir / TEACHER_FILE
+            self.dataset.teacher = teacher_peaks(config, train_set, run.data, file, progress=self.progress)
+            self.encode = partial(mixed_targets, self.codec, config.teacher_share)
         self.draws = draws_per_epoch(train_set.parts or [(len(train_set), 1.0)], config.epoch_persons)
         self.steps_per_epoch = sum(drawn for _, drawn in self.draws) // config.batch_size
         joint_weights = torch.ones(train_set.skeleton.num_keypoints)
@@ -255,7 +269,15 @@ class Session:
 
     def loader(self, sampler: EpochSampler) -> Iterable[dict[str, Any]]:
         """Return the batches of a sampler, on the CPU."""
-        return make_loader(self.dataset, self.codec, sampler, workers=self.workers)
+        if self.run.config.cache == "none":
+            return make_loader(self.dataset, self.codec, sampler, workers=self.workers, encode=self.encode)
+        if self.crops is None:  # filled in the first epoch, when the number of loader processes is known
+            bad_images = self.run.config.bad_images
+            self.crops = DeviceCrops(
+                self.dataset, self.codec, self.run.device, workers=self.workers, bad_images=bad_images
+            )
+        plans = make_loader(self.crops.plans, self.codec, sampler, workers=self.workers, encode=self.encode)
+        return map(self.crops.with_images, plans)
 
     def train(self) -> Evaluation | None:
         """Train to the end. Raises KeyboardInterrupt after a requested stop."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from lgmpose.data.records import PersonRecord, RecordSet
 from lgmpose.data.synthetic import make_synthetic
 from lgmpose.errors import UserError
 from lgmpose.pose.skeletons import COCO, LSP, MPII, Skeleton, skeleton_from_category
+from lgmpose.training.recipe import TrainConfig
+from lgmpose.training.trainer import train
 
 
 def made_up(skeleton: Skeleton, name: str, persons: int = 2) -> RecordSet:
@@ -61,6 +64,14 @@ def test_a_joined_set_has_every_joint_in_its_place():
             assert lsp.keypoints_xy[i].tolist() == [LSP.index(name), 100 + LSP.index(name)]
 
 
+def test_the_joints_of_the_first_set_alone():
+    joined = join_sets([made_up(COCO, "coco", 1), made_up(LSP, "lsp", 1)], [1, 1], joints="first")
+    assert joined.skeleton is COCO
+    lsp = joined.records[1]
+    assert lsp.visibility[COCO.index("nose")] == 0
+    assert lsp.keypoints_xy[COCO.index("left_knee"), 0] == LSP.index("left_knee")
+
+
 @pytest.fixture(scope="module")
 def people(tmp_path_factory) -> list[Path]:
     """Two synthetic sets of six pictures with one person each."""
@@ -102,6 +113,28 @@ def test_a_file_of_sets(people, tmp_path):
     assert len(load_validation_sets(f"synthetic:{one}")) == 1
     with pytest.raises(UserError, match="sets.toml"):
         load_records(data, "val")
+
+
+def test_boxes_of_a_detection_file_are_persons_without_joints(people, tmp_path):
+    boxes = [{"image_id": 1, "category_id": 1, "bbox": [5, 5, 30, 40], "score": 0.9}]
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    one, two = people
+    text = f"""
+        joints = "first"
+        [[train]]
+        data = "synthetic:{one}"
+        [[train]]
+        data = "coco:{two}"
+        annotations = "{two}/annotations.json"
+        detections = "{tmp_path}/boxes.json"
+        [[val]]
+        data = "synthetic:{one}"
+    """
+    joined = load_records(write(tmp_path, text))
+    assert joined.parts == ((5, 1.0), (1, 1.0)) and not joined.records[-1].visibility.any()
+    config = TrainConfig(write(tmp_path, text), model="lgm-pose-lspet-128x128", batch_size=2)
+    with pytest.raises(UserError, match="teacher"):
+        train(config, tmp_path / "run", progress=False)
 
 
 @pytest.mark.parametrize(

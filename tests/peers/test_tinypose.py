@@ -1,16 +1,13 @@
 """PP-TinyPose: published costs, the doubled fusion, and the trained network as its authors' runtime computes it."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from peer_tools import blank, randomise_by_kind
 from torch import nn
 
-from lgmpose.network.fast import fold_batchnorm
-from lgmpose.peers.multibranch import Fusion, HalfBlock, separable_step
-from lgmpose.peers.tinypose import pp_tinypose
+from lgmpose.peers.multibranch import Fusion, separable_step
+from lgmpose.peers.tinypose import pp_tinypose, read_ncnn
 from lgmpose.zoo.catalogue import create_model
 
 
@@ -45,41 +42,6 @@ def test_the_doubled_fusion_computes_what_lite_hrnets_does():
         torch.testing.assert_close(y, theirs)
 
 
-def ncnn_weights(param: Path) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return (weights, bias) of every convolution of an ncnn file in its order. Weights are fp16 behind a mark."""
-    data, at, found = param.with_suffix(".bin").read_bytes(), 0, []
-    for line in param.read_text().splitlines():
-        kind, *rest = line.split() or [""]
-        if kind not in ("Convolution", "ConvolutionDepthWise"):
-            continue
-        values = dict(item.split("=") for item in rest if "=" in item)
-        channels, size = int(values["0"]), int(values["6"])
-        assert data[at : at + 4] == bytes.fromhex("476b3001")
-        weights = np.frombuffer(data, np.float16, size, at + 4)
-        at += 4 + -(-size * 2 // 4) * 4  # padded to whole words
-        found.append((weights, np.frombuffer(data, np.float32, channels, at)))
-        at += 4 * channels
-    assert at == len(data)
-    return found
-
-
-def in_their_order(net: nn.Module, x: torch.Tensor) -> list[nn.Conv2d]:
-    """Return the convolutions as executed, but with both units of a branch before those of the next branch."""
-    order: list[nn.Conv2d] = []
-    hooks = [layer.register_forward_hook(lambda layer, *_: order.append(layer)) for layer in convolutions(net)]
-    net(x)
-    for hook in hooks:
-        hook.remove()
-    for block in net.modules():
-        if isinstance(block, nn.Sequential) and len(block) == 2 and isinstance(block[0], HalfBlock):
-            first, second = block[0].layers[0], block[1].layers[0]
-            start = order.index(convolutions(first)[0])
-            units = [unit for pair in zip(first, second, strict=True) for unit in pair]
-            theirs = [layer for unit in units for layer in convolutions(unit)]
-            order[start : start + len(theirs)] = theirs
-    return order
-
-
 @pytest.mark.slow
 @torch.no_grad()
 def test_the_trained_network_computes_what_ncnn_does(shared_data):
@@ -88,10 +50,7 @@ def test_the_trained_network_computes_what_ncnn_does(shared_data):
     if not param.is_file():
         pytest.skip("no PP-TinyPose file beside the checkout")
     x = torch.rand(1, 3, 256, 192, generator=torch.Generator().manual_seed(0)) * 4 - 2
-    net = fold_batchnorm(create_model("pp-tinypose").eval())
-    for layer, (weights, bias) in zip(in_their_order(net, x), ncnn_weights(param), strict=True):
-        layer.weight.copy_(torch.tensor(weights).view_as(layer.weight))
-        layer.bias.copy_(torch.tensor(bias))
+    net = read_ncnn(param)
     theirs = ncnn.Net()
     theirs.opt.use_fp16_packed = theirs.opt.use_fp16_storage = theirs.opt.use_fp16_arithmetic = False
     theirs.load_param(str(param))
