@@ -87,6 +87,11 @@ class Run:
         self.processes = 1  # that train together
         self.data: dict[str, int] | None = None  # ``fingerprint`` of the training data
 
+    @property
+    def out_of_time(self) -> bool:
+        """Whether the minutes of the run are over."""
+        return self.config.minutes is not None and self.seconds >= 60 * self.config.minutes
+
     def freeze_trunk(self) -> None:
         """Train only the rows of the joints in the first epochs, if the recipe says so, and all weights after them.
 

@@ -32,7 +32,7 @@ def supervised_loss(predicted: Tensor | tuple[Tensor, ...], heatmaps: Tensor, we
 
 
 def train_epochs(run: Run, net: nn.Module, session: Session, loss_of: Loss = supervised_loss) -> bool:
-    """Train until the last epoch, or until a stop is requested.
+    """Train until the last epoch, until the time is over, or until a stop is requested.
 
     Nothing here waits for a GPU: a loss stays a tensor on the device until the session reads several of them at once.
 
@@ -47,11 +47,11 @@ def train_epochs(run: Run, net: nn.Module, session: Session, loss_of: Loss = sup
         Whether a stop was requested.
     """
     config, optimizer = run.config, run.optimizer
-    while run.epoch < config.epochs:
+    while run.epoch < config.epochs and not (run.out_of_time and run.epoch_step == 0):
         net.train()
         run.freeze_trunk()  # after net.train(): in the first epochs it may put the trunk back into eval mode
         for images, targets, weights in session.batches():
-            optimizer.param_groups[0]["lr"] = learning_rate(config, run.step, session.steps_per_epoch)
+            optimizer.param_groups[0]["lr"] = learning_rate(config, run.step, session.steps_per_epoch, run.seconds)
             with torch.autocast(run.device.type, torch.bfloat16) if run.bf16 else nullcontext():
                 predicted = net(to_input(images))
             loss = loss_of(predicted, targets, weights)

@@ -76,6 +76,9 @@ class TrainConfig:
     init_weights: str | None = None  # weights file to start from; its joints and input size may differ; None: random
 
     epochs: int = 260  # number of epochs; the default is the paper's
+    # end the training after so many minutes, evaluations not counted; --schedule cosine then reaches zero at that time.
+    # Such a run depends on the machine's speed and is not resumed bit for bit
+    minutes: float | None = None
     freeze_epochs: int = 0  # number of first epochs that train only the weights of the joints (the last layer)
     epoch_persons: int | None = None  # persons per epoch, repeated if there are fewer; None: each person once
     batch_size: int = 32  # persons per step, over all processes together; the default is the paper's
@@ -129,7 +132,7 @@ class TrainConfig:
         ):  # fmt: skip
             if (getattr(self, name) or 0) < 0:
                 raise UserError(f"{name} {getattr(self, name)}: give 0 or more")
-        for name in ("learning_rate", "sigma", "epoch_persons"):
+        for name in ("learning_rate", "sigma", "epoch_persons", "minutes"):
             if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"{name} {getattr(self, name)}: give a positive number")
         if not 0 <= self.teacher_share <= 1:
@@ -205,11 +208,13 @@ def recipe(name: str, **changes: Any) -> TrainConfig:
     return TrainConfig(**values, augmentation=augmentation)
 
 
-def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
-    """Return the learning rate of one step, counted from 0 over the whole run."""
-    total = config.epochs * steps_per_epoch
+def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int, seconds: float = 0.0) -> float:
+    """Return the learning rate of one step, counted from 0 over the whole run, ``seconds`` after its start."""
+    done = step / (config.epochs * steps_per_epoch)
+    if config.minutes is not None:
+        done = max(done, seconds / (60 * config.minutes))
     if config.schedule == "cosine":
-        rate = config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(step / total, 1.0)))
+        rate = config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
     else:
         rate = config.learning_rate * 0.1 ** sum(step // steps_per_epoch >= epoch for epoch in config.lr_steps)
     return rate * min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else rate

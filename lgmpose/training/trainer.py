@@ -149,6 +149,8 @@ def _join_processes(config: TrainConfig) -> tuple[int, int]:
         raise UserError(f"device {str(device)!r}: several processes need --device cuda or --device cpu")
     if config.freeze_epochs:
         raise UserError(f"freeze_epochs {config.freeze_epochs}: not with several processes")
+    if config.minutes is not None:
+        raise UserError(f"minutes {config.minutes}: not with several processes, whose clocks differ")
     if config.teacher is not None and not config.teacher.endswith(".npz"):
         raise UserError(f"teacher {config.teacher}: with several processes, name the teacher.npz of a run with one")
     if config.sync_batchnorm and device.type == "cpu":
@@ -319,9 +321,12 @@ class Session:
             len(self.dataset), config.batch_size, seed=config.seed, epoch=run.epoch, first_step=run.epoch_step,
             rank=self.rank, world=run.processes, draws=self.draws,
         )  # fmt: skip
+        batches = self.loader(sampler)
         self.read_at = self.saved_at = time.monotonic()  # the time before (an evaluation) was not spent in training
         try:
-            for batch in self.loader(sampler):
+            for batch in batches:
+                if run.out_of_time:
+                    return
                 self.skipped += count_errors(batch, config.bad_images)
                 if "image" not in batch:
                     first = batch["errors"][0]
@@ -361,7 +366,8 @@ class Session:
             if not math.isfinite(loss):
                 raise self._diverged(f"the loss became {loss} at step {step}")
             run.epoch_loss += loss
-            rows.append((step, run.epoch, f"{learning_rate(run.config, step, self.steps_per_epoch):.6g}", repr(loss)))
+            rate = learning_rate(run.config, step, self.steps_per_epoch, run.seconds)
+            rows.append((step, run.epoch, f"{rate:.6g}", repr(loss)))
         if self.rank == 0:
             append_losses(self.run_dir / "loss.csv", rows)
         run.seconds, self.read_at = run.seconds + time.monotonic() - self.read_at, time.monotonic()
@@ -385,7 +391,7 @@ class Session:
         """Evaluate if it is time to, log the epoch, save. Return True if any rank was asked to stop."""
         run, config, self.evaluations = self.run, self.run.config, []
         if self.rank == 0:
-            if (run.epoch + 1) % config.eval_every == 0 or run.epoch + 1 == config.epochs:
+            if (run.epoch + 1) % config.eval_every == 0 or run.epoch + 1 == config.epochs or run.out_of_time:
                 self._save()  # an unreadable image in the evaluation must not cost what was learned
                 self.evaluations = self._evaluate()
             self._log_epoch()
@@ -438,7 +444,7 @@ class Session:
         row = {
             "epoch": run.epoch + 1,
             "step": run.step,
-            "learning_rate": f"{learning_rate(run.config, run.step - 1, self.steps_per_epoch):.6g}",
+            "learning_rate": f"{learning_rate(run.config, run.step - 1, self.steps_per_epoch, run.seconds):.6g}",
             "train_loss": f"{run.epoch_loss / run.epoch_step:.7f}",
             "seconds": f"{run.seconds:.0f}",
             "skipped": run.skipped,

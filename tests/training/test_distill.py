@@ -92,6 +92,8 @@ def test_a_run_keeps_its_teachers_peaks_and_another_run_takes_them(config, peopl
     again = replace(config, teacher=str(tmp_path / "one" / TEACHER_FILE))
     train(again, tmp_path / "two", progress=False)
     assert losses_of(tmp_path / "one") == losses_of(tmp_path / "two")
+    turned = teacher_peaks(replace(config, teacher_turns=True), record_set, {}, tmp_path / "turned.npz", progress=False)
+    assert not np.array_equal(turned, expected) and (turned[..., 2].mean(1) >= expected[..., 2].mean(1) - 1e-6).all()
     other = fingerprint(record_set.first(4))
     with pytest.raises(UserError, match="other persons"):
         teacher_peaks(again, record_set, other, tmp_path / "x.npz")

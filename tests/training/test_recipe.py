@@ -23,6 +23,14 @@ def test_cosine_falls_from_the_rate_to_zero_after_a_warm_up():
     assert [learning_rate(cosine, step, 10) for step in (0, 20, 40)] == pytest.approx([0.2, 0.5, 0], abs=1e-12)
 
 
+def test_a_time_limit_lets_the_cosine_follow_the_clock():
+    config = TrainConfig(schedule="cosine", epochs=1000, minutes=2, learning_rate=1.0)
+    rates = [learning_rate(config, 0, 10, seconds) for seconds in (0, 60, 120, 200)]
+    assert rates == pytest.approx([1, 0.5, 0, 0], abs=1e-12)
+    with pytest.raises(UserError, match="minutes"):
+        TrainConfig(minutes=0)
+
+
 def test_the_papers_recipe_is_the_default():
     config = TrainConfig()
     assert (config.epochs, config.batch_size, config.optimizer, config.learning_rate) == (260, 32, "adam", 1e-3)

@@ -109,6 +109,15 @@ def test_an_interrupted_run_ends_bit_for_bit_where_an_undisturbed_one_does(confi
     assert 0 < seconds < state["progress"]["seconds"]
 
 
+def test_a_time_limit_ends_the_run_within_an_epoch_after_an_evaluation(config, tmp_path):
+    config = replace(config, epochs=50, minutes=1e-6, eval_every=50)
+    train(config, tmp_path / "run", progress=False)
+    assert len(losses_of(tmp_path / "run")) == 1 and len(log_of(tmp_path / "run")) == 1
+    assert "AP" in log_of(tmp_path / "run")[0] and (tmp_path / "run" / "best.safetensors").is_file()
+    resume(tmp_path / "run")
+    assert len(losses_of(tmp_path / "run")) == 1
+
+
 def test_a_stop_in_an_epochs_last_step_or_in_its_evaluation_ends_the_run_after_the_epoch(config, tmp_path, monkeypatch):
     def evaluated(*_, **__):
         signal.raise_signal(signal.SIGTERM)
@@ -308,7 +317,7 @@ def test_checkpoints_are_as_frequent_as_asked(config, tmp_path, monkeypatch, min
 def test_loader_processes_are_those_that_fit_in_shared_memory(config, tmp_path, monkeypatch):
     used, needed = [], []
 
-    def loader(*arguments, workers):
+    def loader(*arguments, workers, encode):
         used.append(workers)
         batches = list(make_loader(*arguments, workers=0))
         tensors = [value for value in batches[0].values() if isinstance(value, torch.Tensor)]
