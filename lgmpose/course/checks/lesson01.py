@@ -1,4 +1,4 @@
-"""Exercises of lesson 01: a Gaussian from a peak and its neighbours, and the bias of the flip test at stride 8."""
+"""Tasks of lesson 01: write a joint as a heatmap, read it back, and the error of the flip test."""
 
 import numpy as np
 
@@ -8,20 +8,70 @@ from lgmpose.pose.geometry import flip_points
 from lgmpose.pose.skeletons import LSP
 
 
+def check_bump(attempt) -> None:
+    for x_true, width, sigma in ((3.3, 7, 1), (0.0, 5, 2.5), (9.6, 12, 1.5), (-1.2, 6, 2)):
+        expected = np.exp(-((np.arange(width) - x_true) ** 2) / (2 * sigma**2))
+        compare(attempt(x_true, width, sigma), expected, f"called with {x_true}, {width}, {sigma}")
+
+
+def check_rounding_loss(prediction) -> str:
+    return compare_prediction(prediction, 4 * float(np.hypot(0.3, 0.2)), atol=0.05, unit="crop pixels")
+
+
+def _bump_map(x: float, y: float, heatmap_hw: tuple[int, int], sigma_xy=(1.5, 1.5), height: float = 1.0) -> np.ndarray:
+    rows, columns = np.mgrid[: heatmap_hw[0], : heatmap_hw[1]]
+    return height * np.exp(-((columns - x) ** 2) / (2 * sigma_xy[0] ** 2) - (rows - y) ** 2 / (2 * sigma_xy[1] ** 2))
+
+
+def check_quarter_offset(attempt) -> None:
+    cases = ((3.3, 1.8, (5, 7), (3.25, 1.75)), (6.7, 3.2, (8, 11), (6.75, 3.25)), (3.0, 4.0, (9, 8), (3.0, 4.0)))
+    for x, y, heatmap_hw, expected in cases:
+        case = f"called with a bump at ({x}, {y}) on {heatmap_hw[0]} × {heatmap_hw[1]} pixels"
+        got = attempt(_bump_map(x, y, heatmap_hw))
+        compare(tuple(got) if isinstance(got, np.ndarray) else got, expected, case)
+
+
+def check_no_reduction(prediction) -> str:
+    return compare_prediction(prediction, 0.0, atol=0.05, unit="crop pixels")
+
+
+def check_offset_from_peak(attempt) -> None:
+    rng = np.random.default_rng(7)
+    for offset in (0.3, -0.45, 0.0, 0.2):
+        sigma, height = rng.uniform(1, 2.5), rng.uniform(0.3, 2)
+        left, middle, right = (height * float(np.exp(-((i - offset) ** 2) / (2 * sigma**2))) for i in (-1, 0, 1))
+        case = f"called with {left:.3f}, {middle:.3f}, {right:.3f}"
+        compare(attempt(left, middle, right), offset, case)
+
+
+def check_errors_at_stride_8(prediction) -> str:
+    return compare_prediction(prediction, (3.0, 1.0), atol=0.05, unit="crop pixels")
+
+
+def check_curvature(prediction) -> str:
+    return compare_prediction(prediction, -0.25, atol=0.005)
+
+
+def check_mirrored_back(attempt) -> None:
+    for width, stride in ((7, 4), (6, 8), (9, 2)):
+        expected = (width * stride - 1 - stride * np.arange(width))[::-1]
+        compare(attempt(width, stride), expected, f"called with {width}, {stride}")
+
+
 def check_gaussian_at_peak(attempt) -> None:
     rng = np.random.default_rng(11)
     for H, W in ((9, 14), (16, 11), (7, 20)):
         x, y = rng.uniform(2, W - 3), rng.uniform(2, H - 3)
         sigma_x, sigma_y = rng.uniform(1, 1.6), rng.uniform(1.8, 2.6)
-        rows, columns = np.mgrid[:H, :W]
-        heatmap_HW = np.exp(-((columns - x) ** 2) / (2 * sigma_x**2) - (rows - y) ** 2 / (2 * sigma_y**2))
-        got = attempt(rng.uniform(0.3, 2) * heatmap_HW)
+        got = attempt(_bump_map(x, y, (H, W), (sigma_x, sigma_y), height=rng.uniform(0.3, 2)))
         got = tuple(got) if isinstance(got, np.ndarray) else got
         compare(got, (x, y, sigma_x, sigma_y), f"called with a Gaussian on {H} × {W} pixels", atol=1e-4)
 
 
 def check_flip_test_at_stride_8(prediction) -> str:
-    return compare_prediction(prediction, tuple(abs(_flip_bias(8, shift)) for shift in (False, True)), atol=0.05)
+    return compare_prediction(
+        prediction, tuple(abs(_flip_bias(8, shift)) for shift in (False, True)), atol=0.05, unit="crop pixels"
+    )
 
 
 def _flip_bias(stride: int, shift: bool) -> float:
@@ -36,4 +86,117 @@ def _flip_bias(stride: int, shift: bool) -> float:
     return float((decoded_xy - crop_xy)[..., 0].mean())
 
 
-TASKS = {"01.1": Task(check_gaussian_at_peak, "hard"), "01.2": Task(check_flip_test_at_stride_8)}
+TASKS = {
+    "01.1": Task(
+        check_bump,
+        "easy",
+        hints=(
+            "The pixels are `np.arange(width)`. NumPy subtracts `x_true` from all of them at once.",
+            "Square the distance, divide by `2 * sigma**2`, and take `np.exp` of minus that.",
+            (
+                "My values are too narrow or too wide: `/ 2 * sigma**2` divides by 2 and multiplies by σ². Put "
+                "brackets around `2 * sigma**2`."
+            ),
+        ),
+    ),
+    "01.2": Task(
+        check_rounding_loss,
+        "easy",
+        hints=(
+            "First find the distance along x and the distance along y, in heatmap pixels.",
+            "The distance of two points is the root of the sum of squares.",
+            "One heatmap pixel is 4 crop pixels in each direction.",
+        ),
+        way="Take the distance along x and along y in heatmap pixels, then the root of the sum of squares, times 4.",
+    ),
+    "01.3": Task(
+        check_quarter_offset,
+        "medium",
+        hints=(
+            "`heatmap_HW.argmax()` counts pixels row by row. `divmod` by the number of columns gives row and column.",
+            (
+                "`heatmap_HW[y, x + 1]` is the right neighbour: the row comes first. `np.sign` of a difference is "
+                "-1, 0 or 1."
+            ),
+            (
+                "It fails for the bump at a pixel's centre: with equal neighbours, `>` alone moves the point to one "
+                "side. Return the pixel itself there."
+            ),
+        ),
+    ),
+    "01.4": Task(
+        check_no_reduction,
+        "easy",
+        hints=(
+            "Look at the printed map with the rounded centre. How large are the two neighbours of its peak?",
+            "The quarter offset moves towards the higher neighbour. Which one is higher here?",
+            "If nothing ever moves, both decoders give the same points, and the same error.",
+        ),
+        way=(
+            "In a map with rounded centre both neighbours of the peak are equal, so look at what the quarter offset "
+            "does then."
+        ),
+    ),
+    "01.5": Task(
+        check_offset_from_peak,
+        "medium",
+        hints=(
+            "First take `np.log` of all three values.",
+            "The slope is half of right minus left. The curvature is right minus twice the middle plus left.",
+            "My sign is wrong: at a peak the curvature is negative. The result is minus slope divided by curvature.",
+        ),
+    ),
+    "01.6": Task(
+        check_errors_at_stride_8,
+        "easy",
+        hints=(
+            "Argmax answers with the centre of the nearest heatmap pixel. How far is the joint from it?",
+            "The quarter offset moves a quarter of a heatmap pixel. How many crop pixels is that at stride 8?",
+            "The joint is 3 crop pixels to the right. The quarter offset moves to the right, too.",
+        ),
+        way=(
+            "Argmax leaves the whole distance from the pixel's centre; the quarter offset takes a quarter of the "
+            "stride away."
+        ),
+    ),
+    "01.7": Task(
+        check_curvature,
+        "medium",
+        hints=(
+            "Compute the logarithm at the three pixels first: -(-2)²/8, 0 and -(2²)/8.",
+            "Put them into the formula of point 2, with its division by 4.",
+            "At a peak the values on both sides are lower than the middle. So the curvature has a minus sign.",
+        ),
+        way="The logarithm at -2, 0 and 2 is -(-2)²/8, 0 and -(2²)/8; put these into DARK's formula.",
+    ),
+    "01.8": Task(
+        check_mirrored_back,
+        "medium",
+        hints=(
+            "A crop of `width * stride` pixels has the numbers 0 to `width * stride - 1`.",
+            "A mirror sends the crop pixel j to (last pixel - j). Apply that to `stride * np.arange(width)`.",
+            "My numbers are right but in the wrong order: mirror the row back with `[::-1]`.",
+        ),
+    ),
+    "01.9": Task(
+        check_gaussian_at_peak,
+        "hard",
+        hints=(
+            "Place: one Newton step on the logarithm, once along x and once along y.",
+            "The logarithm along x is a constant minus (x - x0)² / (2σ²). What is its curvature?",
+            "The curvature is -1/σ². If your widths are too large by a square, you returned σ² instead of σ.",
+        ),
+    ),
+    "01.10": Task(
+        check_flip_test_at_stride_8,
+        "medium",
+        hints=(
+            "Do it as in section 6: write the crop pixels that both heatmaps speak of, for stride 8.",
+            "The averaged bump lies in the middle between the two. So the error is half of the difference.",
+            "The shift moves the second heatmap by one heatmap pixel, which is 8 crop pixels now.",
+        ),
+        way=(
+            "Write the crop pixels that both heatmaps speak of, as in section 6; the error is half of their distance."
+        ),
+    ),
+}

@@ -1,14 +1,60 @@
-"""Exercises of lesson 02: the cost of an inverted residual, and what HRNet's tool prints for MobileNetV2."""
+"""Tasks of lesson 02: the costs of layers, what HRNet's tool prints, and a model of a layer's time."""
 
 from functools import cache
 
 import torch
+from torch import nn
 
 from lgmpose.course.checks import Task, compare, compare_prediction
 from lgmpose.lab.conventions import count_by_conventions
 from lgmpose.lab.macs import count_macs
 from lgmpose.network.layers import InvertedResidual
 from lgmpose.zoo.catalogue import create_model
+
+
+def check_three_costs(prediction) -> str:
+    return compare_prediction(prediction, (216, 5184, 192))
+
+
+def check_conv_cost(attempt) -> None:
+    for arguments in ((3, 8, 3, (4, 6)), (6, 9, 1, (5, 7)), (6, 12, 3, (8, 4), 3), (8, 8, 5, (3, 5), 8)):
+        in_channels, out_channels, kernel, (H, W), *groups = arguments
+        weight = nn.Conv2d(in_channels, out_channels, kernel, groups=groups[0] if groups else 1).weight
+        expected = (weight.numel(), weight.numel() * H * W, out_channels * H * W)
+        compare(attempt(*arguments), expected, f"called with {', '.join(map(str, arguments))}", atol=1e-9)
+
+
+def check_deconv_guess(prediction) -> str:
+    return compare_prediction(prediction, 480, unit="MACs")
+
+
+def check_equal_tokens(prediction) -> str:
+    return compare_prediction(prediction, 384, unit="tokens")
+
+
+def check_macs_by_kind(attempt) -> None:
+    conv, deconv = nn.Conv2d(3, 4, 3, padding=1), nn.ConvTranspose2d(4, 5, 2, stride=2)
+    calls = [(conv, 3 * 24, 4 * 24), (nn.ReLU(), 96, 96), (conv, 3 * 6, 4 * 6), (deconv, 96, 5 * 96)]
+    expected = {"Conv2d": 27 * 4 * 30, "ReLU": 0, "ConvTranspose2d": 96 * 5 * 4}
+    compare(attempt(calls), expected, "called with two calls of a Conv2d, a ReLU and a ConvTranspose2d", atol=1e-9)
+
+
+def check_printed_by_hrnets_tool(attempt) -> None:
+    for true_macs, deconv_macs in ((5_426_380_800, 1_409_286_144), (2**30, 2**28), (3 * 2**30, 0)):
+        expected = (true_macs + 3 * deconv_macs) / 2**30
+        compare(attempt(true_macs, deconv_macs), expected, f"called with {true_macs:,} and {deconv_macs:,}")
+
+
+def check_ridge(prediction) -> str:
+    return compare_prediction(prediction, (12.0, 4.5), atol=0.05)
+
+
+def check_least_ms(attempt) -> None:
+    cases = ((9e6, 1e6, 50, 20, 0.01), (1e6, 5e6, 50, 10, 0.05), (0, 0, 50, 10, 0.02), (4e8, 1e6, 40, 8, 0))
+    for macs, moved, peak, bandwidth, call_ms in cases:
+        expected = call_ms + max(macs / peak, moved / bandwidth) / 1e6
+        case = f"called with {macs:g}, {moved:g}, {peak}, {bandwidth}, {call_ms}"
+        compare(attempt(macs, moved, peak, bandwidth, call_ms), expected, case)
 
 
 def check_inverted_residual_cost(attempt) -> None:
@@ -21,7 +67,7 @@ def check_inverted_residual_cost(attempt) -> None:
 
 
 def check_mobilenetv2_by_hrnets_tool(prediction) -> str:
-    return compare_prediction(prediction, _printed_by_hrnets_tool(), rtol=0.05)
+    return compare_prediction(prediction, _printed_by_hrnets_tool(), rtol=0.05, unit="Gi")
 
 
 @cache
@@ -31,4 +77,112 @@ def _printed_by_hrnets_tool() -> float:
     return count_by_conventions(net, (256, 192)).hrnet_tool / 2**30
 
 
-TASKS = {"02.1": Task(check_inverted_residual_cost, "hard"), "02.2": Task(check_mobilenetv2_by_hrnets_tool)}
+TASKS = {
+    "02.1": Task(
+        check_three_costs,
+        "easy",
+        hints=(
+            "Draw the table: 8 rows, 3 columns. Each square has 9 weights.",
+            "With padding 1 and a 3×3 kernel, the output has as many pixels as the input: 4 × 6.",
+            "MACs are parameters × output pixels. Activations are output channels × output pixels.",
+        ),
+        way="Parameters: 8 × 3 kernels of 9 weights. The output has 4 × 6 pixels. MACs are parameters × pixels.",
+    ),
+    "02.2": Task(
+        check_conv_cost,
+        "medium",
+        hints=(
+            "Each output channel has `in_channels // groups` kernels of `kernel**2` weights.",
+            "MACs are the parameters times `out_hw[0] * out_hw[1]`.",
+            (
+                "It fails only with groups: the output channels are not divided by the groups, only the input "
+                "channels are."
+            ),
+        ),
+    ),
+    "02.3": Task(
+        check_deconv_guess,
+        "easy",
+        hints=(
+            "First the weights: input channels × output channels × 2 × 2.",
+            "How often is each weight used? Read again which pixels a deconvolution multiplies with its kernel.",
+            "If you took 80 pixels, you took those of the output.",
+        ),
+        way="Weights: 2 × 3 kernels of 4. Each weight is used once for each pixel of the input.",
+    ),
+    "02.4": Task(
+        check_equal_tokens,
+        "medium",
+        hints=(
+            "Write both parts of the table's last line, and an equals sign between them.",
+            "Divide both sides by 2 N d.",
+            "4 d = N is left.",
+        ),
+        way="Set 8 N d² equal to 2 N² d, and divide both sides by 2 N d.",
+    ),
+    "02.5": Task(
+        check_macs_by_kind,
+        "medium",
+        hints=(
+            "Start with an empty dict, and loop over the calls.",
+            "The name of a layer's class is `type(layer).__name__`.",
+            "My numbers are too small: a layer may be called several times. Add to what is in the dict already.",
+        ),
+    ),
+    "02.6": Task(
+        check_printed_by_hrnets_tool,
+        "easy",
+        hints=(
+            "The true MACs have the deconvolutions once. The tool has them four times.",
+            "So three times the deconvolutions' MACs have to be added.",
+            "Divide by `2**30` at the end, not by `1e9`.",
+        ),
+    ),
+    "02.7": Task(
+        check_ridge,
+        "easy",
+        hints=(
+            "The ridge is arithmetic speed divided by memory speed.",
+            "For each number written, the layer reads about one number. How many numbers does it move?",
+            "9 MACs for 2 numbers moved.",
+        ),
+        way="The ridge is MACs per second divided by numbers per second; the layer moves two numbers for 9 MACs.",
+    ),
+    "02.8": Task(
+        check_least_ms,
+        "medium",
+        hints=(
+            "Compute the time of the arithmetic and of the memory separately.",
+            "`peak` is in 10⁹ per second. In one millisecond that is 10⁶ times `peak`.",
+            "Arithmetic and memory run at the same time: take `max`, not the sum. The call is added.",
+        ),
+    ),
+    "02.9": Task(
+        check_inverted_residual_cost,
+        "hard",
+        hints=(
+            "Three convolutions: a 1×1, a depthwise 3×3 with the stride, a 1×1. Compute each one's weights first.",
+            (
+                "The first 1×1 works at the input's size. The stride is in the 3×3, so the last two write `pixels // "
+                "stride**2` pixels."
+            ),
+            (
+                "My MACs are right, my parameters too few: add 2 per channel for each BatchNorm. BatchNorms have no "
+                "MACs."
+            ),
+        ),
+    ),
+    "02.10": Task(
+        check_mobilenetv2_by_hrnets_tool,
+        "medium",
+        hints=(
+            "Compute the true MACs of the three deconvolutions. Each multiplies its input's pixels.",
+            (
+                "Each has 4×4 kernels: input channels × input pixels × 256 × 16. The inputs are 8 × 6, 16 × 12 and "
+                "32 × 24."
+            ),
+            "Add three times their sum to the true MACs, and divide by `2**30`.",
+        ),
+        way="Add three times the deconvolutions' true MACs to the true MACs, and divide by 2³⁰.",
+    ),
+}
