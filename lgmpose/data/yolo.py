@@ -113,7 +113,7 @@ def _joint_names(settings: _Settings, file: Path) -> list[str]:
     if isinstance(names, dict):
         names = next(iter(names.values()), None)
     if not names:
-        is_coco = K == COCO.num_keypoints and settings.flip_idx == list(COCO.flip_permutation)
+        is_coco = settings.flip_idx == list(COCO.flip_permutation)
         names = list(COCO.joint_names) if is_coco else [f"joint_{i + 1}" for i in range(K)]
     if len(names) != K:
         raise UserError(f"{file}: kpt_names has {len(names)} names for {K} joints")

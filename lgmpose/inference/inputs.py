@@ -20,7 +20,7 @@ def load_picture(image) -> tuple[np.ndarray, str]:
     """
     if isinstance(image, (str, os.PathLike)):
         return read_image(os.fspath(image)), str(image)
-    if hasattr(image, "getexif") and hasattr(image, "convert"):  # a Pillow image; Pillow itself is not required
+    if hasattr(image, "getexif"):  # a Pillow image; Pillow itself is not required
         name = str(getattr(image, "filename", "") or "the picture")
         return _from_pillow(image, name), name
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:

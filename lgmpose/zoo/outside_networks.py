@@ -145,5 +145,5 @@ def _call(function: Callable[[], Any], name: str) -> nn.Module:
 
 
 def _unknown(source: str, name: str, names: Iterable[str]) -> UserError:
-    near = difflib.get_close_matches(name, list(names), n=3)
+    near = difflib.get_close_matches(name, list(names))
     return UserError(f"{source} has no network {name!r}" + (f"; did you mean {' or '.join(near)}?" if near else ""))

@@ -79,6 +79,9 @@ def test_seventeen_unnamed_joints_with_cocos_pairs_are_cocos(tmp_path):
     records = load_records(f"yolo:{ultralytics(tmp_path, settings, line)}")
     assert records.skeleton is COCO
     assert records.records[0].visibility.tolist() == [2] * 16 + [0]
+    without_pairs = settings.replace(str(list(COCO.flip_permutation)), str(list(range(17))))
+    records = load_records(f"yolo:{ultralytics(tmp_path / 'other', without_pairs, line)}")
+    assert records.skeleton.joint_names[0] == "joint_1"
 
 
 def test_pictures_that_lie_on_their_side(tmp_path):

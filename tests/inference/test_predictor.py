@@ -305,6 +305,7 @@ def test_options_out_of_range(name, value):
 
 def test_extreme_boxes_are_survived(tiny):
     boxes = [[-1e7, -1e7, 3e7, 3e7], [29.99, 39.99, 1e-3, 1e-3], [0, 5, 30, 1e-6], [15, -1e6, 1, 2e6]]
+    boxes += [[-1, -1, 1.001, 1.001]]  # only its corner is in the picture
     poses = tiny(noise(40, 30), boxes)
     assert all(np.isfinite(pose.keypoints_xy).all() for pose in poses)
 

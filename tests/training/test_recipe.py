@@ -45,6 +45,12 @@ def test_a_recipe_is_a_set_of_options():
     few = recipe("few-pictures", epochs=7, rotation_deg=11.0)
     assert (few.epochs, few.augmentation.rotation_deg) == (7, 11.0)
     assert few.init_weights and few.freeze_epochs and few.epoch_persons and few.augmentation.half_body_prob == 0
+    few = recipe("few-pictures")
+    # docs/own_pictures.md reports trials of these values.
+    assert (few.epochs, few.epoch_persons, few.freeze_epochs, few.batch_size) == (12, 240, 1, 16)
+    assert (few.optimizer, few.learning_rate, few.weight_decay, few.schedule) == ("adamw", 2e-3, 0.01, "cosine")
+    assert (few.ema_decay, few.codec, few.sigma) == (0.98, "dark", 1.5)
+    assert (few.augmentation.scale_factor, few.augmentation.rotation_deg, few.augmentation.colour) == (0.25, 40.0, 0.2)
     for wrong in ({"name": "many-pictures"}, {"name": "few-pictures", "epochs": 0}):
         with pytest.raises(UserError, match="many-pictures|epochs"):
             recipe(**wrong)
