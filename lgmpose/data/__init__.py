@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 __all__ = ["DATA_HELP", "KINDS", "SPLITS", "load_box_set", "load_records", "load_validation_sets"]
 
 DATA_HELP = (
-    "KIND:PATH, where KIND is coco, yolo, via, mpii, lspet, synthetic or mix; e.g. lspet:data/lspet_dataset.zip, "
-    "coco:data/coco, yolo:my_photos, mpii:data/mpii, synthetic:data/synthetic, mix:sets.toml"
+    "KIND:PATH, where KIND is coco, yolo, via, mpii, lspet, lspet3, synthetic or mix; e.g. "
+    "lspet:data/lspet_dataset.zip, coco:data/coco, yolo:my_photos, mpii:data/mpii, synthetic:data/synthetic, "
+    "mix:sets.toml"
 )
-SPLITS = ("train", "val", "all")
+SPLITS = ("train", "val", "test", "all")
 SYNTHETIC_PICTURES = 600  # of the set that is drawn where none is; the last sixth is its validation part
 
 
@@ -36,7 +37,7 @@ def load_records(
 
     Args:
         data: see ``DATA_HELP``. ``synthetic`` draws the set if it is not there; its default path is ``data/synthetic``.
-        split: ``train``, ``val``, or ``all`` for data without an official split.
+        split: ``train``, ``val``, ``test`` (LSPET only), or ``all`` for data without an official split.
         detections: COCO detection file to take boxes from instead of the ground truth (COCO only).
         annotations: annotation file to take instead of the usual one below PATH (COCO and MPII); VIA has no usual one.
             COCO's pictures may then be beside the file, or below PATH or PATH/images.
@@ -50,6 +51,8 @@ def load_records(
         raise UserError(f"data {data!r}: expected {DATA_HELP}")
     if split not in SPLITS:
         raise UserError(f"no split {split!r}; choose one of {', '.join(SPLITS)}")
+    if split == "test" and kind not in ("lspet", "lspet3"):
+        raise UserError(f"{data}: {kind} data have no test split here; name their file by --annotations instead")
     if detections is not None and kind != "coco":
         raise UserError(f"{detections}: detector boxes belong to coco data, not to {kind}")
     if annotations is not None and kind not in ("coco", "mpii", "via"):
@@ -174,6 +177,12 @@ def _lspet(path: str, split: str, annotations: str | None, detections: str | Non
     return load_lspet(path, split)
 
 
+def _lspet3(path: str, split: str, annotations: str | None, detections: str | None) -> RecordSet:
+    from lgmpose.data.lspet import load_lspet
+
+    return load_lspet(path, split, hold_out_test=True)
+
+
 def _synthetic(path: str, split: str, annotations: str | None, detections: str | None) -> RecordSet:
     from lgmpose.data.coco import load_coco
     from lgmpose.data.records import check_records
@@ -199,6 +208,7 @@ KINDS: dict[str, Callable[[str, str, str | None, str | None], RecordSet]] = {
     "via": _via,
     "mpii": _mpii,
     "lspet": _lspet,
+    "lspet3": _lspet3,
     "synthetic": _synthetic,
     "mix": _mix,
 }

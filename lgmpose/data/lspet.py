@@ -1,8 +1,8 @@
 """Leeds Sports Pose Extended (Johnson and Everingham, CVPR 2011): sports pictures from Flickr, one person each.
 
 The official archive holds ``joints.mat`` with ``joints`` of shape (14, 3, n), that is x, y, flag in 1-based MATLAB
-pixels, and ``images/im00001.jpg`` and so on. There is no official split; ours holds out 500 persons. The coordinates of
-joints whose flag is 0 are arbitrary.
+pixels, and ``images/im00001.jpg`` and so on. There is no official split; ours holds out 500 persons for validation, and
+``lspet3`` another 500 for a test. The coordinates of joints whose flag is 0 are arbitrary.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ from lgmpose.errors import UserError, notice_once
 from lgmpose.pose.geometry import box_around_points, box_to_center_size
 from lgmpose.pose.skeletons import LSP
 
-__all__ = ["NUM_VALIDATION", "VAL_LIST", "load_lspet", "split_lspet"]
+__all__ = ["NUM_VALIDATION", "TEST_LIST", "VAL_LIST", "load_lspet", "split_lspet"]
 
 NUM_VALIDATION = 500
 VAL_LIST = Path(__file__).with_name("lspet_val_500.txt")
+# Drawn by content: the smallest CRC-32s of the training pictures without a near-duplicate. The shipped weights were
+# trained on them, so they are a test only for trainings on ``lspet3``.
+TEST_LIST = Path(__file__).with_name("lspet_test_500.txt")
 SPLIT_SEED = 0
 
 
@@ -35,7 +38,7 @@ def split_lspet(checksums: list[int], seed: int = SPLIT_SEED) -> tuple[list[int]
     a near-duplicate. So they are recognised by their content, whatever their names are and whatever other pictures
     there are. If the set has none of them, validation pictures are drawn by the seed, and one line on stderr says so.
     """
-    known = {int(line, 16) for line in VAL_LIST.read_text().splitlines() if not line.startswith("#")}
+    known = _listed(VAL_LIST)
     validation = [i for i, checksum in enumerate(checksums) if checksum in known]
     if not validation:
         order = np.random.default_rng(seed).permutation(len(checksums))
@@ -48,12 +51,18 @@ def split_lspet(checksums: list[int], seed: int = SPLIT_SEED) -> tuple[list[int]
     return [i for i in range(len(checksums)) if i not in chosen], validation
 
 
-def load_lspet(path: str | Path, split: str = "train") -> RecordSet:
+def _listed(path: Path) -> set[int]:
+    """Return the checksums in a list of pictures."""
+    return {int(line, 16) for line in path.read_text().splitlines() if not line.startswith("#")}
+
+
+def load_lspet(path: str | Path, split: str = "train", *, hold_out_test: bool = False) -> RecordSet:
     """Load LSPET from its zip or from a folder with the same content.
 
     Args:
         path: ``lspet_dataset.zip`` or the folder it was unpacked to.
-        split: ``train``, ``val`` or ``all``.
+        split: ``train``, ``val``, ``test`` or ``all``.
+        hold_out_test: leave the 500 test persons out of ``train``.
 
     Returns:
         One record per person with at least two labelled joints; centre and extent from the labelled joints.
@@ -63,9 +72,14 @@ def load_lspet(path: str | Path, split: str = "train") -> RecordSet:
     """
     path = Path(path)
     joints, images, checksums = _read(path)
-    if split not in ("train", "val", "all"):
-        raise UserError(f"lspet has no split {split!r}; choose train, val or all")
-    chosen = range(len(images)) if split == "all" else split_lspet(checksums)[split == "val"]
+    if split not in ("train", "val", "test", "all"):
+        raise UserError(f"lspet has no split {split!r}; choose train, val, test or all")
+    chosen = list(range(len(images))) if split == "all" else split_lspet(checksums)[split == "val"]
+    if split == "test" or (split == "train" and hold_out_test):
+        listed = _listed(TEST_LIST)
+        chosen = [i for i in chosen if (checksums[i] in listed) == (split == "test")]
+    if not chosen:
+        raise UserError(f"{path}: holds none of the persons of the split {split}, which are known by their pictures")
     records = []
     for i in chosen:
         xy, flag = joints[:, :2, i] - 1.0, joints[:, 2, i] > 0  # MATLAB counts from 1
@@ -87,7 +101,8 @@ def load_lspet(path: str | Path, split: str = "train") -> RecordSet:
         )
     left_out = len(chosen) - len(records)
     notes = {"fewer than two labelled joints": left_out} if left_out else {}
-    record_set = RecordSet(f"lspet-{split}", LSP, tuple(records), "ground-truth boxes (around the joints)", notes=notes)
+    name = f"{'lspet3' if hold_out_test else 'lspet'}-{split}"
+    record_set = RecordSet(name, LSP, tuple(records), "ground-truth boxes (around the joints)", notes=notes)
     return check_records(record_set, path)
 
 

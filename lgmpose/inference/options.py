@@ -23,9 +23,9 @@ class EvalConfig:
         UserError: a number that is out of range.
     """
 
-    data: str  # KIND:PATH with KIND coco, yolo, via, mpii, lspet or synthetic
+    data: str  # KIND:PATH with KIND coco, yolo, via, mpii, lspet, lspet3 or synthetic
     weights: str | Path | None = None  # weights or a file of `lgmpose export`; by default the shipped weights
-    split: Literal["train", "val", "all"] = "val"  # part of the data
+    split: Literal["train", "val", "test", "all"] = "val"  # part of the data; test: of lspet only
     annotations: str | None = None  # annotation file, if it is not in its usual place
     categories: tuple[str, ...] = ()  # names of the COCO categories to read; default: person, or those with its joints
     detections: str | None = None  # COCO detection file to take boxes from, instead of the ground truth

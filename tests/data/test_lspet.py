@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-from lgmpose.data import load_records
+from lgmpose.data import SPLITS, load_records
 from lgmpose.data.images import read_image
-from lgmpose.data.lspet import NUM_VALIDATION, VAL_LIST, load_lspet, split_lspet
+from lgmpose.data.lspet import NUM_VALIDATION, TEST_LIST, VAL_LIST, load_lspet, split_lspet
 from lgmpose.errors import UserError, notice_once
 from lgmpose.inference.figures import Predictions, joint_results
 
@@ -64,6 +64,32 @@ def test_validation_pictures_are_known_by_content():
     train, val = split_lspet(shuffled)
     assert sorted(shuffled[i] for i in val) == sorted(known)
     assert sorted(train + val) == list(range(10_000))
+
+
+def test_the_test_split_is_part_of_train_and_known_by_content(tmp_path, monkeypatch):
+    val, test = ({int(line, 16) for line in path.read_text().splitlines()[1:]} for path in (VAL_LIST, TEST_LIST))
+    assert len(test) == 500 and not test & val
+    path = small_archive(tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        crcs = sorted(info.CRC for info in archive.infolist() if info.filename.endswith(".jpg"))
+    with pytest.raises(UserError, match="test"):
+        load_lspet(path, "test")
+    listed = tmp_path / "test.txt"
+    train = {record.id for record in load_lspet(path, "train").records}
+    listed.write_text("".join(f"{crc:08x}\n" for crc in crcs[:-1]))
+    monkeypatch.setattr("lgmpose.data.lspet.TEST_LIST", listed)
+    held_out = {record.id for record in load_records(f"lspet3:{path}", "test").records}
+    left = {record.id for record in load_records(f"lspet3:{path}", "train").records}
+    assert left | held_out == train and not left & held_out and held_out
+    assert {record.id for record in load_records(f"lspet:{path}", "train").records} == train
+
+
+def test_the_real_test_split_has_no_near_duplicates(shared_data):
+    path = shared_data / "lspet_dataset.zip"
+    ids = {split: {record.id for record in load_records(f"lspet3:{path}", split).records} for split in SPLITS}
+    pairs = json.loads((shared_data / "lspet_dataset_near_duplicates.json").read_text())
+    assert len(ids["test"]) == 500 and not ids["test"] & {i for pair in pairs for i in pair}
+    assert not ids["test"] & (ids["train"] | ids["val"]) and ids["train"] | ids["val"] | ids["test"] == ids["all"]
 
 
 def test_the_real_split_keeps_near_duplicates_on_one_side(shared_data):
@@ -246,8 +272,8 @@ def test_missing_paths_and_names(tmp_path):
     with pytest.raises(UserError, match=f"{tmp_path.name}: .*joints.mat"):
         load_lspet(tmp_path)
     path = small_archive(tmp_path)
-    with pytest.raises(UserError, match="'test'"):
-        load_lspet(path, "test")
+    with pytest.raises(UserError, match="'dev'"):
+        load_lspet(path, "dev")
     renamed = path.rename(tmp_path / "lspet.data")
     with pytest.raises(UserError, match=r"lspet\.data: .*\.zip"):
         load_lspet(renamed)
