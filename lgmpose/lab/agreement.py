@@ -4,7 +4,7 @@ Leeds Sports Pose Extended holds some photographs twice, at different scales, an
 joints of one annotator are measured against those of the other, as predictions of a network would be.
 
 The agreement is a reference value, not an upper bound for a network: two labels that both have errors differ more from
-each other than each differs from the truth.
+each other than each differs from the truth. ``against_noisy_labels`` estimates the upper bound under two assumptions.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from lgmpose.metrics import bootstrap_interval, head_size_from_joints, pck, pck_
 from lgmpose.pose.geometry import box_around_points
 from lgmpose.zoo.catalogue import DEFAULT_WEIGHTS, codec_of, load_weights, skeleton_of, weights_hash
 
-__all__ = ["LabelledTwice", "find_copies", "judge", "measure_agreement"]
+__all__ = ["LabelledTwice", "against_noisy_labels", "find_copies", "judge", "measure_agreement"]
 
 THUMBNAIL = 32  # pixels a side
 CORRELATION = 0.985  # of two thumbnails; on LSPET we looked at every pair above it, and each is one photograph
@@ -123,10 +123,11 @@ def _box_iou(one_xy: np.ndarray, other_xy: np.ndarray) -> float:
     return float(shared / max(np.prod(one[2:]) + np.prod(other[2:]) - shared, 1e-9))
 
 
-def judge(twice: LabelledTwice, predicted_xy: np.ndarray) -> Evaluation:
+def judge(twice: LabelledTwice, predicted_xy: np.ndarray, *, tolerance: float = 1.0) -> Evaluation:
     """Evaluate predictions (2 n, K, 2) against ``twice.truth``; with ``twice.other_xy``, the annotators' agreement.
 
-    Intervals are over photographs: the bootstrap draws both labels of a photograph together.
+    The thresholds of both metrics are multiplied by ``tolerance``. Intervals are over photographs: the bootstrap draws
+    both labels of a photograph together.
     """
     truth, skeleton, n = twice.truth, twice.truth.skeleton, len(twice.truth) // 2
     true_xy = np.stack([record.keypoints_xy for record in truth.records])
@@ -134,8 +135,8 @@ def judge(twice: LabelledTwice, predicted_xy: np.ndarray) -> Evaluation:
     compared = np.isfinite(twice.other_xy).all(axis=-1)
     torsos, heads = (size(true_xy, labelled, skeleton) for size in (torso_size, head_size_from_joints))
     results = {
-        "PCK@0.2": pck(predicted_xy, true_xy, compared, torsos, 0.2, pck_joints(skeleton)),
-        "PCKh@0.5": pckh(predicted_xy, true_xy, compared, heads, skeleton, 0.5),
+        "PCK@0.2": pck(predicted_xy, true_xy, compared, torsos, 0.2 * tolerance, pck_joints(skeleton)),
+        "PCKh@0.5": pckh(predicted_xy, true_xy, compared, heads, skeleton, 0.5 * tolerance),
     }
     results = {name: result for name, result in results.items() if result.counted.any()}
     intervals = {}
@@ -147,6 +148,22 @@ def judge(twice: LabelledTwice, predicted_xy: np.ndarray) -> Evaluation:
     conditions = {"data": truth.name, "skeleton": skeleton.name, "photographs labelled twice": str(n),
                   "joints": "those that both labelled"}  # fmt: skip
     return Evaluation(figures, conditions, per_joint, intervals, errors)
+
+
+def against_noisy_labels(twice: LabelledTwice) -> dict[str, dict[str, float]]:
+    """Estimate which figures a network that knows the truth would have, measured by one annotator's labels.
+
+    Returns:
+        Assumption → metric → per cent. ``both imprecise``: both labels have independent, normally distributed errors of
+        the same size, so two labels are √2 times as far apart as a label and the truth, and the agreement at √2 times
+        the threshold is the figure. ``one wrong``: where labels differ by more than the threshold, one of the two is
+        right, so half of the disagreement is left.
+    """
+    imprecise, strict = judge(twice, twice.other_xy, tolerance=2**0.5).figures, judge(twice, twice.other_xy).figures
+    return {
+        "both imprecise": {metric: round(value, 4) for metric, value in imprecise.items()},
+        "one wrong": {metric: round(50 + value / 2, 4) for metric, value in strict.items()},
+    }
 
 
 def measure_agreement(
@@ -170,7 +187,7 @@ def measure_agreement(
     twice = find_copies(replace(train, records=records, name=train.name.removesuffix("-train")))
     annotators = judge(twice, twice.other_xy)
     predictions = predict_records(net, twice.truth, codec_of(card, input_hw(net)), skeleton=skeleton)
-    network = judge(twice, predictions.keypoints_xy)
+    network, noise = judge(twice, predictions.keypoints_xy), against_noisy_labels(twice)
     if json_file is not None:
         content = {
             "command": f"lgmpose lab agreement {data.split(':')[0]}:PATH",
@@ -180,6 +197,7 @@ def measure_agreement(
             "pairs": twice.pairs,
             "overlap too little": twice.num_left_out,
             "annotators": annotators.as_json(),
+            "a perfect network (estimated)": noise,
             "network": {"weights": weights.name, "sha256": weights_hash(weights), **network.as_json()},
         }
         write_atomically(json_file, f"{json.dumps(content, indent=1)}\n".encode())
@@ -188,6 +206,9 @@ def measure_agreement(
     print(f"Left out: {twice.num_left_out} pairs whose labels overlap too little to be of one person.\n{NOTE}")
     for title, evaluation in (("one annotator by the other", annotators), (f"{weights.name} by both", network)):
         print(f"\n{title}\n{evaluation.as_text()}")
+    print("\na network that knows the truth, measured by one annotator (estimated)")
+    for assumption, figures in noise.items():
+        print(f"{assumption}: " + ", ".join(f"{metric} {value:.1f} %" for metric, value in figures.items()))
 
 
 def _draw_pairs(twice: LabelledTwice, sheet: Path) -> None:

@@ -41,8 +41,9 @@ Intervals are 95 % bootstrap intervals over persons. They do not cover other see
 
 ## How the weights were chosen
 
-The best epoch of each part was chosen by its figure on the validation persons. They were evaluated {evaluations}
-times. There is one seed, and no test set that was never used for a choice. So the figures are optimistic, by an unknown
+The best epoch of each part was chosen by its figure on the validation persons. They were evaluated at least
+{evaluations} times (see the table of the training); evaluations after a part's best epoch may be missing in its log.
+There is one seed, and no test set that was never used for a choice. So the figures are optimistic, by an unknown
 amount.
 
 ## Errors
@@ -96,6 +97,7 @@ ABOUT_DATA = {
         "The network was trained on everyday pictures, not on drawings, X-rays or other kinds that COCO does not have.",
     ),
 }
+ABOUT_DATA["lspet3"] = ABOUT_DATA["lspet"]
 OTHER_DATA = ("The terms of the data set apply.", "The network has seen this data set only.")
 
 
@@ -115,7 +117,7 @@ def card_text(result: dict[str, Any]) -> str:
         onnx_mb=result["network"]["onnx_bytes"] / 1e6,
         evaluations=sum(any(metric in row for metric in figures) for row in result["log"]),
         seen=seen["persons"], seen_command=seen["command"], errors=_error_table(result), source=source, limits=limits,
-        persons=training["persons"], parts=_part_table(result["parts"]),
+        persons=training["persons"], parts=_part_table(result, figures),
         hours=sum(part["hours"] for part in result["parts"]), commit=result["commit"], machine=result["machine"],
     )  # fmt: skip
 
@@ -147,10 +149,11 @@ def _error_table(result: dict) -> str:
     return _table(["the joint is", "validation", "training"], rows)
 
 
-def _part_table(parts: list[dict]) -> str:
+def _part_table(result: dict, metrics: dict) -> str:
+    asked = [row["phase"] for row in result["log"] if any(metric in row for metric in metrics)]
     rows = [
         [str(number), "{}×{}".format(*part["image_hw"]), f"{part['epochs']} of {part['planned']}", f"{part['steps']:,}",
-         f"{part['hours']:.2f}", f"{part['learning_rate']:g}, {part['schedule']}"]
-        for number, part in enumerate(parts, 1)
+         f"{part['hours']:.2f}", f"{part['learning_rate']:g}, {part['schedule']}", str(asked.count(number))]
+        for number, part in enumerate(result["parts"], 1)
     ]  # fmt: skip
-    return _table(["part", "input", "best epoch", "steps", "hours", "learning rate"], rows)
+    return _table(["part", "input", "best epoch", "steps", "hours", "learning rate", "validations"], rows)

@@ -99,6 +99,11 @@ SPEED = (
          f"8 times is the ratio to Dite-HRNet-30: {cpu(LGM_MPII, MPII[DITE_30])}"),
 )  # fmt: skip
 COST = (
+    Slip('"outperforms current lightweight models with the fewest model parameters"',
+         f"at 384×288 LGM-Pose has {LGM_LARGE.params}, Lite-HRNet-18 and Dite-HRNet-18 have {LARGE[LITE_18].params}; "
+         f"Dite-HRNet-30 has {LARGE[DITE_30].ap} AP and LGM-Pose {LGM_LARGE.ap}",
+         "at 256×192 the parameters are equal: LARM's grow with the input",
+         "lgmpose profile --no-fps --model lgm-pose-coco-384x288"),
     Slip("one column of FLOPs",
          f"three ways of counting: SimpleBaseline's {SMALL['SimpleBaseline'].flops} is 5.43 G multiply–accumulates",
          "copied from papers that counted with different tools; SimpleBaseline's counts a deconvolution four times",
@@ -121,6 +126,10 @@ COST = (
          f"FLOPs {over(FUSIONS['SFusion'], FUSIONS['Conv 3x3'], 'flops')}",
          f"parameters are halved: {over(FUSIONS['SFusion'], FUSIONS['Conv 3x3'], 'params')}",
          f"{PROFILE} lgm-pose-mpii-256x256 --fusion conv3x3"),
+    Slip("Table 5: the plain 3×3 convolution has more FLOPs than SFusion",
+         f"and yet more FPS: {FUSIONS['Conv 3x3'].fps_cpu} against {FUSIONS['SFusion'].fps_cpu} on the CPU, "
+         f"{FUSIONS['Conv 3x3'].fps_gpu} against {FUSIONS['SFusion'].fps_gpu} on the GPU",
+         "unknown", f"{PROFILE.replace(' --no-fps', '')} lgm-pose-mpii-256x256 --fusion conv3x3"),
     Slip('SFusion: "increasing the number of groups would lead to higher computational complexity", groups "simply set '
          'to 2"',
          "more groups cost less, and two groups would add half of what the plain 3×3 convolution adds, "

@@ -12,13 +12,14 @@ from scipy.io import savemat
 from lgmpose.cli import main
 from lgmpose.data.lspet import load_lspet
 from lgmpose.errors import UserError
-from lgmpose.lab.agreement import NOTE, find_copies, judge
+from lgmpose.lab.agreement import NOTE, against_noisy_labels, find_copies, judge
+from lgmpose.metrics import torso_size
 from lgmpose.pose.codecs import make_codec
 from lgmpose.pose.skeletons import COCO, LSP
 from lgmpose.zoo.catalogue import SHIPPED, WEIGHTS_FOLDER, create_model, save_weights, weights_hash
 
 ROOT = Path(__file__).resolve().parents[2]
-STORED = ROOT / "results" / "label-agreement_2026-11-27.json"
+STORED = ROOT / "results" / "label-agreement_2026-11-30.json"
 WEIGHTS = WEIGHTS_FOLDER / f"{SHIPPED[0]}.safetensors"
 
 
@@ -99,6 +100,17 @@ def test_agreement_is_judged_both_ways(tmp_path):
     assert judge(twice, exact).figures["PCK@0.2"] == 100
 
 
+def test_label_noise_is_estimated_from_the_agreement(tmp_path):
+    """Of two joints that differ, one is within √2 times the threshold."""
+    labels, threshold = [body(0), body(0)], 0.2 * torso_size(body(0)[None], np.ones((1, 14)), LSP)[0]
+    labels[1][LSP.index("left_knee"), 0] += 1.2 * threshold
+    labels[1][LSP.index("right_wrist"), 0] += 2 * threshold
+    twice = find_copies(load_lspet(write_set(tmp_path / "set", [texture(0)] * 2, labels, np.ones((14, 2))), "all"))
+    found = against_noisy_labels(twice)
+    assert found["both imprecise"]["PCK@0.2"] == pytest.approx(100 * 11 / 12, abs=1e-3)
+    assert found["one wrong"]["PCK@0.2"] == pytest.approx(100 * 11 / 12, abs=1e-3)
+
+
 def test_intervals_are_over_photographs(tmp_path):
     """Both directions of a pair are drawn together; of the second pair, one is right, the other misses two joints."""
     larger = body(1)
@@ -133,6 +145,7 @@ def test_the_command_writes_what_it_prints(tmp_path, capsys):
     assert network["figures"]["PCK@0.2"] != found["annotators"]["figures"]["PCK@0.2"]
     for who in ("annotators", "network"):
         assert f"{found[who]['figures']['PCKh@0.5']:.2f} %" in out
+    assert found["a perfect network (estimated)"]["one wrong"]["PCK@0.2"] == pytest.approx(50 + 400 / 11, abs=1e-3)
     assert NOTE in out and found["note"] == NOTE and cv2.imread(str(sheet)) is not None
 
 

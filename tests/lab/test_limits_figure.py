@@ -41,7 +41,7 @@ def test_every_stored_figure_is_drawn(tmp_path, monkeypatch):
     assert not styles
     for line, kind in zip(right.lines[1:], ("train", "val"), strict=True):
         assert list(line.get_ydata()) == [row[kind] for row in tried["seen_and_unseen"]]
-    stored = read(RESULTS / "label-agreement_2026-11-27.json")
+    stored = read(RESULTS / "label-agreement_2026-11-30.json")
     agreement = stored["annotators"]
     assert str(len(stored["pairs"])) in left.lines[0].get_label()
     for axes in (left, right):
