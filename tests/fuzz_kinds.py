@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -107,6 +108,16 @@ def _use_ap(path: Path, folder: Path) -> None:
     from lgmpose.metrics import coco_ap, coco_results
 
     coco_ap(coco_results([1, 2], np.ones((2, 17, 2)), np.ones((2, 17)), [0.5, 0.6]), path, engine="pycocotools")
+
+
+def _use_person_boxes(path: Path, folder: Path) -> None:
+    from lgmpose.data.boxes import LetterboxDataset, collate_boxes, load_boxes
+    from lgmpose.inference.detector_figures import evaluate_detector
+
+    box_set = load_boxes(path, [folder])
+    collate_boxes([LetterboxDataset(box_set, (64, 64))[0, index] for index in range(min(2, len(box_set)))])
+    corner = SimpleNamespace(detect=lambda picture: (np.array([[0, 0, 20, 20]]), np.ones(1)))
+    evaluate_detector(corner, box_set, progress=False)
 
 
 def _detections() -> list[dict[str, Any]]:
@@ -705,6 +716,7 @@ KINDS = {
     for kind in (
         Kind("coco", _build_coco, _of_json(_coco_content), _use_coco, 40),
         Kind("coco-ap", _build_coco, _of_json(_coco_content), _use_ap),
+        Kind("coco-boxes", _build_coco, _of_json(_coco_content), _use_person_boxes),
         Kind("detections", _build_coco, _of_json(_detections), _use_detections),
         Kind("detections-predict", _build_coco, _of_json(_detections), _use_boxes),
         Kind("mpii-json", _build_mpii, _of_json(_mpii_content), _use_mpii),

@@ -25,7 +25,8 @@ def evaluate_detector(detector: Detector, box_set: BoxSet, *, progress: bool = T
         UserError: a picture cannot be read, or the detector returns something else than boxes and scores.
     """
     truth, found, seconds = [], [], []
-    for picture in tqdm(box_set.pictures, desc="detect", unit="picture", disable=not progress, leave=False):
+    hidden = None if progress else True  # None: shown in a terminal only
+    for picture in tqdm(box_set.pictures, desc="detect", unit="picture", disable=hidden, leave=False):
         rows = zip(picture.boxes_xywh.tolist(), picture.areas.tolist(), picture.is_crowd.tolist(), strict=True)
         for box, area, is_crowd in rows:
             truth.append({"image_id": picture.id, "bbox": box, "area": area, "iscrowd": int(is_crowd)})

@@ -8,7 +8,6 @@ sure the teacher is. In training, targets are drawn from labels and peaks togeth
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -196,8 +195,9 @@ def teacher_peaks(
     try:
         with np.load(given) as content:
             peaks, made_by = content["peaks"], json.loads(str(content["made_by"]))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{given}: not a teacher's file ({error})") from error
-    if made_by.get("data") != fingerprint:
+        data, shape = made_by["data"], (len(record_set), record_set.skeleton.num_keypoints, 3)
+    except Exception as error:  # a damaged file raises almost anything
+        raise UserError(f"{given}: not a teacher's file, or a damaged one ({error})") from error
+    if data != fingerprint or peaks.shape != shape or not np.isfinite(peaks).all():
         raise UserError(f"{given}: made for other persons than those of {config.data}; name the teacher itself")
     return peaks

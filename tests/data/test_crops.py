@@ -123,6 +123,22 @@ def test_the_order_of_the_draws_is_kept(people):
         np.testing.assert_array_equal(dataset[epoch, 2]["matrix"], expected)
 
 
+def test_a_teachers_peaks_move_with_the_joints(people):
+    points = np.stack([record.keypoints_xy for record in people.records])
+    heights = np.random.default_rng(0).random(points.shape[:2])
+    peaks = np.concatenate([points, heights[..., None]], axis=-1)
+    dataset = CropDataset(people, IMAGE_HW, augmentation=Augmentation(), seed=2, teacher=peaks)
+    flips = set()
+    for key in [(epoch, index) for epoch in range(4) for index in range(3)]:
+        sample = dataset[key]
+        flip = bool(np.linalg.det(sample["matrix"][:, :2]) < 0)
+        order = list(people.skeleton.flip_permutation) if flip else slice(None)
+        np.testing.assert_allclose(sample["peaks"][:, :2], sample["keypoints_xy"], atol=1e-3)
+        np.testing.assert_array_equal(sample["peaks"][:, 2], heights[key[1]][order])
+        flips.add(flip)
+    assert flips == {True, False}
+
+
 def test_unreadable_pictures_give_their_reason(people, tmp_path):
     (tmp_path / "cut.jpg").write_bytes(cv2.imencode(".jpg", np.zeros((50, 50, 3), np.uint8))[1].tobytes()[:-200])
     records = [replace(people.records[0], image=str(tmp_path / name)) for name in ("cut.jpg", "absent.jpg")]
