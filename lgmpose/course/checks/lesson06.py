@@ -1,18 +1,81 @@
-"""Exercises of lesson 06: LARM in the other order, and what a larger input costs it."""
+"""Tasks of lesson 06: the MLP Block, LARM's two steps, what they cost, and LARM in the other order."""
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lgmpose.course.checks import Task, compare, compare_prediction, randomised
-from lgmpose.network.modules import LARM, npt_op1, npt_op2, npt_op3
+from lgmpose.network.modules import LARM, MLPBlock, MobileViM, npt_op1, npt_op2, npt_op3
+from lgmpose.network.variants import MobileViTBlock
+
+
+def check_layer_norm(prediction) -> str:
+    values = F.layer_norm(torch.tensor([1.0, 1.0, 3.0, 3.0]), (4,), eps=0)
+    return compare_prediction(prediction, tuple(values.tolist()), atol=0.05)
+
+
+def check_mlp_block(attempt) -> None:
+    for seed, shape in enumerate(((4,), (2, 5), (2, 3, 7, 12))):
+        block = randomised(MLPBlock(shape[-1]), seed)
+        x = _random(seed, *shape)
+        with torch.no_grad():
+            compare(attempt(x.clone(), block), block(x), f"called with a tensor of {shape}")
+
+
+def check_reach(prediction) -> str:
+    """Count by the gradient the pixels that one output depends on."""
+    larm = randomised(LARM((32, 24), (4, 4)))
+    x = _random(0, 1, 1, 32, 24).requires_grad_()
+    first = npt_op3(npt_op2(larm.between_patches(npt_op1(x, (4, 4)))), (4, 4), (32, 24))
+    reached = [torch.autograd.grad(y[0, 0, 9, 13], x)[0] for y in (first, larm(x))]
+    return compare_prediction(prediction, tuple(int((gradient != 0).sum()) for gradient in reached), unit="pixels")
+
+
+def check_first_step(attempt) -> None:
+    for seed, (map_hw, patch_hw) in enumerate((((4, 6), (2, 3)), ((12, 8), (3, 4)), ((8, 4), (4, 1)))):
+        mlp = randomised(LARM(map_hw, patch_hw), seed).between_patches
+        x = _random(seed, 2, 3, *map_hw)
+        with torch.no_grad():
+            expected = npt_op3(npt_op2(mlp(npt_op1(x, patch_hw))), patch_hw, map_hw)
+            got = attempt(x.clone(), mlp, patch_hw)
+        compare(got, expected, f"called with a map of {map_hw} and patches of {patch_hw}")
+
+
+def check_last_convolution(prediction) -> str:
+    blocks = (MobileViM(48, 96, (32, 24), (4, 4)), MobileViTBlock(48, 96, layers=1))
+    weights = tuple(next(block.fuse.children()).weight.numel() for block in blocks)  # type: ignore[union-attr]
+    return compare_prediction(prediction, weights, unit="weights")
+
+
+def check_larm_macs(attempt) -> None:
+    for map_hw, patch_hw, d in (((8, 12), (2, 3), 1), ((32, 24), (4, 4), 96), ((16, 12), (2, 2), 5)):
+        expected = d * _cost(LARM(map_hw, patch_hw), map_hw)["macs"]  # every channel costs the same
+        compare(attempt(map_hw, patch_hw, d), expected, f"called with {map_hw}, {patch_hw}, d={d}", atol=1e-9)
+
+
+def check_larm_parameters(attempt) -> None:
+    for map_hw, patch_hw in (((4, 6), (2, 3)), ((8, 4), (4, 1)), ((32, 24), (4, 4))):
+        P = patch_hw[0] * patch_hw[1]
+        N = map_hw[0] * map_hw[1] // P
+        expected = _cost(LARM(map_hw, patch_hw), map_hw)["parameters"]
+        compare(attempt(N, P), expected, f"called with N={N}, P={P}", atol=1e-9)
+
+
+def check_factor_ten(prediction) -> str:
+    measured = {}
+    for name, residual in (("without", False), ("with", True)):
+        block, x = randomised(MLPBlock(12, residual=residual)), _random(0, 3, 12)
+        with torch.no_grad():
+            measured[name] = "same" if torch.allclose(block(10 * x), block(x), atol=1e-3) else "other"
+    return compare_prediction(prediction, measured)
 
 
 def check_within_first(attempt) -> None:
     cases = (((8, 32), (2, 8), True), ((12, 18), (2, 3), True), ((8, 12), (4, 2), False))
     for seed, (map_hw, patch_hw, residual) in enumerate(cases):
         larm = randomised(LARM(map_hw, patch_hw, residual=residual), seed)
-        x = torch.randn(2, 3, *map_hw, generator=torch.Generator().manual_seed(seed))
+        x = _random(seed, 2, 3, *map_hw)
         with torch.no_grad():
             tokens = larm.within_patch(npt_op2(npt_op1(x, patch_hw)))  # (B, N, d, P)
             tokens = npt_op2(larm.between_patches(npt_op2(tokens)))  # to (B, P, d, N) and back
@@ -25,8 +88,11 @@ def check_within_first(attempt) -> None:
 def check_growth(prediction) -> str:
     """Count LARM's MACs and parameters on a map, and on one with twice as many rows and columns."""
     small, large = (_cost(LARM(map_hw, (4, 4)), map_hw) for map_hw in ((32, 24), (64, 48)))
-    growth = {name: large[name] / small[name] for name in small}
-    return compare_prediction(prediction, growth, rtol=0.05)
+    return compare_prediction(prediction, {name: large[name] / small[name] for name in small}, atol=0.1)
+
+
+def _random(seed: int, *shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def _cost(larm: nn.Module, map_hw: tuple[int, int]) -> dict[str, int]:
@@ -35,4 +101,104 @@ def _cost(larm: nn.Module, map_hw: tuple[int, int]) -> dict[str, int]:
     return {"macs": counter.get_total_flops() // 2, "parameters": sum(p.numel() for p in larm.parameters())}
 
 
-TASKS = {"06.1": Task(check_within_first, "hard"), "06.2": Task(check_growth)}
+TASKS = {
+    "06.1": Task(
+        check_layer_norm,
+        "easy",
+        (
+            "First subtract the mean of the four numbers from each of them.",
+            "The standard deviation is the square root of the mean of the squared differences. Divide by 4, not by 3.",
+            "The mean is 2, and all differences have the size 1.",
+        ),
+        way="Subtract the mean, 2. Then divide by the square root of the mean of the squares",
+    ),
+    "06.2": Task(
+        check_mlp_block,
+        "medium",
+        (
+            "Start with the innermost part of the equation and work outwards: norm, expand, GELU, project.",
+            "Keep `x` as it is; you need it again at the end.",
+            "If the first test fails: is the input added to the result? And is it the input before LayerNorm?",
+        ),
+        forbidden=("MLPBlock",),
+    ),
+    "06.3": Task(
+        check_reach,
+        "easy",
+        (
+            "The first MLP Block connects one pixel of each patch. So count the patches.",
+            "A patch of 4 × 4 has 16 pixels. How many patches are there in 32 × 24 pixels?",
+            "In the second step, each pixel is connected with all positions of its patch, and every position has seen "
+            "one pixel of every patch.",
+        ),
+        way="After the first: one pixel for each patch, so the number of patches. After both: all positions as well",
+    ),
+    "06.4": Task(
+        check_first_step,
+        "medium",
+        (
+            "Start with `h, w = patch_hw` and an empty result. Then loop over `range(h)` and `range(w)`.",
+            "`small.flatten(2)` turns (B, d, rows, columns) into (B, d, N). The MLP works on the last axis.",
+            "`reshape(small.shape)` gives rows and columns back. Assign the result to the same slice of `y_BdHW`.",
+        ),
+        forbidden=("npt_op1", "npt_op2", "npt_op3", "LARM"),
+    ),
+    "06.5": Task(
+        check_last_convolution,
+        "easy",
+        (
+            "How many channels go in? Look at the block before it in the drawing.",
+            "A 1×1 convolution has channels in × channels out weights.",
+            "A 3×3 convolution has nine times as many weights as a 1×1.",
+        ),
+        way="The concatenation has 2C channels. Multiply: channels in × channels out × pixels of the kernel",
+    ),
+    "06.6": Task(
+        check_larm_macs,
+        "medium",
+        (
+            "Compute P and N first.",
+            "Each number of the map costs 8N + 8P. How many numbers has the map?",
+            "If you are too low by a factor: did you multiply by d?",
+        ),
+    ),
+    "06.7": Task(
+        check_larm_parameters,
+        "medium",
+        (
+            "LARM has two MLP Blocks, one of length N and one of length P. Write a function for one block.",
+            "A linear layer from a to b numbers has a · b weights and b biases.",
+            "LayerNorm has 2 · length. The first linear layer has 4 · length biases, the second has length.",
+        ),
+    ),
+    "06.8": Task(
+        check_factor_ten,
+        "medium",
+        (
+            "Apply LayerNorm to 1, 1, 3, 3 and to 10, 10, 30, 30.",
+            "Mean and standard deviation both become ten times as large.",
+            "What else goes into the result of a block with a residual connection?",
+        ),
+        way="LayerNorm removes any common factor; a residual connection adds the input with its factor",
+    ),
+    "06.9": Task(
+        check_within_first,
+        "hard",
+        (
+            "Write the shape behind every line. `within_patch` needs (B, N, d, P), `between_patches` needs "
+            "(B, P, d, N).",
+            "`npt_op1` gives (B, P, d, N). One `npt_op2` leads to (B, N, d, P), another one leads back.",
+            "`npt_op3` takes (B, N, d, P). So there is an `npt_op2` just before it.",
+        ),
+    ),
+    "06.10": Task(
+        check_growth,
+        "medium",
+        (
+            "Use the formulas of tasks 06.6 and 06.7. Which of N, P and H · W change, and how?",
+            "H · W grows 4 times, P stays 16, and N grows from 48 to 192.",
+            "The first step's MACs grow 4 × 4 times, the second step's 4 times. Weigh them: 384 and 128.",
+        ),
+        way="Put N = 48 and then N = 192 into (8N + 8P) · d · H · W and into 8N² + 7N + 8P² + 7P, and divide",
+    ),
+}
