@@ -73,11 +73,11 @@ def compare_networks(  # the options of the command
         raise UserError(f"{videos[0]}: a video; networks are compared on pictures")
     boxes_of = _checked_boxes(paths, boxes, detections)
     predictors = [Predictor(source, detector="none", device=device, flip_test=flip_test) for source in weights]
-    finder = None if detector == "none" else Predictor(predictors[0].backend, detector=detector, device=device)
+    finder = Predictor(predictors[0].backend, detector=detector, device=device, flip_test=False)
     rows: list[list[np.ndarray]] = [[] for _ in predictors]
     for path in tqdm(paths, desc="compare", unit="picture", disable=None):
         picture = read_image(path)
-        found = (boxes_of[path], None) if finder is None else finder.find_people(picture, str(path))
+        found = (boxes_of[path], None) if finder.detector is None else finder.find_people(picture, str(path))
         for row, predictor in zip(rows, predictors, strict=True):
             poses = predictor(picture, *found)
             row.append(_shrink(draw_poses(picture, poses, score_threshold=score_threshold)))

@@ -92,6 +92,15 @@ def test_a_detector_finds_the_same_boxes_for_every_network(folder, tiny_weights,
         np.testing.assert_array_equal(drawn, draw_poses(picture, poses, score_threshold=0.0))
 
 
+def test_without_a_detector_at_hand_each_picture_shows_one_person(folder, monkeypatch, tmp_path, shown):
+    monkeypatch.setenv("LGMPOSE_CACHE", str(tmp_path))
+    drawn = []
+    for detector in ("none", "auto"):
+        compare_networks(folder / "1.png", [DotBackend()], tmp_path / "out.png", detector=detector)
+        drawn.append(shown[-1][0][0][0])
+    np.testing.assert_array_equal(*drawn)
+
+
 def test_the_figure_and_drawings_are_no_inputs_but_a_photograph_is(folder, tmp_path, monkeypatch, shown):
     for name in ("tree.png", "tree_pose.jpg", "warrior_pose.jpg"):
         write_png(tmp_path / name, cv2.imread(str(folder / "1.png")))
