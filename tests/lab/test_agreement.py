@@ -133,6 +133,7 @@ def test_nothing_is_there_twice(tmp_path):
         find_copies(load_lspet(folder, "all"))
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_it_prints(tmp_path, capsys):
     file, sheet = tmp_path / "found.json", tmp_path / "sheet.png"
     data = f"lspet:{a_set(tmp_path / 'set')}"

@@ -61,6 +61,7 @@ def fake(monkeypatch):
     monkeypatch.setattr("lgmpose.lab.ship.export", export)
 
 
+@pytest.mark.slow
 def test_the_result_file_holds_the_shipped_files_figures(fake, tmp_path):
     folder, run = tmp_path / "weights", save_run(tmp_path / "run", DATA)
     assert main(["lab", "ship", DATA, str(run), "--name", NAME, "--folder", str(folder)]) == 0

@@ -197,7 +197,7 @@ def test_resume_takes_the_settings_of_the_run_except_those_that_are_given(people
         (["--bad-images", "skip"], {"bad_images": "skip"}),
     ):  # fmt: skip
         assert main(["resume", str(run), *given]) == 0
-        assert resumed.pop() == (replace(config, **changes), run, {"resume": True})
+        assert resumed.pop() == (replace(config, **changes), run, {"resume": True, "session_type": None})
     for words in (["--resume", str(run)], [f"--resume={run}"], ["--resume"]):
         assert "lgmpose resume RUN" in refused(capsys, "train", *words)
 
@@ -300,4 +300,4 @@ from lgmpose.cli import main
 main(["--help"])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "{data,train,resume,eval,predict,compare,export}" in done.stdout
+    assert "{data,train,train-detector,eval-detector,resume,eval,predict,compare,export}" in done.stdout
