@@ -19,7 +19,7 @@ from typing import Literal, get_args
 
 __all__ = [
     "ACTIVATIONS", "DETECTOR_NAME", "FUSIONS", "GLOBAL_BLOCKS", "LARM_PARTS", "STAGES", "STRIDE", "VARIANTS",
-    "Activation", "Fusion", "GlobalBlock", "LGMPoseConfig", "LarmPart", "Stage", "check_image_hw",
+    "Activation", "Fusion", "GlobalBlock", "LGMPoseConfig", "LarmPart", "LinearInit", "Stage", "check_image_hw",
 ]  # fmt: skip
 
 # Each list of names stands here only. The options of `lgmpose train` and `lgmpose profile` have these types.
@@ -29,6 +29,9 @@ GlobalBlock = Literal["mobilevim", "mobilevit", "mobilevit_relu6"]  # paper, Tab
 # "both" only, the others are our own variants.
 LarmPart = Literal["both", "between_patches", "within_patch", "identity"]
 Activation = Literal["relu6", "relu", "silu"]
+# Initial weights of the linear layers in the global blocks: PyTorch's default, or small ones (standard deviation 0.02,
+# as in MobileViT). own: LARM has PyTorch's and a MobileViT block small ones.
+LinearInit = Literal["own", "default", "small"]
 FUSIONS, GLOBAL_BLOCKS = get_args(Fusion), get_args(GlobalBlock)
 LARM_PARTS, ACTIVATIONS = get_args(LarmPart), get_args(Activation)
 MOST_LAYERS = 100  # in a row; a damaged file may ask for billions
@@ -88,6 +91,7 @@ class LGMPoseConfig:
     larm_residual: bool = True
     larm: str = "both"  # paper: both MLP Blocks; the others of LARM_PARTS leave out one or both
     activation: str = "relu6"  # chosen: MobileNetV2's
+    linear_init: str = "own"  # chosen: one of LinearInit
     stem_channels: int = 16  # chosen
     stages: tuple[Stage, ...] = STAGES  # chosen, see above
     decoder_channels: tuple[int, ...] = (208, 104, 52)  # chosen: half the width at every step
@@ -98,6 +102,7 @@ class LGMPoseConfig:
         check_image_hw(self.image_hw)
         for name, allowed in (
             ("fusion", FUSIONS), ("global_block", GLOBAL_BLOCKS), ("larm", LARM_PARTS), ("activation", ACTIVATIONS),
+            ("linear_init", get_args(LinearInit)),
         ):  # fmt: skip
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} {getattr(self, name)!r}: choose one of {', '.join(allowed)}")

@@ -13,7 +13,7 @@ from lgmpose.network.config import LGMPoseConfig, Stage
 from lgmpose.network.layers import ConvNormAct, InvertedResidual
 from lgmpose.network.modules import LARM, MobileViM
 from lgmpose.network.resize import resample_larm
-from lgmpose.network.variants import MobileViTBlock, keep_of_larm, make_fusion
+from lgmpose.network.variants import MobileViTBlock, keep_of_larm, make_fusion, restart_linear_layers
 
 __all__ = ["LGMPose"]
 
@@ -47,6 +47,8 @@ class LGMPose(nn.Module):
             channels = width if config.fusion == "none" else width + skip
         self.head = nn.Conv2d(channels, config.num_keypoints, 1)
         self.apply(_init_weights)
+        if config.linear_init != "own":
+            restart_linear_layers(self, small=config.linear_init == "small")
         nn.init.normal_(self.head.weight, std=0.001)  # heatmaps start near zero, as in SimpleBaseline
 
     def forward_features(self, x: Tensor) -> list[Tensor]:

@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from lgmpose.network.layers import ConvNormAct, make_activation
 from lgmpose.network.modules import MobileViM, SFusion, npt_op1, npt_op2, npt_op3
 
-__all__ = ["ConvFusion", "MobileViTBlock", "NoFusion", "TransformerLayer", "keep_of_larm", "make_fusion"]
+__all__ = [
+    "ConvFusion", "MobileViTBlock", "NoFusion", "TransformerLayer", "keep_of_larm", "make_fusion",
+    "restart_linear_layers",
+]  # fmt: skip
 
 
 class NoFusion(nn.Module):
@@ -67,6 +70,16 @@ def keep_of_larm(block: MobileViM, part: str) -> nn.Module:
     return block
 
 
+def restart_linear_layers(module: nn.Module, *, small: bool) -> None:
+    """Give all linear layers of a module new initial weights: small ones (standard deviation 0.02), or PyTorch's."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear) and small:
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.Linear):
+            layer.reset_parameters()
+
+
 class TransformerLayer(nn.Module):
     """Pre-norm encoder layer of MobileViT; (B, P, N, d) → (B, P, N, d), attention over N.
 
@@ -87,9 +100,7 @@ class TransformerLayer(nn.Module):
         self.activation = make_activation(activation)
         self.project = nn.Linear(ffn_ratio * width, width)
         self.dropout = nn.Dropout(dropout)
-        for layer in (self.qkv, self.out, self.expand, self.project):
-            nn.init.trunc_normal_(layer.weight, std=0.02)
-            nn.init.zeros_(layer.bias)
+        restart_linear_layers(self, small=True)
 
     def attention(self, x: Tensor) -> Tensor:
         B, P, N, d = x.shape

@@ -11,7 +11,7 @@ import msgspec
 
 from lgmpose.data.augment import Augmentation
 from lgmpose.errors import UserError
-from lgmpose.network.config import DETECTOR_NAME, Activation, Fusion, GlobalBlock, LarmPart, LGMPoseConfig
+from lgmpose.network.config import DETECTOR_NAME, Activation, Fusion, GlobalBlock, LarmPart, LGMPoseConfig, LinearInit
 from lgmpose.pose.codecs import CodecName
 
 __all__ = [
@@ -70,6 +70,7 @@ class TrainConfig:
     # transformer; mobilevit_relu6: the same with ReLU6 instead of SiLU
     global_block: GlobalBlock = "mobilevim"
     larm_residual: bool = True  # residual connections of LARM's two MLPs; equation 1 has none
+    linear_init: LinearInit = "own"  # initial weights of the global block's linear layers: own, default or small (0.02)
     # which of LARM's two MLPs to keep; identity: none of them; the paper has both
     larm: LarmPart = "both"
     activation: Activation = "relu6"  # activation of LGM-Pose

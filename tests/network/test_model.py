@@ -150,6 +150,13 @@ def test_choices_reach_the_modules():
     for residual in (True, False):
         blocks = [module for module in small(larm_residual=residual).modules() if isinstance(module, MLPBlock)]
         assert [block.residual for block in blocks] == [residual] * 4
+    for block, own in (("mobilevim", "default"), ("mobilevit", "small")):
+        for init in ("own", "default", "small"):
+            net = small(global_block=block, linear_init=init)
+            layers = [module for module in net.modules() if isinstance(module, nn.Linear) and module.in_features > 8]
+            tiny = (init if init != "own" else own) == "small"
+            assert layers and all(bool(layer.bias.any()) != tiny for layer in layers)
+            assert all((layer.weight.std() < 0.03) == tiny for layer in layers)
     blocks = [module for module in small(mlp_ratio=3).modules() if isinstance(module, MLPBlock)]
     assert [block.expand.out_features / block.expand.in_features for block in blocks] == [3] * 4
 

@@ -15,7 +15,7 @@ from lgmpose.network.config import VARIANTS
 from lgmpose.training.recipe import MACHINE_FIELDS, TrainConfig
 
 __all__ = [
-    "ABLATIONS", "BASELINE", "CHOICES", "FAMILIES", "NETWORKS", "OTHER_NETWORKS", "RECIPE", "STORED", "SURVIVORS",
+    "ABLATIONS", "BASELINE", "CHOICES", "FAMILIES", "FURTHER", "NETWORKS", "OTHER_NETWORKS", "RECIPE", "STORED",
     "AblateConfig", "Variant",
 ]  # fmt: skip
 
@@ -106,15 +106,20 @@ CHOICES = {
         Variant("mobilevit-relu6", "MobileViT block, but ReLU6", {"global_block": "mobilevit_relu6"}),  # it has SiLU
     )
 }
-# Other networks with all printed costs, from `lgmpose lab search`: trained only if --variants names them.
-SURVIVORS = {
+# Rows of later families, trained only if --variants names them.
+FURTHER = {
     variant.name: variant
     for variant in (
+        # other networks with all printed costs, from `lgmpose lab search`
         Variant("t3", "other widths, t = 3", {"model": "lgm-pose-t3-mpii-256x256"}),
         Variant("three-blocks", "three MobileViM blocks", {"model": "lgm-pose-three-blocks-mpii-256x256"}),
+        # both blocks with the initial weights of the other
+        Variant("larm-small-init", "LARM, small initial weights", {"linear_init": "small"}),
+        Variant("mobilevit-default-init", "MobileViT block, PyTorch's initial weights",
+                {"global_block": "mobilevit", "linear_init": "default"}),
     )
-}
-NETWORKS = ABLATIONS | OTHER_NETWORKS | CHOICES | SURVIVORS
+}  # fmt: skip
+NETWORKS = ABLATIONS | OTHER_NETWORKS | CHOICES | FURTHER
 
 # What is judged together. The names are written out: a row that is added above joins no family by itself, so that it
 # changes no verdict. Put later rows into a new family. These families were written down after the stored runs of seeds
@@ -134,6 +139,9 @@ FAMILIES = {
             "no-colour", "occlusion", "sigma-1", "sigma-2", "standard", "limb-weights", "silu", "mobilevit-relu6",
         ), exploratory=True),
         Family("survivors", "Other networks with all printed costs", BASELINE, ("t3", "three-blocks")),
+        Family("initial-weights", "Initial weights of LARM and of the MobileViT block", BASELINE, (
+            "larm-small-init", "mobilevit-default-init",
+        )),
     )
 }  # fmt: skip
 
@@ -154,7 +162,7 @@ RECIPE = TrainConfig(
     augmentation=Augmentation(half_body_prob=0, scale_factor=0.25, rotation_deg=45, rotation_prob=0.7, colour=0.2),
 )
 # What the recipe of a set may not change: the seeds, the rows of ABLATIONS and run_config set it.
-VARIED = ("seed", "fusion", "global_block", "larm_residual", "larm", "eval_every")
+VARIED = ("seed", "fusion", "global_block", "larm_residual", "larm", "linear_init", "eval_every")
 
 
 def installed() -> tuple[str, ...]:

@@ -25,14 +25,12 @@ from lgmpose.lab.evidence import NOT_SIGNIFICANT
 __all__ = ["draw_bars", "draw_peers", "markdown", "save_report"]
 
 REMARKS = {  # family → how to read its table
-    "parts": "",
     "peers": """\
 All are trained from scratch on the same pictures by the same recipe, which was chosen for LGM-Pose. A better result
 here means that a network learns fast from few pictures; it says little about the end of a long training.""",
     "recipes": """\
 One thing of the recipe is changed at a time. A short training favours what learns quickly: an augmentation that costs
 points here may gain them in a long training.""",
-    "survivors": "",
 }
 
 
@@ -68,7 +66,7 @@ def markdown(results: dict[str, Any]) -> str:
     ]
     for family in judged_families(results):
         texts = [f"## {family.heading}", family_table(results, family), family_note(results, family)]
-        parts += [text for text in (*texts, REMARKS[family.name]) if text]
+        parts += [text for text in (*texts, REMARKS.get(family.name)) if text]
     return "\n\n".join([*parts, *_costs(results)]) + "\n"
 
 
