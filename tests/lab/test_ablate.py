@@ -170,6 +170,7 @@ def test_figures_are_those_of_the_weights_each_person_with_its_share(config, res
         low, high = run["intervals_95"]["PCK@0.2"]
         assert low <= run["figures"]["PCK@0.2"] <= high
         assert run["steps"] > 0 and {"commit", "machine", "hours"} <= run.keys()
+        assert run["other_figures"]["AP"] == pytest.approx(anew.figures["AP"])
 
 
 def test_costs_are_the_networks_own(results):

@@ -183,6 +183,7 @@ def _one_run(config: AblateConfig, variant: str, seed: int, val_set: RecordSet, 
     return {
         "joints": joint_results(predictions, val_set, val_set.skeleton),
         "conditions": evaluation.conditions,
+        "other_figures": {name: v for name, v in evaluation.figures.items() if name not in METRICS},  # COCO's AP
         "steps": done["step"],
         "hours": round(done["seconds"] / 3600, 4),
         "machine": _machine(choose_device(recipe.device)),
