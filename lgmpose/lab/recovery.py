@@ -1,8 +1,8 @@
 """Search for networks that have all costs that the paper prints: ``lgmpose lab search``.
 
-The paper's text does not give the widths. Many networks have the printed costs, so the search shows which of our values the
-paper forces (``recovered``) and which it leaves open (``chosen``). A random search proves nothing about values that it
-did not meet: ``recovered`` means that no chain met the costs without the value.
+The paper's text does not give the widths. Many networks have the printed costs, so the search shows which of our values
+the paper forces (``recovered``) and which it leaves open (``chosen``). A random search proves nothing about values that
+it did not meet: ``recovered`` means that no chain met the costs without the value.
 """
 
 from __future__ import annotations
