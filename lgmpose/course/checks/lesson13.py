@@ -1,26 +1,177 @@
-"""Exercises of lesson 13: a sign-flip test of two networks, and false discoveries in a table without differences."""
+"""Tasks of lesson 13: the bootstrap, the spread between seeds, and false discoveries among nine rows."""
+
+from __future__ import annotations
 
 import numpy as np
 
 from lgmpose.course.checks import Task, compare, compare_prediction
+from lgmpose.course.checks.comparison import Different
 
 
-def check_p_value(attempt) -> None:
-    rng = np.random.default_rng(121)
-    for persons, draws, lead in ((4, 50, 0.0), (30, 400, 0.3), (30, 400, -0.3), (9, 100, -1.0)):
-        lead_N = np.rint(rng.normal(lead, 1.5, persons)).astype(int)
-        signs_DN = rng.choice((-1, 1), (draws, persons))
-        # Not the obvious formula: count the rows whose sum is strictly smaller.
-        inside = sum(abs(sum(s * v for s, v in zip(row, lead_N, strict=True))) < abs(sum(lead_N)) for row in signs_DN)
-        case = f"called with leads of {persons} persons and {draws} rows of signs"
-        compare(attempt(lead_N.copy(), signs_DN.copy()), 1 - inside / draws, case)
+def check_joints(prediction) -> str:
+    return compare_prediction(prediction, 0.001 * 2958 * 14, atol=1, unit="joints")
+
+
+def check_one_draw(prediction) -> str:
+    lead, counted, drawn = np.array([1, 0, 2, 0, -1, 2]), np.array([14, 14, 12, 14, 10, 14]), [2, 2, 4, 5, 0, 1]
+    return compare_prediction(prediction, float(100 * lead[drawn].sum() / counted[drawn].sum()), atol=0.05)
+
+
+def check_bootstrap(attempt) -> None:
+    rng = np.random.default_rng(133)
+    for persons, draws in ((6, 200), (40, 500)):
+        counted, chosen = rng.integers(5, 15, persons), rng.integers(persons, size=(draws, persons))
+        lead = np.rint(rng.normal(0.5, 2, persons)).astype(int)
+        points = [100 * sum(lead[m] for m in row) / sum(counted[m] for m in row) for row in chosen]
+        low, high = np.percentile(points, [2.5, 97.5])
+        got = attempt(lead.copy(), counted.copy(), chosen.copy())
+        if isinstance(got, (list, np.ndarray)):
+            got = tuple(got)
+        compare(got, (float(low), float(high)), f"called with {persons} persons and {draws} draws")
+
+
+def check_torn_pairs(prediction) -> str:
+    return compare_prediction(prediction, "c")
+
+
+def check_seed_variance(attempt) -> None:
+    for figures in ([[27.64, 26.06]], [[27.6, 26.1], [19.3, 20.6], [28.6, 27.8]], [[30.0, 31.0, 33.0], [20.0, 22.0]]):
+        squares = [sum((f - sum(runs) / len(runs)) ** 2 for f in runs) for runs in figures]
+        variance = sum(squares) / sum(len(runs) - 1 for runs in figures)
+        compare(attempt([list(runs) for runs in figures]), variance, f"called with {figures}")
 
 
 def check_false_discoveries(prediction) -> str:
     """Simulate tables of ten equal networks and count in per cent how many show a difference to the baseline."""
     figures = np.random.default_rng(122).normal(size=(50_000, 10))  # tables, networks; the first one is the baseline
     leads = (figures[:, 1:] - figures[:, :1]) / np.sqrt(2)
-    return compare_prediction(prediction, 100 * (abs(leads) > 1.96).any(axis=1).mean(), atol=5)
+    return compare_prediction(prediction, 100 * (abs(leads) > 1.96).any(axis=1).mean(), atol=5, unit="%")
 
 
-TASKS = {"13.1": Task(check_p_value, "hard"), "13.2": Task(check_false_discoveries)}
+def check_half_the_cost(prediction) -> str:
+    return compare_prediction(prediction, 0.90 / 1.5, atol=0.02)
+
+
+def check_p_value(attempt) -> None:
+    rng = np.random.default_rng(121)
+    for persons, draws, lead in ((4, 50, 0.0), (30, 400, 0.3), (30, 400, -0.3), (9, 100, -1.0)):
+        lead_M = np.rint(rng.normal(lead, 1.5, persons)).astype(int)
+        signs_DM = rng.choice((-1, 1), (draws, persons))
+        # Not the obvious formula: count the rows whose sum is strictly smaller.
+        inside = sum(abs(sum(s * v for s, v in zip(row, lead_M, strict=True))) < abs(sum(lead_M)) for row in signs_DM)
+        got, share = attempt(lead_M.copy(), signs_DM.copy()), 1 - inside / draws
+        if isinstance(got, float) and np.isclose(got, (draws - inside + 1) / (draws + 1)) and got != share:
+            raise Different(
+                "returns (count + 1) / (D + 1). Many books recommend it, because it is never 0. Here the plain share "
+                "count / D is asked for"
+            )
+        compare(got, share, f"called with leads of {persons} persons and {draws} rows of signs")
+
+
+def check_seeds_needed(attempt) -> None:
+    from scipy.stats import t
+
+    for spread, difference in ((1.0, 2.0), (0.3, 0.5), (1.1, 1.0), (0.2, 0.2), (0.5, 5.0)):
+        seeds = 2
+        while t.isf(0.025 / 9, 10 * (seeds - 1)) * spread * (2 / seeds) ** 0.5 > difference:
+            seeds += 1
+        compare(
+            attempt(spread, difference), seeds, f"called with a spread of {spread} and a difference of {difference}"
+        )
+
+
+TASKS = {
+    "13.1": Task(
+        check_joints,
+        "easy",
+        hints=(
+            "How many joints are there in all? Take every person to have all fourteen.",
+            "2,958 × 14 = 41,412 joints. A point of PCKh is one per cent of them.",
+            "A tenth of a point is 0.1 % of 41,412.",
+        ),
+        way="Multiply persons by joints, and take a thousandth.",
+    ),
+    "13.2": Task(
+        check_one_draw,
+        "easy",
+        hints=(
+            "Persons count from 0. Person 2 was drawn twice, so add their lead and their joints twice. Person 3 "
+            "was not.",
+            "The leads are 2, 2, −1, 2, 1, 0. The joints are 12, 12, 10, 14, 14, 14.",
+            "Points are 100 × (sum of the leads) / (sum of the joints of the drawn persons).",
+        ),
+        way="Sum the leads of the drawn persons, divide by the sum of their joints, times 100.",
+    ),
+    "13.3": Task(
+        check_bootstrap,
+        "medium",
+        hints=(
+            "`lead_M[chosen_DM]` has the shape (D, M): row by row the leads of the drawn persons.",
+            "For each row: sum of the leads divided by the sum of the joints of the same drawn persons, times 100.",
+            '"Nearly right, but not equal": you divided by the joints of all persons, `counted_M.sum()`. The '
+            "drawn persons have other joints. The percentiles are 2.5 and 97.5.",
+        ),
+    ),
+    "13.4": Task(
+        check_torn_pairs,
+        "easy",
+        hints=(
+            "Some persons are difficult for every network, for example somebody upside down.",
+            "In pairs, a difficult person lowers both networks, and the difference stays.",
+            "Torn apart, network a may get many difficult persons and network b many easy ones.",
+        ),
+        way="Think of a draw with many difficult persons: does it change both networks, or only one?",
+    ),
+    "13.5": Task(
+        check_seed_variance,
+        "medium",
+        hints=(
+            "Each network is compared with its own mean: a network that is better says nothing about the spread.",
+            "Add the squares of all deviations. Divide once, at the end.",
+            '"I pass test 1 but fail test 3": divide by the sum of (number of runs − 1) over the networks, not by'
+            " the mean over networks.",
+        ),
+    ),
+    "13.6": Task(
+        check_false_discoveries,
+        "medium",
+        hints=(
+            "A single row looks like a discovery in 5 % of the tables.",
+            "Nine independent rows would give 1 − 0.95⁹, which is 37 %.",
+            "The rows share one baseline. If it had bad luck, all nine look better together. So false discoveries"
+            " come in groups, and fewer tables have one.",
+        ),
+        way="Begin with 1 − 0.95⁹ and think about what a common baseline changes.",
+    ),
+    "13.7": Task(
+        check_half_the_cost,
+        "easy",
+        hints=(
+            "The computational cost is the column of FLOPs.",
+            "SFusion is printed with 0.90 G, the 3×3 convolution with 1.5 G.",
+            "Divide the smaller by the larger.",
+        ),
+        way="Divide SFusion's FLOPs by those of the 3×3 convolution.",
+    ),
+    "13.8": Task(
+        check_p_value,
+        "medium",
+        hints=(
+            "`signs_DM * lead_M` has the shape (D, M). Which axis do you sum?",
+            "On either side: compare absolute values. At least as far: what about sums that are equal?",
+            '"My values are a little too small": you used > where ≥ is needed. Joints are whole numbers, so ties '
+            "are common.",
+        ),
+    ),
+    "13.9": Task(
+        check_seeds_needed,
+        "hard",
+        hints=(
+            "Start with S = 2 and raise S while the margin is larger than the difference.",
+            "With S seeds, ten networks have f = 10 × (S − 1) degrees of freedom. `scipy.stats.t.isf(0.025 / 9, "
+            "f)` is the quantile.",
+            '"I get one seed too many": stop as soon as the margin is at most the difference. "Much too few": the'
+            " standard error of a difference of two means is spread × √(2 / S).",
+        ),
+    ),
+}
