@@ -121,8 +121,8 @@ TASKS = {
     "00.4": Task(
         check_back_to_picture, "easy",
         hints=(
-            "On the way in, the corner is subtracted first, and then the scale multiplies. Which comes first on the way back?",
-            "The opposite of \"times scale\" is \"divided by scale\". The opposite of \"minus corner\" is \"plus corner\".",
+            "On the way in: minus corner, then times scale. Which is undone first on the way back?",
+            'The opposite of "times scale" is "divided by scale". The opposite of "minus corner" is "plus corner".',
             "Try it with the numbers above: (32, 40) must become (100, 100).",
         ),
     ),
@@ -164,7 +164,7 @@ TASKS = {
     "00.9": Task(
         check_found, "medium",
         hints=(
-            "The distance of two points is `np.linalg.norm(predicted_K2 - true_K2, axis=1)`: one number for each joint.",
+            "`np.linalg.norm(predicted_K2 - true_K2, axis=1)` gives one distance for each joint.",
             "Compare with `0.2 * torso`. Exactly a fifth still counts as found, so use `<=`.",
             "\"My share is too low\": count only the joints with `visible_K`, and divide by their number, not by K.",
         ),
@@ -174,7 +174,7 @@ TASKS = {
         hints=(
             "Three steps: negative pixels to 0, the peak's row and column, two sums.",
             "`heatmap_HW[top:bottom, left:right]` is a square; 5×5 around row r is `r - 2 : r + 3`.",
-            "\"I pass tests 1 and 2 but fail test 3\": a slice that starts below 0 counts from the end. Use `max(0, r - 2)`.",
+            '"I pass tests 1 and 2, fail test 3": a start below 0 counts from the end. Use `max(0, r - 2)`.',
         ),
     ),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Figures that the lessons share: the map of the network with the lesson of each part, and the legend of a skeleton."""
+"""Draw the map of the network with the lesson on each part, and the legend of a skeleton's colours."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def draw_network_map() -> Figure:
         end = (x1 + (0 if skip else -0.4 if x1 > x0 else 0.4), 1.35 * row1 + (0.34 if skip else 0))
         style = {"arrowstyle": "->", "lw": 1.4, "ls": "--" if skip else "-", "shrinkA": 0, "shrinkB": 0}
         axis.annotate("", end, start, arrowprops=style)
-    axis.set(xlim=(-0.5, 7.5), ylim=(-0.65, 1.9), title="LGM-Pose from picture to joints; bold: the lesson on each part")
+    axis.set(
+        xlim=(-0.5, 7.5), ylim=(-0.65, 1.9), title="LGM-Pose from picture to joints; bold: the lesson on each part"
+    )
     axis.axis("off")
     handles = [Patch(facecolor=colour, edgecolor="black", label=kind) for kind, colour in KINDS.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
