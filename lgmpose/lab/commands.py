@@ -7,6 +7,7 @@ from typing import Literal
 
 import tyro
 
+from lgmpose.errors import require
 from lgmpose.lab.ablate.rows import AblateConfig
 from lgmpose.lab.bench.plan import BenchConfig
 from lgmpose.lab.few_pictures import FewPicturesConfig
@@ -114,6 +115,7 @@ def search(config: SearchConfig, json: Path = Path("runs/search.json")) -> None:
     from lgmpose.lab.recovery import draw_space, page, search_networks
 
     check_output(json)
+    require("matplotlib", "plot", "the picture of the search")
     result = {"command": "lgmpose lab search --json FILE", "header": machine_header(), **search_networks(config)}
     keep(result, page(result), json)
     draw_space(result, json.with_suffix(".png"))
