@@ -1,4 +1,6 @@
-"""Lesson 03: wrong versions that its proofs and its exercises reject."""
+"""Lesson 03: wrong versions that its proofs and its tasks reject."""
+
+from torch import nn
 
 import lgmpose.network.layers
 from lgmpose.network.layers import InvertedResidual
@@ -20,8 +22,8 @@ MISTAKES = {
         '"oc,bchw->bohw", weight_OC11[:, :, 0, 0]',
         '"oc,bchw->bohw", weight_OC11[:, :, 0, 0].flip(1)',
     ),
-    'axes swapped': ('weight_C1KK[:, 0, i, j, None, None]', 'weight_C1KK[:, 0, j, i, None, None]'),
-    'turned': ('weight_C1KK[:, 0, i, j, None, None]', 'weight_C1KK[:, 0, 2 - i, 2 - j, None, None]'),
+    'axes swapped': ('weight_C1kk[:, 0, i, j, None, None]', 'weight_C1kk[:, 0, j, i, None, None]'),
+    'turned': ('weight_C1kk[:, 0, i, j, None, None]', 'weight_C1kk[:, 0, 2 - i, 2 - j, None, None]'),
     'no activation after widening': ('conv.weight), bn).clamp(0, 6)', 'conv.weight), bn)'),
     'ReLU for ReLU6': ('.clamp(min=0, max=6)', '.clamp(min=0)'),
     'activation at the end': (
@@ -64,6 +66,30 @@ def activation_after_the_block(patch):
 PACKAGE = [shuffle_left_out, inverse_shuffle, without_residual, activation_after_the_block]
 
 
+def shuffled(x, groups, *, inverse=False, axes=(1, 2)):
+    B, C, H, W = x.shape
+    rows, columns = (C // groups, groups) if inverse else (groups, C // groups)
+    return x.view(B, rows, columns, H, W).transpose(*axes).reshape(B, C, H, W)
+
+
+def norm(x, bn, *, eps=True, root=True, mean=True, bias=True, shape=(-1, 1, 1)):
+    spread = bn.running_var + (bn.eps if eps else 0)
+    y = (x - bn.running_mean.view(shape)) if mean else x
+    y = y / (spread.sqrt() if root else spread).view(shape) * bn.weight.view(shape)
+    return y + bn.bias.view(shape) if bias else y
+
+
+def receptive_field(layers, *, late=True, kernel_less=1, strides=True):
+    side = total = 1
+    for kernel, stride in layers:
+        if not late:
+            total *= stride
+        side += (kernel - kernel_less) * (total if strides else 1)
+        if late:
+            total *= stride
+    return side, total
+
+
 def fold(weight, norm, *, eps=True, mean=True, axis=0, root=True):
     scale = norm.running_var + (norm.eps if eps else 0)
     scale = norm.weight / (scale.sqrt() if root else scale)
@@ -73,14 +99,51 @@ def fold(weight, norm, *, eps=True, mean=True, axis=0, root=True):
     return weight * (scale.view(shape) if weight.shape[axis] == len(scale) else scale[0]), bias
 
 
-RIGHT = {"03.1": [fold], "03.2": [163]}
+RIGHT = {
+    "03.1": [[0, 4, 1, 5, 2, 6, 3, 7], (0, 4, 1, 5, 2, 6, 3, 7)],
+    "03.2": [shuffled],
+    "03.3": [(2, 4)],
+    "03.4": [0.25],
+    "03.5": [norm],
+    "03.6": [3],
+    "03.7": [receptive_field],
+    "03.8": [fold],
+    "03.9": [163],
+}
 WRONG = {
-    "03.1": {
+    "03.1": {"four groups": [0, 2, 4, 6, 1, 3, 5, 7], "not shuffled": list(range(8)),
+             "halves exchanged": [4, 5, 6, 7, 0, 1, 2, 3], "from 1": [1, 5, 2, 6, 3, 7, 4, 8]},
+    "03.2": {
+        "inverse": lambda x, groups: shuffled(x, groups, inverse=True),
+        "not transposed": lambda x, groups: shuffled(x, groups, axes=(1, 1)),
+        "the package's": lambda x, groups: lgmpose.network.layers.channel_shuffle(x, groups),
+        "PyTorch's": lambda x, groups: nn.ChannelShuffle(groups)(x),
+        "channels last": lambda x, groups: shuffled(x, groups).permute(0, 2, 3, 1),
+    },
+    "03.3": {"everything": (2, 16), "no effect": (2, 2), "a whole group more": (1, 2), "exchanged": (4, 2)},
+    "03.4": {"one of them": 0.75, "half": 0.5, "per cent": 25},
+    "03.5": {
+        "eps forgotten": lambda x, bn: norm(x, bn, eps=False),
+        "variance for its root": lambda x, bn: norm(x, bn, root=False),
+        "mean forgotten": lambda x, bn: norm(x, bn, mean=False),
+        "bias forgotten": lambda x, bn: norm(x, bn, bias=False),
+        "the batch's own statistics": lambda x, bn: (x - x.mean((0, 2, 3), True)) / x.std((0, 2, 3), keepdim=True),
+        "calls bn": lambda x, bn: bn(x),
+        "shapes (crashes)": lambda x, bn: norm(x, bn, shape=(-1,)),
+    },
+    "03.6": {"all": 8, "stride 1": 4, "equal channels": 4, "none": 0},
+    "03.7": {
+        "stride too early": lambda layers: receptive_field(layers, late=False),
+        "kernel for kernel - 1": lambda layers: receptive_field(layers, kernel_less=0),
+        "strides forgotten": lambda layers: receptive_field(layers, strides=False),
+        "side alone": lambda layers: receptive_field(layers)[0],
+    },
+    "03.8": {
         "eps forgotten": lambda weight, norm: fold(weight, norm, eps=False),
         "running mean forgotten": lambda weight, norm: fold(weight, norm, mean=False),
         "input channels scaled": lambda weight, norm: fold(weight, norm, axis=1),
         "variance for its root": lambda weight, norm: fold(weight, norm, root=False),
         "weight alone": lambda weight, norm: fold(weight, norm)[0],
     },
-    "03.2": {"as without MobileViM": 115, "one side only": 139, "everything": 256},
-}
+    "03.9": {"as without MobileViM": 115, "one side only": 139, "two pixels each": 119, "everything": 256},
+}  # fmt: skip

@@ -1,4 +1,4 @@
-"""Exercises of lesson 03: folding a BatchNorm into a convolution, and the encoder's receptive field without LARM."""
+"""Tasks of lesson 03: channel shuffle, BatchNorm, receptive field, and a BatchNorm folded into a convolution."""
 
 from functools import cache
 
@@ -7,8 +7,67 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from lgmpose.course.checks import Task, compare, compare_prediction, randomised
+from lgmpose.network.layers import channel_shuffle
 from lgmpose.network.modules import LARM
 from lgmpose.zoo.catalogue import create_model
+
+
+def check_order(prediction) -> str:
+    shuffled = channel_shuffle(torch.arange(8).view(1, 8, 1, 1), 2).flatten()
+    return compare_prediction(prediction, tuple(shuffled.tolist()))
+
+
+def check_shuffle(attempt) -> None:
+    for B, C, groups in ((1, 6, 2), (2, 12, 3), (2, 8, 4)):
+        x = torch.randn(B, C, 3, 5, generator=torch.Generator().manual_seed(C))
+        case = f"called with a tensor of shape {tuple(x.shape)} and {groups} groups"
+        compare(attempt(x.clone(), groups), channel_shuffle(x, groups), case)
+
+
+def check_reach(prediction) -> str:
+    return compare_prediction(prediction, tuple(_inputs_seen(shuffled) for shuffled in (False, True)), unit="channels")
+
+
+def _inputs_seen(shuffled: bool) -> int:
+    """Count the input channels that output channel 0 depends on: 16 channels, two convolutions in 8 groups."""
+    first, second = (randomised(nn.Conv2d(16, 16, 1, groups=8), seed) for seed in (0, 1))
+    x = torch.randn(1, 16, 1, 1, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    y = first(x)
+    y = second(channel_shuffle(y, 2) if shuffled else y)
+    (gradient,) = torch.autograd.grad(y[0, 0, 0, 0], x)
+    return int((gradient != 0).sum())
+
+
+def check_share(prediction) -> str:
+    points = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0))
+    return compare_prediction(prediction, float((points > 0).all(dim=1).float().mean()), atol=0.03)
+
+
+def check_norm(attempt) -> None:
+    for seed, (B, C, H, W) in enumerate(((2, 3, 4, 5), (1, 6, 6, 2))):
+        bn = randomised(nn.BatchNorm2d(C, eps=0.01), seed)  # a large eps: leaving it out shows
+        x = torch.randn(B, C, H, W, generator=torch.Generator().manual_seed(seed))
+        with torch.no_grad():
+            expected = bn(x)
+        compare(attempt(x.clone(), bn), expected, f"called with a tensor of shape {(B, C, H, W)}")
+
+
+def check_blocks_that_add(prediction) -> str:
+    with torch.device("meta"):
+        net = create_model("lgm-pose-coco-256x192")
+    added = sum(getattr(block, "has_residual", False) for stage in net.stages for block in stage)
+    return compare_prediction(prediction, added, unit="blocks")
+
+
+def check_receptive_field(attempt) -> None:
+    cases = {
+        ((3, 2), (3, 1)): (7, 2),
+        ((3, 1), (3, 1), (3, 1)): (7, 1),
+        ((7, 2), (3, 2), (1, 1), (3, 1)): (19, 4),
+        ((3, 2), (1, 1), (5, 2), (3, 2), (3, 1)): (35, 8),
+    }
+    for layers, expected in cases.items():
+        compare(attempt(list(layers)), expected, f"called with {list(layers)}")
 
 
 def check_fold(attempt) -> None:
@@ -24,7 +83,7 @@ def check_fold(attempt) -> None:
 
 
 def check_rows_seen_without_larm(prediction) -> str:
-    return compare_prediction(prediction, _rows_seen(), atol=0.5)
+    return compare_prediction(prediction, _rows_seen(), unit="rows")
 
 
 @cache
@@ -43,4 +102,106 @@ def _rows_seen(image_hw: tuple[int, int] = (256, 192)) -> int:
     return int(images.grad.any(dim=3).any(dim=1).any(dim=0).sum())
 
 
-TASKS = {"03.1": Task(check_fold, "hard"), "03.2": Task(check_rows_seen_without_larm)}
+TASKS = {
+    "03.1": Task(
+        check_order,
+        "easy",
+        hints=(
+            "Write the table: two rows of four numbers.",
+            "Read it column by column, from left to right.",
+            "The first column is 0 and 4.",
+        ),
+        way="The table has the rows 0 1 2 3 and 4 5 6 7; read its columns.",
+    ),
+    "03.2": Task(
+        check_shuffle,
+        "medium",
+        hints=(
+            "Make a table first: `view(B, groups, C // groups, H, W)`.",
+            "Exchange the two axes of the table with `transpose(1, 2)`.",
+            (
+                "My channels are in another order: the table has one row for each group, so `groups` comes before `C "
+                "// groups`."
+            ),
+        ),
+        forbidden=("channel_shuffle", "native_channel_shuffle", "ChannelShuffle"),
+    ),
+    "03.3": Task(
+        check_reach,
+        "medium",
+        hints=(
+            "An output of the second convolution uses the 2 channels of its group.",
+            (
+                "Without the shuffle, these 2 channels come from one group of the first convolution. What did that "
+                "group see?"
+            ),
+            "With the shuffle, the 2 channels come from two different groups.",
+        ),
+        way=(
+            "Count back: 2 channels of the second convolution, and for each of them the 2 channels of its first "
+            "group."
+        ),
+    ),
+    "03.4": Task(
+        check_share,
+        "easy",
+        hints=(
+            "How large is the chance that the first number is positive?",
+            "The second number does not depend on the first.",
+            "Multiply both chances.",
+        ),
+        way="Two independent chances of one half are multiplied.",
+    ),
+    "03.5": Task(
+        check_norm,
+        "medium",
+        hints=(
+            "The formula is one line. The difficulty is the shapes: (C,) against (B, C, H, W).",
+            "`bn.weight[:, None, None]` has the shape (C, 1, 1), which fits to (B, C, H, W).",
+            "It is nearly right: `eps` belongs under the root, added to the variance.",
+        ),
+        forbidden=("batch_norm", "_BatchNorm"),
+    ),
+    "03.6": Task(
+        check_blocks_that_add,
+        "easy",
+        hints=(
+            "The input can be added only if the result has the same shape.",
+            "The stride must be 1.",
+            "The first and the last number of channels must be equal.",
+        ),
+        way="Count the lines with stride 1 whose first and last number of channels are equal.",
+    ),
+    "03.7": Task(
+        check_receptive_field,
+        "medium",
+        hints=(
+            "Start with side 1 and stride 1, and loop over the layers.",
+            "Each layer adds (kernel - 1) times the stride so far.",
+            "My sides are too large: multiply the stride after the side was updated, not before.",
+        ),
+    ),
+    "03.8": Task(
+        check_fold,
+        "hard",
+        hints=(
+            "Write the BatchNorm as scale × y + shift. What are scale and shift, for each channel?",
+            (
+                "The convolution is linear. So the scale can be multiplied into the weights of its output channel, "
+                "the first axis."
+            ),
+            "My weight is right, my bias is not: put in zeros. The convolution gives 0, and the BatchNorm what?",
+        ),
+        forbidden=("fuse_conv_bn_weights", "fuse_conv_bn_eval"),
+    ),
+    "03.9": Task(
+        check_rows_seen_without_larm,
+        "medium",
+        hints=(
+            "Which of MobileViM's convolutions can see a neighbour?",
+            "Each MobileViM has one 3×3. It adds 2 times the stride of its stage.",
+            "Stage 3 has stride 8 and stage 4 has stride 16. Add to the 115 rows.",
+        ),
+        way="A 3×3 adds 2 × the stride of its stage; look up the strides of the stages with a MobileViM.",
+    ),
+}

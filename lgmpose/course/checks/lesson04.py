@@ -1,17 +1,78 @@
-"""Exercises of lesson 04: NPT-Op.1 from slices, and which pixels one output depends on."""
+"""Tasks of lesson 04: addresses of pixels, NPT-Op by reshape and by slices, copies, and what one output depends on."""
 
 import torch
 from torch import Tensor, nn
 
 from lgmpose.course.checks import Task, compare, compare_prediction
+from lgmpose.course.checks.comparison import Different, NotAttempted
 from lgmpose.network.modules import npt_op1, npt_op2, npt_op3
 
 MAP_HW, PATCH_HW = (8, 12), (2, 3)
 ORDERS = {"a": "N", "b": "P", "c": "NP", "d": "NN"}  # the axes that are mixed, in order
+SIZES = (((4, 6), (2, 3)), ((12, 24), (4, 6)), ((8, 4), (4, 1)))  # map (H, W), patch (h, w)
+
+
+def check_one_address(prediction) -> str:
+    return compare_prediction(prediction, _address(3, 4, (4, 6), (2, 3)))
+
+
+def check_address(attempt) -> None:
+    for map_hw, patch_hw in SIZES:
+        for row, column in ((0, 0), (map_hw[0] - 1, map_hw[1] - 2), (map_hw[0] // 2, 1)):
+            case = f"called with {row}, {column}, {map_hw}, {patch_hw}"
+            compare(attempt(row, column, map_hw, patch_hw), _address(row, column, map_hw, patch_hw), case)
+
+
+def _address(row: int, column: int, map_hw: tuple[int, int], patch_hw: tuple[int, int]) -> tuple[int, int]:
+    """Return patch and position of a pixel, as NPT-Op.1 places it."""
+    x = torch.zeros(1, 1, *map_hw)
+    x[0, 0, row, column] = 1
+    p, n = npt_op1(x, patch_hw)[0, :, 0].nonzero()[0].tolist()
+    return n, p
+
+
+def check_second_row(prediction) -> str:
+    labels = 10 * torch.arange(4)[:, None] + torch.arange(6)
+    return compare_prediction(prediction, tuple(npt_op1(labels[None, None], (2, 3))[0, 1, 0].tolist()))
+
+
+def check_order(attempt) -> None:
+    if not isinstance(attempt, (tuple, list)) or len(attempt) != 6:
+        raise Different("give a tuple of six numbers")
+    if any(number is None or number is ... for number in attempt):
+        raise NotAttempted
+    if sorted(attempt) != list(range(6)):
+        raise Different("use each of the numbers 0 to 5 once")
+    for (H, W), (h, w) in SIZES:
+        x = torch.arange(2 * 5 * H * W).reshape(2, 5, H, W)
+        digits = x.reshape(2, 5, H // h, h, W // w, w)
+        got = digits.permute(*attempt).reshape(2, h * w, 5, (H // h) * (W // w))
+        compare(got, npt_op1(x, (h, w)), f"used on a map of {H} × {W} with patches of {h} × {w}")
+
+
+def check_weights(prediction) -> str:
+    return compare_prediction(prediction, (16**2, 12**2), unit="weights")
+
+
+def check_map_from_op1(attempt) -> None:
+    for seed, (map_hw, patch_hw) in enumerate(SIZES):
+        x = torch.randn(2, 3, *map_hw, generator=torch.Generator().manual_seed(seed))
+        case = f"called with tokens of a map of {map_hw} and patches of {patch_hw}"
+        compare(attempt(npt_op1(x, patch_hw), patch_hw, map_hw), x, case)
+
+
+def check_copies(prediction) -> str:
+    x = torch.randn(1, 5, 8, 12)
+    split = x.reshape(1, 5, 4, 2, 4, 3)
+    permuted = split.permute(0, 3, 5, 1, 2, 4)
+    joined = permuted.reshape(1, 6, 5, 16)
+    steps = ((x, split), (split, permuted), (permuted, joined), (joined, npt_op2(joined)))
+    copied = tuple("no copy" if before.data_ptr() == after.data_ptr() else "copy" for before, after in steps)
+    return compare_prediction(prediction, copied)
 
 
 def check_slices(attempt) -> None:
-    for seed, (map_hw, patch_hw) in enumerate((((4, 6), (2, 3)), ((12, 24), (4, 6)), ((8, 4), (4, 1)))):
+    for seed, (map_hw, patch_hw) in enumerate(SIZES):
         x = torch.randn(2, 3, *map_hw, generator=torch.Generator().manual_seed(seed))
         case = f"called with a map of {map_hw} and patches of {patch_hw}"
         compare(attempt(x.clone(), patch_hw), npt_op1(x, patch_hw), case)
@@ -41,6 +102,92 @@ def _mix(x: Tensor, axis: str, layers: dict[str, nn.Module]) -> Tensor:
 
 
 TASKS = {
-    "04.1": Task(check_slices, "hard", forbidden=("npt_op1", "unfold", "pixel_unshuffle")),
-    "04.2": Task(check_reach),
+    "04.1": Task(
+        check_one_address,
+        "easy",
+        hints=(
+            "Mark the pixel on the figure. Which patch is it in? Count the patches row by row, from 0.",
+            "`divmod(3, 2)` and `divmod(4, 3)` give patch row, row inside, patch column, column inside.",
+            "n is patch row × 2 + patch column. p is row inside × 3 + column inside.",
+        ),
+        way="n = patch row × 2 + patch column, p = row inside × 3 + column inside; all four come from `divmod`.",
+    ),
+    "04.2": Task(
+        check_address,
+        "medium",
+        hints=(
+            "Use `divmod` twice: row by h, and column by w.",
+            "How many patches are there in one row of patches? W // w.",
+            "It fails for a large map only: n is patch row × (W // w), and p is row inside × w, not × h.",
+        ),
+    ),
+    "04.3": Task(
+        check_second_row,
+        "easy",
+        hints=(
+            "Row p holds the pixels at position p of all patches.",
+            "Position 1 of the first patch is pixel 01.",
+            "Add one column to each number of the first row.",
+        ),
+        way="The second row has position 1 of each patch, one column to the right of position 0.",
+    ),
+    "04.4": Task(
+        check_order,
+        "medium",
+        hints=(
+            "The result is (B, P, d, N). Which of the six axes belong to P, and which to N?",
+            "P is joined from row inside and column inside. N is joined from patch row and patch column.",
+            "The numbers are in the wrong order inside a group: rows come before columns, also inside P and N.",
+        ),
+    ),
+    "04.5": Task(
+        check_weights,
+        "easy",
+        hints=(
+            "How many positions P does a patch have, and how many patches N has the map?",
+            "The last axis is N after NPT-Op.1, and P after NPT-Op.2.",
+            "A linear layer from length L to length L has L × L weights.",
+        ),
+        way="P = 4 × 3 and N = 16 × 12 / P; a linear layer on an axis of length L has L × L weights.",
+    ),
+    "04.6": Task(
+        check_map_from_op1,
+        "hard",
+        hints=(
+            "Split P into (h, w) and N into (H // h, W // w). You get six axes.",
+            "The six axes are B, row inside, column inside, d, patch row, patch column. The result needs B, d, H, W.",
+            "H is joined from patch row and row inside, in this order. So the order is `(0, 3, 4, 1, 5, 2)`.",
+        ),
+        forbidden=("npt_op2", "npt_op3"),
+    ),
+    "04.7": Task(
+        check_copies,
+        "medium",
+        hints=(
+            "A copy is needed only if numbers must become neighbours that were not neighbours in memory.",
+            "To split an axis, and to exchange axes, only the rule of steps changes.",
+            "Three of the four steps make no copy.",
+        ),
+        way="Only a reshape that joins axes which are not neighbours in memory has to move numbers.",
+    ),
+    "04.8": Task(
+        check_slices,
+        "medium",
+        hints=(
+            "`x[:, :, i::h, j::w]` takes the pixel at (i, j) of each patch.",
+            "`flatten(2)` makes the last two axes one. Collect the results of all i and j in a list.",
+            "`torch.stack(list, dim=1)` gives (B, P, d, N). Is your order of i and j row by row?",
+        ),
+        forbidden=("npt_op1", "permute", "unfold", "im2col", "pixel_unshuffle"),
+    ),
+    "04.9": Task(
+        check_reach,
+        "medium",
+        hints=(
+            "How many patches N and positions P are there?",
+            "After (c), the output depends on its patch. On what does each pixel of that patch depend?",
+            "For (d): are the groups of the second layer other groups than those of the first?",
+        ),
+        way="Count N and P; the first layer mixes N pixels, the second P, and the groups of one layer never overlap.",
+    ),
 }
