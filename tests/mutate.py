@@ -154,8 +154,8 @@ def _copy_project(folder: Path) -> None:
         (folder.parent / "shared").symlink_to(ROOT.parent / "shared")
 
 
-def _pytest(folder: Path, *arguments: str) -> bool:
-    """Run tests in a copy of the project, and return True if they pass.
+def _pytest(folder: Path, *arguments: str) -> tuple[bool, str]:
+    """Run tests in a copy of the project, and return True if they pass, and what they print.
 
     Raises:
         SystemExit: pytest could not run the tests.
@@ -165,10 +165,10 @@ def _pytest(folder: Path, *arguments: str) -> bool:
     try:
         run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=TIMEOUT_S)
     except subprocess.TimeoutExpired:
-        return False
+        return False, f"no end within {TIMEOUT_S} s"
     if run.returncode not in (0, 1, 2, 4):  # 4: a named test is not found, as its file cannot be imported
         raise SystemExit(f"pytest ended with {run.returncode}: {run.stdout.decode()[-2000:]}")
-    return run.returncode == 0
+    return run.returncode == 0, run.stdout.decode(errors="replace")
 
 
 def reached_lines() -> dict[str, dict[int, list[str]]]:
@@ -180,8 +180,9 @@ def reached_lines() -> dict[str, dict[int, list[str]]]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "project"
         _copy_project(folder)
-        if not _pytest(folder, "tests", "--cov", "--cov-context=test", "--cov-report="):
-            raise SystemExit("the tests fail in a copy without any change, so they cannot judge a change")
+        passed, output = _pytest(folder, "tests", "--cov", "--cov-context=test", "--cov-report=")
+        if not passed:
+            raise SystemExit(f"{output[-3000:]}\nThe tests fail without any change, so they cannot judge a change.")
         data = coverage.CoverageData(str(folder / ".coverage"))
         data.read()
         return {
@@ -206,7 +207,7 @@ def noticed(mutation: Mutation, reached: dict[str, dict[int, list[str]]]) -> boo
         file.write_text(text.replace(mutation.old, mutation.new), encoding="utf-8")
         if not tests:  # it runs at import, in another process, or in slow tests only
             tests = ["-m", "not long", room]
-        return not _pytest(folder, "-x", "-n", "0", *tests)
+        return not _pytest(folder, "-x", "-n", "0", *tests)[0]
 
 
 def main() -> int:
