@@ -111,8 +111,9 @@ def search(config: SearchConfig, json: Path = Path("runs/search.json")) -> None:
     Args:
         json: the result; a page (.md) and a picture (.png) are written beside it.
     """
-    from lgmpose.lab.bench.measurement import check_output, keep, machine_header
+    from lgmpose.lab.bench.measurement import check_output, keep
     from lgmpose.lab.recovery import draw_space, page, search_networks
+    from lgmpose.machine import machine_header
 
     check_output(json)
     require("matplotlib", "plot", "the picture of the search")
