@@ -12,7 +12,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import scipy.stats
 import torch
 
 from lgmpose.cli import main
@@ -31,21 +30,15 @@ from lgmpose.lab.ablate import (
     RECIPE,
     STORED,
     AblateConfig,
-    compare,
-    counts,
-    paired_bootstrap,
     runner,
-    seed_margin,
-    verdict,
 )
-from lgmpose.lab.ablate.comparisons import contrasts, family_note, family_table, joint_verdict, judged_families
+from lgmpose.lab.ablate.comparisons import contrasts, counts, family_note, family_table, joint_verdict, judged_families
 from lgmpose.lab.ablate.rows import FURTHER
 from lgmpose.lab.ablate.run_table import draw_bars, draw_peers, markdown, save_report
-from lgmpose.lab.ablate.verdicts import Difference
 from lgmpose.lab.evidence import NOT_SIGNIFICANT, OPPOSITE, SAME, UNKNOWN_TO_PAPER, Contrast
 from lgmpose.lab.paper import TABLES
 from lgmpose.machine import num_cores
-from lgmpose.metrics import bootstrap_interval, pck
+from lgmpose.metrics import pck
 from lgmpose.zoo.catalogue import codec_of, create_model, load_weights
 
 # --- which networks, which recipe -----------------------------------------------------------------------------------
@@ -340,83 +333,7 @@ def test_speeds_are_ratios_of_the_same_round(monkeypatch):
     assert runner.measure_speeds({BASELINE: net, "slow": net}, 30)["noisy"]
 
 
-# --- intervals ------------------------------------------------------------------------------------------------------
-
-
-def two_networks(rng, n=200, joints=12):
-    """Counts of two networks on the same persons; some persons are hard for both."""
-    easy = rng.beta(2, 2, (n, 1))
-    counted = rng.random((n, joints)) < 0.9
-    a, b = (counted & (rng.random((n, joints)) < np.clip(easy + lead, 0, 1)) for lead in (0.03, 0.0))
-    return a, b, counted
-
-
-def test_the_interval_is_the_metrics_own_for_one_run_each():
-    a, b, counted = two_networks(np.random.default_rng(0))
-    ours = paired_bootstrap(a.sum(1), b.sum(1), counted.sum(1), seed=4, num=300)
-    assert (ours.low, ours.high) == bootstrap_interval(a.astype(int) - b, counted, 4, 300)
-    assert ours.points == pytest.approx(100 * (a.sum() - b.sum()) / counted.sum())
-
-
-def test_several_runs_are_averaged_per_person_and_the_width_is_that_of_the_closed_form():
-    rng = np.random.default_rng(2)
-    lead = rng.integers(-3, 4, 400)  # joints; 12 of each person count
-    runs = lead + 6 + np.array([[1], [-1]])
-    ours = paired_bootstrap(runs, np.full(400, 6), np.full(400, 12), num=4000)
-    assert ours == paired_bootstrap(lead + 6, np.full((3, 400), 6), np.full(400, 12), num=4000)
-    half = 1.96 * 100 / 12 * lead.std() / np.sqrt(400)
-    assert ours.low == pytest.approx(ours.points - half, abs=0.1 * half)
-    assert ours.high == pytest.approx(ours.points + half, abs=0.1 * half)
-
-
-def test_what_both_find_hard_cancels():
-    a, b, counted = two_networks(np.random.default_rng(3))
-    paired = paired_bootstrap(a.sum(1), b.sum(1), counted.sum(1))
-    assert paired.high - paired.low < np.diff(bootstrap_interval(a, counted, 0))[0]
-    assert paired_bootstrap(a.sum(1), a.sum(1), counted.sum(1)) == Difference(0, 0, 0)
-    with_empty = [np.append(values, extra) for values, extra in ((a.sum(1), 3), (b.sum(1), 0), (counted.sum(1), 0))]
-    assert paired_bootstrap(*with_empty) == paired
-
-
-@pytest.mark.parametrize("shapes", [((5,), (5,), (6,)), ((2, 5), (4,), (5,)), ((5,), (5,), (1, 5))])
-def test_shapes_that_do_not_fit_are_refused(shapes):
-    with pytest.raises(ValueError):
-        paired_bootstrap(*(np.ones(shape) for shape in shapes))
-    with pytest.raises(ValueError):
-        paired_bootstrap(np.ones(3), np.ones(3), np.zeros(3))
-
-
-def test_seed_margin_is_where_the_t_test_has_five_per_cent():
-    a = np.array([50.0, 50.7, 49.1])
-    margin = seed_margin([a, a + 3], 3, 3)
-    assert scipy.stats.ttest_ind(a, a + margin).pvalue == pytest.approx(0.05)
-    unequal = np.array([40.0, 41.0])
-    margin = seed_margin([a, unequal], 3, 2)
-    assert scipy.stats.ttest_ind(a, unequal - unequal.mean() + a.mean() + margin).pvalue == pytest.approx(0.05)
-    assert seed_margin([a, a, a, a], 2, 2) < seed_margin([a], 2, 2)  # more networks say more about the spread
-    assert seed_margin([[50.0], [51.0], []], 1, 1) is None
-
-
-# --- verdicts -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("paper, points, low, high, margin, expected", [
-    (-2.0, -3.0, -4.0, -2.0, 1.0, "holds"),
-    (0.2, 3.0, 2.0, 4.0, 1.0, "holds"),
-    (-2.0, 3.0, 2.0, 4.0, 1.0, "does not hold"),
-    (0.2, -3.0, -4.0, -2.0, 1.0, "does not hold"),
-    (None, -3.0, -4.0, -2.0, 1.0, "worse"),
-    (None, 3.0, 2.0, 4.0, 1.0, "better"),
-    (-2.0, -3.0, -6.5, 0.5, 1.0, "not significant"),  # the interval contains 0
-    (-2.0, -3.0, -6.0, 0.0, 1.0, "not significant"),
-    (-2.0, -3.0, -4.0, -2.0, 3.5, "not significant"),  # seeds may change as much
-    (-2.0, -3.0, -4.0, -2.0, 3.0, "not significant"),
-    (-2.0, -3.0, -4.0, -2.0, None, "not significant"),  # one seed
-    (None, 0.0, 0.0, 0.0, 0.0, "not significant"),
-])  # fmt: skip
-def test_a_verdict_needs_both_kinds_of_chance_ruled_out(paper, points, low, high, margin, expected):
-    found, reason = verdict(paper, Difference(points, low, high), margin)
-    assert found == expected and reason
+# --- tables and figures ---------------------------------------------------------------------------------------------
 
 
 def made_up_results(leads: dict[str, float], seeds=(0, 1), n: int = 300) -> dict:
@@ -435,50 +352,6 @@ def made_up_results(leads: dict[str, float], seeds=(0, 1), n: int = 300) -> dict
         "recipe": {"epochs": 3, "image_hw": [96, 96], "batch_size": 32}, "runs": runs, "costs": {}, "speed": None,
         "conditions": {"data": "made-up", "input": "96×96"}, "counted": {"PCKh@0.5": " ".join(["14"] * n)},
     }  # fmt: skip
-
-
-def test_statements_say_what_the_runs_show():
-    leads = {"mobilevit": 0.9, "fusion-none": -0.9, "fusion-conv3x3": 0.0, "larm-identity": -0.9}
-    rows = {row.name: row for row in compare(made_up_results(leads))}
-    assert {name: row.verdict for name, row in rows.items()} == {
-        BASELINE: "", "mobilevit": "does not hold", "fusion-none": "holds", "fusion-conv3x3": "not significant",
-        "larm-identity": "worse",
-    }  # fmt: skip
-    difference = rows["fusion-none"].differences["PCKh@0.5"]
-    assert difference.points == pytest.approx(np.mean(rows["fusion-none"].per_seed["PCKh@0.5"]))
-    for name, parts in {
-        "fusion-none": ("no fusion", "86.4", "88.4", "−2.0", str(difference), "holds"),
-        "mobilevit": ("does not hold", "better"), "fusion-conv3x3": ("not significant", "contains 0"),
-        "larm-identity": ("no such row", "worse"), BASELINE: (),
-    }.items():  # fmt: skip
-        assert all(part in rows[name].statement for part in parts), rows[name].statement
-    assert {row.verdict for row in compare(made_up_results(leads, seeds=(0,)))} == {"", "not significant"}
-
-
-def test_a_verdict_does_not_depend_on_other_tables():
-    alone = made_up_results({"mobilevit": 0.9, "fusion-none": -0.2})
-    more = made_up_results({"mobilevit": 0.9, "fusion-none": -0.2, "mobilenetv2": 0.5, "silu": 0.3})
-    wild = [run for run in more["runs"] if run["variant"] in OTHER_NETWORKS | CHOICES]
-    for run in wild:  # seeds far apart
-        run["figures"]["PCKh@0.5"] += 20 * run["seed"]
-    rows = {row.name: row for row in compare({**alone, "runs": alone["runs"] + wild})}
-    assert all(rows[row.name].statement == row.statement for row in compare(alone))
-    assert rows["mobilenetv2"].verdict == rows["silu"].verdict == "not significant"
-
-
-def test_only_seeds_that_both_have_are_compared():
-    results = made_up_results({"mobilevit": 0.9, "fusion-none": 0.5})
-    results["runs"] = [run for run in results["runs"] if (run["variant"], run["seed"]) != ("mobilevit", 0)]
-    rows = {row.name: row for row in compare(results)}
-    one, base = (
-        next(r for r in results["runs"] if (r["variant"], r["seed"]) == (v, 1)) for v in ("mobilevit", BASELINE)
-    )
-    lead = one["figures"]["PCKh@0.5"] - base["figures"]["PCKh@0.5"]
-    assert rows["mobilevit"].differences["PCKh@0.5"].points == pytest.approx(lead)
-    assert rows["mobilevit"].seeds == (1,) and rows["mobilevit"].margin > rows["fusion-none"].margin
-
-
-# --- tables and figures ---------------------------------------------------------------------------------------------
 
 
 def table_rows(text: str, heading: str) -> dict[str, dict[str, str]]:

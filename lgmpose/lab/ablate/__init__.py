@@ -15,9 +15,7 @@ from lgmpose.lab.ablate.rows import (
     STORED,
     AblateConfig,
 )
-from lgmpose.lab.ablate.verdicts import Comparison, Difference, compare, counts, paired_bootstrap, seed_margin, verdict
 
 __all__ = [
     "ABLATIONS", "BASELINE", "CHOICES", "FAMILIES", "NETWORKS", "OTHER_NETWORKS", "RECIPE", "STORED", "AblateConfig",
-    "Comparison", "Difference", "compare", "counts", "paired_bootstrap", "seed_margin", "verdict",
 ]  # fmt: skip
