@@ -275,7 +275,7 @@ def draw_space(result: Mapping[str, Any], path: Path) -> None:
         ours = values.index(OURS[name])
         axes.annotate("▼", (ours, counts[ours]), ha="center", va="bottom", color="#d55e00")
         axes.set_title(f"{name}: {tags(result)[name]}", fontsize=9)
-        axes.set_ylim(0, max(counts) * 1.2)
+        axes.set_ylim(0, max(counts) * 1.2 or 1)
     for axes in figure.axes[len(result["space"]) :]:
         axes.axis("off")
     figure.suptitle(f"{len(survivors)} networks with all printed costs; orange and ▼: the values of this project")
