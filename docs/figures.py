@@ -62,7 +62,7 @@ def wrong_joints() -> str:
     rows = [["within the threshold", f"{result['figures'][metric]:.1f} %", f"{parts[1][metric]:.1f} %"]]
     for kind, meaning in ERROR_KINDS.items():
         rows.append([meaning, *(f"{part['errors'][metric][kind]:.1f} %" for part in parts)])
-    return table("by PCK@0.2, a joint lies | validation | training", rows)
+    return table("position of the predicted joint, by PCK@0.2 | validation | training", rows)
 
 
 def other_boxes() -> str:
@@ -355,7 +355,7 @@ def results() -> str:
         text = path.with_suffix(".md") if path.with_suffix(".md").is_file() else path
         command = command or command_of(load(path))
         rows.append([f"[{path.stem}](../results/{text.name})", meaning, f"`{command}`", kept_with(load(path))])
-    return table("file | content | command | the file names its", rows)
+    return table("file | content | command | the file records its", rows)
 
 
 def shapes() -> str:
