@@ -1,10 +1,93 @@
-"""Exercises of lesson 11: non-maximum suppression by OKS, and how false persons change AP."""
+"""Tasks of lesson 11: PCK, PCKh, OKS, average precision, and non-maximum suppression by OKS."""
 
 import numpy as np
 
 from lgmpose.course.checks import Task, compare, compare_prediction
-from lgmpose.metrics import coco_ap, coco_results, oks_nms
+from lgmpose.metrics import coco_ap, coco_results, oks_nms, pck, rescore
 from lgmpose.pose.skeletons import COCO
+
+ERRORS_PX = np.array([[10.0, 0], [10, 0], [10, 0], [13, 0]])  # of the lesson's four joints
+
+
+def check_longer_torso(prediction) -> str:
+    result = pck(ERRORS_PX[None], np.zeros((1, 4, 2)), np.ones((1, 4)), np.array([65.0]))
+    return compare_prediction(prediction, result.mean_percent, atol=0.5, unit="%")
+
+
+def check_pck(attempt) -> None:
+    rng = np.random.default_rng(5)
+    for case, B, hidden, threshold in (
+        ("one person", 1, 0.0, 0.2),
+        ("persons of different size", 6, 0.0, 0.2),
+        ("some joints not labelled", 6, 0.4, 0.2),
+        ("the threshold 0.7, an error exactly on it", 3, 0.2, 0.7),
+    ):
+        true_BK2, torso_B = rng.uniform(0, 300, (B, 5, 2)).round(), rng.uniform(20, 120, B)
+        predicted_BK2 = true_BK2 + rng.normal(0, 12, (B, 5, 2)) * torso_B[:, None, None] / 60
+        visible_BK = np.where(rng.random((B, 5)) < hidden, 0, rng.integers(1, 3, (B, 5)))
+        visible_BK[0, 0] = 2
+        if threshold == 0.7:
+            torso_B[0], predicted_BK2[0, 0] = 90.0, true_BK2[0, 0] + (63, 0)
+        expected = pck(predicted_BK2, true_BK2, visible_BK, torso_B, threshold).mean_percent
+        compare(attempt(predicted_BK2, true_BK2, visible_BK, torso_B, threshold), expected, case)
+
+
+def check_head(prediction) -> str:
+    return compare_prediction(prediction, 0.5 * 0.6 * float(np.hypot(30, 40)), atol=0.1, unit="pixels")
+
+
+def check_wrist_distance(prediction) -> str:
+    measured = 2 * COCO.oks_sigmas[COCO.index("left_wrist")] * 10_000**0.5
+    return compare_prediction(prediction, measured, rtol=0.02, unit="pixels")
+
+
+def check_score(attempt) -> None:
+    rng = np.random.default_rng(8)
+    for case, joint_scores_K in (
+        ("all joints sure", rng.uniform(0.3, 1, 17)),
+        ("some joints below 0.2", rng.uniform(0, 0.5, 17)),
+        ("a joint at exactly 0.2", np.array([0.9, 0.7, 0.1, 0.2])),
+        ("no joint above 0.2", np.array([0.1, 0.2, 0.05])),
+    ):
+        expected = float(rescore(joint_scores_K[None], np.array([0.5]))[0])
+        compare(attempt(joint_scores_K.copy(), 0.5), expected, case)
+
+
+def check_match(attempt) -> None:
+    rng = np.random.default_rng(9)
+    cases = [(np.array([0.9, 0.8, 0.6]), np.array([[0.8, 0.3], [0.75, 0.4], [0.2, 0.55]]), t) for t in (0.5, 0.75)]
+    # The better free person is taken, although it is not the first one; and the order of the scores decides.
+    cases.append((np.array([0.3, 0.9, 0.5]), np.array([[0.9, 0.6], [0.6, 0.7], [0.2, 0.8]]), 0.5))
+    cases += [(rng.random(n), rng.random((n, m)), 0.5) for n, m in ((4, 3), (6, 2), (2, 5))]
+    for scores, oks_nm, threshold in cases:
+        got = attempt(scores.copy(), oks_nm.copy(), threshold)
+        got = [bool(value) for value in got] if isinstance(got, (tuple, list, np.ndarray)) else got
+        case = f"{len(scores)} proposals, {oks_nm.shape[1]} true persons, threshold {threshold}"
+        compare(got, _matched(scores, oks_nm, threshold), case)
+
+
+def _matched(scores: np.ndarray, oks_nm: np.ndarray, threshold: float) -> list[bool]:
+    taken, right = np.zeros(oks_nm.shape[1], bool), []
+    for i in np.argsort(-scores, kind="stable"):
+        free = np.where(taken, -1.0, oks_nm[i])
+        right.append(bool(free.max() >= threshold))
+        taken[free.argmax()] |= right[-1]
+    return right
+
+
+def check_staircase(prediction) -> str:
+    people = np.random.default_rng(4).uniform(0, 200, (4, 17, 2))
+    poses = np.concatenate([people[:2], people[:1] + 5000, people[2:3], people[:1] + 9000])
+    measured = _ap(people, [1, 2, 3, 4], poses, [1, 2, 3, 3, 4], np.linspace(0.9, 0.5, 5))
+    return compare_prediction(prediction, measured, atol=0.01)
+
+
+def check_three_lost_joints(prediction) -> str:
+    people = np.random.default_rng(4).uniform(0, 200, (10, 17, 2))
+    poses = people.copy()
+    poses[:, :3] += 5000
+    measured = _ap(people, range(1, 11), poses, range(1, 11), np.linspace(0.5, 0.9, 10))
+    return compare_prediction(prediction, measured, atol=0.02)
 
 
 def check_pose_nms(attempt) -> None:
@@ -34,25 +117,141 @@ def check_pose_nms(attempt) -> None:
 
 def check_false_persons(prediction) -> str:
     """Compute AP with false persons scored lower than all true persons, then higher."""
-    return compare_prediction(prediction, tuple(_ap_with_false_persons(score) for score in (0.1, 0.95)), atol=0.02)
+    people = np.random.default_rng(4).uniform(0, 200, (10, 17, 2))
+    poses, ids, measured = np.concatenate([people, people + 5000]), [*range(1, 11)], []
+    for score in (0.1, 0.95):
+        scores = np.concatenate([np.linspace(0.5, 0.9, 10), np.full(10, score)])
+        measured.append(_ap(people, ids, poses, [*ids, *ids], scores))
+    return compare_prediction(prediction, tuple(measured), atol=0.02)
 
 
-def _ap_with_false_persons(score: float) -> float:
-    """Return the AP of ten exact poses scored 0.5 to 0.9, one per image, each with a false one of the given score."""
-    people, ids = np.random.default_rng(4).uniform(0, 200, (10, 17, 2)), range(1, 11)
-    joints = np.concatenate([people, np.full((10, 17, 1), 2.0)], axis=2)
+def _ap(people_BK2: np.ndarray, true_ids, poses_BK2: np.ndarray, ids, scores: np.ndarray) -> float:
+    """Return the AP of poses; each true person is alone in its picture, and all joints are labelled."""
+    joints_BK3 = np.concatenate([people_BK2, np.full((len(people_BK2), 17, 1), 2.0)], axis=2)
+    person = {"category_id": 1, "iscrowd": 0, "area": 5000.0, "bbox": [0, 0, 200, 200], "num_keypoints": 17}
     truth = {
-        "images": [{"id": i} for i in ids],
+        "images": [{"id": i} for i in true_ids],
         "categories": [{"id": 1, "name": "person"}],
         "annotations": [
-            {"id": i, "image_id": i, "category_id": 1, "iscrowd": 0, "area": 5000.0, "bbox": [0, 0, 200, 200],
-             "num_keypoints": 17, "keypoints": person.ravel().tolist()}
-            for i, person in zip(ids, joints, strict=True)
+            person | {"id": i, "image_id": i, "keypoints": joints.ravel().tolist()}
+            for i, joints in zip(true_ids, joints_BK3, strict=True)
         ],
-    }  # fmt: skip
-    poses = np.concatenate([people, people + 5000])
-    scores = np.concatenate([np.linspace(0.5, 0.9, 10), np.full(10, score)])
-    return coco_ap(coco_results([*ids, *ids], poses, np.ones((20, 17)), scores), truth)["AP"]
+    }
+    return coco_ap(coco_results(list(ids), poses_BK2, np.ones((len(poses_BK2), 17)), scores), truth)["AP"]
 
 
-TASKS = {"11.1": Task(check_pose_nms, "hard"), "11.2": Task(check_false_persons)}
+TASKS = {
+    "11.1": Task(
+        check_longer_torso,
+        "easy",
+        hints=(
+            "How many pixels are 0.2 torsos now?",
+            "Errors up to 0.2 × 65 pixels are allowed. The four errors are 10, 10, 10 and 13 pixels.",
+            "A joint is correct if its error is at most the threshold. Does that include an error of exactly 13 "
+            "pixels?",
+        ),
+        way="0.2 × 65 = 13 pixels are allowed, and an error of exactly 13 is allowed, too",
+    ),
+    "11.2": Task(
+        check_pck,
+        "medium",
+        hints=(
+            "First the distances: `np.linalg.norm(..., axis=-1)` of the differences has the shape (B, K).",
+            "Divide each row by its own torso: `torso_B[:, None]` has the shape (B, 1). Then compare with `<=`.",
+            "It is wrong where joints are not labelled: choose the counted joints with `[visible_BK > 0]` before you "
+            "take the mean, over all persons together. Fails on the last test: divide the error, do not multiply the "
+            "threshold.",
+        ),
+        forbidden=("pck", "pckh"),
+    ),
+    "11.3": Task(
+        check_head,
+        "easy",
+        hints=(
+            "How wide and how high is the box? How long is its diagonal?",
+            "It is 30 wide and 40 high, so the diagonal is 50. The head's size is 0.6 times that.",
+            "PCKh@0.5 allows half of the head's size.",
+        ),
+        way="Diagonal of the box, times 0.6, times 0.5",
+    ),
+    "11.4": Task(
+        check_wrist_distance,
+        "medium",
+        hints=(
+            "The exponent must be −1/2. Write it down: d² / (2 A (2σ)²) = 1/2.",
+            "So d² = A (2σ)². Take the root.",
+            "d = 2σ√A, with √A = 100. Is there a 2 in front of σ in your result?",
+        ),
+        way="Set the exponent to −1/2: d = 2σ√A",
+    ),
+    "11.5": Task(
+        check_score,
+        "easy",
+        hints=(
+            "Choose the joint scores above 0.2 with a comparison in square brackets.",
+            "Take the mean of the chosen ones only, and multiply by the box score.",
+            "I get NaN: if nothing is chosen, return 0 before you take a mean. A joint of exactly 0.2 is not above "
+            "0.2.",
+        ),
+        forbidden=("rescore",),
+    ),
+    "11.6": Task(
+        check_match,
+        "hard",
+        hints=(
+            "`np.argsort(-scores)` gives the order, best first. Keep a list of the persons that are still free.",
+            "For each proposal, find the free person with the highest OKS: `max(free, key=lambda j: oks_nm[i, j], "
+            "default=None)`. Compare that OKS with the threshold.",
+            "A person is found twice: remove it from the list when it is taken. All later ones are wrong: remove it "
+            "only if the OKS reached the threshold. It crashes: `free` may be empty.",
+        ),
+    ),
+    "11.7": Task(
+        check_staircase,
+        "medium",
+        hints=(
+            "Read the heights and widths of the blue staircase from the figure: it has three parts.",
+            "Height 1 from recall 0 to 0.5, height 0.75 from 0.5 to 0.75, height 0 after that.",
+            "Add height × width of the parts. The mean of the five precisions is something else.",
+        ),
+        way="Add height × width of the three parts of the staircase",
+    ),
+    "11.8": Task(
+        check_three_lost_joints,
+        "medium",
+        hints=(
+            "What is the OKS of one such pose? It is a mean over 17 joints.",
+            "14 joints count 1, three count 0, so the OKS is 14 / 17 = 0.82. Which of the ten thresholds 0.50, 0.55, "
+            "…, 0.95 does it pass?",
+            "At a threshold that all poses pass, AP is 1. At one that none passes, AP is 0. Take the mean over the "
+            "ten.",
+        ),
+        way="The OKS of each pose is 14 / 17. Count the thresholds that it passes",
+    ),
+    "11.9": Task(
+        check_pose_nms,
+        "hard",
+        hints=(
+            "Sort by score. While poses are waiting: take the first, keep it, and make a new list of those that may "
+            "still wait.",
+            "A pose may go on waiting if its OKS with the kept one is at most the threshold. `oks_by_hand` needs a "
+            "visibility: all ones. The area is the mean of the two areas.",
+            "A pose is dropped that should stay: a dropped pose drops nobody. Compare only with poses that were "
+            "kept. Right except for equal poses: drop only what is above the threshold.",
+        ),
+        forbidden=("oks_nms",),
+    ),
+    "11.10": Task(
+        check_false_persons,
+        "medium",
+        hints=(
+            "Write down the ranking of all 20 proposals as in section 6, once with the false ones last, once with "
+            "them first.",
+            "False ones last: what is the precision after the tenth proposal, when the recall reaches 1? The "
+            "staircase ends there.",
+            "False ones first: after all 20 proposals the precision is 10 / 20. The staircase takes the best "
+            "precision at this recall or a higher one, so this value holds from the start.",
+        ),
+        way="Draw the staircase for both rankings; it takes the best precision from each recall on",
+    ),
+}
