@@ -32,7 +32,8 @@ __all__ = [
 ]  # fmt: skip
 
 JOINTS = ("keypoints_xy", "visibility", "peaks")  # of a sample; the last one only with a teacher
-Encode = Callable[..., tuple[np.ndarray, np.ndarray]]  # from arrays of them to heatmaps and weights
+# From arrays of them to heatmaps and weights, or to rows, columns and weights (``StandardCodec.profiles``).
+Encode = Callable[..., tuple[np.ndarray, ...]]
 LOADER_TIMEOUT = 300  # seconds without a batch; then a loader process has failed without a word
 
 
@@ -145,7 +146,9 @@ def _collate(samples: list[dict[str, Any]], encode: Encode | None = None) -> dic
         labels = [stacked.pop(name) for name in JOINTS if name in stacked]
         batch |= stacked
         if encode is not None:
-            batch["heatmaps"], batch["weights"] = encode(*labels)
+            made = encode(*labels)
+            names = ("heatmaps", "weights") if len(made) == 2 else ("rows", "columns", "weights")
+            batch |= dict(zip(names, made, strict=True))
     return batch
 
 

@@ -96,6 +96,16 @@ class StandardCodec:
             heatmaps (B, K, h, w) float32, peak 1; weights (B, K) float32, 0 if a joint is not labelled or its whole
             3-sigma patch lies outside.
         """
+        rows, columns, weights = self.profiles(keypoints_xy, visible)
+        return rows[..., :, None] * columns[..., None, :], weights
+
+    def profiles(self, keypoints_xy: np.ndarray, visible: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return what ``encode`` multiplies, which is much smaller than heatmaps.
+
+        Returns:
+            rows (B, K, h) and columns (B, K, w) float32: the Gaussian's profiles along y and x, rows 0 where the weight
+            is 0; weights (B, K).
+        """
         points = self.to_heatmap(np.asarray(keypoints_xy, np.float64))
         labelled = (np.asarray(visible) > 0) & np.isfinite(points).all(axis=-1)
         centres = self._centres(np.where(labelled[..., None], points, 0.0))
@@ -103,15 +113,14 @@ class StandardCodec:
         reach = 3 * self.sigma
         rounded = np.floor(centres + 0.5)
         inside = (rounded >= -reach).all(axis=-1) & (rounded[..., 0] < w + reach) & (rounded[..., 1] < h + reach)
-        profiles = []  # a Gaussian is the product of a profile along x and one along y
+        profiles = []
         for axis, length in ((0, w), (1, h)):
             distance = np.arange(length) - centres[..., axis, None]  # (B, K, length)
             profile = np.exp(-(distance**2) / (2 * self.sigma**2))
             nearest = np.abs(np.arange(length) - rounded[..., axis, None])
             profiles.append(np.where(self._cut(nearest), profile, 0).astype(np.float32))
         weights = (labelled & inside).astype(np.float32)
-        heatmaps = profiles[1][..., :, None] * profiles[0][..., None, :] * weights[..., None, None]
-        return heatmaps, weights
+        return profiles[1] * weights[..., None], profiles[0], weights
 
     def decode(self, heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Find the joints of heatmaps.

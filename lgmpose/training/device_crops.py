@@ -2,7 +2,7 @@
 
 A small network on a GPU needs thousands of crops per second, more than a few CPU cores can decode. So each picture is
 decoded once. What is kept of a person is the unchanged crop with a margin, as uint8. A step takes its crops from there
-by one ``grid_sample``. Geometry and targets of a step are still computed by loader processes, from the same random
+by one ``grid_sample``. Geometry and the profiles of the targets are computed by loader processes, from the same random
 numbers as without a cache, so both ways give the same crops but for rounding, one more interpolation, and black beyond
 the margin.
 """
@@ -78,11 +78,18 @@ class DeviceCrops:
         self.plans = CropPlans(dataset, matrices, unread)
 
     def with_images(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Return a batch of ``plans`` with ``image`` (b, H, W, 3) float32 0..255 on the device."""
+        """Return a batch of ``plans`` with ``image`` (b, H, W, 3) float32 0..255 and ``heatmaps`` on the device.
+
+        Args:
+            batch: also has rows (b, K, h) or (b, K, terms, h), and columns likewise; see ``StandardCodec.profiles``.
+        """
         if "to_cache" not in batch:  # no picture of the batch could be read
             return batch
-        names = ("index", "to_cache", "gain", "shift", "hidden", "hidden_rgb")
-        return batch | {"image": self.warp(*(batch[name].to(self.pixels.device, non_blocking=True) for name in names))}
+        names = ("index", "to_cache", "gain", "shift", "hidden", "hidden_rgb", "rows", "columns")
+        *pixels, rows, columns = (batch[name].to(self.pixels.device, non_blocking=True) for name in names)
+        rows, columns = (profile.view(*profile.shape[:2], -1, profile.shape[-1]) for profile in (rows, columns))
+        heatmaps = (rows[..., None] * columns[..., None, :]).sum(dim=2)  # over the terms
+        return batch | {"image": self.warp(*pixels), "heatmaps": heatmaps}
 
     def warp(
         self, index: Tensor, to_cache: Tensor, gain: Tensor, shift: Tensor, hidden: Tensor, hidden_rgb: Tensor

@@ -29,7 +29,7 @@ from lgmpose.pose.skeletons import COCO, LSP, MPII, Skeleton
 from lgmpose.training.recipe import TrainConfig
 from lgmpose.zoo.cards import find_weights, weights_hash
 
-__all__ = ["TEACHER_FILE", "Teacher", "mixed_targets", "open_teacher", "teach", "teacher_peaks"]
+__all__ = ["TEACHER_FILE", "Teacher", "mixed_profiles", "mixed_targets", "open_teacher", "teach", "teacher_peaks"]
 
 TEACHER_FILE = "teacher.npz"  # in a run's folder
 NEAR = 0.04  # of the crop's height: label and teacher closer than this agree
@@ -56,9 +56,17 @@ def mixed_targets(
     Returns:
         heatmaps (B, K, h, w) and weights (B, K), float32; see ``StandardCodec.encode``.
     """
-    labels, label_weights = codec.encode(keypoints_xy, visibility)
+    rows, columns, weights = mixed_profiles(codec, share, keypoints_xy, visibility, peaks)
+    return np.swapaxes(rows, 2, 3) @ columns, weights
+
+
+def mixed_profiles(
+    codec: StandardCodec, share: float, keypoints_xy: np.ndarray, visibility: np.ndarray, peaks: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what ``mixed_targets`` multiplies: rows (B, K, 2, h), columns (B, K, 2, w), of label and peak; weights."""
+    label_rows, label_columns, label_weights = codec.profiles(keypoints_xy, visibility)
     heights = peaks[..., 2].clip(0, 1).astype(np.float32)
-    maps, inside = codec.encode(peaks[..., :2], heights > LEAST_SCORE)
+    peak_rows, peak_columns, inside = codec.profiles(peaks[..., :2], heights > LEAST_SCORE)
     labelled = visibility > 0
     near = labelled & (np.linalg.norm(peaks[..., :2] - keypoints_xy, axis=-1) < NEAR * codec.image_hw[0])
     near &= heights > LEAST_SCORE
@@ -66,8 +74,9 @@ def mixed_targets(
     trusted = (count < LEAST_LABELS) | (near.sum(axis=1) >= LEAST_AGREEMENT * count)
     sure = np.clip((heights - LEAST_SCORE) / (SURE_SCORE - LEAST_SCORE), 0, 1)
     of_teacher = np.where(labelled, share * near, trusted[:, None]).astype(np.float32)
-    heatmaps = labels * (1 - of_teacher)[..., None, None] + maps * (of_teacher * heights)[..., None, None]
-    return heatmaps, np.where(labelled, label_weights, inside * sure * trusted[:, None]).astype(np.float32)
+    rows = [label_rows * (1 - of_teacher)[..., None], peak_rows * (of_teacher * heights)[..., None]]
+    weights = np.where(labelled, label_weights, inside * sure * trusted[:, None]).astype(np.float32)
+    return np.stack(rows, axis=2), np.stack([label_columns, peak_columns], axis=2), weights
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ from lgmpose.pose.skeletons import notice_unpaired
 from lgmpose.training.checkpoint import CHECKPOINT, Run, fingerprint, resume_command, stored_config
 from lgmpose.training.curve import save_curve
 from lgmpose.training.device_crops import DeviceCrops
-from lgmpose.training.distill import TEACHER_FILE, mixed_targets, teacher_peaks
+from lgmpose.training.distill import TEACHER_FILE, mixed_profiles, mixed_targets, teacher_peaks
 from lgmpose.training.loop import supervised_loss, train_epochs
 from lgmpose.training.recipe import TrainConfig, learning_rate
 from lgmpose.training.run_folder import StopRequest, append_epoch, append_losses, read_log, start_losses
@@ -259,7 +259,10 @@ class Session:
             assert run.data is not None  # ``train`` has set it
             file = self.run_dir / TEACHER_FILE
             self.dataset.teacher = teacher_peaks(config, train_set, run.data, file, progress=self.progress)
-            self.encode = partial(mixed_targets, self.codec, config.teacher_share)
+            make = mixed_targets if config.cache == "none" else mixed_profiles
+            self.encode = partial(make, self.codec, config.teacher_share)
+        elif config.cache == "device":
+            self.encode = self.codec.profiles
         self.draws = draws_per_epoch(train_set.parts or [(len(train_set), 1.0)], config.epoch_persons)
         self.steps_per_epoch = sum(drawn for _, drawn in self.draws) // config.batch_size
         joint_weights = torch.ones(train_set.skeleton.num_keypoints)

@@ -1,6 +1,7 @@
 """Crops on the device: equal to the ordinary crops, whole runs, and pictures that cannot be read."""
 
 from dataclasses import replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ from lgmpose.pose.codecs import make_codec
 from lgmpose.pose.skeletons import COCO
 from lgmpose.training.checkpoint import read_checkpoint
 from lgmpose.training.device_crops import DeviceCrops
+from lgmpose.training.distill import mixed_profiles, mixed_targets
 from lgmpose.training.trainer import resume, train
 
 IMAGE_HW = (64, 48)
@@ -50,7 +52,7 @@ def test_crops_are_those_of_the_ordinary_way(smooth, name):
     crops = DeviceCrops(dataset, codec, CPU, workers=0, bad_images="refuse")
     keys = [[(epoch, i) for epoch in range(3) for i in range(4)]]
     (plain,) = make_loader(dataset, codec, keys, workers=0)
-    (plans,) = make_loader(crops.plans, codec, keys, workers=0)
+    (plans,) = make_loader(crops.plans, codec, keys, workers=0, encode=codec.profiles)
     found = crops.with_images(plans)
     for key in ("heatmaps", "weights", "index"):
         assert torch.equal(found[key], plain[key])
@@ -76,6 +78,20 @@ def test_a_run_is_like_one_without_a_cache_and_is_resumed_bit_for_bit(config, tm
     assert_equal_states(one, other)
 
 
+def test_the_targets_of_a_teacher_are_those_of_the_ordinary_way(smooth):
+    peaks = np.stack([record.keypoints_xy for record in smooth.records])
+    peaks = np.concatenate([peaks + 1, np.random.default_rng(3).random((*peaks.shape[:2], 1))], axis=-1)
+    records = [replace(record, visibility=np.arange(17) % 3) for record in smooth.records]
+    codec = make_codec("dark", IMAGE_HW)
+    dataset = CropDataset(replace(smooth, records=tuple(records)), IMAGE_HW, augmentation=Augmentation(), teacher=peaks)
+    crops = DeviceCrops(dataset, codec, CPU, workers=0, bad_images="refuse")
+    keys = [[(1, i) for i in range(4)]]
+    (plain,) = make_loader(dataset, codec, keys, workers=0, encode=partial(mixed_targets, codec, 0.5))
+    (plans,) = make_loader(crops.plans, codec, keys, workers=0, encode=partial(mixed_profiles, codec, 0.5))
+    torch.testing.assert_close(crops.with_images(plans)["heatmaps"], plain["heatmaps"])
+    assert torch.equal(plans["weights"], plain["weights"])
+
+
 def test_unreadable_pictures_are_skipped_or_refused(config, tmp_path):
     record_set = load_records(config.data, "train").first(6)
     broken = [replace(record, image=str(tmp_path / "absent.png")) for record in record_set.records[:2]]
@@ -84,6 +100,7 @@ def test_unreadable_pictures_are_skipped_or_refused(config, tmp_path):
     with pytest.raises(UserError, match="absent.png"):
         DeviceCrops(dataset, codec, CPU, workers=0, bad_images="refuse")
     crops = DeviceCrops(dataset, codec, CPU, workers=0, bad_images="skip")
-    batches = [crops.with_images(batch) for batch in make_loader(crops.plans, codec, [[0, 2], [1, 0]], workers=0)]
+    plans = make_loader(crops.plans, codec, [[0, 2], [1, 0]], workers=0, encode=codec.profiles)
+    batches = [crops.with_images(batch) for batch in plans]
     assert [len(batch["errors"]) for batch in batches] == [1, 2]
     assert len(batches[0]["image"]) == 1 and "image" not in batches[1]
