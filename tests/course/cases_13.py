@@ -21,7 +21,7 @@ MISTAKES = {
     'persons forgotten': ('covariance_RR = by_persons_RR + by_seeds_RR', 'covariance_RR = by_seeds_RR'),
     'seeds forgotten': ('covariance_RR = by_persons_RR + by_seeds_RR', 'covariance_RR = by_persons_RR'),
     'costs only rounded': (', math.floor(value * unit) / unit)', ',)'),
-    'costs only cut': ('(round(value * unit) / unit, ', '('),
+    'costs only cut': ('(round(value * unit) / unit, ', '(None, '),
 }  # fmt: skip
 
 

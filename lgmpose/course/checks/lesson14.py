@@ -1,0 +1,204 @@
+"""Tasks of lesson 14: labels, boxes and splits of own pictures, and what a measurement on few persons says."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lgmpose.course.checks import Task, compare, compare_prediction
+from lgmpose.metrics import bootstrap_interval
+
+NAMES = ["face", "belt", "left_glove", "right_glove", "left_boot", "right_boot"]
+
+
+def check_mirror_pairs(attempt) -> None:
+    for names, pairs in (
+        (NAMES, [(2, 3), (4, 5)]),
+        (["right_ear", "tail", "left_ear", "left_paw"], [(2, 0)]),
+        (["face", "belt"], []),
+    ):
+        got = attempt(list(names))
+        if isinstance(got, list):
+            got = [tuple(pair) if isinstance(pair, list) else pair for pair in got]
+        compare(got, pairs, f"called with {names}")
+
+
+def check_coco_keypoints(attempt) -> None:
+    points = {"face": (31.5, 20.0), "right_glove": (12.0, 44.5), "belt": (30.0, 61.0), "left_glove": (50.5, 48.0)}
+    points |= {"left_boot": (38.0, 118.5), "right_boot": (22.0, 120.0)}
+    for missing, hidden in ((), {"belt"}), (("left_boot",), {"face", "right_glove"}), (("face", "belt"), set()):
+        labelled = {name: xy for name, xy in points.items() if name not in missing}
+        flat: list[float] = []
+        for name in NAMES:
+            flat += [*labelled[name], 1 if name in hidden else 2] if name in labelled else [0, 0, 0]
+        case = f"called with {len(labelled)} labelled joints, {len(hidden)} of them hidden"
+        compare(attempt(dict(labelled), set(hidden), list(NAMES)), flat, case)
+
+
+def check_box_around(attempt) -> None:
+    rng = np.random.default_rng(143)
+    for margin, unlabelled in ((0.0, 0), (0.2, 0), (0.25, 2)):
+        points = np.column_stack([rng.uniform(20, 90, (6, 2)).round(1), np.full(6, 2.0)])
+        points[:unlabelled] = 0
+        xy = points[unlabelled:, :2]
+        low, size = xy.min(axis=0), np.ptp(xy, axis=0)
+        expected = tuple(map(float, (*(low - margin * size), *(size * (1 + 2 * margin)))))
+        got = attempt(points.copy(), margin)
+        if isinstance(got, (list, np.ndarray)):
+            got = tuple(got)
+        compare(got, expected, f"called with margin {margin}, {unlabelled} joints without a label")
+
+
+def check_split(prediction) -> str:
+    return compare_prediction(prediction, "b")
+
+
+def check_steps(prediction) -> str:
+    return compare_prediction(prediction, (4 * 160 / 16, 4 * 160 / 10))
+
+
+def check_share_right(attempt) -> None:
+    rng = np.random.default_rng(146)
+    for persons, labelled_share in ((5, 1.0), (8, 0.7)):
+        true = rng.uniform(0, 100, (persons, 6, 2))
+        found = true + rng.normal(0, 8, true.shape)
+        labelled, height = rng.random((persons, 6)) < labelled_share, rng.uniform(60, 140, persons)
+        right = [
+            ((found[m, k] - true[m, k]) ** 2).sum() ** 0.5 <= 0.1 * height[m]
+            for m in range(persons)
+            for k in range(6)
+            if labelled[m, k]
+        ]
+        case = f"called with {persons} persons and {labelled.sum()} labelled joints"
+        compare(attempt(found, true, labelled, height, 0.1), 100 * sum(right) / len(right), case)
+
+
+def check_file_size(prediction) -> str:
+    return compare_prediction(prediction, 4.08, rtol=0.1, unit="MB")
+
+
+def check_find_swapped(attempt) -> None:
+    rng = np.random.default_rng(148)
+    for pairs, swapped in (([(2, 3)], [1]), ([(2, 3), (4, 5)], [0, 4]), ([(2, 3), (4, 5)], [])):
+        true = rng.uniform(0, 100, (6, 6, 2))
+        true[:, 3], true[:, 5] = true[:, 2] + (30, 0), true[:, 4] + (28, 9)
+        true[5, 3] = true[5, 2] + (5, 4)  # the gloves of the last person are close together
+        found, labels = true + rng.normal(0, 3, true.shape), true.copy()
+        for left, right in pairs:
+            labels[np.ix_(swapped, [left, right])] = labels[np.ix_(swapped, [right, left])]
+        if len(pairs) == 2:
+            found[5, [2, 3]] = found[5, [3, 2]]  # and the network exchanged them; the labels are right
+        got = attempt(labels, found, list(pairs))
+        if isinstance(got, (tuple, np.ndarray)):
+            got = [int(i) for i in got]
+        compare(got, swapped, f"called with {len(pairs)} pair(s), {len(swapped)} of 6 persons exchanged")
+
+
+def check_interval_width(prediction) -> str:
+    """Accept what is within 15 % of the measured ratios."""
+    return compare_prediction(prediction, width_ratios(), rtol=0.15, unit="times")
+
+
+def width_ratios() -> tuple[float, float]:
+    """Return how much wider the interval is with 10 instead of 50 persons, and narrower with 200; mean of many sets."""
+    rng, widths = np.random.default_rng(149), {}
+    for persons in (10, 50, 200):
+        ends = []
+        for _ in range(60):
+            easy = rng.beta(2, 1, (persons, 1))  # a person's joints are found or missed together
+            low, high = bootstrap_interval(rng.random((persons, 6)) < easy, np.ones((persons, 6), bool), rng, 200)
+            ends.append(high - low)
+        widths[persons] = float(np.mean(ends))
+    return widths[10] / widths[50], widths[50] / widths[200]
+
+
+TASKS = {
+    "14.1": Task(
+        check_mirror_pairs,
+        "easy",
+        hints=(
+            '`name.startswith("left_")` finds the left joints. What must the partner\'s name be?',
+            '`name.replace("left_", "right_")` gives the partner\'s name, and `names.index(partner)` its index.',
+            '"I pass test 1 but fail test 2": a left joint without a partner is in no pair; ask `partner in '
+            'names` first. "Each pair comes twice": start from the left joints only.',
+        ),
+    ),
+    "14.2": Task(
+        check_coco_keypoints,
+        "easy",
+        hints=(
+            "Walk through `names`, not through `points`: the order and the missing joints come from `names`.",
+            "`flat += [x, y, 1 if name in hidden else 2]` adds three numbers at once.",
+            '"I pass test 1 but fail test 2": a joint without a label still needs its three numbers, 0, 0, 0.',
+        ),
+    ),
+    "14.3": Task(
+        check_box_around,
+        "medium",
+        hints=(
+            "First throw away the rows with v = 0: their zeros would pull the box to the corner of the picture.",
+            "`low = xy.min(axis=0)` and `size = xy.max(axis=0) - low` describe the tight box.",
+            '"I pass test 1 but fail test 2": with a margin on both sides, the width is (1 + 2 × margin) times '
+            "the old one, and the corner moves by margin × size.",
+        ),
+    ),
+    "14.4": Task(
+        check_split,
+        "easy",
+        hints=(
+            "How different are picture 1 and picture 2 of a video?",
+            "What will your users photograph: you, in your room, in your clothes?",
+            "A measurement should answer the question that your users have.",
+        ),
+        way="Compare a validation picture with its two neighbours in the training set.",
+    ),
+    "14.5": Task(
+        check_steps,
+        "easy",
+        hints=(
+            "A step uses one batch. How many batches does one epoch have?",
+            "160 / 16 = 10 steps in an epoch.",
+            "4 × 160 persons are used in all, and they are ten different ones.",
+        ),
+        way="Steps: epochs × persons per epoch / batch size. Uses: epochs × persons per epoch / labelled persons.",
+    ),
+    "14.6": Task(
+        check_share_right,
+        "medium",
+        hints=(
+            "`np.linalg.norm(found_MK2 - true_MK2, axis=2)` has the shape (M, K): all distances.",
+            "`height_M[:, None]` has the shape (M, 1), so each row is compared with its own person's height.",
+            '"I pass test 1 but fail test 2": joints without a label count neither above nor below the fraction line.',
+        ),
+    ),
+    "14.7": Task(
+        check_file_size,
+        "easy",
+        hints=(
+            "A byte has 8 bits.",
+            "32 bits are 4 bytes.",
+            "1.02 million × 4 bytes, and a little for the layers' names.",
+        ),
+        way="Multiply the parameters by the bytes of one number.",
+    ),
+    "14.8": Task(
+        check_find_swapped,
+        "medium",
+        hints=(
+            "Copy the labels and exchange columns: `swapped[:, [l, r]] = labels_MK2[:, [r, l]]`.",
+            "For each person compute two sums of distances: with the labels as they are, and exchanged. Which is "
+            "smaller?",
+            '"I pass test 1 but fail test 2": exchange all pairs in one copy, sum over all pairs, then compare '
+            "once per person.",
+        ),
+    ),
+    "14.9": Task(
+        check_interval_width,
+        "medium",
+        hints=(
+            "Lesson 13: what happens to the width if the number of persons becomes four times as large?",
+            "The width is proportional to 1 / √(number of persons).",
+            "50 / 10 = 5 and 200 / 50 = 4. Take the roots.",
+        ),
+        way="Take the root of the ratio of the numbers of persons.",
+    ),
+}
