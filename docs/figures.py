@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS, WEIGHTS = ROOT / "results", ROOT / "lgmpose" / "weights" / "lgm-pose-lspet-128x128.json"
 PICTURE = ROOT / "docs" / "_static" / "results.png"
 MARKED = re.compile(r"(<!-- begin: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+REPOSITORY = ""  # owner/name on GitHub. Fill it in once for the buttons of docs/course.md
 MPII_MODEL = "lgm-pose-mpii-256x256"  # Tables 3 to 5
 RUNTIMES = ("eager", "onnxruntime", "openvino", "openvino-bf16", "openvino-int8")
 
@@ -414,14 +415,74 @@ def rooms() -> str:
     return table("room | what it holds", rows)
 
 
-def lessons() -> str:
-    rows = []
+# Lessons of a meeting, and what is done together. The minutes are read from the notebooks.
+FOUR_WEEKS = (
+    ("00 01", "draw four pixels, their centres, a mirror: where is the middle? Then a Gaussian and its logarithm"),
+    ("02", "channels × channels as a table of squares (parameters), times pixels (MACs)"),
+    ("03 04", "shuffle six cards: lay two rows, read by columns. Then NPT-Op with 24 cards on a grid of 4 × 6"),
+    ("05 06", "three students are tokens: who listens to whom? Two columns: what attention costs, what LARM cannot do"),
+    ("07 08", "give out Table 1 alone and ask for the widths. Draw a printed 0.8 M as an interval, rounded and cut"),
+    ("09 10", "three point pairs, six unknowns. Start a training of four minutes, predict its curve, then look"),
+    ("11 12", "five ranked proposals, precision and recall by hand. Each pair brings the times of their own laptop"),
+    ("13 14", "one row of the paper, one interval: does it contain 0? Then each group shows its own app"),
+)
+NINE_WEEKS = ("00", "01", "02 03", "04 05", "06 07", "08", "09 10", "11 12", "13 14")
+
+
+@cache
+def lesson_heads() -> dict[str, tuple[str, str, tuple[int, int, int], str]]:
+    """Return file name, question, minutes (reading, tasks, exercises) and prerequisites of each lesson."""
+    found = {}
     for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")):
         text = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"])
-        title, minutes = re.search(r"# \d\d · (.*)\n", text)[1], re.search(r"\*\*About (.*?)\*\*", text)[1]
-        rows.append([f"[{path.name[:2]}](../notebooks/{path.name})", title, sum(map(int, re.findall(r"\d+", minutes))),
-                     f"[solutions](../notebooks/solutions/{path.name})"])  # fmt: skip
+        minutes = [int(number) for number in re.findall(r"\d+", re.search(r"\*\*About (.*?)\*\*", text)[1])]
+        needs = " ".join(re.search(r"You need (.*?\.)(?:\s|$)", text, re.DOTALL)[1].split())
+        needs = re.sub(r"\[(.*?)\]\(.*?\)", r"\1", needs).rstrip(".")
+        # A lesson of the first edition states its reading only; its two exercises take about 15 minutes each.
+        found[path.name[:2]] = (path.name, re.search(r"# \d\d · (.*)\n", text)[1],
+                                (*minutes, *(0, 30)[len(minutes) - 1 :])[:3], needs)  # fmt: skip
+    return found
+
+
+def lessons() -> str:
+    rows = [
+        [f"[{number}](../notebooks/{name})", title, sum(minutes), f"[solutions](../notebooks/solutions/{name})"]
+        for number, (name, title, minutes, _) in lesson_heads().items()
+    ]
     return table("lesson | question | minutes | exercises solved", rows)
+
+
+def teaching() -> str:
+    heads = lesson_heads().items()
+    rows = [[f"[{number}]({name})", title, *minutes, needs] for number, (name, title, minutes, needs) in heads]
+    rows.append(["", "all, hours", *(f"{sum(head[2][i] for _, head in heads) / 60:.0f}" for i in range(3)), ""])
+    return table("# | question | reading, min | tasks, min | exercises, min | needs", rows)
+
+
+def weeks(plan: tuple) -> str:
+    rows = []
+    for meeting, entry in enumerate(plan, 1):
+        wanted, board = entry if isinstance(entry, tuple) else (entry, "")
+        present = [number for number in wanted.split() if number in lesson_heads()]
+        reading, tasks, exercises = (sum(lesson_heads()[number][2][i] for number in present) for i in range(3))
+        row = [meeting, ", ".join(present), f"{reading + tasks} min", f"{exercises} min"]
+        rows.append([*row, board] if board else row)
+    head = "meeting | lessons | before it: reading and tasks | after it: exercises"
+    return table(f"{head} | on the board, and together" if board else head, rows)
+
+
+def start() -> str:
+    if not REPOSITORY:
+        return "The buttons appear here when the repository's address is filled in (`REPOSITORY` in `docs/figures.py`)."
+    first, github = next(iter(lesson_heads().values()))[0], f"https://github.com/{REPOSITORY}"
+    return "\n".join(
+        f"* [{name}]({address})"
+        for name, address in (
+            ("Colab", f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/notebooks/{first}"),
+            ("Binder", f"https://mybinder.org/v2/gh/{REPOSITORY}/HEAD?labpath=notebooks/{first}"),
+            ("Codespaces", f"https://codespaces.new/{REPOSITORY}"),
+        )
+    ) + f"\n\nIn Colab, run this in a first cell: `%pip install -q 'lgmpose[course] @ git+{github}'`"
 
 
 BLOCKS = {
@@ -433,12 +494,14 @@ BLOCKS = {
     "training-step": training_step, "evaluation-job": evaluation_job, "training-time": training_time,
     "ablations": lambda: family("parts"), "peers": lambda: family("peers"),
     "recipes": lambda: family("recipes"), "ablation-costs": ablation_costs, "slips": slips, "lessons": lessons,
+    "teaching": teaching, "four-weeks": lambda: weeks(FOUR_WEEKS), "nine-weeks": lambda: weeks(NINE_WEEKS),
+    "start": start,
     "results": results, "shapes": shapes, "results-pages": results_pages, "rooms": rooms,
 }  # fmt: skip
 
 
 def documents() -> list[Path]:
-    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return [ROOT / "README.md", ROOT / "notebooks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def current(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The command line of this room: ``lgmpose course build``, ``run`` and ``mark``."""
+"""The command line of this room: ``lgmpose course build``, ``run``, ``mark`` and ``slides``."""
 
 from __future__ import annotations
 
@@ -63,6 +63,22 @@ def mark(folder: tyro.conf.Positional[Path], csv: Path = Path("marks.csv"), seco
     marks = mark_folder(folder, seconds)
     write_csv(marks, csv)
     print(f"{len(marks)} notebooks marked; points and verdicts: {csv}")
+
+
+@group.command
+def slides(
+    output: tyro.conf.Positional[Path], lessons: tyro.conf.Positional[tuple[str, ...]] = (), figures: int = 2
+) -> None:
+    """Write slides for a lecture from the stored figures of the lessons. A browser shows them with reveal.js.
+
+    Args:
+        output: HTML file.
+        lessons: numbers, for example 05 06; none: all lessons.
+        figures: at most so many figures of each lesson.
+    """
+    from lgmpose.course.slides import make_slides
+
+    print(f"{make_slides(NOTEBOOKS, output, lessons, figures)} slides: {output}")
 
 
 def _report(failures: dict[Path, str]) -> None:

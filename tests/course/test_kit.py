@@ -1,8 +1,7 @@
-"""The instructor's page, notebooks/README.md: its tables say what the notebooks and the checkers say."""
+"""The instructor's page, notebooks/README.md: plans, prerequisites, exam, slides and the handout."""
 
 from __future__ import annotations
 
-import ast
 import re
 import shutil
 import subprocess
@@ -10,9 +9,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from notebook_tools import FOLDER
 
-from lgmpose.course.checks import verdict
+from lgmpose.course.slides import make_slides
 
 PAGE = (FOLDER / "README.md").read_text(encoding="utf-8")
 LESSONS = sorted(path.name for path in FOLDER.glob("[0-9][0-9]_*.ipynb"))
@@ -30,19 +30,12 @@ def lessons_in(text: str) -> set[str]:
     return set(re.findall(r"(?<![\d.])\d\d(?!\d|\.\d)", text))
 
 
-NEEDS = {row[0][1:3]: lessons_in(row[3]) & {name[:2] for name in LESSONS} for row in rows_of("Which lessons")}
+NEEDS = {row[0][1:3]: lessons_in(row[5]) & {name[:2] for name in LESSONS} for row in rows_of("Which lessons")[:-1]}
 
 
-def test_lessons_are_listed_with_question_minutes_and_prerequisites_of_the_notebook():
-    rows = rows_of("Which lessons")
-    assert [row[0] for row in rows] == [f"[{name[:2]}]({name})" for name in LESSONS]
-    for name, (_, question, minutes, needs, _) in zip(LESSONS, rows, strict=True):
-        notebook = nbformat.read(FOLDER / name, as_version=4)
-        title, said_minutes = re.search(r"# \d\d · (.*)\n[^§]*?About (\d+) minutes", notebook.cells[0].source).groups()
-        assert (question, minutes) == (title, said_minutes), name
-        said = re.search(r"You need (.*?)(?:\n\n|\Z)", notebook.cells[0].source, re.DOTALL).group(1)
-        assert lessons_in(needs) == lessons_in(re.sub(r"\]\([^)]*\)", "", said)), name
-        assert all(number < name[:2] for number in lessons_in(needs)), "needs a later lesson"
+def test_no_lesson_needs_a_later_one():
+    assert list(NEEDS) == [name[:2] for name in LESSONS]
+    assert all(needed < number for number, needs in NEEDS.items() for needed in needs)
 
 
 def test_short_courses_hold_what_their_lessons_need():
@@ -56,34 +49,28 @@ def test_short_courses_hold_what_their_lessons_need():
         assert set().union(*(NEEDS[number] for number in taught)) <= lessons_in(course), course
 
 
-def test_meetings_take_every_lesson_once_in_order_and_add_up():
-    taken = []
-    for _, before, _, handed_in in rows_of("Four weeks"):
-        numbers, minutes = re.fullmatch(r"(.*) \((\d+) min\)", before).groups()
-        lessons = re.findall(r"\d\d", numbers)
-        assert int(minutes) == sum(int(row[2]) for row in rows_of("Which lessons") if row[0][1:3] in lessons) <= 90
-        assert set(re.findall(r"(\d\d)\.\d+", handed_in)) <= set(lessons)
-        taken += lessons
-    assert taken == [name[:2] for name in LESSONS]
+@pytest.mark.parametrize("plan", ["Four weeks", "Nine weeks"])
+def test_plans_take_every_lesson_once_in_order(plan):
+    assert ", ".join(row[1] for row in rows_of(plan)) == ", ".join(name[:2] for name in LESSONS)
 
 
-# Of the first, measured on weights that change, the page gives no number.
-@pytest.mark.parametrize("exercise, right, tempting", rows_of("What students should get")[1:])
-def test_predictions_are_what_the_checker_takes_and_refuses(exercise, right, tempting):
-    def values(cell):
-        return [ast.literal_eval(code) for code in re.findall(r"`([^`a-z]*|\{[^`]*\})`", cell)]
-
-    (answer,) = values(right)
-    assert verdict(exercise, answer).status == "correct"
-    assert values(tempting)
-    for value in values(tempting):
-        assert verdict(exercise, value).status == "wrong"
+def test_the_exam_asks_about_every_lesson_in_order():
+    asked = re.findall(
+        r"^\d+\. \((\d\d)\)", (FOLDER / "solutions" / "exam.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert asked == sorted(asked) and set(asked) <= {name[:2] for name in LESSONS} and len(set(asked)) >= 14
 
 
-def test_every_lessons_prediction_and_cost_is_listed():
-    numbers = [name[:2] for name in LESSONS]
-    assert [row[0][:2] for row in rows_of("What students should get")] == numbers
-    assert [row[0] for row in rows_of("What it takes")] == numbers
+def test_slides_have_the_question_the_figures_and_what_to_remember(tmp_path):
+    picture = new_output("display_data", data={"image/png": "iVBORw0KGgo="})
+    figure = new_code_cell(outputs=[picture], metadata={"mystnb": {"image": {"alt": "a drawn knee"}}})
+    remember = new_markdown_cell("## Three things to remember\n\n1. Knees.\n\n**Next:** hips")
+    cells = [new_markdown_cell("# 00 · Where are knees?\n\nLong text."), figure, figure, figure, remember]
+    nbformat.write(new_notebook(cells=cells), tmp_path / "00_knees.ipynb")
+    assert make_slides(tmp_path, tmp_path / "slides.html", ["00"]) == 4
+    page = (tmp_path / "slides.html").read_text(encoding="utf-8")
+    assert "Where are knees?" in page and page.count("a drawn knee") == 2 and "Knees." in page
+    assert "hips" not in page and "Long text" not in page
 
 
 def test_the_handout_has_the_lessons_and_no_solutions(tmp_path):
