@@ -151,16 +151,16 @@ def predict(  # the options of the command
         box: x,y,w,h of a person in pixels; repeat it for more people.
         detections: COCO detection file with the boxes.
         detector: finds the people: yolox-nano (downloaded once), an .onnx file with the head of YOLOX or RTMDet,
-            torchvision:NAME, or none (each picture shows one person). By default, one
-            that was downloaded before; without one, none.
+            torchvision:NAME, or none (each picture shows one person). By default, a detector that was downloaded
+            before; if there is none, each picture shows one person.
         weights: a weights file, or a file of `lgmpose export`; by default the shipped weights.
         flip_test: average with the mirrored picture's heatmaps.
-        score_threshold: least score of a joint that is drawn; the score is the height of its heatmap, about 0 to 1. The
-            result files hold all joints.
+        score_threshold: joints with a lower score are not drawn, but are in the result files. The score is the height
+            of the heatmap, about 0 to 1.
         format: json (always written), coco (poses_coco.json), csv (poses.csv); separate several by commas.
-        detect_every: in videos, frames from one use of the detector to the next; between, boxes come from the last
+        detect_every: in videos, the detector runs on every N-th frame. In the other frames, boxes come from the last
             poses.
-        smooth: in videos, strength of the One-Euro filter on the joints; 0: none, 1: usual.
+        smooth: in videos, strength of the filter that smooths the joints (One Euro). 0: no filter, 1: usual.
         show: show the drawings in a window.
         device: auto, cpu, cuda, mps …
         threads: CPU threads of the network; None: all cores for an exported file, otherwise PyTorch's own setting.
@@ -200,12 +200,12 @@ def compare(  # the options of the command
         inputs: pictures, or folders of pictures.
         weights: a weights file, or a file of `lgmpose export`; repeat it for each network. By default the weights
             that come with the package.
-        out: the figure (.png, .jpg, .svg or .pdf).
+        out: the drawing (.png, .jpg, .svg or .pdf).
         box: x,y,w,h of a person in pixels; repeat it for more people. Without boxes, each picture shows one person.
         detections: COCO detection file with the boxes.
         detector: finds the people for all networks: yolox-nano, an .onnx file, torchvision:NAME, or none.
         flip_test: average with the mirrored picture's heatmaps.
-        score_threshold: least score of a joint that is drawn; the score is the height of its heatmap, about 0 to 1.
+        score_threshold: joints with a lower score are not drawn. The score is the height of the heatmap, about 0 to 1.
         device: auto, cpu, cuda, mps …
     """
     from lgmpose.inference.side_by_side import compare_networks

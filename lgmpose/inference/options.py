@@ -25,27 +25,27 @@ class EvalConfig:
 
     data: str  # KIND:PATH with KIND coco, yolo, via, mpii, lspet, lspet3 or synthetic
     weights: str | Path | None = None  # weights or a file of `lgmpose export`; by default the shipped weights
-    split: Literal["train", "val", "test", "all"] = "val"  # part of the data; test: of lspet only
+    split: Literal["train", "val", "test", "all"] = "val"  # part of the data; lspet and lspet3 have test
     annotations: str | None = None  # annotation file, if it is not in its usual place
     categories: tuple[str, ...] = ()  # names of the COCO categories to read; default: person, or those with its joints
     detections: str | None = None  # COCO detection file to take boxes from, instead of the ground truth
     detector: str | None = None  # detector to take boxes from: yolox-nano, an .onnx file, torchvision:NAME
-    # given: the boxes of the data, of --detections or of --detector; shifted: the same, moved and scaled at random;
+    # given: the boxes of the data, of --detections or of --detector. shifted: the same, moved and scaled at random.
     # none: the network searches the whole picture for one person, as `lgmpose predict --detector none` does
     boxes: Literal["given", "shifted", "none"] = "given"
-    # rule that turns heatmaps into joints: standard moves the maximum by a quarter pixel, dark and udp fit a peak; by
-    # default the codec that the weights were trained with
+    # rule that turns heatmaps into joints. standard moves the maximum by a quarter pixel, dark and udp fit a peak. By
+    # default, the codec that the weights were trained with
     codec: CodecName | None = None
     image_hw: tuple[int, int] | None = None  # input height and width; by default those of the weights
     flip_test: bool = True  # average with the heatmaps of the mirrored picture
     limit: int | None = None  # evaluate at most N persons, those of the first pictures; AP covers these pictures
-    bad_images: Literal["refuse", "skip"] = "refuse"  # an unreadable picture: refuse: stop; skip: leave it out
+    bad_images: Literal["refuse", "skip"] = "refuse"  # at an unreadable picture: stop (refuse) or leave it out (skip)
     batch_size: int = 32  # persons per run of the network
     workers: int | None = None  # threads that read pictures; None: chosen for this machine
     device: str = "auto"  # auto, cpu, cuda, mps …
     threads: int | None = None  # CPU threads of the network; None: all cores, or PyTorch's own setting
     results: Path | None = None  # file for the poses in COCO's results format, which the test-dev server takes
-    json: Path | None = None  # file for the figures
+    json: Path | None = None  # JSON file for the metrics
     sheet: Path | None = None  # PNG file that shows the persons with the worst and the best predictions
 
     def __post_init__(self):
@@ -73,13 +73,13 @@ class ExportConfig:
     out: Path  # the file: .onnx, or .xml for OpenVINO (a .bin is written beside it)
     weights: str | Path | None = None  # a weights file; by default the shipped weights
     # instead of weights, any network: a name of `lgmpose profile --list` (with random weights), timm:NAME,
-    # torchvision:NAME, or package.module:function; the file has no joints, so `predict` does not take it
+    # torchvision:NAME, or package.module:function. The file has no joints, so `predict` does not take it
     model: str | None = None
     image_hw: tuple[int, int] | None = None  # input height and width; by default those of the network
-    # onnx and openvino compute what PyTorch does; 8-bit files are smaller, faster and slightly less exact; bfloat16 is
-    # faster on processors that have it
+    # onnx and openvino compute what PyTorch does. 8-bit files are smaller, faster and slightly less exact. bfloat16 is
+    # faster on processors that support it
     format: Literal["onnx", "int8", "openvino", "openvino-bf16", "openvino-int8"] = "onnx"
-    data: str | None = None  # KIND:PATH; its training split calibrates 8 bits, --verify takes its validation split
+    data: str | None = None  # KIND:PATH; calibration (8 bits) uses its training split, --verify its validation split
     annotations: str | None = None  # annotation file for the calibration, if it is not in its usual place
     val_annotations: str | None = None  # annotation file for --verify
     categories: tuple[str, ...] = ()  # names of the COCO categories to read; default: person, or those with its joints

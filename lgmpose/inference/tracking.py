@@ -34,7 +34,7 @@ class TrackOptions:
         UserError: a number that is out of range.
     """
 
-    detect_every: int = 3  # frames from one use of the detector to the next; between, boxes come from the last poses
+    detect_every: int = 3  # the detector runs on every N-th frame; between, boxes come from the last poses
     smooth: float = 0.0  # strength of the One-Euro filter on joints; 0: none, 1: usual. Keep 0 for measurements
 
     def __post_init__(self):

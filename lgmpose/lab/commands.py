@@ -32,7 +32,7 @@ def ablate(config: AblateConfig, tabulate: bool = False) -> None:
     It can be interrupted with Ctrl-C; the same command resumes it. Finished runs are not repeated.
 
     Args:
-        tabulate: train nothing; only write the table and the figures from the finished runs in --json.
+        tabulate: train nothing; only write the table and the plots of the finished runs in --json.
     """
     from lgmpose.lab.ablate.runner import ablate as run_ablations
 
@@ -52,7 +52,7 @@ def profile(  # the options of the command
     json: Path | None = None,
     list: bool = False,
 ) -> None:
-    """Print the costs of a network, or of all: parameters, MACs by three conventions, memory, and the paper's figures.
+    """Print the costs of a network, or of all: parameters, MACs by three conventions, memory, and the paper's numbers.
 
     Args:
         model: a name of --list; or any network: timm:NAME, torchvision:NAME, or package.module:function, a function
@@ -63,9 +63,9 @@ def profile(  # the options of the command
         global_block: LGM-Pose's block that relates distant pixels, a row of the paper's Table 4.
         fps: also measure the speed of one network on this machine.
         threads: CPU threads for the speed measurement.
-        all: print one table of every network with the paper's figures, by default at 256 192 for 17 keypoints.
+        all: print one table of all networks, with the numbers in the paper; by default at 256 192 for 17 keypoints.
         table: one of the paper's tables, 1 to 5, with our counts in every row.
-        json: file for the same figures as JSON.
+        json: JSON file for the same numbers.
         list: print the models' names instead.
     """
     from lgmpose.lab.cost_tables import print_costs
@@ -134,7 +134,7 @@ def agreement(
     Args:
         data: KIND:PATH of a data set with one person per picture (lspet).
         weights: a weights file; by default the weights that come with the package.
-        json: where to write the figures.
+        json: JSON file for the metrics.
         sheet: where to draw the pairs that agree least and most (a PNG): one annotator left, the other right.
     """
     from lgmpose.lab.agreement import measure_agreement
@@ -144,7 +144,7 @@ def agreement(
 
 @group.command
 def limits(png: tyro.conf.Positional[Path]) -> None:
-    """Draw a figure of the shipped weights' accuracy: over the training time, and on training and validation persons.
+    """Plot the shipped weights' accuracy: over the training time, and on training and validation persons.
 
     Args:
         png: the figure.
@@ -164,7 +164,7 @@ def ship(
     """Write a run's weights into the package, with ONNX file, figures, learning curve and model card.
 
     Args:
-        data: the data to take the figures from, KIND:PATH.
+        data: the data to compute the metrics on, KIND:PATH.
         runs: the run's folder; or several, each of which started from the weights of the one before.
         name: the model name of the weights; by default that of the shipped weights.
         folder: where to write; by default the package's weights folder.
@@ -207,7 +207,7 @@ def bench_evaluation(pictures: int = 5000, json: Path | None = None) -> None:
     """Measure how long COCO's evaluation takes after the network has run, step by step.
 
     Args:
-        pictures: size of the job; val2017 has 5,000.
+        pictures: number of pictures; val2017 has 5,000.
         json: where to keep the result; a page (.md) is written beside it.
     """
     from lgmpose.lab.bench.evaluation_job import evaluation_page, measure_evaluation

@@ -1,8 +1,8 @@
 """Search for networks that have all costs that the paper prints: ``lgmpose lab search``.
 
-The paper's text does not give the widths. Many networks have the printed costs, so the search shows which of our values
-the paper forces (``recovered``) and which it leaves open (``chosen``). A random search proves nothing about values that
-it did not meet: ``recovered`` means that no chain met the costs without the value.
+The paper's text does not give the widths. Many networks have the printed costs. So the search shows which of our values
+the paper forces (``recovered``), and which it leaves open (``chosen``). A random search cannot prove that a network
+does not exist: ``recovered`` means that no search found one without the value.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class SearchConfig:
         UserError: a number below 1.
     """
 
-    chains: int = 1000  # independent annealed chains per round
-    steps: int = 4000  # changes that each chain tries
+    chains: int = 1000  # independent searches (simulated annealing) per round
+    steps: int = 4000  # changes that each search tries
     rounds: int = 6
     seed: int = 0
 

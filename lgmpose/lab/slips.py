@@ -105,7 +105,8 @@ COST = (
          "at 256×192 the parameters are equal: LARM's grow with the input",
          "lgmpose profile --no-fps --model lgm-pose-coco-384x288"),
     Slip("one column of FLOPs",
-         f"three ways of counting: SimpleBaseline's {SMALL['SimpleBaseline'].flops} is 5.43 G multiply–accumulates",
+         f"the column mixes three ways of counting: SimpleBaseline's {SMALL['SimpleBaseline'].flops} is 5.43 G "
+         "multiply–accumulates",
          "copied from papers that counted with different tools; SimpleBaseline's counts a deconvolution four times",
          f"{PROFILE} simplebaseline-r50"),
     Slip(f"Table 3: SimpleBaseline takes {MPII['SimpleBaseline'].flops} and HRNet {MPII['HRNet'].flops} at 256×256",
@@ -118,7 +119,8 @@ COST = (
     Slip(f"Table 2: MobileNetV2 has {TEST_DEV['MobileNetV2 1'].params} parameters",
          f"{SMALL['MobileNetV2 1'].params} in Tables 1 and 3, and in our count", "unknown", f"{PROFILE} mobilenetv2"),
     Slip(f"Table 1: Small HRNet takes {SMALL['Small HRNet'].flops} at 256×192",
-         "0.54 in its source", "the same count, 553 · 2²⁰: 0.54 is ÷ 2³⁰, 0.55 is ÷ 2²⁰ and ÷ 1000"),
+         "0.54 in its source",
+         "the same count, 553 · 2²⁰. Divided by 2³⁰ it is 0.54, divided by 2²⁰ and 1000 it is 0.55"),
     Slip('against Dite-HRNet-30 at 384×288 "a substantial reduction in computational load"',
          f"{over(LGM_LARGE, LARGE[DITE_30], 'flops')} its FLOPs",
          f"perhaps speed is meant: {cpu(LGM_LARGE, LARGE[DITE_30])} its FPS on the CPU"),
@@ -127,13 +129,13 @@ COST = (
          f"parameters are halved: {over(FUSIONS['SFusion'], FUSIONS['Conv 3x3'], 'params')}",
          f"{PROFILE} lgm-pose-mpii-256x256 --fusion conv3x3"),
     Slip("Table 5: the plain 3×3 convolution has more FLOPs than SFusion",
-         f"and yet more FPS: {FUSIONS['Conv 3x3'].fps_cpu} against {FUSIONS['SFusion'].fps_cpu} on the CPU, "
+         f"but also more FPS: {FUSIONS['Conv 3x3'].fps_cpu} against {FUSIONS['SFusion'].fps_cpu} on the CPU, "
          f"{FUSIONS['Conv 3x3'].fps_gpu} against {FUSIONS['SFusion'].fps_gpu} on the GPU",
          "unknown", f"{PROFILE.replace(' --no-fps', '')} lgm-pose-mpii-256x256 --fusion conv3x3"),
     Slip('SFusion: "increasing the number of groups would lead to higher computational complexity", groups "simply set '
          'to 2"',
-         "more groups cost less, and two groups would add half of what the plain 3×3 convolution adds, "
-         f"{added_params('Conv 3x3')}; SFusion adds {added_params('SFusion')}",
+         "more groups cost less. Two groups would add half of the plain 3×3 convolution's parameters, which are "
+         f"{added_params('Conv 3x3')}. SFusion adds {added_params('SFusion')}",
          "k is the number of channels per group", f"{PROFILE} lgm-pose-mpii-256x256 --fusion conv3x3"),
     Slip('"parameters of the MLP Block are comparable to those of the PerNorm and Feedforward components"',
          f"both MLP Blocks have {mlp_share(3):.2f} times as many at stage 3 and {mlp_share(4):.2f} times as many at "

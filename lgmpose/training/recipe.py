@@ -63,11 +63,11 @@ class TrainConfig:
     val_data: str | None = None  # KIND:PATH to validate on; None: the validation part of --data
     model: str = "lgm-pose-coco-256x192"  # a name of `lgmpose profile --list`; the data decide the number of keypoints
     image_hw: tuple[int, int] | None = None  # input height and width; None: the model's own
-    # how LGM-Pose's decoder joins its map with the encoder's (paper, Table 5): sfusion: the paper's choice; none: the
-    # encoder's map is not used; conv3x3: a 3×3 convolution; dw1, dw2: a grouped one, 1 or 2 channels per group
+    # how LGM-Pose's decoder joins its map with the encoder's (paper, Table 5). sfusion: the paper's choice. none: the
+    # encoder's map is not used. conv3x3: a 3×3 convolution. dw1, dw2: a grouped one, 1 or 2 channels per group
     fusion: Fusion = "sfusion"
-    # LGM-Pose's block that relates distant pixels (paper, Table 4): mobilevim: the paper's choice; mobilevit: with a
-    # transformer; mobilevit_relu6: the same with ReLU6 instead of SiLU
+    # LGM-Pose's block that relates distant pixels (paper, Table 4). mobilevim: the paper's choice. mobilevit: with a
+    # transformer. mobilevit_relu6: the same with ReLU6 instead of SiLU
     global_block: GlobalBlock = "mobilevim"
     larm_residual: bool = True  # residual connections of LARM's two MLPs; equation 1 has none
     linear_init: LinearInit = "own"  # initial weights of the global block's linear layers: own, default or small (0.02)
@@ -77,10 +77,10 @@ class TrainConfig:
     init_weights: str | None = None  # weights file to start from; its joints and input size may differ; None: random
 
     epochs: int = 260  # number of epochs; the default is the paper's
-    # end the training after so many minutes, evaluations not counted; --schedule cosine then reaches zero at that time.
-    # Such a run depends on the machine's speed and is not resumed bit for bit
+    # end the training after this many minutes, evaluations not counted. --schedule cosine then reaches zero at that
+    # time. The result depends on the machine's speed, so a resumed run is not bit for bit the same
     minutes: float | None = None
-    freeze_epochs: int = 0  # number of first epochs that train only the weights of the joints (the last layer)
+    freeze_epochs: int = 0  # train only the last layer (the head) in this many first epochs
     epoch_persons: int | None = None  # persons per epoch, repeated if there are fewer; None: each person once
     batch_size: int = 32  # persons per step, over all processes together; the default is the paper's
     optimizer: Literal["adam", "adamw"] = "adam"  # optimizer; the paper uses adam
@@ -89,26 +89,26 @@ class TrainConfig:
     schedule: Literal["steps", "cosine"] = "steps"  # learning rate schedule; the paper uses steps; cosine ends at zero
     lr_steps: tuple[int, ...] = (200, 240)  # epochs after which --schedule steps divides the rate by 10; the paper's
     warmup_steps: int = 0  # steps during which the rate rises from zero
-    ema_decay: float = 0.0  # above 0: evaluate and save the exponential moving average of the weights
+    ema_decay: float = 0.0  # decay of the weights' moving average, which is evaluated and saved; 0: no average
     clip_grad_norm: float = 0.0  # largest norm of the gradient; 0: no clipping
 
-    # weights of the joints in the loss; hrnet: elbows and knees 1.2, wrists and ankles 1.5, squared in the loss as in
-    # HRNet's code, which multiplies both heatmaps by them
+    # weights of the joints in the loss. hrnet: elbows and knees 1.2, wrists and ankles 1.5. The loss squares them, as
+    # HRNet's code does
     joint_weights: Literal["equal", "hrnet"] = "equal"
-    # rules from joints to heatmaps and back: standard: SimpleBaseline's, rounds to heatmap pixels; dark: does not
-    # round; udp: does not round, and counts lengths between pixel centres
+    # rules that turn joints into heatmaps and back. standard: SimpleBaseline's, which rounds to heatmap pixels. dark:
+    # does not round. udp: does not round, and measures lengths between pixel centres
     codec: CodecName = "standard"
     sigma: float | None = None  # standard deviation of the peaks, heatmap pixels; None: 2, or 3 for 384 rows and more
     augmentation: Augmentation = Augmentation()
-    # learn from a pose network besides the labels: a weights file, an ONNX file that returns heatmaps, the .param file
-    # of PP-TinyPose, or the teacher.npz of an earlier run with the same data; None: labels only
+    # a pose network to learn from, besides the labels. A weights file, an ONNX file that returns heatmaps, the .param
+    # file of PP-TinyPose, or the teacher.npz of an earlier run with the same data. None: labels only
     teacher: str | None = None
-    teacher_share: float = 0.5  # share of the teacher's peak in the target of a joint where label and teacher agree
-    teacher_turns: bool = False  # the teacher sees each person at four rotations: for people upside down
-    # device: keep all crops as uint8 in the device's memory and augment them there; what is far outside of a person's
-    # box is black then
+    teacher_share: float = 0.5  # where label and teacher agree: the share of the teacher's peak in the target
+    teacher_turns: bool = False  # the teacher predicts each person at four rotations: for people upside down
+    # device: keep all crops as uint8 in the device's memory and augment them there. Pixels far outside of a person's
+    # box are then black
     cache: Literal["none", "device"] = "none"
-    bad_images: Literal["refuse", "skip"] = "refuse"  # an unreadable picture: refuse: stop; skip: leave it out
+    bad_images: Literal["refuse", "skip"] = "refuse"  # at an unreadable picture: stop (refuse) or leave it out (skip)
 
     seed: int = 0  # seed of all random numbers
     eval_every: int = 1  # epochs between evaluations; the last epoch is always evaluated
@@ -176,13 +176,13 @@ class DetectorConfig:
     val_data: str | None = None  # coco:FOLDER to validate on; None: the validation part of --data
     val_annotations: str | None = None  # annotation file for validation
     image_hw: tuple[int, int] = (320, 320)  # input height and width, multiples of 32
-    init_weights: str | None = None  # weights of LGM-Pose whose encoder to start from, at any input size; None: random
+    init_weights: str | None = None  # LGM-Pose weights to start the encoder from, of any input size; None: random
     epochs: int = 100  # number of epochs
     batch_size: int = 16  # pictures per step
     learning_rate: float = 2e-3  # base learning rate
     weight_decay: float = 0.05  # weight decay of AdamW
     warmup_steps: int = 300  # steps during which the rate rises from zero
-    ema_decay: float = 0.999  # of the moving average of the weights, which is evaluated and kept
+    ema_decay: float = 0.999  # decay of the weights' moving average, which is evaluated and saved
     clip_grad_norm: float = 10.0  # largest norm of the gradient; 0: no clipping
     eval_every: int = 5  # epochs between evaluations; the last epoch is always evaluated
     seed: int = 0  # seed of all random numbers

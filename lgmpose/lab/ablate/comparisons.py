@@ -101,8 +101,7 @@ def family_note(results: dict[str, Any], family: Family) -> str:
         power.append(f"{found[0]:.1f} points of {metric}" if same else
                      f"{found[0]:.1f} to {found[-1]:.1f} points of {metric}")  # fmt: skip
     note = (
-        f"Power: a true difference of {' or '.join(power)} (by row) would be found significant with a probability of "
-        "80 %."
+        f"Power, by row: a true difference of {' or '.join(power)} is found significant in 80 % of such experiments."
     )
     seeds = [sum(run["variant"] == name for run in results["runs"]) for name in (family.baseline, *family.rows)]
     fewest = min(number for number in seeds[1:] if number)

@@ -41,8 +41,8 @@ class BenchConfig:
         UserError: an empty list, a number below 1, or an unknown scope.
     """
 
-    # names of `lgmpose profile --list`, or timm:NAME, torchvision:NAME, package.module:function; the others' times are
-    # divided by those of the first LGM-Pose
+    # names of `lgmpose profile --list`, or timm:NAME, torchvision:NAME, package.module:function. All times are also
+    # divided by those of the first LGM-Pose in the list
     models: tuple[str, ...] = field(default_factory=quick_models)
     # eager, eager-folded, eager-fast, compile, onnxruntime, onnxruntime-int8, openvino, openvino-bf16 or openvino-int8
     backends: tuple[str, ...] = ("eager",)
@@ -51,7 +51,7 @@ class BenchConfig:
     batch_sizes: tuple[int, ...] = (1,)  # persons per run
     # measure the networks of the paper's tables instead: 1, 3 or both; without a number, both
     tables: tuple[int, ...] | None = None
-    # what is timed: network: the network alone; decode: the network and the decoding of its heatmaps; pipeline: from a
+    # what is timed. network: the network alone. decode: the network and the decoding of its heatmaps. pipeline: from a
     # picture in memory and boxes to joints, without the flip test
     scope: Literal["network", "decode", "pipeline"] = "network"
     runs: int = 100  # largest number of rounds; each network runs once per round
