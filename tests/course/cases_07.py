@@ -1,4 +1,4 @@
-"""Lesson 07: wrong versions that its proofs and its exercises reject."""
+"""Lesson 07: wrong versions that its proofs and its tasks reject."""
 
 import torch
 import torch.nn.functional as F
@@ -9,24 +9,23 @@ from lgmpose.network.variants import ConvFusion
 
 # The right text of the proof, and a wrong one that it must reject.
 MISTAKES = {
-    'encoder first': (
-        '    x_BCHW = torch.cat([decoder_BDHW, encoder_BEHW], dim=1)\n    if',
-        '    x_BCHW = torch.cat([encoder_BEHW, decoder_BDHW], dim=1)\n    if',
+    "backbone first": (
+        "torch.cat([up_BCHW, skip_BCHW], dim=1)\n    if",
+        "torch.cat([skip_BCHW, up_BCHW], dim=1)\n    if",
     ),
-    'shuffle read by rows': (
-        'for column in range(columns) for row in range(rows)',
-        'for row in range(rows) for column in range(columns)',
+    "shuffle read by rows": (
+        "for column in range(half) for row in (0, 1)",
+        "for row in (0, 1) for column in range(half)",
     ),
-    'rows and columns swapped': ('rows, columns = n, C // n', 'rows, columns = C // n, n'),
-    'shuffle left out': ('k=2, shuffle=True', 'k=2, shuffle=False'),
-    'running variance forgotten': ('(var + norm.eps).sqrt()', '(1 + norm.eps)'),
-    'running mean forgotten': ('(x_BCHW - mean)', 'x_BCHW'),
-    '1x1 transposed': ('"oc,bchw->bohw"', '"co,bchw->bohw"'),
-    'activation left out': ('package.pointwise[1]).clamp(0, 6)', 'package.pointwise[1])'),
-    'DW g=2 shuffled': ('rivals["dw2"], k=2, shuffle=False', 'rivals["dw2"], k=2, shuffle=True'),
-    'DW g=1 shuffled': ('rivals["dw1"], k=1, shuffle=False', 'rivals["dw1"], k=1, shuffle=True'),
-    'None takes other channels': ('"none": decoder_BDHW', '"none": both_BCHW[:, E:]'),
-    'plain convolution without activation': ('padding=1), norm).clamp(0, 6)', 'padding=1), norm)'),
+    "shuffle left out": ("per_group=2, shuffle=True", "per_group=2, shuffle=False"),
+    "running variance forgotten": ("(var + norm.eps).sqrt()", "(1 + norm.eps)"),
+    "running mean forgotten": ("(x_BCHW - mean)", "x_BCHW"),
+    "1x1 transposed": ('"oc,bchw->bohw"', '"co,bchw->bohw"'),
+    "activation left out": ("module.pointwise[1]).clamp(0, 6)", "module.pointwise[1])"),
+    "DW g=2 shuffled": ('rivals["dw2"], per_group=2, shuffle=False', 'rivals["dw2"], per_group=2, shuffle=True'),
+    "DW g=1 shuffled": ('rivals["dw1"], per_group=1, shuffle=False', 'rivals["dw1"], per_group=1, shuffle=True'),
+    "None takes other channels": ('"none": up_BCHW', '"none": both_BCHW[:, skip:]'),
+    "plain convolution without activation": ("padding=1), norm).clamp(0, 6)", "padding=1), norm)"),
 }
 
 
@@ -88,11 +87,65 @@ def by_loops(grouped, pointwise, *, first=lambda m, k: m // k * k, flip=False, t
     return kernel.flip(-1, -2) if flip else kernel
 
 
+def shuffle_order(C, rows):
+    return [i % rows * (C // rows) + i // rows for i in range(C)]
+
+
+def grouped_conv(x, weight, per_group, *, first=lambda i, per_group: i // per_group * per_group):
+    C = x.shape[1]
+    parts = [(first(i, per_group) + j) % C for i in range(C) for j in range(per_group)]
+    return F.conv2d(x[:, parts], weight.flatten(0, 1)[:, None], padding=1, groups=len(parts)).unflatten(
+        1, (C, per_group)
+    ).sum(2)
+
+
+def parameters(up, skip, *, per_group=2, norms=2, pointwise=True):
+    C = up + skip
+    return C * per_group * 9 + norms * 2 * C + C * C * pointwise
+
+
 ORDER = [row * 76 + column for column in range(76) for row in range(4)]
 PAIRS = sum((a < 208) != (b < 208) for a, b in zip(ORDER[::2], ORDER[1::2], strict=True))
-RIGHT = {"07.1": [dense_kernel, by_loops], "07.2": [PAIRS]}
+RIGHT = {
+    "07.1": [(1, 0, 2, 0, 2, 1, 4, 2)],
+    "07.2": [(576, 144, 72)],
+    "07.3": [shuffle_order],
+    "07.4": [(0, 2)],
+    "07.5": [grouped_conv],
+    "07.6": [parameters],
+    "07.7": [0.5],
+    "07.8": [dense_kernel, by_loops],
+    "07.9": [PAIRS],
+}
 WRONG = {
     "07.1": {
+        "the squares overlap": (1, 2, 0, 0, 2, 5, 2, 0),
+        "square after square": (1, 0, 2, 1, 2, 0, 4, 2),
+        "repeated, not multiplied": (1, 0, 1, 0, 2, 1, 2, 1),
+    },
+    "07.2": {"two groups": (576, 288, 72), "kernel forgotten": (64, 16, 8), "one output": (72, 18, 9)},
+    "07.3": {
+        "by rows": lambda C, rows: list(range(C)),
+        "rows and columns swapped": lambda C, rows: shuffle_order(C, C // rows),
+        "always two rows": lambda C, rows: shuffle_order(C, 2),
+        "turned round": lambda C, rows: shuffle_order(C, rows)[::-1],
+    },
+    "07.4": {"the border counts": (1, 2), "all": (0, 4), "never": (0, 0)},
+    "07.5": {
+        "sliding groups": lambda x, w, n: grouped_conv(x, w, n, first=lambda i, n: i),
+        "interleaved": lambda x, w, n: grouped_conv(x, w, n, first=lambda i, n: i % n),
+        "no padding": lambda x, w, n: F.conv2d(x, w, groups=x.shape[1] // n),
+        "per_group as groups (crashes)": lambda x, w, n: F.conv2d(x, w[:, :1], padding=1, groups=n),
+    },
+    "07.6": {
+        "two groups": lambda up, skip: parameters(up, skip, per_group=(up + skip) // 2),
+        "depthwise": lambda up, skip: parameters(up, skip, per_group=1),
+        "no BatchNorm": lambda up, skip: parameters(up, skip, norms=0),
+        "one BatchNorm": lambda up, skip: parameters(up, skip, norms=1),
+        "no 1x1": lambda up, skip: parameters(up, skip, pointwise=False),
+    },
+    "07.7": {"a quarter": 0.25, "all": 1, "two": 2},
+    "07.8": {
         "kernel rotated": lambda g, p: by_loops(g, p, flip=True),
         "axes swapped": lambda g, p: by_loops(g, p, transpose=True),
         "sliding groups": lambda g, p: by_loops(g, p, first=lambda m, k: m),
@@ -101,5 +154,5 @@ WRONG = {
         "1x1 forgotten": lambda g, p: by_loops(g, torch.ones_like(p)),
         "groups forgotten": lambda g, p: torch.einsum("om,mkhw->okhw", p, g),
     },
-    "07.2": {"as with n = 2": 96, "half": 48, "all": 152, "none": 0, "text": "fewer"},
+    "07.9": {"as with two rows": 96, "half": 48, "all": 152, "none": 0, "text": "fewer"},
 }

@@ -1,4 +1,4 @@
-"""Lesson 08: wrong versions that its proofs and its exercises reject."""
+"""Lesson 08: wrong versions that its proofs and its tasks reject."""
 
 from dataclasses import replace
 
@@ -18,30 +18,30 @@ MISTAKES = {
     "MobileViM's input last": ('torch.cat([x, y], dim=1), theta', 'torch.cat([y, x], dim=1), theta'),
     'bare local 3x3': ('conv(x, theta, f"{name}.local")', 'conv(x, theta, f"{name}.local", act=None)'),
     'shuffle the other way': ('.unflatten(1, (2, -1))', '.unflatten(1, (-1, 2))'),
-    'encoder first': ('torch.cat([decoder, encoder], dim=1)', 'torch.cat([encoder, decoder], dim=1)'),
+    'backbone first': ('torch.cat([up, skip], dim=1)', 'torch.cat([skip, up], dim=1)'),
     'activation inside SFusion': ('grouped", act=None)', 'grouped")'),
-    'deconvolution with ReLU': ('F.relu6(norm(F.conv_transpose2d', 'F.relu(norm(F.conv_transpose2d'),
+    'deconvolution with ReLU': ('F.relu6(norm(x', 'F.relu(norm(x'),
     'head without bias': (', theta["head.bias"])', ')'),
     'half a BatchNorm': ('(2 * c_out if norm else 0)', '(c_out if norm else 0)'),
     'groups forgotten': ('c_in // groups * c_out', 'c_in * c_out'),
-    'first 1x1 at t = 1': ('        if t > 1:\n', '        if t:\n'),
+    'first 1x1 at t = 1': ('    if t > 1:\n', '    if t:\n'),
     'depthwise before its stride': (
-        'self.conv(t * c_in, t * c_in, 3, pixels // s**2, groups=t * c_in)',
-        'self.conv(t * c_in, t * c_in, 3, pixels, groups=t * c_in)',
+        'tally.conv(t * c_in, t * c_in, 3, pixels // s**2, groups=t * c_in)',
+        'tally.conv(t * c_in, t * c_in, 3, pixels, groups=t * c_in)',
     ),
     'bias of the wrong length': ('(4 * length**2 + length)', '(4 * length**2 + 4 * length)'),
     'MLP linear in the patches': (
-        'self.macs + 8 * length**2 * (pixels // length)',
-        'self.macs + 8 * length * (pixels // length)',
+        'tally.macs + 8 * length**2 * (pixels // length)',
+        'tally.macs + 8 * length * (pixels // length)',
     ),
-    'projection up with norm': ('self.conv(c, d, 1, pixels, norm=False)', 'self.conv(c, d, 1, pixels)'),
+    'projection up with norm': ('tally.conv(c, d, 1, pixels, norm=False)', 'tally.conv(c, d, 1, pixels)'),
     'deconvolution at output pixels': (
         'tally.conv(width, deconv, 2, pixels)',
         'tally.conv(width, deconv, 2, 4 * pixels)',
     ),
     "head's bias uncounted": ('return tally.params + K, tally.macs', 'return tally.params, tally.macs'),
-    'DW g=1 in pairs': ('(1 if fusion == "dw1" else 2)', '2'),
-    'wrong encoder stage': ('(c[3], c[2], c[1])', '(c[3], c[2], c[0])'),
+    'DW g=1 in pairs': ('per_group = 1 if fusion == "dw1" else 2', 'per_group = 2'),
+    'wrong stage of the backbone': ('(c[3], c[2], c[1])', '(c[3], c[2], c[0])'),
     '0.9 printed as 0.8': ('(steps < above)', '(steps <= above)'),
     'only cut': ('below=0.5, above=1.0', 'below=0.0, above=1.0'),
 }
@@ -134,11 +134,60 @@ def mobilevit_cost(c, d, layers, pixels, *, sets=4, products=2, ffn=2, norms=2, 
     return params, (convs + layers * linears) * pixels + layers * products * (pixels // sets) * d * pixels
 
 
+def groups_and_kernel(channels, weight):
+    return channels // weight.shape[1], weight.shape[-1]
+
+
+def parameters_by_part(theta, *, skip=("running_mean", "running_var", "num_batches_tracked"), words=1):
+    counts = {}
+    for name, tensor in theta.items():
+        if not name.endswith(skip):
+            part = ".".join(name.split(".")[:words])
+            counts[part] = counts.get(part, 0) + tensor.numel()
+    return counts
+
+
+def last_of_each(theta):
+    return {name.split(".")[0]: tensor.numel() for name, tensor in theta.items() if "running" not in name}
+
+
 # LARM's first MLP Blocks take 8 · N · pixels · d MACs at strides 8 and 16 and grow 16-fold; the rest grows 4-fold.
 BETWEEN = 8 * 48 * (32 * 24 * 96 + 16 * 12 * 192)
-RIGHT = {"08.1": [mobilevit_cost], "08.2": [4 + 12 * BETWEEN / 657_447_936]}
+RIGHT = {
+    "08.1": [(96, 24, 18)],
+    "08.2": [(272, 128, 64)],
+    "08.3": [groups_and_kernel],
+    "08.4": [parameters_by_part],
+    "08.5": [("stage 4", "stage 2")],
+    "08.6": [146016],
+    "08.7": [(1.075, 1.09)],
+    "08.8": [mobilevit_cost],
+    "08.9": [4 + 12 * BETWEEN / 657_447_936],
+}
 WRONG = {
-    "08.1": {
+    "08.1": {"token width": (192, 24, 18), "stem forgotten": (96, 48, 36), "stage 5": (144, 12, 9)},
+    "08.2": {"from the wrong end": (200, 128, 136), "stage 5 first": (352, 176, 88), "no backbone": (176, 80, 40)},
+    "08.3": {
+        "channels per group": lambda channels, weight: (weight.shape[1], weight.shape[-1]),
+        "output channels": lambda channels, weight: (channels // weight.shape[0], weight.shape[-1]),
+        "kernel first": lambda channels, weight: groups_and_kernel(channels, weight)[::-1],
+        "groups alone": lambda channels, weight: channels // weight.shape[1],
+    },
+    "08.4": {
+        "running statistics counted": lambda theta: parameters_by_part(theta, skip=("num_batches_tracked",)),
+        "everything counted": lambda theta: parameters_by_part(theta, skip=("nothing",)),
+        "two words": lambda theta: parameters_by_part(theta, words=2),
+        "the last tensor of each": last_of_each,
+    },
+    "08.5": {
+        "the same": ("stage 4", "stage 4"),
+        "the deepest": ("stage 5", "stage 2"),
+        "the widest": ("up 1", "up 3"),
+        "turned round": ("stage 2", "stage 4"),
+    },
+    "08.6": {"no BatchNorm": 143424, "depthwise as dense": 3126240, "no expansion": 15312, "without depthwise": 139680},
+    "08.7": {"rounded only": (1.075, 1.085), "cut only": (1.08, 1.09), "last digit a tenth": (1.03, 1.18)},
+    "08.8": {
         "attention over all pixels": lambda *sizes: mobilevit_cost(*sizes, sets=1),
         "one product of two": lambda *sizes: mobilevit_cost(*sizes, products=1),
         "products forgotten": lambda *sizes: mobilevit_cost(*sizes, products=0),
@@ -149,5 +198,5 @@ WRONG = {
         "fused by a 1x1": lambda *sizes: mobilevit_cost(*sizes, fuse=1),
         "parameters alone": lambda *sizes: mobilevit_cost(*sizes)[0],
     },
-    "08.2": {"pixels alone": 4, "squared": 16, "too small": 2.0, "text": "more"},
+    "08.9": {"pixels alone": 4, "squared": 16, "too small": 2.0, "text": "more"},
 }

@@ -1,30 +1,169 @@
-"""Exercises of lesson 07: SFusion's two convolutions as one dense kernel, and the pairs that a shuffle mixes."""
+"""Tasks of lesson 07: deconvolution, grouped convolution and shuffle by hand, and SFusion's two convolutions as one."""
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from lgmpose.course.checks import Task, compare, compare_prediction
 from lgmpose.network.layers import channel_shuffle
+from lgmpose.network.modules import SFusion
+
+
+def check_deconvolution(prediction) -> str:
+    weights = torch.tensor([[1.0, 0.0], [2.0, 1.0]])
+    result = F.conv_transpose2d(torch.tensor([[[[1.0, 2.0]]]]), weights[None, None], stride=2)
+    return compare_prediction(prediction, tuple(result.flatten().tolist()))
+
+
+def check_weights(prediction) -> str:
+    convolutions = (nn.Conv2d(8, 8, 3, groups=groups, bias=False) for groups in (1, 4, 8))
+    return compare_prediction(prediction, tuple(convolution.weight.numel() for convolution in convolutions))
+
+
+def check_shuffle_order(attempt) -> None:
+    for C, rows in ((8, 2), (12, 3), (20, 4), (5, 1)):
+        compare(attempt(C, rows), _order(C, rows), f"called with C={C}, rows={rows}")
+
+
+def check_small_pairs(prediction) -> str:
+    return compare_prediction(prediction, (_mixed_pairs(6, 2, 1), _mixed_pairs(6, 2, 2)), unit="pairs")
+
+
+def check_grouped_conv(attempt) -> None:
+    for seed, (C, per_group, map_hw) in enumerate(((8, 2, (4, 5)), (6, 3, (3, 7)), (5, 1, (4, 4)), (4, 4, (6, 3)))):
+        x, weight = _random(seed, 2, C, *map_hw), _random(seed + 10, C, per_group, 3, 3)
+        expected = F.conv2d(x, weight, padding=1, groups=C // per_group)
+        compare(attempt(x.clone(), weight.clone(), per_group), expected, f"called with C={C}, per_group={per_group}")
+
+
+def check_parameters(attempt) -> None:
+    for up, skip in ((5, 3), (52, 48), (208, 96)):
+        expected = sum(p.numel() for p in SFusion(up, skip).parameters())
+        compare(attempt(up, skip), expected, f"called with up={up}, skip={skip}", atol=1e-9)
+
+
+def check_two_groups(prediction) -> str:
+    dense, halves = (nn.Conv2d(8, 8, 3, groups=groups, bias=False).weight.numel() for groups in (1, 2))
+    return compare_prediction(prediction, halves / dense)
 
 
 def check_dense_kernel(attempt) -> None:
     generator = torch.Generator().manual_seed(61)
-    for C, k, out in ((6, 2, 4), (12, 3, 12), (5, 1, 7), (8, 8, 3)):
-        grouped = torch.randn(C, k, 3, 3, generator=generator)
+    for C, per_group, out in ((6, 2, 4), (12, 3, 12), (5, 1, 7), (8, 8, 3)):
+        grouped = torch.randn(C, per_group, 3, 3, generator=generator)
         pointwise = torch.randn(out, C, generator=generator)
         block_diagonal = torch.zeros(C, C, 3, 3)  # the grouped convolution as a dense one
-        for m in range(C):
-            first = m // k * k
-            block_diagonal[m, first : first + k] = grouped[m]
+        for middle in range(C):
+            first = middle // per_group * per_group
+            block_diagonal[middle, first : first + per_group] = grouped[middle]
         expected = torch.einsum("om,mchw->ochw", pointwise, block_diagonal)
         case = f"called with weights of {tuple(grouped.shape)} and {tuple(pointwise.shape)}"
         compare(attempt(grouped.clone(), pointwise.clone()), expected, case)
 
 
-def check_mixed_pairs(prediction) -> str:
-    decoder, encoder = 208, 96
-    source = (torch.arange(decoder + encoder) >= decoder).view(1, -1, 1, 1)
-    pairs = channel_shuffle(source, 4).flatten().view(-1, 2)
-    return compare_prediction(prediction, int((pairs[:, 0] != pairs[:, 1]).sum()))
+def check_four_rows(prediction) -> str:
+    return compare_prediction(prediction, _mixed_pairs(208, 96, 4), unit="pairs")
 
 
-TASKS = {"07.1": Task(check_dense_kernel, "hard"), "07.2": Task(check_mixed_pairs)}
+def _random(seed: int, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _order(C: int, rows: int) -> list[int]:
+    return channel_shuffle(torch.arange(C).view(1, -1, 1, 1), rows).flatten().tolist()
+
+
+def _mixed_pairs(up: int, skip: int, rows: int) -> int:
+    order = _order(up + skip, rows)
+    return sum((a < up) != (b < up) for a, b in zip(order[::2], order[1::2], strict=True))
+
+
+TASKS = {
+    "07.1": Task(
+        check_deconvolution,
+        "easy",
+        (
+            "Each pixel becomes its own square of 2×2: the pixel times the four weights.",
+            "The two squares stand side by side. The first row of the result is the first row of both squares.",
+            "The pixel 2 gives the square 2, 0 above 4, 2.",
+        ),
+        way="Multiply the four weights by 1 for the left square and by 2 for the right one, and read row by row",
+    ),
+    "07.2": Task(
+        check_weights,
+        "easy",
+        (
+            "A kernel of 3×3 has 9 weights for each input channel that it sees.",
+            "There are 8 output channels in all three cases. How many channels does each of them see?",
+            "8 channels, 2 channels, 1 channel.",
+        ),
+        way="Output channels × channels that each one sees × 9",
+    ),
+    "07.3": Task(
+        check_shuffle_order,
+        "easy",
+        (
+            "Draw the table for C = 8 with two rows: 0 1 2 3 above 4 5 6 7. Then read column by column.",
+            "There are C // rows columns. The number in row r and column c is r · columns + c.",
+            "Two loops: over columns outside, over rows inside.",
+        ),
+        forbidden=("channel_shuffle", "channel_shuffle_"),
+    ),
+    "07.4": Task(
+        check_small_pairs,
+        "easy",
+        (
+            "Write the eight names in a row. Without the shuffle, the pairs are neighbours.",
+            "For the shuffle, write four names in the first row and four below. A pair is a column.",
+            "The second row is u4 u5 s0 s1.",
+        ),
+        way="Write u0 u1 u2 u3 above u4 u5 s0 s1 and count the columns with a u and an s",
+    ),
+    "07.5": Task(
+        check_grouped_conv,
+        "medium",
+        (
+            "A loop over the first channel of each group: `range(0, C, per_group)`.",
+            "The group's channels are a slice of axis 1 of the map. Its weights are the same slice of axis 0.",
+            "Collect the results in a list and join them with `torch.cat(..., dim=1)`.",
+        ),
+    ),
+    "07.6": Task(
+        check_parameters,
+        "medium",
+        (
+            "C = up + skip. Write the four parts in a row: grouped 3×3, BatchNorm, 1×1, BatchNorm.",
+            "In groups of two, each of the C output channels has 2 × 9 weights.",
+            "The 1×1 goes from C to C channels. Each BatchNorm has a factor and an offset for each channel.",
+        ),
+    ),
+    "07.7": Task(
+        check_two_groups,
+        "easy",
+        (
+            "How many channels has each of the two groups?",
+            "One group is a dense 3×3 from C/2 to C/2 channels.",
+            "C/2 × C/2 is a quarter of C × C. And there are two groups.",
+        ),
+        way="Two groups, each with C/2 × C/2 × 9 weights; divide by C × C × 9",
+    ),
+    "07.8": Task(
+        check_dense_kernel,
+        "hard",
+        (
+            "First write the grouped convolution as a dense one of shape (C, C, 3, 3): zero outside the groups.",
+            "The group of channel m begins at m // per_group · per_group.",
+            "The 1×1 adds up such kernels: output o is the sum over m of pointwise[o, m] times the kernel of m.",
+        ),
+    ),
+    "07.9": Task(
+        check_four_rows,
+        "medium",
+        (
+            "Four rows have 76 columns. Which channels are in row 0, in row 1, in row 2, in row 3?",
+            "A column of four gives two pairs: rows 0 and 1, rows 2 and 3. Channels from 208 on are the backbone's.",
+            "Rows 0 and 1 hold only the upsampling path. Row 3 holds only the backbone. Where does row 2 change?",
+        ),
+        way="Only pairs of rows 2 and 3 can be mixed: count the channels of row 2 that are below 208",
+    ),
+}

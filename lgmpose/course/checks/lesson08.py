@@ -1,18 +1,66 @@
-"""Exercises of lesson 08: what a MobileViT block costs, and how the network's MACs grow with its input."""
+"""Tasks of lesson 08: shapes, widths and costs of the whole network, printed figures, and a MobileViT block's cost."""
 
 from functools import cache
 
+import torch
 from torch import nn
 
-from lgmpose.course.checks import Task, compare, compare_prediction
+from lgmpose.course.checks import Task, compare, compare_prediction, randomised
 from lgmpose.lab.macs import count_macs
-from lgmpose.network.config import LGMPoseConfig
+from lgmpose.lab.profiling import profile
+from lgmpose.network.config import VARIANTS, LGMPoseConfig
 from lgmpose.network.model import LGMPose
 from lgmpose.network.variants import MobileViTBlock
 
+RUNNING = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def check_shape(prediction) -> str:
+    net = LGMPose(VARIANTS["lgm-pose-coco-384x288"]).eval()
+    with torch.no_grad():
+        shape = net.forward_features(torch.zeros(1, 3, 384, 288))[3].shape[1:]
+    return compare_prediction(prediction, tuple(shape))
+
+
+def check_fused_channels(prediction) -> str:
+    config = VARIANTS["lgm-pose-fast-coco-256x192"]
+    skips = [stage.channels for stage in config.stages[-2:0:-1]]
+    channels = tuple(up + skip for up, skip in zip(config.decoder_channels, skips, strict=True))
+    return compare_prediction(prediction, channels, unit="channels")
+
+
+def check_groups_and_kernel(attempt) -> None:
+    for c_in, c_out, k, groups in ((8, 12, 3, 1), (6, 6, 3, 6), (12, 8, 1, 1), (10, 20, 5, 5)):
+        weight = nn.Conv2d(c_in, c_out, k, groups=groups).weight.detach()
+        case = f"called with {c_in} channels and a weight of {tuple(weight.shape)}"
+        compare(attempt(c_in, weight), (groups, k), case)
+
+
+def check_parameters_by_part(attempt) -> None:
+    for name in ("lgm-pose-lspet-128x128", "lgm-pose-coco-256x192"):
+        net = randomised(LGMPose(VARIANTS[name]))
+        parts = {part: sum(p.numel() for p in module.parameters()) for part, module in net.named_children()}
+        compare(attempt(net.state_dict()), parts, f"called with the weights of {name}", atol=1e-9)
+
+
+def check_largest_parts(prediction) -> str:
+    costs = profile(LGMPose(LGMPoseConfig())).per_stage
+    names = [part.name.replace("decoder", "up") for part in costs]  # the lesson says "up 1"
+    largest = [max(range(len(costs)), key=lambda i, what=what: getattr(costs[i], what)) for what in ("params", "macs")]
+    return compare_prediction(prediction, tuple(names[i] for i in largest))
+
+
+def check_stage_5(prediction) -> str:
+    stage = LGMPose(LGMPoseConfig()).stages[4]
+    return compare_prediction(prediction, sum(p.numel() for p in stage.parameters()), unit="parameters")
+
+
+def check_interval(prediction) -> str:
+    return compare_prediction(prediction, (1.075, 1.09), atol=0.0005, unit="M")
+
 
 def check_mobilevit_cost(attempt) -> None:
-    for c, d, layers, map_hw in ((12, 20, 1, (4, 6)), (8, 24, 3, (6, 10)), (48, 96, 2, (8, 12))):
+    for c, d, layers, map_hw in ((8, 12, 0, (4, 6)), (12, 20, 1, (4, 6)), (8, 24, 3, (6, 10)), (48, 96, 2, (8, 12))):
         pixels = map_hw[0] * map_hw[1]
         case = f"called with c={c}, d={d}, layers={layers}, pixels={pixels}"
         compare(attempt(c, d, layers, pixels), _block_cost(c, d, layers, map_hw), case, atol=1e-9)
@@ -40,4 +88,93 @@ def _growth() -> float:
     return large / small
 
 
-TASKS = {"08.1": Task(check_mobilevit_cost, "hard"), "08.2": Task(check_growth_of_macs)}
+TASKS = {
+    "08.1": Task(
+        check_shape,
+        "easy",
+        (
+            "Multiply all strides from the stem to stage 4. Then divide both sides of the input by the product.",
+            "The channels after a stage are in the column c. The column d is inside the MobileViM block only.",
+            "The product of the strides is 16.",
+        ),
+        way="Divide 384 and 288 by the product of the strides, 2 · 1 · 2 · 2 · 2; channels are the column c",
+    ),
+    "08.2": Task(
+        check_fused_channels,
+        "easy",
+        (
+            "A fusion puts the channels of the backbone behind those of the deconvolution.",
+            "The first fusion is at stride 16. Which stage has this stride?",
+            "The first fusion meets stage 4, the second stage 3, the third stage 2.",
+        ),
+        way="Add: the first deconvolution and stage 4, the second and stage 3, the third and stage 2",
+    ),
+    "08.3": Task(
+        check_groups_and_kernel,
+        "easy",
+        (
+            "The second number of the weight's shape says how many input channels each output channel sees.",
+            "If each group has that many channels, how many groups are there?",
+            "The last number of the weight's shape is the kernel size k.",
+        ),
+    ),
+    "08.4": Task(
+        check_parameters_by_part,
+        "medium",
+        (
+            'Loop over `theta.items()`. `name.split(".")[0]` is the first word, `tensor.numel()` the number of values.',
+            "`name.endswith((...))` takes a tuple of endings. Skip the three kinds of running statistics.",
+            "`counts[part] = counts.get(part, 0) + ...` adds to an entry that may not exist yet.",
+        ),
+    ),
+    "08.5": Task(
+        check_largest_parts,
+        "easy",
+        (
+            "Parameters grow with channels times channels. MACs are parameters times pixels.",
+            "Parameters: where are there many channels and a MobileViM block, or several blocks?",
+            "MACs: where are the maps still large, and the hidden layers already six times as wide?",
+        ),
+        way="Multiply channels by channels for each part, and for MACs also by the pixels of its map",
+    ),
+    "08.6": Task(
+        check_stage_5,
+        "medium",
+        (
+            "Three convolutions: 1×1 to the hidden width, depthwise 3×3, 1×1 to 144.",
+            "The hidden width is 6 · 96 = 576. The depthwise convolution has 9 weights for each channel.",
+            "Each BatchNorm has two parameters for each output channel: 576, 576 and 144 channels.",
+        ),
+        way="96 · 576, then 576 · 9, then 576 · 144, and for the BatchNorms 2 · (576 + 576 + 144)",
+    ),
+    "08.7": Task(
+        check_interval,
+        "easy",
+        (
+            "What is the unit of the last printed digit of 1.08?",
+            "Rounding up happens from half a unit below. Cutting keeps everything to just below a whole unit above.",
+            "A unit is 0.01, half a unit is 0.005.",
+        ),
+        way="Half a hundredth below 1.08, and a whole hundredth above it",
+    ),
+    "08.8": Task(
+        check_mobilevit_cost,
+        "hard",
+        (
+            "Start with the four convolutions and the last LayerNorm. With `layers=0` this is all.",
+            "The linears of one layer have 3d² + d² + 2d² + 2d² weights and 3d + d + 2d + d biases. Its two LayerNorms "
+            "have 2d parameters each.",
+            "Each product costs d MACs for every pair of tokens in one set: pixels · (pixels / 4) · d. There are two.",
+        ),
+    ),
+    "08.9": Task(
+        check_growth_of_macs,
+        "medium",
+        (
+            "Most parts grow with the number of pixels: 4 times. Which part grows faster?",
+            "LARM's first step costs 8N for each number of its map. Both N and the map grow 4 times.",
+            "At 256×192 the first steps of both LARMs cost 8 · 48 · (32 · 24 · 96 + 16 · 12 · 192) MACs.",
+        ),
+        way="Four times everything, and 12 times more for the first steps of both LARMs: divide by all MACs",
+    ),
+}
