@@ -128,7 +128,7 @@ TASKS = {
         hints=(
             "What is the squared difference of one pixel with target 0 and painted 9? How many such pixels are there?",
             "Six times 81 is 486. The first joint still adds 6.",
-            "Divide the sum of both by twice the number of *all* pixels: two joints with six pixels each.",
+            "Divide the sum of both by twice the number of all pixels: two joints with six pixels each.",
         ),
         way="Add 6 × 81 to the 6 of the first joint, and divide by 2 × 12",
     ),
@@ -148,10 +148,10 @@ TASKS = {
         check_gradient,
         "medium",
         hints=(
-            "The formula is above: w (p − t) / n. Which shape must w get, so that it fits to (B, K, H, W)?",
+            "The formula is above: a (p − t) / n. Which shape must a get, so that it fits to (B, K, H, W)?",
             "`weights_BK[:, :, None, None]` gives the weights two more axes. n counts all elements of the target: "
             "`target_BKHW.numel()`.",
-            '"It is right for weights 0 and 1, but not for 1.5": w occurs once, not squared. "It is twice as large": '
+            '"It is right for weights 0 and 1, but not for 1.5": the weight occurs once, not squared. "It is twice as large": '
             'the 2 of the square cancels with the half. "The sign is wrong": painted minus target.',
         ),
         forbidden=("heatmap_loss", "backward", "grad"),
@@ -218,7 +218,7 @@ TASKS = {
             "Put slope and offset into one tensor of two numbers. Then `adam_by_hand` of the lesson can do the step. "
             "Start m and v at 0, outside the loop.",
             '"The first step is right, later ones are not": does t start at 1 and grow by 1 in each step, and are m '
-            'and v kept from step to step? "Everything is slightly off": both gradients must be taken at the *old* '
+            'and v kept from step to step? "Everything is slightly off": both gradients must be taken at the old '
             "slope and offset.",
         ),
         forbidden=("backward", "grad", "Adam"),
