@@ -30,6 +30,7 @@ class Stages:
     sets: tyro.conf.Positional[Path]  # TOML file that lists the data sets
     out: Path = Path("runs/stages")  # folder of the stages' runs
     teacher: str | None = None  # see `lgmpose train --help`
+    teacher_turns: bool = False  # the teacher sees each person at four rotations: for people upside down
     minutes: float = 9.0  # of the whole command, by the clock
     sizes: tuple[str, ...] = ("128x96", "192x128", "256x192")  # height and width of the stages
     shares: tuple[float, ...] = (0.25, 0.25, 0.5)  # of the time, per stage
@@ -62,7 +63,8 @@ def stage_config(stages: Stages, number: int, minutes: float, before: list[Path]
         batch_size=stages.batch_size, optimizer="adamw", learning_rate=stages.learning_rate, weight_decay=0.01,
         schedule="cosine", warmup_steps=100, ema_decay=0.999, codec="dark", sigma=2.0 if height >= 256 else 1.5,
         augmentation=Augmentation(scale_factor=0.35, colour=0.2, occlusion_prob=0.3), teacher=teacher, cache="device",
-        bad_images="skip", device=stages.device, workers=stages.workers, compile=stages.compile, checkpoint_minutes=1.0,
+        teacher_turns=stages.teacher_turns, bad_images="skip", device=stages.device, workers=stages.workers,
+        compile=stages.compile, checkpoint_minutes=1.0,
     )  # fmt: skip
 
 

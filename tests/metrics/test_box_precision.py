@@ -6,7 +6,7 @@ from lgmpose.metrics.box_precision import box_ap
 
 
 def person(image_id: int, box: list[float], crowd: int = 0) -> dict:
-    return {"image_id": image_id, "bbox": box, "area": box[2] * box[3] / 2, "iscrowd": crowd}
+    return {"image_id": image_id, "bbox": box, "area": box[2] * box[3] / 4, "iscrowd": crowd}
 
 
 TRUTH = [person(1, [10, 10, 100, 100]), person(1, [200, 10, 100, 100]), person(2, [0, 0, 40, 40])]
