@@ -10,7 +10,7 @@ import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from lgmpose.course.attempts import plain, restored
-from lgmpose.course.checks import Verdict
+from lgmpose.course.checks import Verdict, tasks_of
 from lgmpose.course.marking import Mark, mark_folder, mark_notebook, write_csv
 from lgmpose.errors import UserError
 
@@ -69,7 +69,9 @@ def test_csv_has_a_row_for_each_notebook_and_no_formulas(tmp_path):
     ]
     write_csv(marks, tmp_path / "marks.csv")
     head, first, second = csv.reader((tmp_path / "marks.csv").open(encoding="utf-8"))
-    assert first[:4] == ["'=a.ipynb", "04", "2", "5"] and first[5:7] == ["missing", "correct"]
+    points = {task: entry.points for task, entry in tasks_of("04").items()}
+    assert first[:4] == ["'=a.ipynb", "04", str(points["04.2"]), str(sum(points.values()))]
+    assert first[5:7] == ["missing", "correct"]
     assert head[5] == "task 1" and second[4] == "no lesson"
 
 

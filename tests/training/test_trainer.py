@@ -285,6 +285,7 @@ def test_what_is_printed_names_the_data_the_epochs_and_the_figures(config, tmp_p
 
 def test_options_of_the_network_reach_it(config, tmp_path):
     changes = {"fusion": "dw2", "larm_residual": False, "larm": "identity", "activation": "relu", "image_hw": (32, 64)}
+    changes |= {"linear_init": "small"}
     train(
         replace(config, epochs=1, batch_size=13, global_block="mobilevim", **changes), tmp_path / "run", progress=False
     )
