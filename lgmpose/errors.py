@@ -1,4 +1,4 @@
-"""The error for bad input, whose message is read without a traceback, and notices that are printed once."""
+"""The error for bad input, which is printed without a traceback, and notices that are printed once."""
 
 import functools
 import importlib.util

@@ -1,7 +1,7 @@
 """Mark handed-in notebooks: run each in its own process, and check its attempts from outside of it.
 
-A printed verdict counts for nothing. The notebook's process hands over its attempts, and this process calls them with
-the checks' own inputs. See ``notebooks/README.md`` for what is isolated and what is not.
+Verdicts that the notebook prints are ignored. The notebook's process hands over its attempts, and this process calls
+them with the checks' own inputs. See ``notebooks/README.md`` for what is isolated and what is not.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def find_notebooks(folder: Path, lessons: Sequence[str] = ()) -> list[Path]:
 
 
 def shrink_pictures(notebook: NotebookNode) -> None:
-    """Store PNG pictures with at most 256 colours where nobody sees the difference. They take a third of the bytes."""
+    """Store PNG pictures with at most 256 colours if this cannot be seen. They take a third of the bytes."""
     from PIL import Image, ImageChops, ImageStat  # only where notebooks are run
 
     for output in (output for cell in notebook.cells for output in cell.get("outputs", ())):

@@ -31,8 +31,8 @@ class CropDataset:
 
     A sample is a dict: ``image`` (H, W, 3) uint8 RGB crop, ``keypoints_xy`` (K, 2) float32 in crop pixels,
     ``visibility`` (K,) int64, ``matrix`` (2, 3) float64 from picture to crop, ``index``. For a picture that cannot be
-    read, ``image`` is None and ``error`` says why, because an exception would end a loader process with a traceback.
-    With ``teacher``, ``peaks`` (K, 3) are the peaks of a teacher in crop pixels, with their heights.
+    read, ``image`` is None and ``error`` says why. An exception would end a loader process with a traceback. With
+    ``teacher``, ``peaks`` (K, 3) are the peaks of a teacher in crop pixels, with their heights.
 
     Args:
         record_set: the persons.

@@ -12,9 +12,9 @@ The file is TOML, with one table per set:
     [[val]]
     data = "coco:data/coco"
 
-Joints are matched by name (``pose.joint_matching``). The network has those of all training sets, in the order in which
-they come, or with ``joints = "first"`` those of the first one. A joint that a set does not label has weight 0 in its
-persons' loss.
+Joints are matched by name (``pose.joint_matching``). The network has the joints of all training sets, in their order.
+With ``joints = "first"``, it has those of the first set. A joint that a set does not label has weight 0 in its persons'
+loss.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """MPII's validation truth (2,958 persons) from its MATLAB file, and PCKh as MPII's evaluation code computes it.
 
-That evaluation counts pixels from 1, takes 0.6 × the diagonal of the annotated head box as head size, leaves missing
-joints out, and leaves pelvis and thorax (but not the upper neck) out of the mean.
-Source: Andriluka et al., "2D human pose estimation: new benchmark and state of the art analysis", CVPR 2014; the factor
+That evaluation counts pixels from 1. The head size is 0.6 × the diagonal of the annotated head box. Missing joints are
+left out. Pelvis and thorax (but not the upper neck) are left out of the mean.
+
+Source: Andriluka et al., "2D human pose estimation: new benchmark and state of the art analysis", CVPR 2014. The factor
 and the joints are those of the evaluation code that all later papers share.
 """
 
@@ -50,8 +51,9 @@ class MPIITruth:
 def load_mpii_truth(path: str | Path) -> MPIITruth:
     """Load ``pos_gt_src``, ``jnt_missing``, ``headboxes_src`` and, if present, ``pos_pred_src`` of ``gt_valid.mat``.
 
-    Some labelled joints in it have a coordinate of 0 where the original annotation lies elsewhere (12 joints of 9
-    persons among those that can be compared). They are kept, because published figures are measured against them.
+    Some labelled joints in it have a coordinate of 0, but another position in the original annotation. These are 12
+    joints of 9 persons among those that can be compared. They are kept, because published figures are measured against
+    them.
 
     Raises:
         UserError: The file is missing, is not a MATLAB file, or lacks one of these arrays in its known shape.

@@ -26,14 +26,14 @@ def read_detections(source: str | Path, pictures: Sequence[Path]) -> dict[Path, 
     A detection belongs to the picture whose path ends with its ``file_name``. Without a ``file_name``, it belongs to
     the picture whose name without suffix is its ``image_id``, as text or as a number (000007.jpg is 7).
 
-    Detections of other pictures, with a score below 0.5, or of another category than 1 (if there are several) are left
-    out.
+    Left out are detections of other pictures, those with a score below 0.5, and, if there are several categories, those
+    of other categories than 1.
 
     The file is a JSON list of ``bbox`` (x, y, w, h in pixels), ``score`` (0..1), and ``file_name`` or ``image_id``.
 
     Raises:
-        UserError: not such a list; boxes, scores or categories of another convention; detections that belong to several
-            pictures; or pictures of which the file has no detection at all.
+        UserError: the file is not such a list. Boxes, scores or categories have another convention. A detection belongs
+            to several pictures. A picture has no detection in the file.
     """
     content = as_type(read_json(source), list[dict[str, Any]], f"{source}: not a list of detections")
     detections = [as_type(one, _Detection, f"{source}: detection {i} cannot be read") for i, one in enumerate(content)]

@@ -187,7 +187,7 @@ def detect_people(detector: Detector, picture: np.ndarray) -> tuple[np.ndarray, 
 
 
 class LetterboxDetector:
-    """A network that sees the picture letterboxed at one size, as BGR; see ``Detector``.
+    """A network that gets the picture letterboxed to one size, as BGR; see ``Detector``.
 
     Args:
         image_hw: size of its input.

@@ -38,7 +38,7 @@ def mean_errors(record_set: RecordSet, keypoints_xy: np.ndarray) -> np.ndarray:
 
 
 def choose_extremes(errors: np.ndarray, count: int) -> tuple[list[int], list[int]]:
-    """Return the indices of at most ``count`` worst persons, worst first, and as many best, best first.
+    """Return the indices of the worst and of the best persons, at most ``count`` of each, most extreme first.
 
     NaN is left out. No person is in both lists.
     """

@@ -69,8 +69,8 @@ def with_detected_boxes(truth: RecordSet, config: EvalConfig, detector: Detector
 def shift_boxes(record_set: RecordSet, seed: int = 0) -> RecordSet:
     """Move and scale every box at random, as an inexact detector would.
 
-    The centre moves by up to 10 % of the box's width and height. Width and height are multiplied by one factor from
-    0.8 to 1.25. A person's change depends on the seed and on the person's position in the set, not on the set's size:
+    The centre moves by up to 10 % of the box's width and height. Width and height are multiplied by one factor from 0.8
+    to 1.25. A person's change depends on the seed and on the person's position in the set, not on the set's size. So
     the first persons of ``--limit N`` get the same boxes as in the whole set.
 
     Returns:

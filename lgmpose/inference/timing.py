@@ -27,8 +27,8 @@ def interleaved_times(
     """Return the times of several functions in seconds, one per function and round.
 
     In every round each function runs once, in an order drawn anew with a fixed seed. So the times of one round were
-    taken at the same moment, and ``times["a"] / times["b"]`` are paired ratios in which a slow phase of the machine
-    cancels; report their median. (``torch.utils.benchmark`` measures one function after the other, and needs PyTorch.)
+    taken at almost the same moment. In the paired ratios ``times["a"] / times["b"]``, a slow phase of the machine
+    cancels. Report their median. (``torch.utils.benchmark`` measures one function after the other, and needs PyTorch.)
 
     Args:
         calls: name → function without arguments.

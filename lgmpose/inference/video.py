@@ -1,8 +1,8 @@
 """Read videos, streams and cameras frame by frame, and write H.264 videos that browsers play.
 
-Files and streams are read with PyAV (FFmpeg): times are the file's own time stamps, so that a variable frame rate stays
-right, and frames are turned as the file's rotation says. Cameras are read with OpenCV, which numbers them on every
-system. Only one frame is in memory at a time.
+Files and streams are read with PyAV (FFmpeg): times are the file's own time stamps, also with a variable frame rate.
+Frames are turned as the file's rotation says. Cameras are read with OpenCV, which numbers them on every system. Only
+one frame is in memory at a time.
 """
 
 from __future__ import annotations

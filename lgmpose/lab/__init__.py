@@ -1,1 +1,1 @@
-"""What measures and compares: costs, benchmarks, ablations. Nothing above imports it."""
+"""Measure and compare: costs, benchmarks, ablations. No room above imports it."""

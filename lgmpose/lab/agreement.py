@@ -3,8 +3,8 @@
 Leeds Sports Pose Extended holds some photographs twice, at different scales, and each copy was labelled separately. The
 joints of one annotator are measured against those of the other, as predictions of a network would be.
 
-The agreement is a reference value, not an upper bound for a network: two labels that both have errors differ more from
-each other than each differs from the truth. ``against_noisy_labels`` estimates the upper bound under two assumptions.
+The agreement is a reference value, not an upper bound for a network. Two labels with errors differ more from each other
+than each differs from the truth. ``against_noisy_labels`` estimates the upper bound under two assumptions.
 """
 
 from __future__ import annotations
@@ -151,13 +151,13 @@ def judge(twice: LabelledTwice, predicted_xy: np.ndarray, *, tolerance: float = 
 
 
 def against_noisy_labels(twice: LabelledTwice) -> dict[str, dict[str, float]]:
-    """Estimate which figures a network that knows the truth would have, measured by one annotator's labels.
+    """Estimate the metrics of a perfect network, measured with one annotator's labels.
 
     Returns:
         Assumption → metric → per cent. ``both imprecise``: both labels have independent, normally distributed errors of
-        the same size, so two labels are √2 times as far apart as a label and the truth, and the agreement at √2 times
-        the threshold is the figure. ``one wrong``: where labels differ by more than the threshold, one of the two is
-        right, so half of the disagreement is left.
+        the same size. So two labels are √2 times as far apart as a label and the truth. The estimate is the agreement
+        at √2 times the threshold. ``one wrong``: where labels differ by more than the threshold, one of the two is
+        right. So half of the disagreement is left.
     """
     imprecise, strict = judge(twice, twice.other_xy, tolerance=2**0.5).figures, judge(twice, twice.other_xy).figures
     return {

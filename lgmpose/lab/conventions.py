@@ -3,7 +3,7 @@
 * ``true_macs``: multiply–accumulates of convolutions, deconvolutions (at their input's resolution), linear layers and
   attention products, see ``lgmpose.lab.macs``. Papers divide by 10⁹, or by 2³⁰ and call that G, too.
 * ``hrnet_tool``: the summary tool of the HRNet repository, which SimpleBaseline, HRNet, UDP, DARK and TokenPose quote.
-  A module with "Conv" in its class name costs its weight's elements × its *output's* height × width, so a stride-2
+  A module with "Conv" in its class name costs its weight's elements × its *output's* height × width. So a stride-2
   deconvolution counts four times. A linear layer costs its output's elements × ``input.size(1)``, which is right for
   (B, C) and is the number of tokens for (B, N, C). Products of activations cost nothing. The tool prints ÷ 2³⁰.
 * ``torchstat``: the fork in the Lite-HRNet and Dite-HRNet repositories, which papers quote for small networks. It sees
@@ -165,7 +165,7 @@ def by_hrnet_tool(module: nn.Module, x: Tensor, y: Tensor) -> int:
 def by_torchstat(module: nn.Module, x: Tensor, y: Tensor) -> int:
     """Return what torchstat counts for a module, from x to y, (1, C, H, W).
 
-    Other activations and norms than those below, and functions that are no modules, count nothing.
+    Activations and norms that are not listed below count nothing, and neither do functions that are not modules.
     """
     match module:
         case nn.Linear():

@@ -1,8 +1,9 @@
 """Measure how good a network gets with few labelled persons: ``lgmpose lab few-pictures``.
 
-The recipe ``few-pictures`` is trained on random draws of 10 to 500 persons, from the shipped weights and from random
-weights, on the data's own joints and on six joints under names that no weights know. All networks are measured on the
-same validation persons by PCK@0.2, whose torso sizes come from the complete labels.
+The recipe ``few-pictures`` is trained on random draws of 10 to 500 persons. Trainings start from the shipped weights
+and from random weights. They use the data's own joints, and six joints under names that the shipped weights do not
+have. All networks are measured on the same validation persons by PCK@0.2, whose torso sizes come from the complete
+labels.
 """
 
 from __future__ import annotations

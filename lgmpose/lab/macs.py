@@ -39,8 +39,8 @@ class ForwardPass:
     Attributes:
         macs: module name → operator → MACs. A module includes the modules in it, and ``""`` is the whole network.
         activations: how many elements its operators wrote to memory.
-        peak_bytes: bytes of the tensors that were alive at once, at the worst moment. The picture counts. Weights and
-            the working memory of an operator do not count.
+        peak_bytes: bytes of the tensors that were alive at once, at the worst moment. The input picture is included.
+            Weights and the working memory of operators are not.
     """
 
     macs: dict[str, Counter[str]]

@@ -1,7 +1,8 @@
-"""The persons of a COCO annotation file, read by one set of rules for data sets and for average precision alike.
+"""Read the persons of a COCO annotation file, by the same rules for data sets and for average precision.
 
 Official COCO files state everything. Files of other tools leave fields out, write numbers as text, or give areas that
-are not in square pixels. What can be read without doubt is read; a person that cannot be used is left out and counted.
+are not in square pixels. Values with only one possible meaning are read. A person that cannot be used is left out and
+counted.
 """
 
 from __future__ import annotations

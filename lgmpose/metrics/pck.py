@@ -196,9 +196,8 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Return the 95 % bootstrap interval (percentile method) of the pooled percentage of correct joints.
 
-    Persons are drawn with replacement, each with its correct and its counted joints as a pair: the joints of one person
-    fail together, so drawing single joints would give too narrow an interval. Persons without a counted joint are left
-    out.
+    Persons are drawn with replacement, each with all its joints. The joints of one person are often wrong together, so
+    drawing single joints would give too narrow an interval. Persons without a counted joint are left out.
 
     ``correct`` may also be a difference, ``correct_a.astype(int) - correct_b`` of two networks on the same persons. The
     interval is then that of a's lead over b in percentage points.

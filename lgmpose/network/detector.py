@@ -1,12 +1,12 @@
 """LGM-Det, a detector of people in one file: network, targets, loss.
 
-LGM-Pose's encoder gives maps at strides 8, 16 and 32. A small head predicts, at every point of every map, how likely
-the point belongs to a person, and how far the four edges of that person's box are away.
+LGM-Pose's encoder gives maps at strides 8, 16 and 32. At every point of every map, a small head predicts two things:
+how likely the point belongs to a person, and the distances to the four edges of that person's box.
 
-Nothing tells beforehand which points belong to which person. As in TOOD (Feng et al. 2021), each person takes the
-``POINTS_PER_BOX`` points inside the box whose predictions fit it best, and these points learn to be a person as well as
-their box fits. Shapes: B pictures, N points of all maps, M boxes per picture. Boxes are corners (x1, y1, x2, y2) in
-input pixels. The outputs are those of RTMDet, so that ``lgmpose.inference.detectors`` opens an exported file.
+The points of each person are chosen during training, as in TOOD (Feng et al. 2021). Each person gets the
+``POINTS_PER_BOX`` points inside the box whose predictions fit it best. The better a point's box fits, the higher is its
+target score. Shapes: B pictures, N points of all maps, M boxes per picture. Boxes are corners (x1, y1, x2, y2) in input
+pixels. The outputs are those of RTMDet, so that ``lgmpose.inference.detectors`` opens an exported file.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def giou(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def assign(scores: Tensor, corners: Tensor, points: Tensor, boxes: Tensor, kinds: Tensor) -> tuple[Tensor, ...]:
-    """Decide which point learns which person.
+    """Decide which point is trained to detect which person.
 
     Args:
         scores: (B, N) predicted, 0..1.
@@ -101,8 +101,8 @@ def assign(scores: Tensor, corners: Tensor, points: Tensor, boxes: Tensor, kinds
         kinds: (B, M) 1 for a person, -1 for a crowd, 0 for padding.
 
     Returns:
-        wanted scores (B, N), 0 for points of nobody; index of each point's box (B, N); False for points that learn
-        nothing (B, N): those in a crowd that belong to nobody.
+        Target scores (B, N), 0 for points of no person. Index of each point's box (B, N). False for points that the
+        loss ignores (B, N): those in a crowd that belong to no person.
     """
     offsets = torch.cat([points[:, None] - boxes[:, None, :, :2], boxes[:, None, :, 2:] - points[:, None]], dim=-1)
     inside = offsets.amin(-1) > 0  # (B, N, M)

@@ -41,7 +41,7 @@ def channels_last(net: nn.Module) -> nn.Module:
 class FastSFusion(nn.Module):
     """SFusion as one depthwise convolution and a 1×1, made from an SFusion whose BatchNorms are folded.
 
-    After the shuffle, group i holds channels i and i + C/2 of the concatenation, so each of its two outputs is the sum
+    After the shuffle, group i holds channels i and i + C/2 of the concatenation. So each of its two outputs is the sum
     of two depthwise convolutions. The MACs are the same, nothing is shuffled, and runtimes are faster at depthwise
     convolutions than at groups of two. The 1×1 takes the new order of channels and the grouped convolution's bias.
     """
@@ -96,7 +96,7 @@ def fold_batchnorm(net: nn.Module) -> nn.Module:
     """Multiply every BatchNorm into the convolution or deconvolution before it; the network is changed and returned.
 
     A BatchNorm is folded if its module defines a convolution directly before it. In all networks of the catalogue, the
-    two are then also called one after the other; tests compare every network with its fast form. Other norms stay, for
+    two are then also called one after the other. Tests compare every network with its fast form. Other norms stay, for
     example those after Dite-HRNet's dynamic convolutions.
     """
     for parent in list(net.modules()):

@@ -25,10 +25,10 @@ def grid_resampler(from_hw: tuple[int, int], to_hw: tuple[int, int]) -> Tensor:
 def resample_larm(source: LARM, target: LARM) -> None:
     """Give ``target`` weights with which it mixes patches on its grid as ``source`` does on another grid.
 
-    The new weights do three steps at once: they resample a vector from the new grid to the old one, apply the old
-    weights, and resample the result to the new grid. Hidden units belong to no patch, so they are not resampled. A
-    larger grid has more of them: the additional ones keep target's initial incoming weights and get outgoing weights 0,
-    so that they change nothing at first but can learn. A smaller grid keeps those with the largest weights.
+    The new weights combine three steps: resample a vector from the new grid to the old one, apply the old weights, and
+    resample the result to the new grid. Hidden units belong to no patch, so they are not resampled. A larger grid has
+    more of them. The additional ones keep the target's initial incoming weights, and get outgoing weights 0. So they
+    change nothing at first, but can be trained. A smaller grid keeps those with the largest weights.
     """
     ours, theirs = source.between_patches, target.between_patches
     if not (isinstance(ours, MLPBlock) and isinstance(theirs, MLPBlock)):

@@ -27,8 +27,8 @@ class DeconvHead(nn.Sequential):
     """SimpleBaseline's head; (B, C, H, W) → (B, K, 8H, 8W).
 
     Three times 4×4 deconvolution with stride 2 → BatchNorm → ReLU, 256 wide, then a 1×1 to K heatmaps. The kernel is
-    twice the stride, so every output pixel inside the map has 2 × 2 inputs; with 3×3, some would have one, some two and
-    some four, which draws a chequerboard.
+    twice the stride, so every output pixel inside the map has 2 × 2 inputs. With 3×3, some would have one, some two and
+    some four, which makes a chequerboard pattern.
     """
 
     def __init__(self, *, in_channels: int, num_keypoints: int, width: int = 256):

@@ -1,8 +1,8 @@
 """HRNet-W32 and Small HRNet; and ``HRNetStem3``, the part of HRNet that TokenPose uses.
 
 HRNet: Sun, Xiao, Liu, Wang, "Deep High-Resolution Representation Learning for Human Pose Estimation", CVPR 2019. Small
-HRNet: the authors' smallest layout for segmentation ("W18 small v1", whose branches are in fact 16, 32, 64 and 128
-wide) with the pose head; the Lite-HRNet paper compares itself with it.
+HRNet: the authors' smallest layout for segmentation ("W18 small v1") with the pose head. Its branches are in fact 16,
+32, 64 and 128 wide. The Lite-HRNet paper compares itself with it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Lite-HRNet-18 and -30: HRNet's branches, without the 1×1 convolutions that make ShuffleNet's blocks expensive.
 
 Yu et al., "Lite-HRNet: A Lightweight High-Resolution Network", CVPR 2021. A ShuffleNetV2 block spends most of its MACs
-in two 1×1 convolutions, which mix channels at every pixel. Here channels are *weighted* instead: by factors computed on
-a coarse grid from all resolutions together (``CrossResolutionWeighting``), and by factors for the whole map from each
-branch alone (``SpatialWeighting``). Both are cheap. Between them is one depthwise 3×3.
+in two 1×1 convolutions, which mix channels at every pixel. Here channels are *weighted* instead, by two kinds of
+factors. ``CrossResolutionWeighting`` computes factors on a coarse grid from all resolutions together.
+``SpatialWeighting`` computes factors for the whole map from each branch alone. Both are cheap. Between them is one
+depthwise 3×3.
 
 As in the published code, every fusion adds branch 0 twice (see ``quirk`` of ``multibranch.Fusion``).
 """

@@ -1,9 +1,9 @@
-"""The skeleton that HRNet, Small HRNet, Lite-HRNet, Dite-HRNet and PP-TinyPose share: branches of several resolutions.
+"""What HRNet, Small HRNet, Lite-HRNet, Dite-HRNet and PP-TinyPose share: branches of several resolutions.
 
 HRNet (Sun et al. 2019, "Deep High-Resolution Representation Learning for Human Pose Estimation") keeps a map at 1/4 of
 the resolution throughout. Stage by stage, a branch of half the resolution is added. At the end of every module, each
-branch receives the sum of all. The light networks keep this skeleton and replace the step from one resolution to the
-next (``dense_step`` or ``separable_step``) and the blocks between two fusions.
+branch receives the sum of all. The light networks keep this structure. They replace the step from one resolution to the
+next (``dense_step`` or ``separable_step``), and the blocks between two fusions.
 
 Here "branches" are a list of tensors, highest resolution first: branch i is (B, C_i, H/4/2^i, W/4/2^i).
 """
@@ -79,8 +79,8 @@ class Fusion(nn.Module):
     0, and its loop adds branch 0 again, for every target. For target 0 the addition happens in place, so the later
     targets find the finished sum where branch 0 was. Networks trained with it need it, and mmpose, which keeps it,
     notes that training without it costs 0.5–1 AP. In the first two, each path down from branch 0 runs twice, with equal
-    results (but two updates of its running statistics in training): 22–25 % more MACs than a count that takes every
-    layer once.
+    results. In training, its running statistics are updated twice. This costs 22–25 % more MACs than a count that takes
+    every layer once.
 
     Args:
         widths: widths of the branches.
@@ -185,8 +185,8 @@ class Trunk(nn.Module):
 class HalfBlock(nn.Module):
     """ShuffleNetV2's idea for all branches at once: process half of the channels, pass the other half on.
 
-    Branches → branches: split each in two, send the second halves through ``layers`` (branches → branches of the half
-    widths), concatenate, shuffle, so that the next block processes a mixture.
+    Branches → branches: split each in two, and send the second halves through ``layers`` (branches → branches of the
+    half widths). Then concatenate and shuffle, so that the next block processes a mixture.
     """
 
     def __init__(self, *layers: nn.Module):

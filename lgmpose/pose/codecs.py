@@ -41,9 +41,10 @@ SMALLEST = 1e-10  # argument of DARK's logarithm, as in its authors' code
 class StandardCodec:
     """Rounded centre and quarter offset (SimpleBaseline, HRNet).
 
-    It decodes what it encodes to within 2 crop pixels per coordinate, which is half a heatmap pixel, lost by rounding.
-    (The quarter offset helps on a network's maps, whose peaks are not symmetric.) In the last column or row of heatmap
-    pixels it is within 3 crop pixels, because the crop's last pixel is 3/4 of a heatmap pixel beyond the map's last.
+    The error after encoding and decoding is at most 2 crop pixels per coordinate. This is half a heatmap pixel, lost by
+    rounding. (The quarter offset helps on a network's maps, whose peaks are not symmetric.) In the last column or row
+    of heatmap pixels the error is at most 3 crop pixels: the crop's last pixel is 3/4 of a heatmap pixel beyond the
+    map's last.
 
     Attributes:
         aligned: which alignment ``geometry.crop_matrix`` must use.
@@ -153,10 +154,11 @@ class StandardCodec:
 class DarkCodec(StandardCodec):
     """Distribution-aware coding: exact centre, and a Newton step on the logarithm of the blurred map.
 
-    It decodes what it encodes to within 0.01 crop pixels per coordinate (sigma 1.5 to 3) where the blur does not reach
-    the border (from 7 heatmap pixels inwards with sigma 2, 10 with sigma 3), and to within 4 anywhere in the crop: the
-    blur takes zeros from outside, and the outermost two pixels take no step. A decoder without the blur near borders is
-    within 0.15 on such ideal maps, but on the maps of the shipped network it was worse for three joints out of four.
+    The error after encoding and decoding is at most 0.01 crop pixels per coordinate (sigma 1.5 to 3) where the blur
+    does not reach the border. This is from 7 heatmap pixels inwards with sigma 2, and 10 with sigma 3. Anywhere in the
+    crop, the error is at most 4: the blur takes zeros from outside, and the outermost two pixels take no step. Without
+    the blur near borders, the error is at most 0.15 on such ideal maps. But on the maps of the shipped network this was
+    worse for three joints out of four.
     """
 
     name = "dark"
@@ -191,10 +193,10 @@ class DarkCodec(StandardCodec):
 class UDPCodec(StandardCodec):
     """Unbiased data processing, Gaussian targets: everything counted between pixel centres.
 
-    It decodes what it encodes to within 0.01 crop pixels per coordinate (sigma 1.5 to 3) well inside, as ``DarkCodec``,
-    and to within 6.5 anywhere in the crop. The decoding is mmpose 1.x's: clip to [0.001, 50], second differences over
-    ± 1 pixel, the mixed one along one diagonal, and a small number added to the Hessian's diagonal. The UDP-Pose
-    repository decodes as DARK does.
+    The error after encoding and decoding is at most 0.01 crop pixels per coordinate (sigma 1.5 to 3) well inside, as
+    for ``DarkCodec``. Anywhere in the crop it is at most 6.5. The decoding is mmpose 1.x's: clip to [0.001, 50], second
+    differences over ± 1 pixel, the mixed one along one diagonal, and a small number added to the Hessian's diagonal.
+    The UDP-Pose repository decodes as DARK does.
     """
 
     name = "udp"

@@ -26,9 +26,9 @@ def oks_nms(
     with the remaining poses (SimpleBaseline, HRNet). Two predicted poses are compared over all K joints, with the mean
     of their two areas as the scale.
 
-    Known difference from the reference code: of poses with equal scores the first comes first here, while HRNet sorts
-    by ``scores.argsort()[::-1]``, which takes the last one first or, for many poses, an arbitrary one. So of two
-    identical poses with equal scores, the other one may be kept.
+    Known difference from the reference code: of poses with equal scores, the first comes first here. HRNet sorts by
+    ``scores.argsort()[::-1]``, which takes the last one first or, for many poses, an arbitrary one. So of two identical
+    poses with equal scores, the other one may be kept.
 
     Args:
         keypoints_xy: (n, K, 2) predicted poses of one picture, pixels.

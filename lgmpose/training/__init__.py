@@ -1,1 +1,1 @@
-"""Training: the recipe, the loop, checkpoints, and what surrounds them."""
+"""Training: the recipe, the loop, checkpoints, logs and evaluations."""

@@ -110,7 +110,8 @@ class Run:
 
     @torch.no_grad()
     def update_ema(self) -> None:
-        """Update the moving average. Its memory is short at first, so that the random weights are soon forgotten."""
+        """Update the moving average. The first steps use a smaller decay, so that the random initial weights soon have
+        no influence."""
         if self.ema is None:
             return
         decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))

@@ -1,10 +1,10 @@
-"""All crops of a training set in the memory of a device, augmented there: ``lgmpose train --cache device``.
+"""Keep all crops of a training set in a device's memory and augment them there: ``lgmpose train --cache device``.
 
 A small network on a GPU needs thousands of crops per second, more than a few CPU cores can decode. So each picture is
-decoded once. What is kept of a person is the unchanged crop with a margin, as uint8. A step takes its crops from there
-by one ``grid_sample``. Geometry and the profiles of the targets are computed by loader processes, from the same random
-numbers as without a cache, so both ways give the same crops but for rounding, one more interpolation, and black beyond
-the margin.
+decoded once. For each person, the unchanged crop with a margin is kept as uint8. A step takes its crops from there by
+one ``grid_sample``. Loader processes compute geometry and the profiles of the targets, from the same random numbers as
+without a cache. So both ways give the same crops, except for rounding, one more interpolation, and black beyond the
+margin.
 """
 
 from __future__ import annotations

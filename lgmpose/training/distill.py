@@ -1,8 +1,8 @@
 """Learn from a teacher besides the labels: ``lgmpose train --teacher FILE``.
 
-The teacher sees every person once, in the unchanged crop, with the flip test. Of each of its heatmaps, only the place
-and the height of the peak are kept, in picture pixels, so that any augmentation can move them. The height tells how
-sure the teacher is. In training, targets are drawn from labels and peaks together (``mixed_targets``).
+The teacher predicts every person once, in the unchanged crop, with the flip test. Only the position and the height of
+each heatmap's peak are kept. Positions are in picture pixels, so that any augmentation can move them. The height tells
+how sure the teacher is. In training, targets are drawn from labels and peaks together (``mixed_targets``).
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def mixed_targets(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw heatmaps from labels and from a teacher's peaks.
 
-    A labelled joint has its label; where the teacher agrees, ``share`` of the target is the teacher's peak. A joint
-    without a label has the teacher's peak alone, with a weight that rises with its height, if the teacher agrees with
-    the person's labels: otherwise it may have looked at somebody else.
+    A labelled joint has its label as target. Where the teacher agrees, ``share`` of the target is the teacher's peak. A
+    joint without a label has the teacher's peak alone, with a weight that rises with the peak's height. This holds only
+    if the teacher agrees with the person's labels: otherwise it may have found another person.
 
     Args:
         codec: draws the heatmaps.

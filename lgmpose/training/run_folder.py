@@ -1,4 +1,4 @@
-"""The files of a run's folder and its interruption: CSV logs, and a request to stop."""
+"""The CSV logs of a run's folder, and requests to stop a run."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Names to networks; weights in and out."""
+"""Build networks by name; read and write weights."""

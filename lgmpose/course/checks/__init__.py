@@ -79,8 +79,8 @@ _missed: defaultdict[str, set[str]] = defaultdict(set)
 def check(task: str, attempt: Any) -> None:
     """Print the verdict on a task.
 
-    The first wrong prediction is told whether it is too high or too low. The second is shown how to find the answer.
-    The third is told what was measured.
+    After the first wrong prediction, it says whether the prediction is too high or too low. After the second, it says
+    how to find the answer. After the third, it says what was measured.
 
     Args:
         task: lesson and number, for example "05.1".

@@ -24,7 +24,7 @@ PARTS = ("seat", "torso", "pelvis", "skirt", "neck", "head", "brim", "hair") + t
 
 @dataclass(frozen=True)
 class Layer:
-    """One convex hull of spheres in one paint. ``cap`` keeps only the side of the first sphere that faces that way."""
+    """The convex hull of some spheres, in one paint. ``cap`` keeps only one side of the first sphere."""
 
     spheres: np.ndarray  # (N, 4): x, y, z, radius in m, camera coordinates
     paint: Paint
@@ -33,7 +33,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Part:
-    """A body part: layers painted one over the other (skin, then sleeve) under one number in the part map."""
+    """A body part: layers that are painted one over the other, for example skin, then sleeve."""
 
     name: str  # one of ``PARTS``
     layers: list[Layer]

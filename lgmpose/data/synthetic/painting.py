@@ -62,7 +62,8 @@ def paint_person(canvas: Canvas, person: Person, first_number: int, placement: P
     """Paint a person's parts, far to near.
 
     Args:
-        canvas: painted on; part p of ``PARTS`` gets the number ``first_number + p``, a seat ``OBSTACLE``.
+        canvas: is changed. In its part map, part p of ``PARTS`` gets the number ``first_number + p``, and a seat gets
+            ``OBSTACLE``.
         person: the person.
         first_number: see ``canvas``.
         placement: in picture pixels.
@@ -89,7 +90,7 @@ def paint_layer(
 ) -> np.ndarray:
     """Paint one layer, and write ``number`` into the part map wherever it paints.
 
-    ``placement`` is in canvas pixels. Over ``joined``, the numbers of parts that continue this one, it has no outline.
+    ``placement`` is in canvas pixels. It has no outline over ``joined``, the numbers of neighbouring parts.
 
     Returns:
         (2, 2) smallest and largest x and y painted in canvas pixels, also outside the canvas.

@@ -1,4 +1,4 @@
-"""What is exported, the card that goes with it, and graphs written as ONNX or OpenVINO files."""
+"""Make the card of an exported network, and write graphs as ONNX or OpenVINO files."""
 
 from __future__ import annotations
 

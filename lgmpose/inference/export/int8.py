@@ -1,12 +1,12 @@
 """Quantise an ONNX graph to 8 bits: static quantisation of its convolutions by ONNX Runtime.
 
-Activations become unsigned 8-bit numbers with one scale and zero point per tensor, weights become signed 8-bit numbers
-with one scale per output channel: the pair that a CPU's VNNI instructions multiply. Scales come from the smallest and
-largest values on calibration crops; on the shipped network that is as accurate as entropy or percentiles, and cheaper.
+Activations become unsigned 8-bit numbers with one scale and zero point per tensor. Weights become signed 8-bit numbers
+with one scale per output channel. A CPU's VNNI instructions multiply such pairs. Scales come from the smallest and
+largest values on calibration crops. On the shipped network this is as accurate as entropy or percentiles, and cheaper.
 
 Only convolutions are quantised, and what only moves, adds or clips numbers between them (``GLUE``). The matrix products
-of LARM stay in fp32: they stand between LayerNorm and GELU, which have no 8-bit form, and converting back and forth
-costs more than the product saves.
+of LARM stay in fp32. They are between LayerNorm and GELU, which have no 8-bit form. Converting back and forth costs
+more than the 8-bit product saves.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The ablations of Tables 4 and 5, and of LARM, and peers, trained by one recipe.
 
-``rows`` says what is trained and what is judged together, ``runner`` trains and measures it and keeps the results file,
-``comparisons`` turns that file into differences with intervals and verdicts, ``run_table`` writes the report.
+``rows`` says what is trained and what is judged together. ``runner`` trains, measures, and keeps the results file.
+``comparisons`` turns that file into differences with intervals and verdicts. ``run_table`` writes the report.
 """
 
 from lgmpose.lab.ablate.rows import (

@@ -39,7 +39,7 @@ __all__ = ["ablate", "add_run", "load_runs", "measure_speeds"]
 
 
 def ablate(config: AblateConfig, *, tabulate: bool = False, progress: bool = True) -> dict[str, Any]:
-    """Do what is missing of a set of ablations, then write results, table and figures.
+    """Run the missing trainings of a set of ablations, then write results, table and plots.
 
     All variants are trained with the first seed before the second seed starts, so that an interrupted set compares them
     all. The results file, the table and the figures are rewritten after every run.
@@ -47,7 +47,7 @@ def ablate(config: AblateConfig, *, tabulate: bool = False, progress: bool = Tru
     Args:
         config: the set.
         tabulate: train nothing; only write the table and the figures from the runs in the results file.
-        progress: print what is going on.
+        progress: print the progress.
 
     Returns:
         The content of the results file.

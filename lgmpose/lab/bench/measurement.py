@@ -199,9 +199,9 @@ def summary(times_ms: Times, reference_ms: Times, batch_size: int = 1, noise: Se
 
 
 def paired_ratio(times_ms: Times, reference_ms: Times) -> tuple[float, float, float] | None:
-    """Return median and quartiles of time / reference time over the rounds that have both; None if none has.
+    """Return median and quartiles of time / reference time over the rounds that have both, or None.
 
-    A slow phase of the machine changes both times of a round, and leaves their ratio alone.
+    A slow phase of the machine changes both times of a round, but not their ratio.
     """
     pairs = [t / r for t, r in zip(times_ms, reference_ms, strict=False) if t is not None and r is not None]
     if not pairs:

@@ -24,9 +24,10 @@ class Runtime:
 
     Attributes:
         what: one line for the report.
-        prepare: (network in eval mode, example, folder) → a function from inputs like the example, (B, 3, H, W) on the
-            device, to heatmaps (B, K, h, w), a tensor or an array. It runs in the worker, within ``inference_mode``. A
-            runtime with threads of its own sets them to ``torch.get_num_threads()``. Files go into the folder.
+        prepare: (network in eval mode, example, folder) → function. The function turns inputs like the example, (B, 3,
+            H, W) on the device, into heatmaps (B, K, h, w), a tensor or an array. It runs in the worker, within
+            ``inference_mode``. A runtime with threads of its own sets them to ``torch.get_num_threads()``. Files go
+            into the folder.
         dtype: what it computes in.
         requires: modules that it imports; they come with the package's extras ``onnx`` and ``openvino``.
     """
