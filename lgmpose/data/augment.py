@@ -72,7 +72,7 @@ def augment_record(
 ) -> tuple[np.ndarray, np.ndarray, float, bool]:
     """Draw one crop of a person.
 
-    Every number is drawn whether it is used or not, so that one option does not shift the random numbers of the next.
+    Every random number is drawn, even if it is not used. So one option does not change the random numbers of the next.
 
     Returns:
         Centre (2,) and extent (2,) in pixels, rotation in degrees, flip.

@@ -40,8 +40,8 @@ LOADER_TIMEOUT = 300  # seconds without a batch; then a loader process has faile
 def choose_workers(requested: int | None) -> int:
     """Return the number of loader processes: the requested one, else what the cores can spare.
 
-    On macOS and Windows, and in notebooks, it is 0: processes are spawned there, which is slow, and hangs where the
-    main module cannot be imported again.
+    On macOS and Windows, and in notebooks, it is 0. Processes are spawned there, which is slow, and hangs if the main
+    module cannot be imported again.
 
     Raises:
         UserError: A negative number is requested.
@@ -82,9 +82,10 @@ def draws_per_epoch(parts: Sequence[tuple[int, float]], total: int | None = None
 class EpochSampler:
     """Batches of keys for one epoch, from any step on, for one of several processes.
 
-    A key is (epoch, index), or (epoch, index, n) where a sample comes again in the same epoch, so that it is augmented
-    in another way. The order is a permutation seeded by (seed, epoch). Of each global batch, process ``rank`` takes its
-    own slice. What does not fill a batch at the end of the epoch is left out; the next epoch has another order.
+    A key is (epoch, index). A sample that comes again in the same epoch has the key (epoch, index, n), so that it is
+    augmented differently. The order is a permutation seeded by (seed, epoch). Of each global batch, process ``rank``
+    takes its own slice. What does not fill a batch at the end of the epoch is left out; the next epoch has another
+    order.
 
     Attributes:
         length: number of samples.

@@ -53,8 +53,8 @@ def load_coco(  # more than half of it is the docstring
     ``coco_format.read_persons`` decides which persons can be used. What is left out is counted in the result's
     ``notes``. Categories that list the same joints are read as one, unless ``categories`` chooses some of them.
 
-    Coordinates are pixels of the picture that has the JSON's ``height`` and ``width``: as stored, or, where only that
-    fits, turned as its EXIF orientation says. A picture of another size counts as unreadable when it is read.
+    Coordinates are pixels of the picture with the JSON's ``height`` and ``width``. This is the picture as stored or, if
+    only that fits, turned by its EXIF orientation. A picture of another size counts as unreadable when it is read.
 
     Args:
         annotations: ``person_keypoints_*.json``, or any JSON of that format. With ``detections``, the list of pictures

@@ -49,7 +49,7 @@ def find_pictures(folder: str | Path, names: Iterable[str], annotations: str | P
     Args:
         folder: where the pictures are.
         names: file names relative to ``folder``, as the annotations give them.
-        annotations: the annotation file, named in the message.
+        annotations: the annotation file; errors name it.
 
     Raises:
         UserError: Pictures are missing. The message names the first one and how many there are.

@@ -126,11 +126,11 @@ def kind_of(path: Path) -> Kind | None:
 
 
 def list_inputs(inputs: str | Path | Iterable[str | Path], skip: Path | None = None) -> list[Path]:
-    """Return every file once: files in the order given, those of a folder by name (not of its subfolders).
+    """Return every file once, in the given order; files of a folder by name, without its subfolders.
 
-    A file is recognised by its content, whatever its suffix. Hidden files of a folder are left out, and so are drawings
-    of ``lgmpose predict``: a second call must not take them for inputs. Other files that are neither pictures nor
-    videos are listed on stderr. ``skip`` is a file to leave out of folders.
+    A file is recognised by its content, whatever its suffix. Hidden files of a folder are left out. Drawings of
+    ``lgmpose predict`` are also left out: a second call must not use them as inputs. Other files that are neither
+    pictures nor videos are listed on stderr. ``skip`` is a file to leave out of folders.
 
     Raises:
         UserError: no such file, or a folder without pictures and videos.

@@ -95,8 +95,8 @@ def judge(
         seed: seed of the draws.
 
     Returns:
-        A contrast for each row with runs. Intervals are infinite if no network has a second run, or if a row's runs
-        and persons do not differ at all from the baseline's.
+        A ``Contrast`` for each row that has runs. Intervals are infinite if no network has a second run, or if a row's
+        runs and persons do not differ at all from the baseline's.
     """
     from scipy.special import nctdtrinc
     from scipy.stats import multivariate_t  # here, because it takes a second to import

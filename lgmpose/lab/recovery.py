@@ -119,7 +119,7 @@ def distance(c: Candidates, wanted: list[Constraint]) -> np.ndarray:
 
 
 def anneal(space: Space, *, chains: int, steps: int, rng: np.random.Generator) -> list[dict[str, float]]:
-    """Return the networks with all printed costs that independent chains of simulated annealing end in.
+    """Run independent searches by simulated annealing; return the networks found with all printed costs.
 
     A chain starts at random and changes one or two values per step. It stops when all costs match. Networks that
     several chains find are returned once.

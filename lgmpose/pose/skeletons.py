@@ -36,7 +36,7 @@ class Skeleton:
         upper_body: joints of the upper body, for half-body augmentation.
 
     Raises:
-        ValueError: the parts do not fit each other.
+        ValueError: a pair, edge or constant does not fit the list of joints.
     """
 
     name: str

@@ -182,7 +182,7 @@ def teacher_peaks(
     Args:
         config: names the teacher: a network (``open_teacher``), or the file of an earlier run with the same data.
         record_set: the training persons.
-        fingerprint: of these persons; a file of other persons is refused.
+        fingerprint: identifies these persons; a file of other persons is refused.
         file: the run's own file.
         progress: show a bar.
 

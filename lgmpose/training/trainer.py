@@ -69,7 +69,7 @@ def resume(
 
     Args:
         run_dir: the run's folder.
-        session_types: by name of the network, those that are no pose networks.
+        session_types: name of the network → session type, for networks other than pose networks.
         **changes: new values of ``RESUME_FIELDS``.
     """
     config = replace(stored_config(Path(run_dir) / CHECKPOINT), **changes)

@@ -175,7 +175,7 @@ def has_code(attempt: Any) -> bool:
 
 
 def guarded(attempt: Any, forbidden: tuple[str, ...]) -> Any:
-    """Return the attempt; if functions are forbidden, in a form that raises ``Different`` after it called one."""
+    """Return the attempt. If functions are forbidden, the returned form raises ``Different`` after a call of one."""
     if not forbidden or not callable(attempt):
         return attempt
 

@@ -49,7 +49,7 @@ class BenchConfig:
     threads: tuple[int, ...] = (1,)  # numbers of threads; each gets its own process
     image_hw: tuple[tuple[int, int], ...] = ()  # heights and widths, such as 256 192 384 288; default: the model's own
     batch_sizes: tuple[int, ...] = (1,)  # persons per run
-    # measure the networks of the paper's tables instead: 1, 3 or both; without a number, both
+    # measure the networks of the paper's Table 1 or 3, instead of --models; without a number, those of both tables
     tables: tuple[int, ...] | None = None
     # what is timed. network: the network alone. decode: the network and the decoding of its heatmaps. pipeline: from a
     # picture in memory and boxes to joints, without the flip test
