@@ -152,7 +152,8 @@ TASKS = {
             "`weights_BK[:, :, None, None]` gives the weights two more axes. n counts all elements of the target: "
             "`target_BKHW.numel()`.",
             '"It is right for weights 0 and 1, but not for 1.5": the weight occurs once, not squared. '
-            '"It is twice as large": the 2 of the square cancels with the half. "The sign is wrong": painted minus target.',
+            '"It is twice as large": the 2 of the square cancels with the half. '
+            '"The sign is wrong": painted minus target.',
         ),
         forbidden=("heatmap_loss", "backward", "grad"),
     ),
