@@ -105,7 +105,7 @@ def heatmap_overlay(crop: np.ndarray, heatmaps: np.ndarray, *, aligned: bool = F
     Args:
         crop: (H, W, 3) uint8 RGB.
         heatmaps: (K, h, w), about 0..1.
-        aligned: as of the codec: UDP's heatmaps and crops have the same first and last pixel.
+        aligned: the codec's ``aligned``. With UDP, the outermost pixels of heatmap and crop coincide.
 
     Returns:
         (H, W, 3) uint8.

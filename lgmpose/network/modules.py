@@ -90,7 +90,7 @@ class LARM(nn.Module):
     """Lightweight Attentional Representation Module (section 3.2.1); (B, d, H, W) → (B, d, H, W).
 
     The first MLP Block mixes the pixels at the same position of all patches, the second the pixels of one patch. So
-    each output depends on the whole map of its channel. d is the channel axis: the MLP Blocks never mix channels, and
+    each output depends on the whole map of its channel. The channel axis is d: the MLP Blocks never mix channels, and
     all channels share their weights. The weights depend on the number of patches, so a LARM fits one map size.
     ``ratio`` is hidden width / axis length; for ``residual`` see ``MLPBlock``.
 

@@ -101,7 +101,7 @@ class StandardCodec:
         return rows[..., :, None] * columns[..., None, :], weights
 
     def profiles(self, keypoints_xy: np.ndarray, visible: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return what ``encode`` multiplies, which is much smaller than heatmaps.
+        """Return the rows and columns whose products are the heatmaps of ``encode``. They take much less memory.
 
         Returns:
             rows (B, K, h) and columns (B, K, w) float32: the Gaussian's profiles along y and x, rows 0 where the weight
