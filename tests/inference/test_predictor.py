@@ -21,7 +21,7 @@ from lgmpose.errors import UserError
 from lgmpose.inference import predictor as predictor_module
 from lgmpose.inference.backends import open_backend
 from lgmpose.inference.evaluate import predict_records
-from lgmpose.inference.inputs import load_picture
+from lgmpose.inference.inputs import as_boxes, load_picture
 from lgmpose.inference.predictor import Predictor, crop_person
 from lgmpose.pose.codecs import make_codec
 from lgmpose.pose.geometry import box_to_center_size, crop_matrix, warp_image
@@ -301,6 +301,15 @@ def test_scores_without_boxes_are_refused(tiny):
 def test_options_out_of_range(name, value):
     with pytest.raises(UserError, match=name):
         Predictor(DotBackend(), **{name: value})
+
+
+def test_no_boxes_are_an_empty_table():
+    assert as_boxes([]).shape == (0, 4)
+
+
+def test_the_default_detector_gets_the_threads(monkeypatch):
+    monkeypatch.setattr("lgmpose.inference.detectors.default_detector", lambda skeleton, threads: (skeleton, threads))
+    assert Predictor(DotBackend(), threads=3).detector == (DotBackend().skeleton, 3)
 
 
 def test_extreme_boxes_are_survived(tiny):

@@ -49,6 +49,9 @@ def test_label_and_teacher_share_a_joint_where_they_agree_and_a_missing_joint_is
 def test_a_teacher_who_looks_at_somebody_else_adds_no_joints():
     elsewhere = peaks(0.9, 0.9, 0.9, 0.9, moved=(9, 9, 0, 0))  # one of three labels agrees
     assert mixed_targets(CODEC, 0.5, XY, VISIBLE, elsewhere)[1].tolist() == [[1, 1, 1, 0]]
+    both = np.concatenate([elsewhere, peaks(0.9, 0.9, 0.9, 0.9)])  # the second person is the teacher's, too
+    weights = mixed_targets(CODEC, 0.5, XY.repeat(2, 0), VISIBLE.repeat(2, 0), both)[1]
+    assert weights.tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
     nobody = np.zeros((1, 4), int)
     assert mixed_targets(CODEC, 0.5, XY, nobody, elsewhere)[1].tolist() == [[1, 1, 1, 1]]
 
