@@ -171,6 +171,7 @@ WRONG = {
         "middle of the extent": lambda *args: half_body(*args, middle=middle_of_extent),
         "unlabelled joints too": lambda *args: half_body(*args, labelled_only=False),
         "two are enough": lambda *args: half_body(*args, least=1),
+        "three are needed": lambda *args: half_body(*args, few=3),
         "a draw below 0": lambda *args: half_body(*args, limit=0),
     },
 }

@@ -120,14 +120,16 @@ class _Drawn:
 
 def check_half_body(attempt) -> None:
     rng, whole = np.random.default_rng(6), Augmentation(1.0, 0, scale_factor=0.0, rotation_prob=0.0, flip_prob=0.0)
-    few_upper, one = np.full(17, 2), np.zeros(17, int)
+    few_upper, two_each, one = np.full(17, 2), np.zeros(17, int), np.zeros(17, int)
     few_upper[list(COCO.upper_body)[2:]] = 0
+    two_each[[5, 8, 11, 16]] = 2  # shoulder, elbow; hip, ankle
     one[16] = 2
     for case, visibility_K, draw in (
         ("all joints labelled, draw 0.2", np.full(17, 2), 0.2),
         ("all joints labelled, draw 0.7", np.full(17, 2), 0.7),
         ("some joints not labelled, draw −1", np.array([2, 0, 1, 0, 2, 2, 1, 0, 2, 0, 2, 1, 2, 0, 2, 2, 0]), -1.0),
         ("two upper joints labelled, draw −1", few_upper, -1.0),
+        ("two upper and two lower joints labelled, draw 2", two_each, 2.0),
         ("two lower joints labelled, draw 2", np.where(np.arange(17) < 15, 2 * (np.arange(17) < 11), 1), 2.0),
     ):
         keypoints_K2 = rng.uniform(0, 200, (17, 2))
@@ -137,7 +139,7 @@ def check_half_body(attempt) -> None:
         compare(_listed(got), [center_xy, size_wh], case)
     got = attempt(keypoints_K2.copy(), one, COCO.upper_body, 0.0)
     nothing = isinstance(got, (tuple, list)) and len(got) == 2 and all(value is None for value in got)
-    compare(nothing, True, "one joint labelled: are both results None?")
+    compare(nothing, True, "one joint labelled: is the result the pair None, None?")
 
 
 def _person(keypoints_K2: np.ndarray, visibility_K: np.ndarray) -> PersonRecord:
