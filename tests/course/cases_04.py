@@ -100,7 +100,7 @@ def by_slices(x, patch_hw, *, order="rows", step=None):
 
 
 RIGHT = {
-    "04.1": [(3, 4)],
+    "04.1": [(2, 5)],
     "04.2": [address],
     "04.3": [[1, 4, 21, 24], (1, 4, 21, 24)],
     "04.4": [(0, 3, 5, 1, 2, 4), [0, 3, 5, 1, 2, 4]],
@@ -112,8 +112,9 @@ RIGHT = {
 }
 BLANK = {"04.9": [dict.fromkeys("abcd", ...)]}
 WRONG = {
-    "04.1": {"exchanged": (4, 3), "counted from 1": (4, 5), "by column": (3, 3), "row and column": (3, 1)},
+    "04.1": {"exchanged": (5, 2), "counted from 1": (3, 6), "by column": (1, 5), "row and column": (3, 2)},
     "04.2": {
+        "row and column": lambda row, column, map_hw, patch_hw: (row, column),
         "exchanged": lambda *arguments: address(*arguments)[::-1],
         "patches in a column": lambda r, c, map_hw, patch_hw: address(
             r, c, map_hw, patch_hw, patches=map_hw[0] // patch_hw[0]

@@ -71,12 +71,11 @@ def test_right_is_correct_and_check_prints_it(capsys):
         (lambda x: 2 * x.T, ["(3, 2)", "(2, 3)", "(1, 0)"]),
         (lambda x: (2 * x).flatten(), ["(6,)", "(2, 3)", "another shape"]),
         (lambda x: (2 * x).flip(-1), ["axis 1"]),
-        (lambda x: (x * 1.5).long(), ["dtype", "int64", "float32"]),
         (lambda x: x**2 + (x == 1), ["9", "(1, 0)", "6"]),
         (lambda x: 2.0001 * x, ["1e-05"]),
         (lambda x: "twice", ["str"]),
         (lambda x: x / "2", ["TypeError"]),
-        (3, ["function", "int"]),
+        (3, ["function", "an int"]),
         (X, ["function", "Tensor"]),
         (lambda x: 2 * x if x.ndim == 2 else x, ["test 1", "test 2", "(3,)"]),
         (lambda x: 2 * x if x.ndim == 2 else x / "2", ["test 1", "test 2", "TypeError"]),
@@ -99,11 +98,16 @@ def test_a_wrong_prediction_gets_a_direction_then_a_way_then_the_answer(capsys):
     for guess in (20, 2, 2, 3, 9.5):
         check("99.2", guess)
     first, second, again, third, right = capsys.readouterr().out.splitlines()
-    assert "high" in first and "absolute" in first and "10" not in first and "Count" not in first
+    assert "high" in first and "10" not in first and "Count" not in first
     assert "low" in second and "Count the rows." in second and "10" not in second
     assert again == second, "running the cell again is no new guess"
-    assert "Measured: 10 %" in third
+    assert third.endswith("Count the rows. Answer: 10 %") and ".." not in third
     assert right.startswith("99.2: correct: measured 10 %")
+
+
+def test_a_way_that_ends_with_a_question_gets_no_full_stop():
+    sys.modules["lgmpose.course.checks.lesson99"].TASKS["99.2"] = Task(lambda x: compare_prediction(x, 1), way="Why?")
+    assert verdict("99.2", 3, misses=2).text.endswith("Why? Answer: 1")
 
 
 def test_forbidden_functions_are_found_however_they_are_called():
@@ -129,6 +133,30 @@ def test_hints_come_one_after_the_other_and_are_folded_alike(capsys):
     assert all(text in line for text, line in zip(HINTS, lines, strict=False)) and len(lines) == 4
     assert folded_hints(HINTS).splitlines()[1] == "<details><summary>Hint 2</summary>Use <code>sum</code>.</details>"
     assert folded_hints(("a < b",)) == "<details><summary>Hint 1</summary>a &lt; b</details>"
+
+
+def test_after_the_last_hint_an_exercise_names_the_solutions_notebook(capsys):
+    hint("99.2")
+    for _ in range(4):
+        hint("99.1")
+    lines = capsys.readouterr().out.splitlines()
+    assert "notebooks/solutions/99_" in lines[0] and "solutions/" not in lines[-1]
+
+
+def test_a_verdict_speaks_of_the_dtype_only_where_fractions_were_lost():
+    for got, named in ((np.array([1, 2]), True), (np.array([2, 3]), True), (np.array([150, 250]), False)):
+        with pytest.raises(Different) as error:
+            compare(got, np.array([1.5, 2.6]), "x")
+        assert ("dtype" in str(error.value)) == named
+
+
+def test_a_none_inside_a_result_is_no_missing_return():
+    def halves(x):
+        return (x.sum(), None) if len(x) else None
+
+    sys.modules["lgmpose.course.checks.lesson99"].TASKS["99.1"] = Task(lambda a: compare(a(X), (15.0, 1.0), "x"))
+    status, text = verdict("99.1", halves)
+    assert status == "wrong" and "return`" not in text and "result[1]" in text
 
 
 def test_an_error_is_shown_with_the_line_of_the_readers_cell():
@@ -164,6 +192,13 @@ def test_predictions_are_compared_within_their_tolerance():
     compare_prediction(np.array([2.0, 4.3]), (2, 4), rtol=0.1)
     compare_prediction({"a": 1, "b": 2}, {"b": 2, "a": 1})
     compare_prediction("LARM", "LARM")
+    compare_prediction(" Left", "left")
+    compare_prediction(torch.tensor([2.0, 4.0], requires_grad=True), (2, 4))
+    compare_prediction((torch.tensor(2), np.float32(4)), (2, 4))
+    compare_prediction({"a": torch.tensor(1)}, {"a": 1})
+    compare(torch.tensor([1, 2]), (1, 2), "x")
+    with pytest.raises(Different, match="1 is correct, 4 is wrong"):
+        compare_prediction((1, 4), (1, 5), labels=True)
     for prediction, measured in (
         (1.11, 1), (0.89, 1), ((1, 1.2), (1, 1)), ((1, 1), 1), (1, (1, 1)), ("1", 1), ({"a": 1}, {"b": 1}), ("x", "y"),
         (float("nan"), 1), (1, "x"),

@@ -27,6 +27,7 @@ from lgmpose.course.checks.comparison import (
     Missed,
     NotAttempted,
     ReturnsNothing,
+    a_type,
     compare,
     compare_prediction,
 )
@@ -80,7 +81,7 @@ def check(task: str, attempt: Any) -> None:
     """Print the verdict on a task.
 
     After the first wrong prediction, it says whether the prediction is too high or too low. After the second, it says
-    how to find the answer. After the third, it says what was measured.
+    how to find the answer. After the third, it gives the answer.
 
     Args:
         task: lesson and number, for example "05.1".
@@ -104,7 +105,9 @@ def hint(task: str) -> None:
         _hinted[task] += 1
         print(f"{task}, hint {_hinted[task]} of {len(hints)}: {hints[_hinted[task] - 1]}")
     else:
-        print(f"{task}: no more hints. The solution is folded below the task.")
+        exercise = task in list(tasks)[-2:]  # each lesson ends with two exercises, whose solutions are not folded
+        place = f"in notebooks/solutions/{task[:2]}_*.ipynb" if exercise else "folded below the task"
+        print(f"{task}: no more hints. The solution is {place}.")
 
 
 def tasks_of(task: str) -> dict[str, Task]:
@@ -136,25 +139,25 @@ def verdict(task: str, attempt: Any, misses: int = 0) -> Verdict:
     except ReturnsNothing as nothing:
         if not has_code(attempt):
             return Verdict("not attempted", "not attempted yet")
-        return Verdict("wrong", f"{_so_far()}{nothing}: returns None. Is a `return` missing?")
+        return Verdict("wrong", f"{_so_far()}{nothing}")
     except NotAttempted:
         return Verdict("not attempted", "not attempted yet")
     except Missed as missed:
-        way = f". {tasks[task].way}" if misses and tasks[task].way else ""
-        measured = f". Measured: {missed.measured}" if misses >= 2 else ""
-        return Verdict("wrong", f"{missed}{way}{measured}")
+        text = f"{missed}. {tasks[task].way}" if misses and tasks[task].way else str(missed)
+        stop = "" if text.endswith((".", "?")) else "."
+        return Verdict("wrong", f"{text}{stop} Answer: {missed.measured}" if misses >= 2 else text)
     except Different as difference:
         return Verdict("wrong", f"{_so_far()}{difference}")
     except Exception as error:  # an error in the reader's code is a result like any other
         if isinstance(error, TypeError) and not callable(attempt) and "not callable" in str(error):
-            return Verdict("wrong", f"hand over the function itself, without brackets, not a {type(attempt).__name__}")
+            return Verdict("wrong", f"hand over the function itself, without brackets, not {a_type(attempt)}")
         return Verdict("wrong", f"{_so_far()}stops with {type(error).__name__}: {error}{_where(error)}")
     return Verdict("correct", f"correct: {said}" if said else "correct")
 
 
 def _so_far() -> str:
     number = len(comparison.passed)
-    return f"passes test {'1' if number == 1 else f'1 to {number}'}, fails test {number + 1}: " if number else ""
+    return f"passes {'test 1' if number == 1 else f'tests 1 to {number}'}, fails test {number + 1}: " if number else ""
 
 
 def _where(error: Exception) -> str:

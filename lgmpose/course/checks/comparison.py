@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["Different", "Missed", "NotAttempted", "ReturnsNothing", "compare", "compare_prediction", "passed"]
+__all__ = ["Different", "Missed", "NotAttempted", "ReturnsNothing", "a_type", "compare", "compare_prediction", "passed"]
 
 passed: list[str] = []  # the tests of the present attempt that came out right; ``verdict`` empties it
 
@@ -48,6 +48,8 @@ def compare(got: Any, expected: Any, case: str, *, atol: float = 1e-5) -> None:
         NotAttempted: ``got`` is None or ``...``.
         Different: the type, the shape, the dtype or a value is wrong.
     """
+    if got is None:
+        raise ReturnsNothing(f"{case}: returns None. Is a `return` missing?")
     _compare(got, expected, case, atol)
     passed.append(case)
 
@@ -56,11 +58,13 @@ def _compare(got: Any, expected: Any, case: str, atol: float) -> None:
     if got is ...:
         raise NotAttempted
     if got is None:
-        raise ReturnsNothing(case)
+        raise ReturnsNothing(f"{case} is None, expected a value")
     if isinstance(expected, (tuple, list)):
+        if isinstance(got, (torch.Tensor, np.ndarray)):
+            got = _listed(got)
         if not isinstance(got, (tuple, list)) or len(got) != len(expected):
-            size = f"{len(got)} values" if isinstance(got, (tuple, list)) else f"a {type(got).__name__}"
-            raise Different(f"{case}: returns {size}, expected a {type(expected).__name__} of {len(expected)}")
+            size = f"{len(got)} values" if isinstance(got, (tuple, list)) else a_type(got)
+            raise Different(f"{case}: returns {size}, expected {a_type(expected)} of {len(expected)}")
         for index, (one, other) in enumerate(zip(got, expected, strict=True)):
             _compare(one, other, f"{case}, result[{index}]", atol)
     elif isinstance(expected, dict):
@@ -81,7 +85,7 @@ def _compare_numbers(got: Any, expected: Any, case: str, atol: float) -> None:
         )
         theirs_float, ours_float = theirs.astype(np.float64), ours.astype(np.float64)
     except (TypeError, ValueError):
-        raise Different(f"{case}: returns a {type(got).__name__}, expected numbers") from None
+        raise Different(f"{case}: returns {a_type(got)}, expected numbers") from None
     if theirs.shape != ours.shape:
         help_text = _rearranged(theirs_float, ours_float, atol)
         raise Different(f"{case}: the shape is {theirs.shape}, expected {ours.shape}{help_text}")
@@ -89,9 +93,10 @@ def _compare_numbers(got: Any, expected: Any, case: str, atol: float) -> None:
     if len(wrong):
         index = tuple(int(i) for i in wrong[0])
         help_text = _rearranged(theirs_float, ours_float, atol)
-        if theirs.dtype.kind in "biu" and ours.dtype.kind == "f":
+        cut = any(np.array_equal(theirs_float, to_whole(ours_float)) for to_whole in (np.round, np.floor, np.trunc))
+        if theirs.dtype.kind in "biu" and ours.dtype.kind == "f" and cut:
             help_text += f"; its dtype is {theirs.dtype}, which has no fractions, expected {ours.dtype}"
-        if abs(theirs_float[index] - ours_float[index]) <= 0.01 * abs(ours_float[index]):
+        if abs(theirs_float[index] - ours_float[index]) <= 0.001 * abs(ours_float[index]):
             help_text += f"; nearly, but only {atol:g} + {atol:g} × the expected value is accepted"
         where = f" at index {index}" if index else ""
         raise Different(f"{case}: {theirs_float[index]:.6g}{where}, expected {ours_float[index]:.6g}{help_text}")
@@ -116,15 +121,18 @@ def _rearranged(theirs: np.ndarray, ours: np.ndarray, atol: float) -> str:
     return ""
 
 
-def compare_prediction(prediction: Any, measured: Any, *, atol: float = 0.0, rtol: float = 0.0, unit: str = "") -> str:
+def compare_prediction(
+    prediction: Any, measured: Any, *, atol: float = 0.0, rtol: float = 0.0, unit: str = "", labels: bool = False
+) -> str:
     """Raise an exception unless a prediction is close to what was measured. Never name the right answer in its message.
 
     Args:
-        prediction: a number, a word, or a tuple or dict of numbers.
+        prediction: a number, a word, or a tuple, array, tensor or dict of them. Capitals do not matter in words.
         measured: the right answer, of the same kind.
         atol: accepted absolute difference.
         rtol: accepted difference relative to ``measured``.
         unit: printed behind the numbers, for example "%" or "pixels".
+        labels: the numbers are names, for example of channels: none is too high or too low.
 
     Returns:
         What was measured and the tolerance: a sentence to print after "correct".
@@ -134,7 +142,8 @@ def compare_prediction(prediction: Any, measured: Any, *, atol: float = 0.0, rto
         Different: not the kind of answer that is asked for.
         Missed: too high, too low, or another word.
     """
-    values = prediction if isinstance(prediction, dict) else dict(enumerate(_listed(prediction)))
+    pairs = prediction if isinstance(prediction, dict) else dict(enumerate(_listed(prediction)))
+    values = {key: _plain(value) for key, value in pairs.items()}
     right = measured if isinstance(measured, dict) else dict(enumerate(_listed(measured)))
     if any(value is None or value is ... for value in values.values()):
         raise NotAttempted
@@ -148,18 +157,34 @@ def compare_prediction(prediction: Any, measured: Any, *, atol: float = 0.0, rto
     unit = f" {unit}" if unit else ""
     judged, hits = [], 0
     for key, value in values.items():
-        hit = value == right[key] if words else bool(np.isclose(value, right[key], rtol=rtol, atol=atol))
-        judgement = "right" if hit else "not right" if words else "too high" if value > right[key] else "too low"
+        if words:
+            hit = value.strip().lower() == right[key].lower()
+        else:
+            hit = bool(np.isclose(value, right[key], rtol=rtol, atol=atol))
+        wrong = "wrong" if words or labels else "too high" if value > right[key] else "too low"
         hits += hit
-        shown = repr(value) if words else f"{value:.6g}{unit}"
-        judged.append((f"{key!r}: " if isinstance(measured, dict) else "") + f"{shown} is {judgement}")
+        shown = f"{key!r}: " if isinstance(measured, dict) else ""
+        shown += repr(value) if words else f"{value:.6g}{unit}"
+        judged.append(f"{shown} is {'correct' if hit else wrong}")
     found = ", ".join(str(value) if words else f"{value:.4g}{unit}" for value in right.values())
-    tolerance = f" (accepted within {rtol:.3g} × the measured value: a relative tolerance)" if rtol else ""
-    tolerance = tolerance or (f" (accepted within {atol:g}{unit}: an absolute tolerance)" if atol else "")
+    tolerance = f" ({100 * rtol:g} % more or less is accepted)" if rtol else ""
+    tolerance = tolerance or (f" ({atol:g}{unit} more or less is accepted)" if atol else "")
     if hits < len(right):
         raise Missed(", ".join(judged) + tolerance, found)
     return f"measured {found}{tolerance}"
 
 
 def _listed(value: Any) -> list:
-    return list(value) if isinstance(value, (tuple, list, np.ndarray)) else [value]
+    value = _plain(value)
+    return [_plain(item) for item in value] if isinstance(value, (tuple, list)) else [value]
+
+
+def _plain(value: Any) -> Any:
+    """Return a tensor or an array as a list, or as a number if it has no axes; and everything else as it is."""
+    return value.tolist() if isinstance(value, (torch.Tensor, np.ndarray, np.generic)) else value
+
+
+def a_type(value: Any) -> str:
+    """Return the name of a value's type with its article, as in "an int"."""
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"

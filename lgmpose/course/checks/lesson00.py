@@ -57,7 +57,7 @@ def check_stride(prediction) -> str:
 
 
 def check_megabytes(prediction) -> str:
-    return compare_prediction(prediction, 1_054_929 * 4 / 1e6, rtol=0.05, unit="MB")
+    return compare_prediction(prediction, 1_054_929 * 4 / 1e6, rtol=0.02, unit="MB")
 
 
 def check_found(attempt) -> None:
@@ -95,7 +95,7 @@ TASKS = {
     "00.1": Task(
         check_side, "easy",
         hints=(
-            "Stand as the person in the drawing stands, facing the screen from behind it.",
+            "Imagine that you are the person, and look out of the screen.",
             "The legend says which colour is the person's right arm. Where in the picture is the hand of that arm?",
             "A person who faces you has the right hand on your left.",
         ),

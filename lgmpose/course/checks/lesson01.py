@@ -191,12 +191,12 @@ TASKS = {
         check_flip_test_at_stride_8,
         "medium",
         hints=(
-            "Do it as in section 6: write the crop pixels that both heatmaps speak of, for stride 8.",
+            "Do it as in section 6: write the crop pixels that both heatmaps stand for, for stride 8.",
             "The averaged bump lies in the middle between the two. So the error is half of the difference.",
             "The shift moves the second heatmap by one heatmap pixel, which is 8 crop pixels now.",
         ),
         way=(
-            "Write the crop pixels that both heatmaps speak of, as in section 6; the error is half of their distance."
+            "Write the crop pixels that both heatmaps stand for, as in section 6; the error is half of their distance."
         ),
     ),
 }

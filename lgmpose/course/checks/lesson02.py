@@ -67,7 +67,7 @@ def check_inverted_residual_cost(attempt) -> None:
 
 
 def check_mobilenetv2_by_hrnets_tool(prediction) -> str:
-    return compare_prediction(prediction, _printed_by_hrnets_tool(), rtol=0.05, unit="Gi")
+    return compare_prediction(prediction, _printed_by_hrnets_tool(), rtol=0.01, unit="Gi")
 
 
 @cache

@@ -14,7 +14,7 @@ from lgmpose.zoo.catalogue import create_model
 
 def check_order(prediction) -> str:
     shuffled = channel_shuffle(torch.arange(8).view(1, 8, 1, 1), 2).flatten()
-    return compare_prediction(prediction, tuple(shuffled.tolist()))
+    return compare_prediction(prediction, tuple(shuffled.tolist()), labels=True)
 
 
 def check_shuffle(attempt) -> None:

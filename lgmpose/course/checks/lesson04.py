@@ -13,12 +13,12 @@ SIZES = (((4, 6), (2, 3)), ((12, 24), (4, 6)), ((8, 4), (4, 1)))  # map (H, W), 
 
 
 def check_one_address(prediction) -> str:
-    return compare_prediction(prediction, _address(3, 4, (4, 6), (2, 3)))
+    return compare_prediction(prediction, _address(3, 2, (4, 6), (2, 3)))
 
 
 def check_address(attempt) -> None:
     for map_hw, patch_hw in SIZES:
-        for row, column in ((0, 0), (map_hw[0] - 1, map_hw[1] - 2), (map_hw[0] // 2, 1)):
+        for row, column in ((0, 0), (map_hw[0] - 1, patch_hw[1] - 1), (map_hw[0] // 2, map_hw[1] - 1)):
             case = f"called with {row}, {column}, {map_hw}, {patch_hw}"
             compare(attempt(row, column, map_hw, patch_hw), _address(row, column, map_hw, patch_hw), case)
 
@@ -33,7 +33,7 @@ def _address(row: int, column: int, map_hw: tuple[int, int], patch_hw: tuple[int
 
 def check_second_row(prediction) -> str:
     labels = 10 * torch.arange(4)[:, None] + torch.arange(6)
-    return compare_prediction(prediction, tuple(npt_op1(labels[None, None], (2, 3))[0, 1, 0].tolist()))
+    return compare_prediction(prediction, tuple(npt_op1(labels[None, None], (2, 3))[0, 1, 0].tolist()), labels=True)
 
 
 def check_order(attempt) -> None:
@@ -107,7 +107,7 @@ TASKS = {
         "easy",
         hints=(
             "Mark the pixel on the figure. Which patch is it in? Count the patches row by row, from 0.",
-            "`divmod(3, 2)` and `divmod(4, 3)` give patch row, row inside, patch column, column inside.",
+            "`divmod(3, 2)` and `divmod(2, 3)` give patch row, row inside, patch column, column inside.",
             "n is patch row × 2 + patch column. p is row inside × 3 + column inside.",
         ),
         way="n = patch row × 2 + patch column, p = row inside × 3 + column inside; all four come from `divmod`.",
@@ -118,7 +118,7 @@ TASKS = {
         hints=(
             "Use `divmod` twice: row by h, and column by w.",
             "How many patches are there in one row of patches? W // w.",
-            "It fails for a large map only: n is patch row × (W // w), and p is row inside × w, not × h.",
+            "n is patch row × (W // w) + patch column, and p is row inside × w (not × h) + column inside.",
         ),
     ),
     "04.3": Task(
