@@ -20,9 +20,12 @@ MISTAKES = {
     "first residual left out": ("x_Nd = x_Nd + attention(", "x_Nd = attention("),
     "second residual left out": ("return x_Nd + layer.project(hidden)", "return layer.project(hidden)"),
     "ReLU for SiLU": ("nn.functional.silu(", "nn.functional.relu("),
-    "cost: output forgotten": ("matrices, products, feed_forward = 4 *", "matrices, products, feed_forward = 3 *"),
-    "cost: one product": ("2 * N**2 * d, 4 * N", "N**2 * d, 4 * N"),
-    "shuffle undone on one side only": (", transformer_layer(x_Nd, layer)[order]", ", transformer_layer(x_Nd, layer)"),
+    "cost: output forgotten": ("matrices, products = 4 *", "matrices, products = 3 *"),
+    "cost: one product": (", 2 * many**2 * width", ", many**2 * width"),
+    "shuffle undone on one side only": (
+        "= transformer_layer(many_Nd, layer)[order]",
+        "= transformer_layer(many_Nd, layer)",
+    ),
 }
 
 
