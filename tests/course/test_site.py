@@ -197,7 +197,7 @@ def test_the_site_has_no_warnings_and_needs_no_network(site):
 @pytest.mark.slow
 def test_a_lesson_is_shown_as_it_was_run_and_formulas_are_mathml(site):
     page = html.unescape((site / "notebooks" / "00_start_here.html").read_text(encoding="utf-8"))
-    assert "Run just now" in page and "<mi>ℝ</mi>" in page and page.count("<mtr>") == 2
+    assert "Run just now" in page and "<mi>ℝ</mi>" in page and page.count("<mtr>") >= 2
     assert r"\begin" not in page and ">$5</span>" in page, "code keeps its dollars"
     assert "Run just now" not in (site / "notebooks" / "01_how_a_network_points.html").read_text(encoding="utf-8")
 
