@@ -30,6 +30,7 @@ suppress_warnings = ["ref.python"]  # a class that two modules export has two en
 
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
+autodoc_inherit_docstrings = False  # else every forward() shows the text of torch.nn.Module.forward
 python_maximum_signature_line_length = 88
 
 html_theme = "sphinx_book_theme"
