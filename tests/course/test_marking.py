@@ -37,7 +37,9 @@ def test_a_mark_is_made_outside_of_the_notebooks_process(tmp_path):
     wrong = 'check("04.5", (16, 12))'
     mark = mark_notebook(hand_in(tmp_path / "a.ipynb", BY_SLICES, "1 / 0", wrong), "a", 120)
     assert [said.status for said in mark.verdicts.values()] == ["correct", "wrong"]
-    assert (mark.lesson, mark.points) == ("04", tasks_of("04")["04.8"].points) and "ZeroDivisionError" in mark.problems[0]
+    assert (mark.lesson, mark.points) == ("04", tasks_of("04")["04.8"].points) and "ZeroDivisionError" in mark.problems[
+        0
+    ]
 
 
 @pytest.mark.slow
