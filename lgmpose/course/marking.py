@@ -164,7 +164,7 @@ def _exchange(process: subprocess.Popen, mark: Mark) -> None:
             return {key: restored(value) for key, value in message.items()}
         except (EOFError, OSError):
             raise
-        except Exception:  # not a message of ours: somebody wrote into the stream
+        except Exception:  # no message of ours: the student's code wrote to the stream
             raise EOFError from None
 
     def call(*arguments: Any, **keywords: Any) -> Any:

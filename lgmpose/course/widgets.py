@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 __all__ = ["STATIC", "sliders"]
 
-STATIC = "LGMPOSE_STATIC"  # ``lgmpose course run`` and ``build`` set it: nobody can move a slider on a stored page
+STATIC = "LGMPOSE_STATIC"  # ``lgmpose course run`` and ``build`` set it: the sliders of a stored page do not move
 
 
 def sliders(draw: Callable[..., object], **controls: tuple | list) -> None:

@@ -1,7 +1,7 @@
 """PCK and PCKh: the percentage of joints that lie close enough to the truth, relative to the torso or the head.
 
-A joint is correct if its error divided by the person's size is at most the threshold. PCK@0.2 takes the torso as size,
-PCKh@0.5 the head. Unlabelled joints never count. The mean pools all labelled joints of all persons.
+A joint is correct if its error divided by the person's size is at most the threshold. ``PCK@0.2`` takes the torso as
+size, ``PCKh@0.5`` the head. Unlabelled joints never count. The mean pools all labelled joints of all persons.
 
 n persons, K joints; points are (x, y); sizes and distances are pixels; all figures are per cent.
 """
@@ -143,7 +143,7 @@ def pck(
         visibility: (n, K), 0 where a joint is not labelled.
         sizes: (n,) sizes of the persons, pixels: ``torso_size`` for PCK.
         threshold: largest error of a correct joint, as a multiple of the size.
-        joints: joints that the mean pools; None pools all K. PCK@0.2 uses ``pck_joints(skeleton)``.
+        joints: joints that the mean pools; None pools all K. ``PCK@0.2`` uses ``pck_joints(skeleton)``.
 
     Raises:
         ValueError: The shapes do not fit together.

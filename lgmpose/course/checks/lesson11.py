@@ -236,8 +236,8 @@ TASKS = {
             "still wait.",
             "A pose may go on waiting if its OKS with the kept one is at most the threshold. `oks_by_hand` needs a "
             "visibility: all ones. The area is the mean of the two areas.",
-            "A pose is dropped that should stay: a dropped pose drops nobody. Compare only with poses that were "
-            "kept. Right except for equal poses: drop only what is above the threshold.",
+            "A pose is dropped that should stay: did a dropped pose drop another one? Compare only with poses that "
+            "were kept. Only equal poses go wrong? Drop only what is above the threshold.",
         ),
         forbidden=("oks_nms",),
     ),

@@ -116,7 +116,7 @@ TASKS = {
         check_torn_pairs,
         "easy",
         hints=(
-            "Some persons are difficult for every network, for example somebody upside down.",
+            "Some persons are difficult for every network, for example a person who stands on the hands.",
             "In pairs, a difficult person lowers both networks, and the difference stays.",
             "Torn apart, network a may get many difficult persons and network b many easy ones.",
         ),
