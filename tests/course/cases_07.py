@@ -93,10 +93,8 @@ def shuffle_order(C, rows):
 
 def grouped_conv(x, weight, per_group, *, first=lambda i, per_group: i // per_group * per_group):
     C = x.shape[1]
-    parts = [(first(i, per_group) + j) % C for i in range(C) for j in range(per_group)]
-    return F.conv2d(x[:, parts], weight.flatten(0, 1)[:, None], padding=1, groups=len(parts)).unflatten(
-        1, (C, per_group)
-    ).sum(2)
+    seen = [[(first(i, per_group) + j) % C for j in range(per_group)] for i in range(C)]
+    return torch.cat([F.conv2d(x[:, part], weight[i : i + 1], padding=1) for i, part in enumerate(seen)], dim=1)
 
 
 def parameters(up, skip, *, per_group=2, norms=2, pointwise=True):
@@ -134,8 +132,11 @@ WRONG = {
     "07.5": {
         "sliding groups": lambda x, w, n: grouped_conv(x, w, n, first=lambda i, n: i),
         "interleaved": lambda x, w, n: grouped_conv(x, w, n, first=lambda i, n: i % n),
-        "no padding": lambda x, w, n: F.conv2d(x, w, groups=x.shape[1] // n),
-        "per_group as groups (crashes)": lambda x, w, n: F.conv2d(x, w[:, :1], padding=1, groups=n),
+        "no padding": lambda x, w, n: grouped_conv(x, w, n)[..., 1:-1, 1:-1],
+        "by the argument groups": lambda x, w, n: F.conv2d(x, w, padding=1, groups=x.shape[1] // n),
+        "per_group as groups (crashes)": lambda x, w, n: torch.cat(
+            [F.conv2d(*pair, padding=1) for pair in zip(x.chunk(n, 1), w.chunk(n), strict=True)], dim=1
+        ),
     },
     "07.6": {
         "two groups": lambda up, skip: parameters(up, skip, per_group=(up + skip) // 2),

@@ -3,8 +3,9 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from lgmpose.course.checks import Task, compare, compare_prediction
+from lgmpose.course.checks import Different, Task, compare, compare_prediction
 from lgmpose.network.layers import channel_shuffle
 from lgmpose.network.modules import SFusion
 
@@ -29,11 +30,22 @@ def check_small_pairs(prediction) -> str:
     return compare_prediction(prediction, (_mixed_pairs(6, 2, 1), _mixed_pairs(6, 2, 2)), unit="pairs")
 
 
+class WithoutGroups(TorchFunctionMode):
+    """Raise ``Different`` where a convolution is called with the argument ``groups``."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is torch.conv2d and (len(args) > 6 or "groups" in (kwargs or {})):
+            raise Different("uses the argument groups of the convolution, which this task asks you to replace")
+        return function(*args, **(kwargs or {}))
+
+
 def check_grouped_conv(attempt) -> None:
     for seed, (C, per_group, map_hw) in enumerate(((8, 2, (4, 5)), (6, 3, (3, 7)), (5, 1, (4, 4)), (4, 4, (6, 3)))):
         x, weight = _random(seed, 2, C, *map_hw), _random(seed + 10, C, per_group, 3, 3)
         expected = F.conv2d(x, weight, padding=1, groups=C // per_group)
-        compare(attempt(x.clone(), weight.clone(), per_group), expected, f"called with C={C}, per_group={per_group}")
+        with WithoutGroups():
+            got = attempt(x.clone(), weight.clone(), per_group)
+        compare(got, expected, f"called with C={C}, per_group={per_group}")
 
 
 def check_parameters(attempt) -> None:
