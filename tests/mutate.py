@@ -133,7 +133,7 @@ def _edits(node: ast.AST):
         yield lambda n: setattr(n, "value", n.value * 2 + 1 if isinstance(n.value, int) else n.value * 1.5 + 0.1)
     if isinstance(node, ast.Call):
         for i, keyword in enumerate(node.keywords):
-            if keyword.arg not in (None, "desc", "unit", "leave", "encoding"):
+            if keyword.arg not in (None, "desc", "unit", "leave", "encoding", "strict"):  # looks, and guards
                 yield lambda n, i=i: n.keywords.pop(i)
     if isinstance(node, ast.IfExp):
         yield lambda n: setattr(n, "test", ast.UnaryOp(ast.Not(), n.test))

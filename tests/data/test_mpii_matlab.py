@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from lgmpose.data.matlab import load_mat
 from lgmpose.data.mpii import load_mpii
 from lgmpose.data.prepare.mpii_matlab import convert_mpii_mat
 from lgmpose.errors import UserError
@@ -115,3 +116,13 @@ def test_bad_mat_files_are_refused(tmp_path):
     for name in ("nowhere", "broken", "other", "empty", "two", "odd"):
         with pytest.raises(UserError, match=f"{name}.mat"):
             convert_mpii_mat(tmp_path / f"{name}.mat")
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_arrays_of_every_kind_of_number_are_read(tmp_path, compressed):
+    """A complex array has one part more than a real one."""
+    arrays = {"real": np.array([[1.5, 2.0]]), "complex": np.array([[1 + 2j]]), "whole": np.array([[7]], np.int16)}
+    savemat(str(tmp_path / "numbers.mat"), arrays, do_compression=compressed)
+    content = load_mat(tmp_path / "numbers.mat")
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(content[name], array)

@@ -9,6 +9,7 @@ import pytest
 
 from lgmpose.data.records import PersonRecord, RecordSet, check_records
 from lgmpose.errors import UserError
+from lgmpose.pose.geometry import LARGEST_PX
 from lgmpose.pose.skeletons import LSP
 
 
@@ -73,6 +74,14 @@ def test_records_that_would_spoil_a_run_are_refused_by_name(changes):
         check_records(set_of([person(0), person(7, **changes)]), "list.json")
     with pytest.raises(UserError, match="list.json.*1 crowd"):
         check_records(set_of([], notes={"crowd": 1}), "list.json")
+    for sign, name in ((1, "center_xy"), (-1, "center_xy"), (1, "size_wh")):
+        for far, refused in ((3.99, False), (4.0, True)):
+            boxes = set_of([person(0, **{name: sign * np.array([far * LARGEST_PX, 5 * sign])})], has_keypoints=False)
+            if refused:
+                with pytest.raises(UserError, match="far outside"):
+                    check_records(boxes, "list.json")
+            else:
+                check_records(boxes, "list.json")
     unlabelled = person(0, keypoints_xy=np.full((14, 2), np.nan), visibility=np.zeros(14, int))
     check_records(set_of([unlabelled], has_keypoints=False), "list.json")
 

@@ -376,7 +376,7 @@ class Bias(nn.Module):
         return inputs.new_zeros(len(inputs), 17, 16, 24) + float(self.training)
 
 
-def test_options_of_an_evaluation_reach_the_network_and_the_conditions(people):
+def test_options_of_an_evaluation_reach_the_network_and_the_conditions(people, capsys):
     record_set, net = load_records(f"synthetic:{people}").subset(range(5)), Bias()
     for options, codec_name, words, sizes in (
         ({}, "dark", "on, shifted", [5, 5]),
@@ -389,6 +389,9 @@ def test_options_of_an_evaluation_reach_the_network_and_the_conditions(people):
         evaluation = evaluate(net, record_set, codec, progress=False, **options)
         assert evaluation.conditions["flip test"] == words and net.sizes == sizes
         net.sizes.clear()
+    assert not any(capsys.readouterr())
+    evaluate(net, record_set, codec)
+    assert "evaluate" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("training", [True, False])

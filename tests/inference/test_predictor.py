@@ -169,6 +169,14 @@ def test_persons_are_averaged_from_twice_the_crops_size_on(factor, averaged):
     assert (crop.std() < 0.8 * sampled.std()) if averaged else (crop == sampled).all()
 
 
+@pytest.mark.parametrize("factor", [2, 3, 6])
+def test_a_crop_of_whole_pixels_is_their_mean(factor):
+    picture, side = noise(64 * factor, 64 * factor), 64 * factor
+    crop = crop_person(picture, crop_matrix([side / 2 + (factor - 1) / 2] * 2, [side] * 2, (64, 64)), (64, 64))
+    means = picture.reshape(64, factor, 64, factor, 3).mean(axis=(1, 3))
+    assert np.abs(crop - means)[1:-1, 1:-1].max() <= 1
+
+
 def test_heatmaps_are_those_of_the_padded_box_or_of_the_whole_picture():
     picture, backend = noise(100, 70), Script()
     predictor = Predictor(backend, flip_test=False)
@@ -247,6 +255,11 @@ def test_kinds_of_pictures(tmp_path, tiny, kind):
         np.testing.assert_array_equal(load_picture(source)[0], expected)
     (pose,) = tiny(file)
     assert pose.keypoints_xy.shape == (14, 2) and np.isfinite(pose.keypoints_xy).all()
+
+
+def test_values_beyond_16_bits_are_white_and_not_black_again():
+    picture, _ = load_picture(Image.fromarray(np.array([[0, 255, 65535, 65536, 70000, -1]], np.int32)))
+    assert picture[0, :, 0].tolist() == [0, 0, 255, 255, 255, 0]
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])

@@ -83,11 +83,12 @@ def test_peaks_are_in_picture_pixels_and_belong_to_the_joints_of_the_data(people
         assert min(np.abs(rows[known[0], :2] - place).max() for place in places) < 0.05
 
 
-def test_a_run_keeps_its_teachers_peaks_and_another_run_takes_them(config, people, tmp_path):
+def test_a_run_keeps_its_teachers_peaks_and_another_run_takes_them(config, people, tmp_path, capsys):
     torch.manual_seed(5)
     save_weights(tmp_path / "teacher.safetensors", create_model("tiny"), COCO, make_codec("dark", (64, 32)))
     config = replace(config, teacher=str(tmp_path / "teacher.safetensors"), epochs=1)
     train(config, tmp_path / "one", progress=False)
+    assert not any(capsys.readouterr())  # no bar of the teacher's, of the training or of the evaluation
     record_set = load_records(config.data, "train")
     expected = teach(open_teacher(config.teacher, "cpu"), record_set, turns=False, progress=False)
     with np.load(tmp_path / "one" / TEACHER_FILE) as content:

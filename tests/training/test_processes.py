@@ -78,12 +78,18 @@ def test_a_stop_of_any_rank_is_one_of_all(config, tmp_path, two_ranks, monkeypat
 
 @pytest.mark.parametrize("changes, named", [
     ({"batch_size": 5}, "batch_size 5"), ({"device": "mps"}, "mps"), ({"sync_batchnorm": True}, "sync_batchnorm"),
+    ({"teacher": "net.onnx"}, "with several"),
 ])  # fmt: skip
 def test_what_several_processes_cannot_do_is_refused(config, tmp_path, two_ranks, monkeypatch, changes, named):
     monkeypatch.setattr("lgmpose.training.trainer.choose_device", torch.device)
     with pytest.raises(UserError, match=named):
         train(replace(config, **changes), tmp_path / "run", progress=False)
     assert not two_ranks
+
+
+def test_several_processes_take_a_teachers_file(config, tmp_path, two_ranks):
+    with pytest.raises(UserError, match="absent.npz: no such"):
+        train(replace(config, teacher="absent.npz"), tmp_path / "run", progress=False)
 
 
 @pytest.mark.parametrize("kind, nccl, backend", [("cuda", True, "nccl"), ("cuda", False, "gloo")])

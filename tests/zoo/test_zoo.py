@@ -276,6 +276,14 @@ def test_a_damaged_card_is_read_or_refused(saved, tmp_path, kind):
     for codec in ({"name": "dark", "sigma": -1}, {"name": "dark", "sigma": 0}, {"name": "argmax", "sigma": 2}):
         with pytest.raises(UserError, match="net.onnx: .*codec"):
             check_card(card | {"codec": codec}, WeightsCard if kind == "weights" else ExportCard, "net.onnx")
+    for sigma, read in ((0.01, True), (100, True), (100.5, False), (1000, False)):
+        other = json.dumps(card | {"codec": {"name": "dark", "sigma": sigma}})
+        if read:
+            read_back = read_card("net.onnx", other) if kind == "export" else json.loads(other)
+            assert codec_of(read_back, (64, 96)).sigma == sigma
+        else:
+            with pytest.raises(UserError, match="net.onnx: .*codec"):
+                check_card(json.loads(other), WeightsCard if kind == "weights" else ExportCard, "net.onnx")
     for text in (None, "", "{", "[1]", '"x"', "\ud800"):
         with pytest.raises(UserError, match="net.onnx"):
             read_card("net.onnx", text)
