@@ -61,12 +61,12 @@ def person_score(joint_scores, box_score, least=0.2, sure=np.greater):
     return chosen.mean() * box_score if len(chosen) else 0.0
 
 
-def match(scores, oks_nm, threshold, remove=True, only_right=True, first=False, sort=True):
+def match(scores, oks_nm, threshold, remove=True, only_right=True, first=False, sort=True, least=np.greater_equal):
     free, right = list(range(oks_nm.shape[1])), []
     for i in np.argsort(-scores, kind="stable") if sort else range(len(scores)):
         fitting = [j for j in free if oks_nm[i, j] >= threshold] if first else free
         best = fitting[0] if first and fitting else max(fitting, key=lambda j: oks_nm[i, j], default=None)
-        right.append(best is not None and bool(oks_nm[i, best] >= threshold))
+        right.append(best is not None and bool(least(oks_nm[i, best], threshold)))
         if remove and best is not None and (right[-1] or not only_right):
             free.remove(best)
     return right
@@ -134,6 +134,7 @@ WRONG = {
         "taken although below": lambda *args: match(*args, only_right=False),
         "the first that fits": lambda *args: match(*args, first=True),
         "in the order given": lambda *args: match(*args, sort=False),
+        "above the threshold": lambda *args: match(*args, least=np.greater),
         "a number": lambda *args: sum(match(*args)),
     },
     "11.7": {"precision at the end": 0.6, "mean precision": 0.803, "recall": 0.75, "one step": 0.5, "perfect": 1},

@@ -56,6 +56,7 @@ def check_score(attempt) -> None:
 def check_match(attempt) -> None:
     rng = np.random.default_rng(9)
     cases = [(np.array([0.9, 0.8, 0.6]), np.array([[0.8, 0.3], [0.75, 0.4], [0.2, 0.55]]), t) for t in (0.5, 0.75)]
+    cases.append((np.array([0.7]), np.array([[0.5]]), 0.5))  # exactly at the threshold
     # The better free person is taken, although it is not the first one; and the order of the scores decides.
     cases.append((np.array([0.3, 0.9, 0.5]), np.array([[0.9, 0.6], [0.6, 0.7], [0.2, 0.8]]), 0.5))
     cases += [(rng.random(n), rng.random((n, m)), 0.5) for n, m in ((4, 3), (6, 2), (2, 5))]
