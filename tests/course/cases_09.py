@@ -172,6 +172,7 @@ WRONG = {
         "unlabelled joints too": lambda *args: half_body(*args, labelled_only=False),
         "two are enough": lambda *args: half_body(*args, least=1),
         "three are needed": lambda *args: half_body(*args, few=3),
+        "one None for both": lambda *args: None if half_body(*args)[0] is None else half_body(*args),
         "a draw below 0": lambda *args: half_body(*args, limit=0),
     },
 }

@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 
-from lgmpose.course.checks import Task, compare, compare_prediction
+from lgmpose.course.checks import Different, Task, compare, compare_prediction
 from lgmpose.data.augment import Augmentation, augment_record
 from lgmpose.data.records import PersonRecord
 from lgmpose.pose.geometry import (
@@ -33,7 +33,7 @@ def check_coco_box(attempt) -> None:
         ([-4, 0, 30, 70], (60, 90)),
     ):
         expected = box_to_center_size(sanitize_box(bbox, image_hw))
-        compare(_listed(attempt(bbox, image_hw)), list(expected), f"coco_box({bbox}, {image_hw})")
+        compare(attempt(bbox, image_hw), list(expected), f"coco_box({bbox}, {image_hw})")
 
 
 def check_mpii_square(prediction) -> str:
@@ -43,12 +43,7 @@ def check_mpii_square(prediction) -> str:
 def check_grow(attempt) -> None:
     for w, h, image_hw in ((80, 200, (64, 48)), (300, 200, (64, 48)), (33, 40, (96, 160)), (90, 40, (96, 160))):
         expected = fit_aspect((w, h), image_hw).tolist()
-        compare(_listed(attempt(w, h, image_hw)), expected, f"grow({w}, {h}, {image_hw})")
-
-
-def _listed(got):
-    """Return a tuple or an array as a list, so that both are accepted."""
-    return list(got) if isinstance(got, (tuple, np.ndarray)) else got
+        compare(attempt(w, h, image_hw), expected, f"grow({w}, {h}, {image_hw})")
 
 
 def check_point(prediction) -> str:
@@ -91,7 +86,7 @@ def check_partners(attempt) -> None:
         ("LSP's joints", LSP.joint_names),
     ):
         other = [n.replace("left", "#").replace("right", "left").replace("#", "right") for n in names]
-        compare(_listed(attempt(list(names))), [names.index(name) for name in other], f"called with {case}")
+        compare(attempt(list(names)), [names.index(name) for name in other], f"called with {case}")
 
 
 def check_outline(attempt) -> None:
@@ -136,10 +131,10 @@ def check_half_body(attempt) -> None:
         person = _person(keypoints_K2, visibility_K)
         center_xy, size_wh, _, _ = augment_record(person, COCO.upper_body, whole, _Drawn(draw))
         got = attempt(keypoints_K2.copy(), visibility_K.copy(), COCO.upper_body, draw)
-        compare(_listed(got), [center_xy, size_wh], case)
+        compare(got, [center_xy, size_wh], case)
     got = attempt(keypoints_K2.copy(), one, COCO.upper_body, 0.0)
-    nothing = isinstance(got, (tuple, list)) and len(got) == 2 and all(value is None for value in got)
-    compare(nothing, True, "one joint labelled: is the result the pair None, None?")
+    if not isinstance(got, (tuple, list)) or len(got) != 2 or any(value is not None for value in got):
+        raise Different("one joint labelled: the result is not the pair None, None")
 
 
 def _person(keypoints_K2: np.ndarray, visibility_K: np.ndarray) -> PersonRecord:
