@@ -80,7 +80,7 @@ RIGHT = {
     "12.3": [17.5],
     "12.4": [one_round, lambda *args: np.array(one_round(*args))],
     "12.5": [0.6144, 0.61],
-    "12.6": ["c"],
+    "12.6": ["a"],
     "12.7": [agreed],
     "12.8": [ratio_interval, lambda *args: np.array(ratio_interval(*args))],
     "12.9": [(OWN, OTHER), (2.2, 1.37)],
@@ -109,7 +109,7 @@ WRONG = {
         "nothing is called": lambda calls, order, clock: [0.0] * len(calls),
     },
     "12.5": {"milliseconds": 0.0006144, "inverted": 1.63, "twice, as FLOPs": 1.23, "no pixels": 0.0128},
-    "12.6": {"a cause": "a", "in general": "b", "the figure": -0.52},
+    "12.6": {"a cause": "b", "in general": "c", "the figure": -0.52},
     "12.7": {
         "first run only": lambda first, second: {n for n in first if first[n][0] > 1 or first[n][1] < 1},
         "faster only": lambda first, second: {

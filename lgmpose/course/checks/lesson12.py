@@ -1,4 +1,4 @@
-"""Tasks of lesson 12: a clock that cannot be fooled, the bill of a network, and two runs that disagree."""
+"""Tasks of lesson 12: a clock that is hard to fool, the bill of a network, and two runs that disagree."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def check_one_round(attempt) -> None:
         calls: list[Callable[[], None]] = [functools.partial(machine.wait, i, s) for i, s in enumerate(seconds)]
         case = f"called with functions of {seconds} seconds in the order {list(order)}"
         got = attempt(calls, list(order), machine.clock)
-        compare(got.tolist() if isinstance(got, np.ndarray) else got, [1e3 * s for s in seconds], case)
+        compare(got, [1e3 * s for s in seconds], case)
         compare(machine.called, list(order), f"{case}: the functions in the order in which they ran")
 
 
@@ -62,7 +62,7 @@ def check_arithmetic(prediction) -> str:
 
 
 def check_conclusion(prediction) -> str:
-    return compare_prediction(prediction, "c")
+    return compare_prediction(prediction, "a")
 
 
 def check_agreed(attempt) -> None:
@@ -88,8 +88,6 @@ def check_ratio_interval(attempt) -> None:
         low, high = quantile_test(ratios, q=0.5, p=0.5).confidence_interval(0.95)
         expected = (-np.inf, np.inf) if np.isnan(low) else (float(low), float(high))
         got = attempt(list(times_a), list(times_b))
-        if isinstance(got, (list, np.ndarray)):
-            got = tuple(got)
         compare(got, expected, f"called with {rounds} rounds, {gaps} of them without a time")
 
 
@@ -151,7 +149,7 @@ TASKS = {
         hints=(
             "Read the clock directly before and directly after each call. The difference is the time.",
             "Prepare `times_ms = [None] * len(calls)` and write each time at its own index.",
-            '"I pass test 1 to 2 but fail test 3": you append the times in the order of running. And one second has '
+            '"I pass tests 1 and 2 but fail test 3": you append the times in the order of running. And one second has '
             "1000 milliseconds.",
         ),
     ),
