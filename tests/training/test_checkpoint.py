@@ -43,6 +43,14 @@ def test_the_moving_average_follows_its_definition(config):
     assert started(replace(config, ema_decay=0.0)).ema is None
 
 
+def test_the_minutes_of_a_run_are_over_after_sixty_seconds_each(config):
+    run = started(replace(config, minutes=2.0), steps=0)
+    for seconds, over in ((0, False), (119, False), (120, True), (300, True)):
+        run.seconds = seconds
+        assert run.out_of_time == over
+    assert not started(config, steps=0).out_of_time
+
+
 def test_averaged_weights_draw_no_random_numbers(config):
     """Rank 0 alone asks for them: its dropout must stay like the others'."""
     run = started(config)
