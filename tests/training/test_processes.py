@@ -78,7 +78,8 @@ def test_a_stop_of_any_rank_is_one_of_all(config, tmp_path, two_ranks, monkeypat
 
 @pytest.mark.parametrize("changes, named", [
     ({"batch_size": 5}, "batch_size 5"), ({"device": "mps"}, "mps"), ({"sync_batchnorm": True}, "sync_batchnorm"),
-    ({"teacher": "net.onnx"}, "with several"), ({"minutes": 5.0}, "minutes 5"), ({"freeze_epochs": 1}, "freeze_epochs 1"),
+    ({"teacher": "net.onnx"}, "with several"), ({"minutes": 5.0}, "minutes 5"),
+    ({"freeze_epochs": 1}, "freeze_epochs 1"),
 ])  # fmt: skip
 def test_what_several_processes_cannot_do_is_refused(config, tmp_path, two_ranks, monkeypatch, changes, named):
     monkeypatch.setattr("lgmpose.training.trainer.choose_device", torch.device)
