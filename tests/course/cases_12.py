@@ -29,8 +29,8 @@ MISTAKES = {
     ),
     'two runs timed as one': ('            calls[i]()\n', '            calls[i](), calls[i]()\n'),
     'the wrong network called the new one': (
-        'paired_ratio(times_RQ[:, 1], times_RQ[:, 0])',
-        'paired_ratio(times_RQ[:, 0], times_RQ[:, 1])',
+        'paired_ratio(times_TQ[:, 1], times_TQ[:, 0])',
+        'paired_ratio(times_TQ[:, 0], times_TQ[:, 1])',
     ),
 }  # fmt: skip
 
