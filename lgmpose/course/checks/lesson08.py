@@ -51,7 +51,7 @@ def check_largest_parts(prediction) -> str:
 
 
 def check_stage_5(prediction) -> str:
-    stage = LGMPose(LGMPoseConfig()).stages[4]
+    stage = LGMPose(VARIANTS["lgm-pose-fast-coco-256x192"]).stages[4]
     return compare_prediction(prediction, sum(p.numel() for p in stage.parameters()), unit="parameters")
 
 
@@ -141,11 +141,11 @@ TASKS = {
         check_stage_5,
         "medium",
         (
-            "Three convolutions: 1×1 to the hidden width, depthwise 3×3, 1×1 to 144.",
+            "Three convolutions: 1×1 to the hidden width, depthwise 3×3, 1×1 to 176.",
             "The hidden width is 6 · 96 = 576. The depthwise convolution has 9 weights for each channel.",
-            "Each BatchNorm has two parameters for each output channel: 576, 576 and 144 channels.",
+            "Each BatchNorm has two parameters for each output channel: 576, 576 and 176 channels.",
         ),
-        way="96 · 576, then 576 · 9, then 576 · 144, and for the BatchNorms 2 · (576 + 576 + 144)",
+        way="96 · 576, then 576 · 9, then 576 · 176, and for the BatchNorms 2 · (576 + 576 + 176)",
     ),
     "08.7": Task(
         check_interval,
