@@ -15,12 +15,8 @@ from pathlib import Path
 import matplotlib
 import nbformat
 
-from lgmpose.course.checks import tasks_of
-
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 LESSONS = [path.name[:2] for path in sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))]
-# Lessons of the first edition have two exercises, and another shape.
-SECOND_EDITION = {number for number in LESSONS if len(tasks_of(number)) > 2}
 
 
 def folded_hints(hints: tuple[str, ...]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from conftest import SHARED_DATA
-from notebook_tools import FOLDER, SECOND_EDITION, folded_hints, is_folded, reading_minutes
+from notebook_tools import FOLDER, folded_hints, is_folded, reading_minutes
 
 from lgmpose.course.checks import tasks_of
 from lgmpose.lab.paper import TABLES
@@ -26,9 +26,7 @@ def name_of(path: Path) -> str:
 
 
 every_notebook = pytest.mark.parametrize("path", LESSONS + SOLUTIONS, ids=name_of)
-FIRST_EDITION = [path for path in LESSONS if path.name[:2] not in SECOND_EDITION]
-REWRITTEN = [path for path in LESSONS if path.name[:2] in SECOND_EDITION]
-every_rewritten_lesson = pytest.mark.parametrize("path", REWRITTEN, ids=name_of)
+every_lesson = pytest.mark.parametrize("path", LESSONS, ids=name_of)
 
 
 def read(path: Path):
@@ -65,8 +63,7 @@ def test_notebook_is_stored_clean(path):
     outputs = [output for cell in code for output in cell.outputs]
     assert [output.evalue for output in outputs if output.output_type == "error"] == []
     assert [output.text for output in outputs if output.get("name") == "stderr"] == [], "warnings or progress bars"
-    longest, cells = (25, 60) if path in REWRITTEN else (25, 25)
-    assert len(code) <= cells and max(len(cell.source.splitlines()) for cell in code) <= longest
+    assert len(code) <= 60 and max(len(cell.source.splitlines()) for cell in code) <= 25
 
 
 @every_notebook
@@ -79,25 +76,6 @@ def test_compared_cells_have_something_to_compare(path):
 
 
 # Built alike
-
-SKELETON = (
-    r"^# \d\d · .*\?$", r"\*\*You will be able to\*\*", r"\*\*About \d+ minutes\*\*", r"^## .*[Ii]n one figure",
-    r"^## .*[Tt]iny tensors", r"^## .*[Pp]rove", r"^## .*[Cc]osts?\b", r"^## .*[Pp]icture", r"^## Exercises",
-    r"\*\*1 · Build\.\*\*", r"\*\*2 · Predict, then measure\.\*\*", r"^## Three things to remember",
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("path", FIRST_EDITION, ids=name_of)
-def test_lesson_has_the_parts_that_every_lesson_has(path):
-    prose, position = prose_of(read(path)), 0
-    for pattern in SKELETON:
-        match = re.compile(pattern, re.MULTILINE).search(prose, position)
-        assert match, f"no {pattern!r} after {prose[max(0, position - 60) : position]!r}"
-        position = match.start()
-    assert f"# {path.name[:2]} ·" in prose.splitlines()[0]
-    following = [other.name for other in LESSONS if other.name > path.name][:2]  # numbers may have gaps
-    assert not following or any(f"]({name})" in prose[position:] for name in following), "no link to the next lesson"
-
 
 PARTS = (
     r"^# \d\d · .*\?$", r"\*\*You will be able to\*\*",
@@ -116,8 +94,8 @@ def task_blocks(prose: str) -> dict[str, tuple[re.Match, str]]:
     return {match[2]: (match, prose[match.start() : end]) for match, end in zip(found, ends, strict=True)}
 
 
-@every_rewritten_lesson
-def test_a_rewritten_lesson_has_its_parts_in_order(path):
+@every_lesson
+def test_a_lesson_has_its_parts_in_order(path):
     prose, position = prose_of(read(path)), 0
     for pattern in PARTS:
         match = re.compile(pattern, re.MULTILINE).search(prose, position)
@@ -129,7 +107,7 @@ def test_a_rewritten_lesson_has_its_parts_in_order(path):
     assert questions.count("<details><summary>") >= 3, "three questions with folded answers"
 
 
-@every_rewritten_lesson
+@every_lesson
 def test_tasks_are_numbered_as_declared_with_hints_and_minutes(path):
     notebook = read(path)
     prose, tasks = prose_of(notebook), tasks_of(path.name[:2])
@@ -149,7 +127,7 @@ def test_tasks_are_numbered_as_declared_with_hints_and_minutes(path):
     assert abs(reading - estimate) <= max(3, 0.2 * estimate), f"reading takes {estimate:.0f} minutes"
 
 
-@every_rewritten_lesson
+@every_lesson
 def test_visible_cells_are_short_and_teach(path):
     code = [cell for cell in read(path).cells if cell.cell_type == "code"]
     plots = taught = 0
@@ -164,10 +142,10 @@ def test_visible_cells_are_short_and_teach(path):
     assert plots <= 0.2 * taught, f"{plots} of {taught} visible lines plot or prove"
 
 
-@every_rewritten_lesson
+@every_lesson
 def test_figures_are_described(path):
     for cell in read(path).cells:
-        pictures = [o for o in cell.get("outputs", ()) if "image/png" in o.get("data", {})]
+        pictures = [o for o in cell.get("outputs", ()) if any(m.startswith("image/") for m in o.get("data", {}))]
         alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
         assert not pictures or len(alt) >= 20, f"no alternative text: {cell.source[:60]!r}"
 
