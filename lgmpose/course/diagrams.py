@@ -33,8 +33,9 @@ def draw_blocks(
             axis.annotate("", (0.5, i + 0.72), (0.5, i + 0.28), arrowprops={"arrowstyle": "->"})
     for i, (start, end) in enumerate(skips, start=1):
         x = -0.05 * i - 0.02
-        axis.plot([0, x, x], [start, start, end], color=RED, lw=1.5)
-        axis.annotate("", (0, end), (x, end), arrowprops={"arrowstyle": "->", "color": RED, "lw": 1.5})
+        top, bottom = start + 0.1, end - 0.1  # a skip that ends at a block and one that starts there do not touch
+        axis.plot([0, x, x], [top, top, bottom], color="0.25", lw=1.5)
+        axis.annotate("", (0, bottom), (x, bottom), arrowprops={"arrowstyle": "->", "color": "0.25", "lw": 1.5})
     axis.set(xlim=(-0.05 * len(skips) - 0.06, 1.02), ylim=(len(blocks) - 0.3, -0.45))
     axis.set_title(title, fontsize=11)
     axis.axis("off")

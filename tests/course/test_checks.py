@@ -110,6 +110,21 @@ def test_a_way_that_ends_with_a_question_gets_no_full_stop():
     assert verdict("99.2", 3, misses=2).text.endswith("Why? Answer: 1")
 
 
+def test_a_function_that_changes_its_input_is_wrong():
+    sys.modules["lgmpose.course.checks.lesson99"].TASKS["99.1"] = Task(
+        lambda attempt: [compare(attempt(x), 2 * X, "x") for x in (X.clone(), X.clone().numpy())]
+    )
+    assert verdict("99.1", lambda x: x * 2).status == "correct"
+    for wrong in (lambda x: x.mul_(2), lambda x: np.multiply(x, 2, out=x) if isinstance(x, np.ndarray) else 2 * x):
+        status, text = verdict("99.1", wrong)
+        assert status == "wrong" and "input" in text
+
+
+def test_whole_numbers_are_printed_in_full_with_their_unit():
+    for value, unit, shown in ((41472, "weights", "41,472 weights"), (1, "pixels", "1 pixel"), (1, "ms", "1 ms")):
+        assert compare_prediction(value, value, unit=unit) == f"measured {shown}"
+
+
 def test_forbidden_functions_are_found_however_they_are_called():
     def by_hand(x):
         return x.exp() / x.exp().sum(1, keepdim=True)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from types import CodeType, FrameType, ModuleType
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -178,8 +179,8 @@ def has_code(attempt: Any) -> bool:
 
 
 def guarded(attempt: Any, forbidden: tuple[str, ...]) -> Any:
-    """Return the attempt. If functions are forbidden, the returned form raises ``Different`` after a call of one."""
-    if not forbidden or not callable(attempt):
+    """Return the attempt. A function raises ``Different`` if it calls a forbidden function or changes its input."""
+    if not callable(attempt):
         return attempt
 
     @functools.wraps(attempt, updated=())
@@ -195,17 +196,25 @@ def guarded(attempt: Any, forbidden: tuple[str, ...]) -> Any:
                 return
             used.extend(name for name in names if name in forbidden)
 
-        before = sys.getprofile()
-        sys.setprofile(watch)
+        given, profile = _contents(args), sys.getprofile()
+        sys.setprofile(watch if forbidden else profile)
         try:
             result = attempt(*args, **kwargs)
         finally:
-            sys.setprofile(before)
+            sys.setprofile(profile)
         if used:
             raise Different(f"calls {used[0]}, which this task asks you to write yourself")
+        if _contents(args) != given:
+            raise Different("changes its input. Work on a copy: `x.clone()` of a tensor, `x.copy()` of an array")
         return result
 
     return watched
+
+
+def _contents(values: tuple) -> list[bytes]:
+    """Return the bytes of each tensor and array."""
+    tensors = (value.detach() if isinstance(value, torch.Tensor) else value for value in values)
+    return [np.asarray(tensor).tobytes() for tensor in tensors if isinstance(tensor, (torch.Tensor, np.ndarray))]
 
 
 def randomised(net: nn.Module, seed: int = 0) -> nn.Module:

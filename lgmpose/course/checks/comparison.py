@@ -87,6 +87,8 @@ def _compare_numbers(got: Any, expected: Any, case: str, atol: float) -> None:
     except (TypeError, ValueError):
         raise Different(f"{case}: returns {a_type(got)}, expected numbers") from None
     if theirs.shape != ours.shape:
+        if ours.ndim == 0:
+            raise Different(f"{case}: an array of shape {theirs.shape}, expected one number")
         help_text = _rearranged(theirs_float, ours_float, atol)
         raise Different(f"{case}: the shape is {theirs.shape}, expected {ours.shape}{help_text}")
     wrong = np.argwhere(~np.isclose(theirs_float, ours_float, rtol=atol, atol=atol, equal_nan=True))
@@ -152,9 +154,9 @@ def compare_prediction(
     one = not isinstance(measured, (dict, tuple, list, np.ndarray))
     if values.keys() != right.keys() or not all(isinstance(value, kind) for value in values.values()):
         wanted = f"one {name}" if one else f"{len(right)} {name}s"
+        wanted += " in quotation marks" if words else ""
         keys = f", with the keys {', '.join(map(repr, measured))}" if isinstance(measured, dict) else ""
         raise Different(f"the answer is {wanted} here{keys}")
-    unit = f" {unit}" if unit else ""
     judged, hits = [], 0
     for key, value in values.items():
         if words:
@@ -164,14 +166,20 @@ def compare_prediction(
         wrong = "wrong" if words or labels else "too high" if value > right[key] else "too low"
         hits += hit
         shown = f"{key!r}: " if isinstance(measured, dict) else ""
-        shown += repr(value) if words else f"{value:.6g}{unit}"
+        shown += repr(value) if words else _with_unit(value, unit, digits=6)
         judged.append(f"{shown} is {'correct' if hit else wrong}")
-    found = ", ".join(str(value) if words else f"{value:.4g}{unit}" for value in right.values())
+    found = ", ".join(str(value) if words else _with_unit(value, unit, digits=4) for value in right.values())
     tolerance = f" ({100 * rtol:g} % more or less is accepted)" if rtol else ""
-    tolerance = tolerance or (f" ({atol:g}{unit} more or less is accepted)" if atol else "")
+    tolerance = tolerance or (f" ({_with_unit(atol, unit)} more or less is accepted)" if atol else "")
     if hits < len(right):
         raise Missed(", ".join(judged) + tolerance, found)
     return f"measured {found}{tolerance}"
+
+
+def _with_unit(value: float, unit: str, digits: int = 6) -> str:
+    number = f"{value:,.0f}" if float(value).is_integer() else f"{value:.{digits}g}"
+    one = value == 1 and len(unit) > 2  # "1 pixel", but "1 ms"
+    return f"{number} {unit.removesuffix('s') if one else unit}".rstrip()
 
 
 def _listed(value: Any) -> list:

@@ -53,17 +53,16 @@ def check_least_ms(attempt) -> None:
     cases = ((9e6, 1e6, 50, 20, 0.01), (1e6, 5e6, 50, 10, 0.05), (0, 0, 50, 10, 0.02), (4e8, 1e6, 40, 8, 0))
     for macs, moved, peak, bandwidth, call_ms in cases:
         expected = call_ms + max(macs / peak, moved / bandwidth) / 1e6
-        case = f"called with {macs:g}, {moved:g}, {peak}, {bandwidth}, {call_ms}"
+        case = f"called with macs={macs:g}, moved={moved:g}, peak={peak}, bandwidth={bandwidth}, call_ms={call_ms}"
         compare(attempt(macs, moved, peak, bandwidth, call_ms), expected, case)
 
 
 def check_inverted_residual_cost(attempt) -> None:
-    for out_channels, expansion, stride, map_hw in ((3, 6, 1, (8, 12)), (5, 4, 2, (12, 8)), (7, 1, 1, (6, 10))):
-        block = InvertedResidual(3, out_channels, expansion=expansion, stride=stride)
-        macs = count_macs(block, map_hw)[""].total()
-        expected = (sum(p.numel() for p in block.parameters()), macs)
-        arguments = (3, out_channels, expansion, stride, map_hw)
-        compare(attempt(*arguments), expected, f"called with {', '.join(map(str, arguments))}", atol=1e-9)
+    for out, expansion, stride, map_hw in ((3, 6, 1, (8, 12)), (5, 4, 2, (12, 8)), (7, 1, 1, (6, 10))):
+        block = InvertedResidual(3, out, expansion=expansion, stride=stride)
+        expected = (sum(p.numel() for p in block.parameters()), count_macs(block, map_hw)[""].total())
+        case = f"called with 3 → {out} channels, expansion={expansion}, stride={stride}, map_hw={map_hw}"
+        compare(attempt(3, out, expansion, stride, map_hw), expected, case, atol=1e-9)
 
 
 def check_mobilenetv2_by_hrnets_tool(prediction) -> str:

@@ -21,7 +21,7 @@ def check_shuffle(attempt) -> None:
     for B, C, groups in ((1, 6, 2), (2, 12, 3), (2, 8, 4)):
         x = torch.randn(B, C, 3, 5, generator=torch.Generator().manual_seed(C))
         case = f"called with a tensor of shape {tuple(x.shape)} and {groups} groups"
-        compare(attempt(x.clone(), groups), channel_shuffle(x, groups), case)
+        compare(attempt(x, groups), channel_shuffle(x, groups), case)
 
 
 def check_reach(prediction) -> str:
@@ -49,7 +49,7 @@ def check_norm(attempt) -> None:
         x = torch.randn(B, C, H, W, generator=torch.Generator().manual_seed(seed))
         with torch.no_grad():
             expected = bn(x)
-        compare(attempt(x.clone(), bn), expected, f"called with a tensor of shape {(B, C, H, W)}")
+        compare(attempt(x, bn), expected, f"called with a tensor of shape {(B, C, H, W)}")
 
 
 def check_blocks_that_add(prediction) -> str:
@@ -78,7 +78,7 @@ def check_fold(attempt) -> None:
         expected = fuse_conv_bn_weights(
             weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         )
-        got = attempt(weight.clone(), norm)
+        got = attempt(weight, norm)
         compare(got, expected, f"called with a weight of shape {weight_shape} and a BatchNorm2d({weight_shape[0]})")
 
 
@@ -138,8 +138,7 @@ TASKS = {
             "With the shuffle, the 2 channels come from two different groups.",
         ),
         way=(
-            "Count back: 2 channels of the second convolution, and for each of them the 2 channels of its first "
-            "group."
+            "Count back: 2 channels of the second convolution, and for each of them the 2 channels of its first group."
         ),
     ),
     "03.4": Task(

@@ -44,7 +44,8 @@ def check_order(attempt) -> None:
     if sorted(attempt) != list(range(6)):
         raise Different("use each of the numbers 0 to 5 once")
     for (H, W), (h, w) in SIZES:
-        x = torch.arange(2 * 5 * H * W).reshape(2, 5, H, W)
+        tens = 10 if W <= 10 else 100  # the first map has the lesson's labels
+        x = (tens * torch.arange(2 * 5 * H)[:, None] + torch.arange(W)).reshape(2, 5, H, W)
         digits = x.reshape(2, 5, H // h, h, W // w, w)
         got = digits.permute(*attempt).reshape(2, h * w, 5, (H // h) * (W // w))
         compare(got, npt_op1(x, (h, w)), f"used on a map of {H} × {W} with patches of {h} × {w}")
@@ -75,7 +76,7 @@ def check_slices(attempt) -> None:
     for seed, (map_hw, patch_hw) in enumerate(SIZES):
         x = torch.randn(2, 3, *map_hw, generator=torch.Generator().manual_seed(seed))
         case = f"called with a map of {map_hw} and patches of {patch_hw}"
-        compare(attempt(x.clone(), patch_hw), npt_op1(x, patch_hw), case)
+        compare(attempt(x, patch_hw), npt_op1(x, patch_hw), case)
 
 
 def check_reach(prediction) -> str:

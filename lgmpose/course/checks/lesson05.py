@@ -28,33 +28,33 @@ def check_dot_products(prediction) -> str:
 def check_softmax(attempt) -> None:
     for seed, shape in enumerate(((3, 3), (5, 5), (4, 7))):
         scores = random_tokens(seed, *shape)
-        compare(attempt(scores.clone()), torch.softmax(scores, dim=1), f"called with a table of {shape}")
+        compare(attempt(scores), torch.softmax(scores, dim=1), f"called with a table of {shape}")
 
 
 def check_sharpness(prediction) -> str:
     row = (KNEES @ KNEES.T / 2**0.5)[0]
     before, shifted, scaled = (float(scores.softmax(0).max()) for scores in (row, row + 100, 10 * row))
-    return compare_prediction(prediction, (shifted - before, scaled), atol=0.01)
+    return compare_prediction(prediction, (round(shifted - before, 4), scaled), atol=0.01)
 
 
 def check_attend(attempt) -> None:
     for seed, shape in enumerate(((5, 2), (3, 3), (4, 9))):
         x_Nd = random_tokens(seed, *shape)
-        compare(attempt(x_Nd.clone()), attend(x_Nd, x_Nd, x_Nd), f"called with {shape[0]} tokens of {shape[1]} numbers")
+        compare(attempt(x_Nd), attend(x_Nd, x_Nd, x_Nd), f"called with {shape[0]} tokens of {shape[1]} numbers")
 
 
 def check_attend_qkv(attempt) -> None:
     for seed, (N, d) in enumerate(((5, 2), (3, 3), (4, 9))):
         x_Nd, *matrices = random_tokens(seed, N + 3 * d, d).split([N, d, d, d])
         expected = attend(*(x_Nd @ matrix for matrix in matrices))
-        compare(attempt(x_Nd.clone(), *matrices), expected, f"called with {N} tokens of {d} numbers")
+        compare(attempt(x_Nd, *matrices), expected, f"called with {N} tokens of {d} numbers")
 
 
 def check_split_heads(attempt) -> None:
     for seed, (N, d, heads) in enumerate(((5, 2, 2), (3, 12, 4), (4, 6, 3), (2, 5, 1))):
         x_Nd = random_tokens(seed, N, d)
         expected = torch.stack(x_Nd.chunk(heads, dim=1))
-        compare(attempt(x_Nd.clone(), heads), expected, f"called with {N} tokens of {d} numbers and {heads} heads")
+        compare(attempt(x_Nd, heads), expected, f"called with {N} tokens of {d} numbers and {heads} heads")
 
 
 def check_twice_the_patches(prediction) -> str:
@@ -95,7 +95,7 @@ def check_mobilevit_global(attempt) -> None:
         with torch.no_grad():
             tokens = layers(npt_op1(x, patch_hw).transpose(2, 3)).transpose(2, 3)
             expected = npt_op3(npt_op2(tokens), patch_hw, map_hw)
-            got = attempt(x.clone(), layers, patch_hw)
+            got = attempt(x, layers, patch_hw)
         compare(got, expected, f"called with a map of {map_hw} and patches of {patch_hw}")
 
 

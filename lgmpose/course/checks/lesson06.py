@@ -20,7 +20,7 @@ def check_mlp_block(attempt) -> None:
         block = randomised(MLPBlock(shape[-1]), seed)
         x = _random(seed, *shape)
         with torch.no_grad():
-            compare(attempt(x.clone(), block), block(x), f"called with a tensor of {shape}")
+            compare(attempt(x, block), block(x), f"called with a tensor of {shape}")
 
 
 def check_reach(prediction) -> str:
@@ -38,7 +38,7 @@ def check_first_step(attempt) -> None:
         x = _random(seed, 2, 3, *map_hw)
         with torch.no_grad():
             expected = npt_op3(npt_op2(mlp(npt_op1(x, patch_hw))), patch_hw, map_hw)
-            got = attempt(x.clone(), mlp, patch_hw)
+            got = attempt(x, mlp, patch_hw)
         compare(got, expected, f"called with a map of {map_hw} and patches of {patch_hw}")
 
 
@@ -80,7 +80,7 @@ def check_within_first(attempt) -> None:
             tokens = larm.within_patch(npt_op2(npt_op1(x, patch_hw)))  # (B, N, d, P)
             tokens = npt_op2(larm.between_patches(npt_op2(tokens)))  # to (B, P, d, N) and back
             expected = npt_op3(tokens, patch_hw, map_hw)
-            got = attempt(x.clone(), larm)
+            got = attempt(x, larm)
         kind = "a LARM" if residual else "a LARM without residual"
         compare(got, expected, f"called with a map of {map_hw} and {kind} with patches of {patch_hw}")
 
@@ -88,7 +88,7 @@ def check_within_first(attempt) -> None:
 def check_growth(prediction) -> str:
     """Count LARM's MACs and parameters on a map, and on one with twice as many rows and columns."""
     small, large = (_cost(LARM(map_hw, (4, 4)), map_hw) for map_hw in ((32, 24), (64, 48)))
-    return compare_prediction(prediction, {name: large[name] / small[name] for name in small}, atol=0.1)
+    return compare_prediction(prediction, {name: large[name] / small[name] for name in small}, rtol=0.05)
 
 
 def _random(seed: int, *shape: int) -> torch.Tensor:
