@@ -96,7 +96,7 @@ WRONG = {
         "standard deviation": lambda figures: seed_variance(figures) ** 0.5,
     },
     "13.6": {"one row's": 5, "independent rows'": 37, "complement": 95, "negative": -1, "text": "many"},
-    "13.7": {"half": 0.5, "inverted": 1.67, "parameters": 0.52, "saved": 0.4},
+    "13.7": {"half": 0.5, "inverted": 1.67, "parameters": 0.52, "saved": 0.4, "counted": 0.563},
     "13.8": {
         "one-sided": lambda lead_M, signs_DM: (signs_DM @ lead_M >= lead_M.sum()).mean(),
         "ties left out": lambda lead_M, signs_DM: (abs(signs_DM @ lead_M) > abs(lead_M.sum())).mean(),

@@ -7,27 +7,35 @@ import numpy as np
 from lgmpose.course.checks import Task, compare, compare_prediction
 from lgmpose.course.checks.comparison import Different
 
+# The lesson's six persons: by how many joints one network leads, and how many are labelled.
+SIX_LEAD, SIX_COUNTED = np.array([1, 0, 2, 0, -1, 2]), np.array([14, 14, 12, 14, 10, 14])
+
 
 def check_joints(prediction) -> str:
     return compare_prediction(prediction, 0.001 * 2958 * 14, atol=1, unit="joints")
 
 
 def check_one_draw(prediction) -> str:
-    lead, counted, drawn = np.array([1, 0, 2, 0, -1, 2]), np.array([14, 14, 12, 14, 10, 14]), [2, 2, 4, 5, 0, 1]
-    return compare_prediction(prediction, float(100 * lead[drawn].sum() / counted[drawn].sum()), atol=0.05)
+    drawn = [2, 2, 4, 5, 0, 1]
+    measured = float(100 * SIX_LEAD[drawn].sum() / SIX_COUNTED[drawn].sum())
+    return compare_prediction(prediction, measured, atol=0.05, unit="points")
 
 
 def check_bootstrap(attempt) -> None:
     rng = np.random.default_rng(133)
+    by_hand = np.array([[2, 3, 4, 5, 0, 0], [1, 4, 1, 2, 3, 3]])  # two draws that the lesson prints
+    cases = [("the lesson's six persons and its first and third draw", SIX_LEAD, SIX_COUNTED, by_hand)]
     for persons, draws in ((6, 200), (40, 500)):
-        counted, chosen = rng.integers(5, 15, persons), rng.integers(persons, size=(draws, persons))
-        lead = np.rint(rng.normal(0.5, 2, persons)).astype(int)
+        lead, counted = np.rint(rng.normal(0.5, 2, persons)).astype(int), rng.integers(5, 15, persons)
+        chosen = rng.integers(persons, size=(draws, persons))
+        cases.append((f"{persons} persons and {draws} draws", lead, counted, chosen))
+    for case, lead, counted, chosen in cases:
         points = [100 * sum(lead[m] for m in row) / sum(counted[m] for m in row) for row in chosen]
         low, high = np.percentile(points, [2.5, 97.5])
         got = attempt(lead.copy(), counted.copy(), chosen.copy())
         if isinstance(got, (list, np.ndarray)):
             got = tuple(got)
-        compare(got, (float(low), float(high)), f"called with {persons} persons and {draws} draws")
+        compare(got, (float(low), float(high)), f"called with {case}")
 
 
 def check_torn_pairs(prediction) -> str:
@@ -49,6 +57,8 @@ def check_false_discoveries(prediction) -> str:
 
 
 def check_half_the_cost(prediction) -> str:
+    if isinstance(prediction, float) and abs(prediction - 0.563) < 0.005:
+        raise Different("this is the share of the counted MACs. Take the two figures that the paper prints")
     return compare_prediction(prediction, 0.90 / 1.5, atol=0.02)
 
 
