@@ -31,27 +31,35 @@ def coco_keypoints(points, hidden, names, *, zeros=True, seen=2, guessed=1):
     return flat
 
 
-def box_around(points_xyv, margin, *, labelled=True, sides=2, shift=1, corners=False):
-    xy = points_xyv[points_xyv[:, 2] > 0, :2] if labelled else points_xyv[:, :2]
+def box_around(points_xyv, margin, *, least=1, sides=2, shift=1, corners=False):
+    xy = points_xyv[points_xyv[:, 2] >= least, :2]
     low, size = xy.min(axis=0), xy.max(axis=0) - xy.min(axis=0)
     box = (*(low - shift * margin * size), *((1 + sides * margin) * size))
     return (*box[:2], box[0] + box[2], box[1] + box[3]) if corners else box
 
 
-def share_right(found, true, labelled, height, limit, *, below="labelled", axis=2):
+def share_right(found, true, labelled, height, limit, *, below="labelled", axis=2, within=np.less_equal):
     distance = np.linalg.norm(found - true, axis=axis)
-    right = (distance <= limit * height[:, None]) & labelled
+    right = within(distance, limit * height[:, None]) & labelled
     return 100 * right.sum() / (labelled.sum() if below == "labelled" else labelled.size)
 
 
-def find_swapped(labels, found, pairs, *, every=True, votes=False):
+def find_swapped(labels, found, pairs, *, every=True, votes=False, power=1, better=np.less):
     swapped = labels.copy()
     for left, right in pairs if every else pairs[:1]:
         swapped[:, [left, right]] = labels[:, [right, left]]
     joints = [joint for pair in pairs for joint in pair]
-    before, after = (np.linalg.norm(x[:, joints] - found[:, joints], axis=2) for x in (labels, swapped))
-    better = (after < before).any(axis=1) if votes else after.sum(axis=1) < before.sum(axis=1)
-    return np.flatnonzero(better).tolist()
+    before, after = (np.linalg.norm(x[:, joints] - found[:, joints], axis=2) ** power for x in (labels, swapped))
+    fits = (after < before).any(axis=1) if votes else better(after.sum(axis=1), before.sum(axis=1))
+    return np.flatnonzero(fits).tolist()
+
+
+def exchanged_in_place(labels, found, pairs):
+    swapped = labels.copy()
+    for left, right in pairs:  # the second assignment copies what the first one has just written
+        swapped[:, left], swapped[:, right] = swapped[:, right], swapped[:, left]
+    before, after = (np.linalg.norm(x - found, axis=2).sum(axis=1) for x in (labels, swapped))
+    return np.flatnonzero(after < before).tolist()
 
 
 RIGHT = {
@@ -71,6 +79,12 @@ WRONG = {
         "right first": lambda names: [(b, a) for a, b in mirror_pairs(names)],
         "both directions": lambda names: [*mirror_pairs(names), *((b, a) for a, b in mirror_pairs(names))],
         "neighbours": lambda names: [(i, i + 1) for i, name in enumerate(names) if name.startswith("left_")],
+        "left anywhere in the name": lambda names: [
+            (i, names.index(name.replace("left", "right")))
+            for i, name in enumerate(names)
+            if "left" in name and name.replace("left", "right") in names
+        ],
+        "in the order of the right joints": lambda names: sorted(mirror_pairs(names), key=lambda pair: pair[1]),
         "partner missing (crashes)": lambda names: [
             (i, names.index(name.replace("left_", "right_")))
             for i, name in enumerate(names)
@@ -87,7 +101,9 @@ WRONG = {
         ],
     },
     "14.3": {
-        "zeros count": lambda *args: box_around(*args, labelled=False),
+        "zeros count": lambda *args: box_around(*args, least=0),
+        "visible joints alone": lambda *args: box_around(*args, least=2),
+        "corner cut at the picture": lambda *args: tuple(np.maximum(box_around(*args), 0)),
         "margin on one side": lambda *args: box_around(*args, sides=1, shift=0),
         "corner not moved": lambda *args: box_around(*args, shift=0),
         "corners": lambda *args: box_around(*args, corners=True),
@@ -98,6 +114,8 @@ WRONG = {
     "14.6": {
         "all joints below": lambda *args: share_right(*args, below="all"),
         "a share": lambda *args: share_right(*args) / 100,
+        "below the limit": lambda *args: share_right(*args, within=np.less),
+        "always a tenth": lambda *args: share_right(*args[:4], 0.1),
         "pixels": lambda f, t, s, height, limit: share_right(f, t, s, np.ones(len(height)), limit),
         "wrong axis (crashes)": lambda *args: share_right(*args, axis=0),
         "height of the next person": lambda f, t, s, height, limit: share_right(f, t, s, np.roll(height, 1), limit),
@@ -106,6 +124,9 @@ WRONG = {
     "14.8": {
         "first pair only": lambda *args: find_swapped(*args, every=False),
         "one better joint is enough": lambda *args: find_swapped(*args, votes=True),
+        "squared distances": lambda *args: find_swapped(*args, power=2),
+        "equally good is enough": lambda *args: find_swapped(*args, better=np.less_equal),
+        "views exchanged": exchanged_in_place,
         "the others": lambda labels, found, pairs: [
             m for m in range(len(labels)) if m not in find_swapped(labels, found, pairs)
         ],

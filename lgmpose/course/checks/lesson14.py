@@ -15,6 +15,7 @@ def check_mirror_pairs(attempt) -> None:
         (NAMES, [(2, 3), (4, 5)]),
         (["right_ear", "tail", "left_ear", "left_paw"], [(2, 0)]),
         (["face", "belt"], []),
+        (["handle_left", "handle_right", "left_foot", "left_hand", "right_hand", "right_foot"], [(2, 5), (3, 4)]),
     ):
         got = attempt(list(names))
         if isinstance(got, list):
@@ -36,11 +37,12 @@ def check_coco_keypoints(attempt) -> None:
 
 def check_box_around(attempt) -> None:
     rng = np.random.default_rng(143)
-    for margin, unlabelled in ((0.0, 0), (0.2, 0), (0.25, 2)):
-        points = np.column_stack([rng.uniform(20, 90, (6, 2)).round(1), np.full(6, 2.0)])
+    for margin, unlabelled in ((0.0, 0), (0.2, 0), (0.6, 2)):
+        points = np.column_stack([rng.uniform(2, 72, (6, 2)).round(1), np.full(6, 2.0)])
         points[:unlabelled] = 0
         xy = points[unlabelled:, :2]
         low, size = xy.min(axis=0), np.ptp(xy, axis=0)
+        points[unlabelled + xy[:, 0].argmin(), 2] = 1  # a hidden joint counts
         expected = tuple(map(float, (*(low - margin * size), *(size * (1 + 2 * margin)))))
         got = attempt(points.copy(), margin)
         if isinstance(got, (list, np.ndarray)):
@@ -58,18 +60,22 @@ def check_steps(prediction) -> str:
 
 def check_share_right(attempt) -> None:
     rng = np.random.default_rng(146)
-    for persons, labelled_share in ((5, 1.0), (8, 0.7)):
+    for persons, labelled_share, limit in ((5, 1.0, 0.1), (8, 0.7, 0.1), (4, 1.0, 0.25)):
         true = rng.uniform(0, 100, (persons, 6, 2))
         found = true + rng.normal(0, 8, true.shape)
         labelled, height = rng.random((persons, 6)) < labelled_share, rng.uniform(60, 140, persons)
+        case = f"{persons} persons, {labelled.sum()} labelled joints and the limit {limit}"
+        if limit == 0.25:
+            height[0], true[0, 0], found[0, 0] = 80, (30, 30), (42, 46)  # 20 pixels away
+            case += ", an error exactly on it"
         right = [
-            ((found[m, k] - true[m, k]) ** 2).sum() ** 0.5 <= 0.1 * height[m]
+            ((found[m, k] - true[m, k]) ** 2).sum() ** 0.5 <= limit * height[m]
             for m in range(persons)
             for k in range(6)
             if labelled[m, k]
         ]
-        case = f"called with {persons} persons and {labelled.sum()} labelled joints"
-        compare(attempt(found, true, labelled, height, 0.1), 100 * sum(right) / len(right), case)
+        got = attempt(found.copy(), true.copy(), labelled.copy(), height.copy(), limit)
+        compare(got, 100 * sum(right) / len(right), f"called with {case}")
 
 
 def check_file_size(prediction) -> str:
@@ -87,10 +93,18 @@ def check_find_swapped(attempt) -> None:
             labels[np.ix_(swapped, [left, right])] = labels[np.ix_(swapped, [right, left])]
         if len(pairs) == 2:
             found[5, [2, 3]] = found[5, [3, 2]]  # and the network exchanged them; the labels are right
-        got = attempt(labels, found, list(pairs))
-        if isinstance(got, (tuple, np.ndarray)):
-            got = [int(i) for i in got]
-        compare(got, swapped, f"called with {len(pairs)} pair(s), {len(swapped)} of 6 persons exchanged")
+        case = f"called with {len(pairs)} pair(s), {len(swapped)} of 6 persons exchanged"
+        _compare_swapped(attempt(labels.copy(), found.copy(), list(pairs)), swapped, case)
+    # x of (left, right) of two pairs; y is 0. Only the middle person has the smaller sum after the exchange: 88 for 92.
+    labels_x = [[10, 10, 40, 40], [0, 30, 0, 30], [0, 30, 0, 20]]
+    found_x = [[12, 15, 41, 47], [16, 14, 40, 50], [30, 30, 0, 20]]
+    labels, found = (np.array([[[x, 0.0] for x in person] for person in rows]) for rows in (labels_x, found_x))
+    got = attempt(labels.copy(), found.copy(), [(0, 1), (2, 3)])
+    _compare_swapped(got, [1], f"called with three persons, x of the labels {labels_x}, found {found_x}, y 0")
+
+
+def _compare_swapped(got, swapped: list[int], case: str) -> None:
+    compare([int(i) for i in got] if isinstance(got, (tuple, np.ndarray)) else got, swapped, case)
 
 
 def check_interval_width(prediction) -> str:
