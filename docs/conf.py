@@ -32,6 +32,7 @@ autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_inherit_docstrings = False  # else every forward() shows the text of torch.nn.Module.forward
 python_maximum_signature_line_length = 88
+toc_object_entries_show_parents = "hide"  # CLASS.METHOD is too long for the contents on the right
 
 html_theme = "sphinx_book_theme"
 html_title = "LGM-Pose"
@@ -60,7 +61,8 @@ def list_the_rooms_modules(app, docname: str, source: list[str]) -> None:
     modules = pkgutil.walk_packages([str(ROOT / "lgmpose" / room)], f"lgmpose.{room}.")
     for module in sorted(modules, key=lambda module: module.name):
         members = "" if module.ispkg else "   :members:\n"
-        source[0] += f"\n## {module.name}\n\n```{{eval-rst}}\n.. automodule:: {module.name}\n{members}```\n"
+        heading = module.name.removeprefix("lgmpose.")  # the whole name is too long for the contents on the right
+        source[0] += f"\n## {heading}\n\n```{{eval-rst}}\n.. automodule:: {module.name}\n{members}```\n"
 
 
 def read_google_docstring(app, what: str, name: str, obj, options, lines: list[str]) -> None:
@@ -70,6 +72,18 @@ def read_google_docstring(app, what: str, name: str, obj, options, lines: list[s
     """
     what = "method" if what == "property" else what
     lines[:] = GoogleDocstring("\n".join(lines), Config(), app, what, name, obj).lines()
+
+
+def leave_out_aliases(app, what: str, name: str, obj, skip: bool, options) -> bool | None:
+    """Leave out the fields of a named tuple whose docstring is Python's "Alias for field number 0"."""
+    return True if (getattr(obj, "__doc__", None) or "").startswith("Alias for field number") else None
+
+
+def unlink_mail_addresses(app, doctree) -> None:
+    """Make text of what reStructuredText takes for a mail address, such as PCK@0.2."""
+    for link in list(doctree.findall(nodes.reference)):
+        if link.get("refuri", "").startswith("mailto:"):
+            link.replace_self(link.children)
 
 
 def describe_figures(app, doctree) -> None:
@@ -106,4 +120,6 @@ def setup(app) -> None:
     app.connect("source-read", use_executed_notebook)
     app.connect("source-read", list_the_rooms_modules)
     app.connect("autodoc-process-docstring", read_google_docstring)
+    app.connect("autodoc-skip-member", leave_out_aliases)
     app.connect("doctree-read", describe_figures)
+    app.connect("doctree-read", unlink_mail_addresses)

@@ -385,7 +385,7 @@ def shapes() -> str:
 
 
 def results_pages() -> str:
-    """Return the contents of the sidebar: the pages of result files by their file names, as several share a title."""
+    """Return the contents of the sidebar: the pages of result files by their file names, which are short."""
     pages = [path.stem for path in sorted(RESULTS.glob("*.md"))]
     lines = ["../lgmpose/weights/lgm-pose-lspet-128x128", *(f"{name} <../results/{name}>" for name in pages)]
     return "\n".join(["```{toctree}", ":hidden:", "", *lines, "```"])
@@ -473,9 +473,9 @@ def weeks(plan: tuple) -> str:
 
 def start() -> str:
     if not REPOSITORY:
-        return "The buttons appear here when the repository's address is filled in (`REPOSITORY` in `docs/figures.py`)."
+        return "<!-- With REPOSITORY in docs/figures.py filled in, a section with buttons stands here. -->"
     first, github = next(iter(lesson_heads().values()))[0], f"https://github.com/{REPOSITORY}"
-    return "\n".join(
+    return "## Start without installing\n\n" + "\n".join(
         f"* [{name}]({address})"
         for name, address in (
             ("Colab", f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/notebooks/{first}"),
@@ -544,12 +544,12 @@ def draw_picture() -> None:
         x, y = place_xy.get(joint if side in ("left", "right") else name)
         return (-x if side == "right" else x), y  # the person faces us
 
-    figure, (body, bars) = plt.subplots(1, 2, figsize=(10, 4.2), width_ratios=(1, 1.9), layout="constrained")
+    figure, (body, bars) = plt.subplots(1, 2, figsize=(7.5, 3.9), width_ratios=(1, 1.5), layout="constrained")
     for a, b in LSP.edges:
         (x1, y1), (x2, y2) = where(LSP.joint_names[a]), where(LSP.joint_names[b])
         body.plot([x1, x2], [y1, y2], color="0.75", linewidth=4, zorder=1)
     for name, percent in data["joints"].items():
-        body.scatter(*where(name), s=430, c=[percent], cmap="RdYlGn", vmin=40, vmax=95, edgecolors="white", zorder=2)
+        body.scatter(*where(name), s=330, c=[percent], cmap="RdYlGn", vmin=40, vmax=95, edgecolors="white", zorder=2)
         body.text(*where(name), f"{percent:.0f}", ha="center", va="center", fontsize=9, zorder=3)
     body.set(title="PCK@0.2 of the shipped\nweights, joint by joint, %", xlim=(-3.3, 3.3), ylim=(-0.6, 10.4))
     body.set_aspect("equal")
@@ -565,7 +565,7 @@ def draw_picture() -> None:
     bars.legend(loc="upper right", frameon=False)
     bars.spines[["top", "right"]].set_visible(False)
     PICTURE.parent.mkdir(exist_ok=True)
-    figure.savefig(PICTURE, dpi=110, metadata={"Description": digest(data)})
+    figure.savefig(PICTURE, dpi=147, metadata={"Description": digest(data)})
 
 
 if __name__ == "__main__":

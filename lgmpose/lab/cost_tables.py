@@ -72,7 +72,7 @@ class CostRow:
 
     @property
     def why(self) -> str:
-        """Return why counts are missing or differ, in one line; "" where they agree."""
+        """Return why counts are missing or differ, in one line; an empty text where they agree."""
         differs = self.params_match is False or self.flops_match is False
         return self.remark or (self.paper.note if self.paper and differs else "")
 

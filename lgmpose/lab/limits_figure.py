@@ -37,7 +37,7 @@ def draw_limits(png: Path) -> None:
         json.loads(max(RESULTS.glob(f"{name}_*.json")).read_text(encoding="utf-8"))  # the newest
         for name in ("trials", "label-agreement")
     )
-    figure = Figure(figsize=(9, 3.6), layout="constrained", dpi=110)
+    figure = Figure(figsize=(8, 4.2), layout="constrained", dpi=124)
     left, right = figure.subplots(1, 2, sharey=True)
     for axes in (left, right):
         axes.axhspan(*agreement["annotators"]["intervals_95"][METRIC], color="0.9")
@@ -57,13 +57,13 @@ def draw_limits(png: Path) -> None:
     left.plot([], [], ".-", color="C0", label="128×128")
     left.plot([], [], ".:", color="C0", label="96×96")
     left.set(xlabel="hours of training, two CPU cores", ylabel=f"{METRIC}, per cent", ylim=(10, 92))
-    left.legend(fontsize=7, loc="lower right", title="validation persons", title_fontsize=7)
+    left.legend(fontsize=8.5, loc="lower right", title="validation persons", title_fontsize=8.5)
 
     names = [row["name"] for row in tried["seen_and_unseen"]]
     for kind, label, colour in (("train", "500 training persons", "C3"), ("val", "500 validation persons", "C0")):
         right.plot(names, [row[kind] for row in tried["seen_and_unseen"]], "o-", color=colour, label=label)
     right.set(xlabel="weights after", xlim=(-0.4, len(names) - 0.6))
-    right.legend(fontsize=7, loc="lower right")
+    right.legend(fontsize=8.5, loc="lower right")
     with open_atomically(png) as file:
         figure.savefig(file, format="png")
 

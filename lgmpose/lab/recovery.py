@@ -263,18 +263,18 @@ def draw_space(result: Mapping[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure  # optional: only the picture needs it
 
     survivors = result["survivors"]
-    figure = Figure(figsize=(13, 10), layout="constrained", dpi=90)
+    figure = Figure(figsize=(8, 10.5), layout="constrained", dpi=130)
     for axes, (name, options) in zip(figure.subplots(5, 5).flat, result["space"].items(), strict=False):
         values = [*options] if len(options) <= 8 else sorted({network[name] for network in survivors} | {OURS[name]})
         if name.startswith("patch"):
             values = [0, *options]
         counts = [sum(network[name] == value for network in survivors) for value in values]
         axes.bar(range(len(values)), counts, color=["#d55e00" if v == OURS[name] else "#9ecae1" for v in values])
-        shown = range(0, len(values), -(-len(values) // 8))
-        axes.set_xticks(shown, [f"{values[i]:g}" for i in shown], fontsize=7)
+        shown = range(0, len(values), -(-len(values) // 4))
+        axes.set_xticks(shown, [f"{values[i]:g}" for i in shown], fontsize=9)
         ours = values.index(OURS[name])
         axes.annotate("▼", (ours, counts[ours]), ha="center", va="bottom", color="#d55e00")
-        axes.set_title(f"{name}: {tags(result)[name]}", fontsize=9)
+        axes.set_title(f"{name}\n{tags(result)[name]}", fontsize=10)
         axes.set_ylim(0, max(counts) * 1.2 or 1)
     for axes in figure.axes[len(result["space"]) :]:
         axes.axis("off")

@@ -21,8 +21,8 @@ __all__ = ["LGMPose"]
 class LGMPose(nn.Module):
     """The network; (B, 3, H, W) → (B, K, H/4, W/4) heatmaps, for the one input size in its config.
 
-    Raises (in ``forward``):
-        ValueError: an input of another size.
+    Raises:
+        ValueError: ``forward`` gets an input of another size.
     """
 
     def __init__(self, config: LGMPoseConfig):

@@ -55,8 +55,8 @@ class DeconvPose(nn.Module):
         channels: the backbone's output width.
         num_keypoints: K.
 
-    Raises (in ``forward``):
-        ValueError: H or W is not a multiple of 32.
+    Raises:
+        ValueError: ``forward`` gets an input whose H or W is not a multiple of 32.
     """
 
     def __init__(self, *, backbone: nn.Module, channels: int, num_keypoints: int):

@@ -73,8 +73,8 @@ class StackedHourglass(nn.Module):
         stacks: number of hourglasses.
         channels: their width; the port's is 256.
 
-    Raises (in ``forward``):
-        ValueError: H or W is not a multiple of 32, or below 64.
+    Raises:
+        ValueError: ``forward`` gets an input whose H or W is not a multiple of 32, or is below 64.
     """
 
     def __init__(self, num_keypoints: int, *, stacks: int = 8, channels: int = 256):

@@ -66,8 +66,8 @@ class HRNetBackbone(nn.Module):
         bottlenecks: their number, before the first branching.
         bottleneck_width: width of their 3×3; their output is four times as wide.
 
-    Raises (in ``forward``):
-        ValueError: H or W is not a multiple of 32.
+    Raises:
+        ValueError: ``forward`` gets an input whose H or W is not a multiple of 32.
     """
 
     def __init__(

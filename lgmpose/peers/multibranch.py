@@ -238,8 +238,8 @@ class LightHRNet(nn.Module):
         modules: per stage, see ``LIGHT_MODULES``.
         widths: widths of the branches.
 
-    Raises (in ``forward``):
-        ValueError: other sizes.
+    Raises:
+        ValueError: ``forward`` gets an input of another size.
     """
 
     make_stem: Callable[[], nn.Module]

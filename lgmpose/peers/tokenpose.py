@@ -58,8 +58,8 @@ class TokenPose(nn.Module):
         width: width of a token, d.
         heads: number of heads of the attention; a divisor of ``width``.
 
-    Raises (in ``forward``):
-        ValueError: an input of another size.
+    Raises:
+        ValueError: ``forward`` gets an input of another size.
     """
 
     def __init__(

@@ -362,6 +362,13 @@ def table_rows(text: str, heading: str) -> dict[str, dict[str, str]]:
     return {row[0]: dict(zip(head, row, strict=True)) for row in rows}
 
 
+def test_the_stored_report_is_that_of_its_file():
+    file = Path(__file__).parents[2] / "results" / "ablations.json"
+    text = markdown(json.loads(file.read_text(encoding="utf-8")))
+    assert text == file.with_suffix(".md").read_text(encoding="utf-8"), "lgmpose ablate --tabulate"
+    assert "`rotation_deg` 45," in text, "nested settings are listed like the others"
+
+
 def test_families_are_written_out_and_cover_all_rows():
     """A row that is added joins no family by itself; whoever adds one decides here."""
     assert FAMILIES["parts"].rows == tuple(name for name in ABLATIONS if name != BASELINE)

@@ -199,13 +199,12 @@ def test_a_result_file_gives_the_same_report_again(result, tmp_path, capsys):
 
 @pytest.mark.parametrize("file", STORED_FILES, ids=lambda file: file.stem)
 def test_stored_reports_are_those_of_their_files(file):
-    stored, anew = file.with_suffix(".md").read_text(encoding="utf-8"), markdown(load_results(file))
-    stored_rows, rows = ([line for line in text.splitlines() if line.startswith("|")] for text in (stored, anew))
-    assert stored_rows == rows and len(rows) > 5
+    assert file.with_suffix(".md").read_text(encoding="utf-8") == markdown(load_results(file)), "lgmpose bench --render"
 
 
-def test_stored_files_are_found():
-    assert len(STORED_FILES) >= 5
+def test_stored_reports_differ_in_their_titles():
+    titles = {file.with_suffix(".md").read_text(encoding="utf-8").splitlines()[0] for file in STORED_FILES}
+    assert len(titles) == len(STORED_FILES) >= 5
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"kind": "else", "header": {}}', '{"header": {}, "rows": [{}]}'])

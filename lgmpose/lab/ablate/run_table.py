@@ -44,7 +44,7 @@ def save_report(json_file: Path, results: dict[str, Any]) -> None:
         return
     from matplotlib.figure import Figure
 
-    figures = {json_file.with_suffix(".png"): (draw_bars, (10, 4.8))}
+    figures = {json_file.with_suffix(".png"): (draw_bars, (8, 4.8))}
     if len(_timed_peers(results)) > 1:
         figures[json_file.with_name(f"{json_file.stem}-peers.png")] = (draw_peers, (7.5, 4.6))
     for path, (draw, size) in figures.items():
@@ -56,12 +56,14 @@ def save_report(json_file: Path, results: dict[str, Any]) -> None:
 
 def markdown(results: dict[str, Any]) -> str:
     """Return the conditions, a table per family, and the costs."""
+    recipe = {name: value for name, value in results["recipe"].items() if value is not None}
+    recipe |= recipe.pop("augmentation", {})
     parts = [
         "# Ablations, measured by `lgmpose ablate`",
         "Every network is evaluated once, at the end of its training. The paper's figures are PCKh@0.5 on MPII at "
         "256 × 256 after 260 epochs. Differences are percentage points to LGM-Pose, with simultaneous 95 % intervals "
         "over persons and seeds and p values adjusted for the rows of the table (`lgmpose/lab/evidence.py`).",
-        "Recipe: " + ", ".join(f"{name} {value}" for name, value in results["recipe"].items() if value is not None),
+        "Recipe: " + ", ".join(f"`{name}` {value}" for name, value in recipe.items()),
         "Evaluation: " + ", ".join(f"{name} {value}" for name, value in results["conditions"].items()),
     ]
     for family in judged_families(results):
@@ -108,7 +110,7 @@ def draw_bars(figure, results: dict[str, Any]) -> None:
     left.barh(range(len(names)), [ABLATIONS[name].paper_difference or 0 for name in names], color="#e69f00", height=0.6)
     left.set_yticks(range(len(names)), [ABLATIONS[name].label for name in names])
     left.set(xlabel="points of PCKh@0.5")
-    left.set(title=f"paper: MPII, 256 × 256, 260 epochs\n(LGM-Pose: {PAPER_PCKH})")
+    left.set(title=f"paper: MPII,\n256 × 256, 260 epochs\n(LGM-Pose: {PAPER_PCKH})")
     left.invert_yaxis()
     for y, name in enumerate(names):
         if name not in rows:
@@ -120,10 +122,10 @@ def draw_bars(figure, results: dict[str, Any]) -> None:
             error = [[row.points - row.low], [row.high - row.points]]
             right.errorbar(row.points, y, xerr=error, color="black", capsize=3)
         text = "not significant" if found == NOT_SIGNIFICANT else found.replace(", ", ",\n").replace("; ", ";\n")
-        right.annotate(text, (1.02, y), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+        right.annotate(text, (1.02, y), xycoords=("axes fraction", "data"), va="center", fontsize=9)
     right.set(
-        xlabel=f"points of {metric}; simultaneous 95 % intervals",
-        title=f"ours: {conditions['data']}, {conditions['input']}, {results['recipe']['epochs']} epochs\n"
+        xlabel=f"points of {metric}\nsimultaneous 95 % intervals",
+        title=f"ours: {conditions['data']},\n{conditions['input']}, {results['recipe']['epochs']} epochs\n"
         f"(LGM-Pose: {mean_figures(results, BASELINE)[metric]:.1f})",
     )
     for axes in (left, right):

@@ -33,7 +33,7 @@ NOTES = """\
 
 def markdown(result: BenchResult) -> str:
     """Return the whole report: header, a section per group of networks, notes."""
-    parts = ["# Latency, measured by `lgmpose bench`", "\n".join(_header_lines(result))]
+    parts = [f"# {_title(result)}", "\n".join(_header_lines(result))]
     for rows in group_rows(result.rows):
         parts.append(f"## {group_title(rows[0])}")
         settings = list(dict.fromkeys((row.backend, row.threads) for row in rows))
@@ -45,6 +45,19 @@ def markdown(result: BenchResult) -> str:
             parts += [f"{setting_name(*setting)}:", _details(part)]
         parts.append("\n".join(_remarks(rows, len(settings))))
     return "\n\n".join([*(part for part in parts if part), NOTES])
+
+
+def _title(result: BenchResult) -> str:
+    """Return what was timed, and at which sizes: readers choose between several reports by their titles."""
+    settings = result.header["settings"]
+    sizes = " and ".join(dict.fromkeys("{}×{}".format(*row.image_hw) for row in result.rows))
+    scope = {"network": "", "decode": ", with decoding", "pipeline": ", from a picture to its keypoints"}
+    networks, backends = len({row.label for row in result.rows if row.median_ms}), len(settings["backends"])
+    kept = ", with freed memory kept" if settings["keep_memory"] else ""
+    return (
+        f"Latency at {sizes}{scope[settings['scope']]}: {networks} network{'s' * (networks != 1)}, "
+        f"{backends} backend{'s' * (backends != 1)}{kept}"
+    )
 
 
 def _header_lines(result: BenchResult) -> list[str]:
@@ -69,7 +82,7 @@ def _header_lines(result: BenchResult) -> list[str]:
         f"{header['date']}; lgmpose {header['lgmpose']}, commit {header['commit'] or 'unknown'}; Python "
         f"{header['python']}; " + ", ".join(f"{name} {version}" for name, version in versions.items()),
         "Backends: " + "; ".join(f"`{name}`: {what}" for name, what in header["backends"].items()),
-        f"Measured: {SCOPES[settings['scope']]}"
+        f"Measured by `lgmpose bench`: {SCOPES[settings['scope']]}"
         + (f" ({settings['codec']})" if settings["scope"] != "network" else "")
         + f"; eval mode, `inference_mode`, batches of {', '.join(map(str, settings['batch_sizes']))}; a fresh process "
         "for each backend and number of threads",

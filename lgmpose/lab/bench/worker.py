@@ -28,7 +28,7 @@ __all__ = ["main", "run"]
 def run(job: Job, tell: Callable[[str], object] = lambda name: None) -> Outcome:
     """Measure one group of networks in this process.
 
-    ``tell`` is called with each model's name before it is prepared, and with "" before the rounds.
+    ``tell`` is called with each model's name before it is prepared, and with an empty text before the rounds.
     """
     import torch
 
