@@ -475,14 +475,14 @@ def start() -> str:
     if not REPOSITORY:
         return "<!-- With REPOSITORY in docs/figures.py filled in, a section with buttons stands here. -->"
     first, github = next(iter(lesson_heads().values()))[0], f"https://github.com/{REPOSITORY}"
-    return "## Start without installing\n\n" + "\n".join(
-        f"* [{name}]({address})"
-        for name, address in (
-            ("Colab", f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/notebooks/{first}"),
-            ("Binder", f"https://mybinder.org/v2/gh/{REPOSITORY}/HEAD?labpath=notebooks/{first}"),
-            ("Codespaces", f"https://codespaces.new/{REPOSITORY}"),
-        )
-    ) + f"\n\nIn Colab, run this in a first cell: `%pip install -q 'lgmpose[course] @ git+{github}'`"
+    buttons = {
+        "Colab": f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/notebooks/{first}",
+        "Binder": f"https://mybinder.org/v2/gh/{REPOSITORY}/HEAD?labpath=notebooks/{first}",
+        "Codespaces": f"https://codespaces.new/{REPOSITORY}",
+    }
+    lines = [f"* [{name}]({address})" for name, address in buttons.items()]
+    install = f"In Colab, run this in a first cell: `%pip install -q 'lgmpose[course] @ git+{github}'`"
+    return "\n".join(["## Start without installing", "", *lines, "", install])
 
 
 BLOCKS = {
