@@ -1,4 +1,4 @@
-"""Helpers for writing and testing lessons: run the proofs, fold hints, estimate minutes.
+"""Helpers for writing and testing lessons: run the proofs, estimate minutes.
 
 The proofs are a notebook's code cells tagged ``core``. They run in this process, whole or with a mistake put in.
 """
@@ -6,7 +6,6 @@ The proofs are a notebook's code cells tagged ``core``. They run in this process
 from __future__ import annotations
 
 import contextlib
-import html
 import io
 import os
 import re
@@ -17,14 +16,6 @@ import nbformat
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 LESSONS = [path.name[:2] for path in sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))]
-
-
-def folded_hints(hints: tuple[str, ...]) -> str:
-    """Return the hints of a task as folded blocks for a Markdown cell. Text in backticks becomes code."""
-    texts = [re.sub(r"`([^`]*)`", r"<code>\1</code>", html.escape(hint, quote=False)) for hint in hints]
-    return "\n".join(
-        f"<details><summary>Hint {number}</summary>{text}</details>" for number, text in enumerate(texts, 1)
-    )
 
 
 def is_folded(cell) -> bool:

@@ -9,8 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from nbformat import write
-from nbformat.v4 import new_code_cell, new_notebook
-from notebook_tools import folded_hints, run_core
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from notebook_tools import run_core
 from torch import nn
 
 from lgmpose.course import checks
@@ -19,7 +19,10 @@ from lgmpose.course.checks.comparison import Different, NotAttempted
 from lgmpose.network.modules import npt_op1
 
 X = torch.arange(6.0).reshape(2, 3)
-HINTS = ("Look at the shape.", "Use `sum`.", "Two lines are enough.")
+FOLDED = """**Task 99.1** · easy.
+<details><summary>Hint 1</summary>Look at the shape.</details>
+<details><summary>Hint 2</summary>Use <code>sum</code> if a &lt; b.</details>
+<details><summary>Solution</summary>2 * x</details>"""
 
 
 def double(x):
@@ -40,7 +43,7 @@ def lesson(monkeypatch):
         compare(attempt(X[0]), 2 * X[0], "called with (3,)")
 
     module.TASKS = {
-        "99.1": Task(check_double, "easy", hints=HINTS),
+        "99.1": Task(check_double, "easy"),
         "99.2": Task(lambda attempt: compare_prediction(attempt, 10, atol=1, unit="%"), way="Count the rows."),
         "99.3": Task(lambda attempt: compare(attempt(X), X.softmax(1), "called"), forbidden=("softmax", "npt_op1")),
     }
@@ -141,21 +144,21 @@ def test_forbidden_functions_are_found_however_they_are_called():
         assert status == "wrong" and ("softmax" in text or "npt_op1" in text)
 
 
-def test_hints_come_one_after_the_other_and_are_folded_alike(capsys):
-    for _ in range(4):
-        hint("99.1")
-    lines = capsys.readouterr().out.splitlines()
-    assert all(text in line for text, line in zip(HINTS, lines, strict=False)) and len(lines) == 4
-    assert folded_hints(HINTS).splitlines()[1] == "<details><summary>Hint 2</summary>Use <code>sum</code>.</details>"
-    assert folded_hints(("a < b",)) == "<details><summary>Hint 1</summary>a &lt; b</details>"
+def test_hints_of_the_notebook_come_one_after_the_other(capsys, tmp_path, monkeypatch):
+    cells = [new_markdown_cell(text) for text in ("Text", FOLDED, FOLDED.replace("Task 99.1", "Exercise 99.3"))]
+    write(new_notebook(cells=cells), tmp_path / "99_test.ipynb")
+    monkeypatch.chdir(tmp_path)
+    for task in ("99.1", "99.1", "99.1", "99.3", "99.3", "99.3", "99.2"):
+        hint(task)
+    first, second, no_more, _, _, exercise, unknown = capsys.readouterr().out.splitlines()
+    assert first.endswith("1 of 2: Look at the shape.") and second.endswith("Use `sum` if a < b.")
+    assert "below" in no_more and "notebooks/solutions/99_" in exercise and "notebooks/99_" in unknown
 
 
-def test_after_the_last_hint_an_exercise_names_the_solutions_notebook(capsys):
-    hint("99.2")
-    for _ in range(4):
-        hint("99.1")
-    lines = capsys.readouterr().out.splitlines()
-    assert "notebooks/solutions/99_" in lines[0] and "solutions/" not in lines[-1]
+def test_hints_of_a_lesson_are_found_beside_the_package(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    hint("05.1")
+    assert capsys.readouterr().out.startswith("05.1, hint 1 of 3: ")
 
 
 def test_a_verdict_speaks_of_the_dtype_only_where_fractions_were_lost():

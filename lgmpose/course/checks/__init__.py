@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import dis
 import functools
+import html
 import importlib.util
+import json
 import re
 import sys
 import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import CodeType, FrameType, ModuleType
 from typing import Any, NamedTuple
 
@@ -50,14 +53,12 @@ class Task:
         check: takes the attempt, a function or a value. It calls ``compare`` once for each test, or returns what
             ``compare_prediction`` returns.
         level: "easy", "medium" or "hard", as the notebook says it.
-        hints: three texts; ``hint`` prints the next one at each call, and the notebook has them folded.
         way: for a prediction: how to find the answer. It is printed after the second wrong answer.
         forbidden: names of functions that the attempt must not call, for example "softmax" or "npt_op1".
     """
 
     check: Callable[[Any], str | None]
     level: str = "medium"
-    hints: tuple[str, ...] = ()
     way: str = ""
     forbidden: tuple[str, ...] = ()
 
@@ -97,11 +98,13 @@ def check(task: str, attempt: Any) -> None:
 
 
 def hint(task: str) -> None:
-    """Print the next hint for a task, for example "05.1"."""
+    """Print the next hint for a task, for example "05.1". The lesson's notebook has all of them, folded."""
     tasks = tasks_of(task)
-    hints = tasks[task].hints if task in tasks else ()
+    hints = _folded_hints(task) if task in tasks else []
     if task not in tasks:
         print(f"{task}: {_unknown(task)}")
+    elif not hints:
+        print(f"{task}: the hints are folded below the task, in notebooks/{task[:2]}_*.ipynb")
     elif _hinted[task] < len(hints):
         _hinted[task] += 1
         print(f"{task}, hint {_hinted[task]} of {len(hints)}: {hints[_hinted[task] - 1]}")
@@ -109,6 +112,17 @@ def hint(task: str) -> None:
         exercise = task in list(tasks)[-2:]  # each lesson ends with two exercises, whose solutions are not folded
         place = f"in notebooks/solutions/{task[:2]}_*.ipynb" if exercise else "folded below the task"
         print(f"{task}: no more hints. The solution is {place}.")
+
+
+def _folded_hints(task: str) -> list[str]:
+    """Return what the notebook has folded below a task. It is looked for here and beside the package."""
+    folders = (Path.cwd(), Path.cwd() / "notebooks", Path(__file__).parents[3] / "notebooks")
+    paths = [path for folder in folders for path in folder.glob(f"{task[:2]}_*.ipynb")]
+    cells = json.loads(paths[0].read_text(encoding="utf-8"))["cells"] if paths else []
+    texts = re.split(r"\*\*(?:Task|Exercise) ([\d.]+)\*\*", "\n".join("".join(cell["source"]) for cell in cells))
+    text = dict(zip(texts[1::2], texts[2::2], strict=True)).get(task, "")
+    hints = re.findall(r"<summary>Hint \d</summary>(.*?)</details>", text, re.DOTALL)
+    return [html.unescape(re.sub("</?code>", "`", hint)) for hint in hints]
 
 
 def tasks_of(task: str) -> dict[str, Task]:

@@ -89,88 +89,29 @@ def check_sharpness(attempt) -> None:
 
 TASKS = {
     "00.1": Task(
-        check_side, "easy",
-        hints=(
-            "Imagine that you are the person, and look out of the screen.",
-            "The legend says which colour is the person's right arm. Where in the picture is the hand of that arm?",
-            "A person who faces you has the right hand on your left.",
-        ),
+        check_side,
+        "easy",
         way="Look at the legend: orange is the person's right arm. On which side of the picture does it end?",
     ),
-    "00.2": Task(
-        check_brightest, "easy",
-        hints=(
-            "`heatmap_HW.argmax()` numbers the pixels row by row: 0, 1, 2, and so on. Try it on the map above.",
-            "With W columns, pixel number i is in row `i // W`, at column `i % W`. W is `heatmap_HW.shape[1]`.",
-            "\"I pass no test\": a point is (x, y), so it is (column, row), not (row, column).",
-        ),
-    ),
+    "00.2": Task(check_brightest, "easy"),
     "00.3": Task(
-        check_quarter, "medium",
-        hints=(
-            "Find the 8 first. Count its column and its row from 0.",
-            "Its right neighbour is 6 and its left one is 3: x moves by a quarter. In which direction?",
-            "Below it is 5, above it is 2: y moves towards the larger one. At the end, multiply both by 4.",
-        ),
+        check_quarter,
+        "medium",
         way="The brightest pixel is x = 3, y = 2. Move each by a quarter towards the higher neighbour, then times 4.",
     ),
-    "00.4": Task(
-        check_back_to_picture, "easy",
-        hints=(
-            "On the way in: minus corner, then times scale. Which is undone first on the way back?",
-            'The opposite of "times scale" is "divided by scale". The opposite of "minus corner" is "plus corner".',
-            "Try it with the numbers above: (32, 40) must become (100, 100).",
-        ),
-    ),
+    "00.4": Task(check_back_to_picture, "easy"),
     "00.5": Task(
-        check_shape, "easy",
-        hints=(
-            "One picture is in the batch. There is one heatmap for each joint.",
-            "A heatmap has a quarter of the rows and a quarter of the columns of the crop.",
-            "256 / 4 = 64 rows. The same for the columns. The order is B, K, H, W.",
-        ),
+        check_shape,
+        "easy",
         way="The order is pictures, joints, rows, columns; rows and columns are a quarter of the crop's.",
     ),
-    "00.6": Task(
-        check_person_score, "medium",
-        hints=(
-            "`scores[scores > 0.2]` keeps the scores above 0.2.",
-            "What is the mean of an empty array? Try it. That case needs an answer of its own.",
-            "\"I pass tests 1 and 2 but fail test 3\": if no score is above 0.2, return 0.",
-        ),
-    ),
-    "00.7": Task(
-        check_stride, "easy",
-        hints=(
-            "The crop has 256 rows. Find stage 5 in the map: how many rows does its feature map have?",
-            "Each row of stage 5 stands for an equal share of the 256 rows.",
-            "It is 256 divided by 8.",
-        ),
-        way="Divide the crop's 256 rows by the rows of stage 5.",
-    ),
+    "00.6": Task(check_person_score, "medium"),
+    "00.7": Task(check_stride, "easy", way="Divide the crop's 256 rows by the rows of stage 5."),
     "00.8": Task(
-        check_megabytes, "easy",
-        hints=(
-            "How many parameters does the second line print? Each takes 4 bytes.",
-            "A megabyte is 1,000,000 bytes.",
-            "About a million parameters times 4 bytes: a little more than 4 megabytes.",
-        ),
+        check_megabytes,
+        "easy",
         way="Multiply the parameters of the paper's network by 4 bytes, and divide by a million.",
     ),
-    "00.9": Task(
-        check_found, "medium",
-        hints=(
-            "`np.linalg.norm(predicted_K2 - true_K2, axis=1)` gives one distance for each joint.",
-            "Compare with `0.2 * torso`. Exactly a fifth still counts as found, so use `<=`.",
-            "\"My share is too low\": count only the joints with `visible_K`, and divide by their number, not by K.",
-        ),
-    ),
-    "00.10": Task(
-        check_sharpness, "hard",
-        hints=(
-            "Three steps: negative pixels to 0, the peak's row and column, two sums.",
-            "`heatmap_HW[top:bottom, left:right]` is a square; 5×5 around row r is `r - 2 : r + 3`.",
-            '"I pass tests 1 and 2, fail test 3": a start below 0 counts from the end. Use `max(0, r - 2)`.',
-        ),
-    ),
-}  # fmt: skip
+    "00.9": Task(check_found, "medium"),
+    "00.10": Task(check_sharpness, "hard"),
+}

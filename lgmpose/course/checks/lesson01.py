@@ -85,73 +85,25 @@ def _flip_bias(stride: int, shift: bool) -> float:
 
 
 TASKS = {
-    "01.1": Task(
-        check_bump,
-        "easy",
-        hints=(
-            "The pixels are `np.arange(width)`. NumPy subtracts `x_true` from all of them at once.",
-            "Square the distance, divide by `2 * sigma**2`, and take `np.exp` of minus that.",
-            (
-                "My values are too narrow or too wide: `/ 2 * sigma**2` divides by 2 and multiplies by σ². Put "
-                "brackets around `2 * sigma**2`."
-            ),
-        ),
-    ),
+    "01.1": Task(check_bump, "easy"),
     "01.2": Task(
         check_rounding_loss,
         "easy",
-        hints=(
-            "First find the distance along x and the distance along y, in heatmap pixels.",
-            "The distance of two points is the root of the sum of squares.",
-            "One heatmap pixel is 4 crop pixels in each direction.",
-        ),
         way="Take the distance along x and along y in heatmap pixels, then the root of the sum of squares, times 4.",
     ),
-    "01.3": Task(
-        check_quarter_offset,
-        "medium",
-        hints=(
-            "`heatmap_HW.argmax()` counts pixels row by row. `divmod` by the number of columns gives row and column.",
-            (
-                "`heatmap_HW[y, x + 1]` is the right neighbour: the row comes first. `np.sign` of a difference is "
-                "-1, 0 or 1."
-            ),
-            (
-                "It fails for the bump at a pixel's centre: with equal neighbours, `>` alone moves the point to one "
-                "side. Return the pixel itself there."
-            ),
-        ),
-    ),
+    "01.3": Task(check_quarter_offset, "medium"),
     "01.4": Task(
         check_no_reduction,
         "easy",
-        hints=(
-            "Look at the printed map with the rounded centre. How large are the two neighbours of its peak?",
-            "The quarter offset moves towards the higher neighbour. Which one is higher here?",
-            "If nothing ever moves, both decoders give the same points, and the same error.",
-        ),
         way=(
             "In a map with rounded centre both neighbours of the peak are equal, so look at what the quarter offset "
             "does then."
         ),
     ),
-    "01.5": Task(
-        check_offset_from_peak,
-        "medium",
-        hints=(
-            "First take `np.log` of all three values.",
-            "The slope is half of right minus left. The curvature is right minus twice the middle plus left.",
-            "My sign is wrong: at a peak the curvature is negative. The result is minus slope divided by curvature.",
-        ),
-    ),
+    "01.5": Task(check_offset_from_peak, "medium"),
     "01.6": Task(
         check_errors_at_stride_8,
         "easy",
-        hints=(
-            "Argmax answers with the centre of the nearest heatmap pixel. How far is the joint from it?",
-            "The quarter offset moves a quarter of a heatmap pixel. How many crop pixels is that at stride 8?",
-            "The joint is 3 crop pixels to the right. The quarter offset moves to the right, too.",
-        ),
         way=(
             "Argmax leaves the whole distance from the pixel's centre; the quarter offset takes a quarter of the "
             "stride away."
@@ -160,39 +112,13 @@ TASKS = {
     "01.7": Task(
         check_curvature,
         "medium",
-        hints=(
-            "Compute the logarithm at the three pixels first: -(-2)²/8, 0 and -(2²)/8.",
-            "Put them into the formula of point 2, with its division by 4.",
-            "At a peak the values on both sides are lower than the middle. So the curvature has a minus sign.",
-        ),
         way="The logarithm at -2, 0 and 2 is -(-2)²/8, 0 and -(2²)/8; put these into DARK's formula.",
     ),
-    "01.8": Task(
-        check_mirrored_back,
-        "medium",
-        hints=(
-            "A crop of `width * stride` pixels has the numbers 0 to `width * stride - 1`.",
-            "A mirror sends the crop pixel j to (last pixel - j). Apply that to `stride * np.arange(width)`.",
-            "My numbers are right but in the wrong order: mirror the row back with `[::-1]`.",
-        ),
-    ),
-    "01.9": Task(
-        check_gaussian_at_peak,
-        "hard",
-        hints=(
-            "Place: one Newton step on the logarithm, once along x and once along y.",
-            "The logarithm along x is a constant minus (x - x0)² / (2σ²). What is its curvature?",
-            "The curvature is -1/σ². If your widths are too large by a square, you returned σ² instead of σ.",
-        ),
-    ),
+    "01.8": Task(check_mirrored_back, "medium"),
+    "01.9": Task(check_gaussian_at_peak, "hard"),
     "01.10": Task(
         check_flip_test_at_stride_8,
         "medium",
-        hints=(
-            "Do it as in section 6: write the crop pixels that both heatmaps stand for, for stride 8.",
-            "The averaged bump lies in the middle between the two. So the error is half of the difference.",
-            "The shift moves the second heatmap by one heatmap pixel, which is 8 crop pixels now.",
-        ),
         way=(
             "Write the crop pixels that both heatmaps stand for, as in section 6; the error is half of their distance."
         ),

@@ -80,108 +80,27 @@ TASKS = {
     "02.1": Task(
         check_three_costs,
         "easy",
-        hints=(
-            "Draw the table: 8 rows, 3 columns. Each square has 9 weights.",
-            "With padding 1 and a 3×3 kernel, the output has as many pixels as the input: 4 × 6.",
-            "MACs are parameters × output pixels. Activations are output channels × output pixels.",
-        ),
         way="Parameters: 8 × 3 kernels of 9 weights. The output has 4 × 6 pixels. MACs are parameters × pixels.",
     ),
-    "02.2": Task(
-        check_conv_cost,
-        "medium",
-        hints=(
-            "Each output channel has `in_channels // groups` kernels of `kernel**2` weights.",
-            "MACs are the parameters times `out_hw[0] * out_hw[1]`.",
-            (
-                "It fails only with groups: the output channels are not divided by the groups, only the input "
-                "channels are."
-            ),
-        ),
-    ),
+    "02.2": Task(check_conv_cost, "medium"),
     "02.3": Task(
         check_deconv_guess,
         "easy",
-        hints=(
-            "First the weights: input channels × output channels × 2 × 2.",
-            "How often is each weight used? Read again which pixels a deconvolution multiplies with its kernel.",
-            "If you took 80 pixels, you took those of the output.",
-        ),
         way="Weights: 2 × 3 kernels of 4. Each weight is used once for each pixel of the input.",
     ),
-    "02.4": Task(
-        check_equal_tokens,
-        "medium",
-        hints=(
-            "Write both parts of the table's last line, and an equals sign between them.",
-            "Divide both sides by 2 N d.",
-            "4 d = N is left.",
-        ),
-        way="Set 8 N d² equal to 2 N² d, and divide both sides by 2 N d.",
-    ),
-    "02.5": Task(
-        check_macs_by_kind,
-        "medium",
-        hints=(
-            "Start with an empty dict, and loop over the calls.",
-            "The name of a layer's class is `type(layer).__name__`.",
-            "My numbers are too small: a layer may be called several times. Add to what is in the dict already.",
-        ),
-    ),
-    "02.6": Task(
-        check_printed_by_hrnets_tool,
-        "easy",
-        hints=(
-            "The true MACs have the deconvolutions once. The tool has them four times.",
-            "So three times the deconvolutions' MACs have to be added.",
-            "Divide by `2**30` at the end, not by `1e9`.",
-        ),
-    ),
+    "02.4": Task(check_equal_tokens, "medium", way="Set 8 N d² equal to 2 N² d, and divide both sides by 2 N d."),
+    "02.5": Task(check_macs_by_kind, "medium"),
+    "02.6": Task(check_printed_by_hrnets_tool, "easy"),
     "02.7": Task(
         check_ridge,
         "easy",
-        hints=(
-            "The ridge is arithmetic speed divided by memory speed.",
-            "For each number written, the layer reads about one number. How many numbers does it move?",
-            "9 MACs for 2 numbers moved.",
-        ),
         way="The ridge is MACs per second divided by numbers per second; the layer moves two numbers for 9 MACs.",
     ),
-    "02.8": Task(
-        check_least_ms,
-        "medium",
-        hints=(
-            "Compute the time of the arithmetic and of the memory separately.",
-            "`peak` is in 10⁹ per second. In one millisecond that is 10⁶ times `peak`.",
-            "Arithmetic and memory run at the same time: take `max`, not the sum. The call is added.",
-        ),
-    ),
-    "02.9": Task(
-        check_inverted_residual_cost,
-        "hard",
-        hints=(
-            "Three convolutions: a 1×1, a depthwise 3×3 with the stride, a 1×1. Compute each one's weights first.",
-            (
-                "The first 1×1 works at the input's size. The stride is in the 3×3, so the last two write `pixels // "
-                "stride**2` pixels."
-            ),
-            (
-                "My MACs are right, my parameters too few: add 2 per channel for each BatchNorm. BatchNorms have no "
-                "MACs."
-            ),
-        ),
-    ),
+    "02.8": Task(check_least_ms, "medium"),
+    "02.9": Task(check_inverted_residual_cost, "hard"),
     "02.10": Task(
         check_mobilenetv2_by_hrnets_tool,
         "medium",
-        hints=(
-            "Compute the true MACs of the three deconvolutions. Each multiplies its input's pixels.",
-            (
-                "Each has 4×4 kernels: input channels × input pixels × 256 × 16. The inputs are 8 × 6, 16 × 12 and "
-                "32 × 24."
-            ),
-            "Add three times their sum to the true MACs, and divide by `2**30`.",
-        ),
         way="Add three times the deconvolutions' true MACs to the true MACs, and divide by 2³⁰.",
     ),
 }

@@ -103,104 +103,27 @@ def _rows_seen(image_hw: tuple[int, int] = (256, 192)) -> int:
 
 
 TASKS = {
-    "03.1": Task(
-        check_order,
-        "easy",
-        hints=(
-            "Write the table: two rows of four numbers.",
-            "Read it column by column, from left to right.",
-            "The first column is 0 and 4.",
-        ),
-        way="The table has the rows 0 1 2 3 and 4 5 6 7; read its columns.",
-    ),
-    "03.2": Task(
-        check_shuffle,
-        "medium",
-        hints=(
-            "Make a table first: `view(B, groups, C // groups, H, W)`.",
-            "Exchange the two axes of the table with `transpose(1, 2)`.",
-            (
-                "My channels are in another order: the table has one row for each group, so `groups` comes before `C "
-                "// groups`."
-            ),
-        ),
-        forbidden=("channel_shuffle", "native_channel_shuffle", "ChannelShuffle"),
-    ),
+    "03.1": Task(check_order, "easy", way="The table has the rows 0 1 2 3 and 4 5 6 7; read its columns."),
+    "03.2": Task(check_shuffle, "medium", forbidden=("channel_shuffle", "native_channel_shuffle", "ChannelShuffle")),
     "03.3": Task(
         check_reach,
         "medium",
-        hints=(
-            "An output of the second convolution uses the 2 channels of its group.",
-            (
-                "Without the shuffle, these 2 channels come from one group of the first convolution. What did that "
-                "group see?"
-            ),
-            "With the shuffle, the 2 channels come from two different groups.",
-        ),
         way=(
             "Count back: 2 channels of the second convolution, and for each of them the 2 channels of its first group."
         ),
     ),
-    "03.4": Task(
-        check_share,
-        "easy",
-        hints=(
-            "How large is the chance that the first number is positive?",
-            "The second number does not depend on the first.",
-            "Multiply both chances.",
-        ),
-        way="Two independent chances of one half are multiplied.",
-    ),
-    "03.5": Task(
-        check_norm,
-        "medium",
-        hints=(
-            "The formula is one line. The difficulty is the shapes: (C,) against (B, C, H, W).",
-            "`bn.weight[:, None, None]` has the shape (C, 1, 1), which fits to (B, C, H, W).",
-            "It is nearly right: `eps` belongs under the root, added to the variance.",
-        ),
-        forbidden=("batch_norm", "_BatchNorm"),
-    ),
+    "03.4": Task(check_share, "easy", way="Two independent chances of one half are multiplied."),
+    "03.5": Task(check_norm, "medium", forbidden=("batch_norm", "_BatchNorm")),
     "03.6": Task(
         check_blocks_that_add,
         "easy",
-        hints=(
-            "The input can be added only if the result has the same shape.",
-            "The stride must be 1.",
-            "The first and the last number of channels must be equal.",
-        ),
         way="Count the lines with stride 1 whose first and last number of channels are equal.",
     ),
-    "03.7": Task(
-        check_receptive_field,
-        "medium",
-        hints=(
-            "Start with side 1 and stride 1, and loop over the layers.",
-            "Each layer adds (kernel - 1) times the stride so far.",
-            "My sides are too large: multiply the stride after the side was updated, not before.",
-        ),
-    ),
-    "03.8": Task(
-        check_fold,
-        "hard",
-        hints=(
-            "Write the BatchNorm as scale × y + shift. What are scale and shift, for each channel?",
-            (
-                "The convolution is linear. So the scale can be multiplied into the weights of its output channel, "
-                "the first axis."
-            ),
-            "My weight is right, my bias is not: put in zeros. The convolution gives 0, and the BatchNorm what?",
-        ),
-        forbidden=("fuse_conv_bn_weights", "fuse_conv_bn_eval"),
-    ),
+    "03.7": Task(check_receptive_field, "medium"),
+    "03.8": Task(check_fold, "hard", forbidden=("fuse_conv_bn_weights", "fuse_conv_bn_eval")),
     "03.9": Task(
         check_rows_seen_without_larm,
         "medium",
-        hints=(
-            "Which of MobileViM's convolutions can see a neighbour?",
-            "Each MobileViM has one 3×3. It adds 2 times the stride of its stage.",
-            "Stage 3 has stride 8 and stage 4 has stride 16. Add to the 115 rows.",
-        ),
         way="A 3×3 adds 2 × the stride of its stage; look up the strides of the stages with a MobileViM.",
     ),
 }

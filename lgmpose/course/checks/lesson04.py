@@ -106,89 +106,30 @@ TASKS = {
     "04.1": Task(
         check_one_address,
         "easy",
-        hints=(
-            "Mark the pixel on the figure. Which patch is it in? Count the patches row by row, from 0.",
-            "`divmod(3, 2)` and `divmod(2, 3)` give patch row, row inside, patch column, column inside.",
-            "n is patch row × 2 + patch column. p is row inside × 3 + column inside.",
-        ),
         way="n = patch row × 2 + patch column, p = row inside × 3 + column inside; all four come from `divmod`.",
     ),
-    "04.2": Task(
-        check_address,
-        "medium",
-        hints=(
-            "Use `divmod` twice: row by h, and column by w.",
-            "How many patches are there in one row of patches? W // w.",
-            "n is patch row × (W // w) + patch column, and p is row inside × w (not × h) + column inside.",
-        ),
-    ),
+    "04.2": Task(check_address, "medium"),
     "04.3": Task(
         check_second_row,
         "easy",
-        hints=(
-            "Row p holds the pixels at position p of all patches.",
-            "Position 1 of the first patch is pixel 01.",
-            "Add one column to each number of the first row.",
-        ),
         way="The second row has position 1 of each patch, one column to the right of position 0.",
     ),
-    "04.4": Task(
-        check_order,
-        "medium",
-        hints=(
-            "The result is (B, P, d, N). Which of the six axes belong to P, and which to N?",
-            "P is joined from row inside and column inside. N is joined from patch row and patch column.",
-            "The numbers are in the wrong order inside a group: rows come before columns, also inside P and N.",
-        ),
-    ),
+    "04.4": Task(check_order, "medium"),
     "04.5": Task(
         check_weights,
         "easy",
-        hints=(
-            "How many positions P does a patch have, and how many patches N has the map?",
-            "The last axis is N after NPT-Op.1, and P after NPT-Op.2.",
-            "A linear layer from length L to length L has L × L weights.",
-        ),
         way="P = 4 × 3 and N = 16 × 12 / P; a linear layer on an axis of length L has L × L weights.",
     ),
-    "04.6": Task(
-        check_map_from_op1,
-        "hard",
-        hints=(
-            "Split P into (h, w) and N into (H // h, W // w). You get six axes.",
-            "The six axes are B, row inside, column inside, d, patch row, patch column. The result needs B, d, H, W.",
-            "H is joined from patch row and row inside, in this order. So the order is `(0, 3, 4, 1, 5, 2)`.",
-        ),
-        forbidden=("npt_op2", "npt_op3"),
-    ),
+    "04.6": Task(check_map_from_op1, "hard", forbidden=("npt_op2", "npt_op3")),
     "04.7": Task(
         check_copies,
         "medium",
-        hints=(
-            "A copy is needed only if numbers must become neighbours that were not neighbours in memory.",
-            "To split an axis, and to exchange axes, only the rule of steps changes.",
-            "Three of the four steps make no copy.",
-        ),
         way="Only a reshape that joins axes which are not neighbours in memory has to move numbers.",
     ),
-    "04.8": Task(
-        check_slices,
-        "medium",
-        hints=(
-            "`x[:, :, i::h, j::w]` takes the pixel at (i, j) of each patch.",
-            "`flatten(2)` makes the last two axes one. Collect the results of all i and j in a list.",
-            "`torch.stack(list, dim=1)` gives (B, P, d, N). Is your order of i and j row by row?",
-        ),
-        forbidden=("npt_op1", "permute", "unfold", "im2col", "pixel_unshuffle"),
-    ),
+    "04.8": Task(check_slices, "medium", forbidden=("npt_op1", "permute", "unfold", "im2col", "pixel_unshuffle")),
     "04.9": Task(
         check_reach,
         "medium",
-        hints=(
-            "How many patches N and positions P are there?",
-            "After (c), the output depends on its patch. On what does each pixel of that patch depend?",
-            "For (d): are the groups of the second layer other groups than those of the first?",
-        ),
         way="Count N and P; the first layer mixes N pixels, the second P, and the groups of one layer never overlap.",
     ),
 }

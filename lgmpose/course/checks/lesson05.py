@@ -109,102 +109,19 @@ TASKS = {
     "05.1": Task(
         check_dot_products,
         "easy",
-        (
-            "Multiply the first numbers of both tokens, multiply the second numbers, and add the two products.",
-            "A patch with itself: square both numbers and add.",
-            "The knee has 0 where the wheel has 2, and the other way round. So both products are 0.",
-        ),
         way="Multiply the first numbers of both tokens, multiply the second numbers, and add the two products",
     ),
-    "05.2": Task(
-        check_softmax,
-        "easy",
-        (
-            "Two lines: take the exponential of the whole table, then divide by sums.",
-            "Each row needs its own sum. Which axis runs along a row: `dim=0` or `dim=1`?",
-            "If the sums have the shape (N,), they are divided into the columns. `keepdim=True` keeps the "
-            "shape (N, 1).",
-        ),
-        forbidden=("softmax",),
-    ),
+    "05.2": Task(check_softmax, "easy", forbidden=("softmax",)),
     "05.3": Task(
         check_sharpness,
         "medium",
-        (
-            "Write the weight as a fraction. What happens to each exponential if 100 is added to every score?",
-            "The exponential of s + 100 is the exponential of s times that of 100. This factor stands above and below.",
-            "For (b), look at the difference between the best and the second best score. It becomes ten times "
-            "as large. What is its exponential?",
-        ),
         way="Softmax sees only differences of scores. A factor of 10 makes them ten times as large",
     ),
-    "05.4": Task(
-        check_attend,
-        "medium",
-        (
-            "The three steps of sections 2, 3 and 4 are three lines.",
-            "d is the length of a token, `x_Nd.shape[1]`. Softmax runs along the rows, `dim=1`.",
-            "If the values are wrong but the shape is right: do the weights stand on the left, `weights_NN @ x_Nd`?",
-        ),
-        forbidden=("scaled_dot_product_attention",),
-    ),
-    "05.5": Task(
-        check_attend_qkv,
-        "medium",
-        (
-            "First make three tables of shape (N, d): queries, keys and values.",
-            "Scores compare queries with keys. Row i belongs to the query of patch i.",
-            "Values play no part in the weights. They are used only in the last step, in the place of the tokens.",
-        ),
-        forbidden=("scaled_dot_product_attention",),
-    ),
-    "05.6": Task(
-        check_split_heads,
-        "hard",
-        (
-            "Each token is a row of d numbers. Cut every row into `heads` pieces.",
-            "`reshape(N, heads, d // heads)` cuts the rows. The axes are then in another order than asked.",
-            "Exchange the first two axes with `transpose(0, 1)`. A direct `reshape(heads, N, …)` mixes up tokens.",
-        ),
-    ),
-    "05.7": Task(
-        check_twice_the_patches,
-        "easy",
-        (
-            "Look at the table above. Which formulas contain N, and which N²?",
-            "Put 2N in the place of N. What is (2N)²?",
-            "The matrices are applied once to each patch. Scores are computed once for each pair of patches.",
-        ),
-        way="Put 2N in the place of N: in 2 · N² · d, and in 4 · N · d²",
-    ),
-    "05.8": Task(
-        check_shuffle,
-        "medium",
-        (
-            "For each kind, ask: does a weight depend on the number of the place, or on the content?",
-            "Attention compares tokens. If two tokens change places, their scores move with them.",
-            "In a fixed mixture, the first place has its own weight, whatever stands there. A convolution "
-            "looks at neighbours, and a shuffle changes who they are.",
-        ),
-        way="Ask whether a weight belongs to a place or to a content",
-    ),
-    "05.9": Task(
-        check_layer_macs,
-        "medium",
-        (
-            "Add up the four rows of the table in section 8. Only the last row changes with `ratio`.",
-            "The feed-forward part has two matrices, d × (ratio · d) and (ratio · d) × d.",
-            "If you are too low: are there four matrices (with the output), and two products of N² d?",
-        ),
-    ),
-    "05.10": Task(
-        check_mobilevit_global,
-        "hard",
-        (
-            "Write the shape behind every line: (B, d, H, W), (B, P, d, N), (B, P, N, d), and back.",
-            "`transpose(2, 3)` exchanges d and N. It is its own inverse.",
-            "`npt_op3` wants (B, N, d, P). `npt_op2` exchanges the second and the last axis.",
-        ),
-        forbidden=("MobileViTBlock",),
-    ),
+    "05.4": Task(check_attend, "medium", forbidden=("scaled_dot_product_attention",)),
+    "05.5": Task(check_attend_qkv, "medium", forbidden=("scaled_dot_product_attention",)),
+    "05.6": Task(check_split_heads, "hard"),
+    "05.7": Task(check_twice_the_patches, "easy", way="Put 2N in the place of N: in 2 · N² · d, and in 4 · N · d²"),
+    "05.8": Task(check_shuffle, "medium", way="Ask whether a weight belongs to a place or to a content"),
+    "05.9": Task(check_layer_macs, "medium"),
+    "05.10": Task(check_mobilevit_global, "hard", forbidden=("MobileViTBlock",)),
 }

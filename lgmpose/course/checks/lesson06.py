@@ -103,102 +103,31 @@ def _cost(larm: nn.Module, map_hw: tuple[int, int]) -> dict[str, int]:
 
 TASKS = {
     "06.1": Task(
-        check_layer_norm,
-        "easy",
-        (
-            "First subtract the mean of the four numbers from each of them.",
-            "The standard deviation is the square root of the mean of the squared differences. Divide by 4, not by 3.",
-            "The mean is 2, and all differences have the size 1.",
-        ),
-        way="Subtract the mean, 2. Then divide by the square root of the mean of the squares",
+        check_layer_norm, "easy", way="Subtract the mean, 2. Then divide by the square root of the mean of the squares"
     ),
-    "06.2": Task(
-        check_mlp_block,
-        "medium",
-        (
-            "Start with the innermost part of the equation and work outwards: norm, expand, GELU, project.",
-            "Keep `x` as it is; you need it again at the end.",
-            "If the first test fails: is the input added to the result? And is it the input before LayerNorm?",
-        ),
-        forbidden=("MLPBlock",),
-    ),
+    "06.2": Task(check_mlp_block, "medium", forbidden=("MLPBlock",)),
     "06.3": Task(
         check_reach,
         "easy",
-        (
-            "The first MLP Block connects one pixel of each patch. So count the patches.",
-            "A patch of 4 × 4 has 16 pixels. How many patches are there in 32 × 24 pixels?",
-            "In the second step, each pixel is connected with all positions of its patch, and every position has seen "
-            "one pixel of every patch.",
-        ),
         way="After the first: one pixel for each patch, so the number of patches. After both: all positions as well",
     ),
-    "06.4": Task(
-        check_first_step,
-        "medium",
-        (
-            "Start with `h, w = patch_hw` and an empty result. Then loop over `range(h)` and `range(w)`.",
-            "`small.flatten(2)` turns (B, d, rows, columns) into (B, d, N). The MLP works on the last axis.",
-            "`reshape(small.shape)` gives rows and columns back. Assign the result to the same slice of `y_BdHW`.",
-        ),
-        forbidden=("npt_op1", "npt_op2", "npt_op3", "LARM"),
-    ),
+    "06.4": Task(check_first_step, "medium", forbidden=("npt_op1", "npt_op2", "npt_op3", "LARM")),
     "06.5": Task(
         check_last_convolution,
         "easy",
-        (
-            "How many channels go in? Look at the block before it in the drawing.",
-            "A 1×1 convolution has channels in × channels out weights.",
-            "A 3×3 convolution has nine times as many weights as a 1×1.",
-        ),
         way="The concatenation has 2C channels. Multiply: channels in × channels out × pixels of the kernel",
     ),
-    "06.6": Task(
-        check_larm_macs,
-        "medium",
-        (
-            "Compute P and N first.",
-            "Each number of the map costs 8N + 8P. How many numbers has the map?",
-            "If you are too low by a factor: did you multiply by d?",
-        ),
-    ),
-    "06.7": Task(
-        check_larm_parameters,
-        "medium",
-        (
-            "LARM has two MLP Blocks, one of length N and one of length P. Write a function for one block.",
-            "A linear layer from a to b numbers has a · b weights and b biases.",
-            "LayerNorm has 2 · length. The first linear layer has 4 · length biases, the second has length.",
-        ),
-    ),
+    "06.6": Task(check_larm_macs, "medium"),
+    "06.7": Task(check_larm_parameters, "medium"),
     "06.8": Task(
         check_factor_ten,
         "medium",
-        (
-            "Apply LayerNorm to 1, 1, 3, 3 and to 10, 10, 30, 30.",
-            "Mean and standard deviation both become ten times as large.",
-            "What else goes into the result of a block with a residual connection?",
-        ),
         way="LayerNorm removes any common factor; a residual connection adds the input with its factor",
     ),
-    "06.9": Task(
-        check_within_first,
-        "hard",
-        (
-            "Write the shape behind every line. `within_patch` needs (B, N, d, P), `between_patches` needs "
-            "(B, P, d, N).",
-            "`npt_op1` gives (B, P, d, N). One `npt_op2` leads to (B, N, d, P), another one leads back.",
-            "`npt_op3` takes (B, N, d, P). So there is an `npt_op2` just before it.",
-        ),
-    ),
+    "06.9": Task(check_within_first, "hard"),
     "06.10": Task(
         check_growth,
         "medium",
-        (
-            "Use the formulas of tasks 06.6 and 06.7. Which of N, P and H · W change, and how?",
-            "H · W grows 4 times, P stays 16, and N grows from 48 to 192.",
-            "The first step's MACs grow 4 × 4 times, the second step's 4 times. Weigh them: 384 and 128.",
-        ),
         way="Put N = 48 and then N = 192 into (8N + 8P) · d · H · W and into 8N² + 7N + 8P² + 7P, and divide",
     ),
 }

@@ -94,88 +94,20 @@ TASKS = {
     "07.1": Task(
         check_deconvolution,
         "easy",
-        (
-            "Each pixel becomes its own square of 2×2: the pixel times the four weights.",
-            "The two squares stand side by side. The first row of the result is the first row of both squares.",
-            "The pixel 2 gives the square 2, 0 above 4, 2.",
-        ),
         way="Multiply the four weights by 1 for the left square and by 2 for the right one, and read row by row",
     ),
-    "07.2": Task(
-        check_weights,
-        "easy",
-        (
-            "A kernel of 3×3 has 9 weights for each input channel that it sees.",
-            "There are 8 output channels in all three cases. How many channels does each of them see?",
-            "8 channels, 2 channels, 1 channel.",
-        ),
-        way="Output channels × channels that each one sees × 9",
-    ),
-    "07.3": Task(
-        check_shuffle_order,
-        "easy",
-        (
-            "Draw the table for C = 8 with two rows: 0 1 2 3 above 4 5 6 7. Then read column by column.",
-            "There are C // rows columns. The number in row r and column c is r · columns + c.",
-            "Two loops: over columns outside, over rows inside.",
-        ),
-        forbidden=("channel_shuffle", "channel_shuffle_"),
-    ),
+    "07.2": Task(check_weights, "easy", way="Output channels × channels that each one sees × 9"),
+    "07.3": Task(check_shuffle_order, "easy", forbidden=("channel_shuffle", "channel_shuffle_")),
     "07.4": Task(
-        check_small_pairs,
-        "easy",
-        (
-            "Write the eight names in a row. Without the shuffle, the pairs are neighbours.",
-            "For the shuffle, write four names in the first row and four below. A pair is a column.",
-            "The second row is u4 u5 s0 s1.",
-        ),
-        way="Write u0 u1 u2 u3 above u4 u5 s0 s1 and count the columns with a u and an s",
+        check_small_pairs, "easy", way="Write u0 u1 u2 u3 above u4 u5 s0 s1 and count the columns with a u and an s"
     ),
-    "07.5": Task(
-        check_grouped_conv,
-        "medium",
-        (
-            "A loop over the first channel of each group: `range(0, C, per_group)`.",
-            "The group's channels are a slice of axis 1 of the map. Its weights are the same slice of axis 0.",
-            "Collect the results in a list and join them with `torch.cat(..., dim=1)`.",
-        ),
-    ),
-    "07.6": Task(
-        check_parameters,
-        "medium",
-        (
-            "C = up + skip. Write the four parts in a row: grouped 3×3, BatchNorm, 1×1, BatchNorm.",
-            "In groups of two, each of the C output channels has 2 × 9 weights.",
-            "The 1×1 goes from C to C channels. Each BatchNorm has a factor and an offset for each channel.",
-        ),
-    ),
-    "07.7": Task(
-        check_two_groups,
-        "easy",
-        (
-            "How many channels has each of the two groups?",
-            "One group is a dense 3×3 from C/2 to C/2 channels.",
-            "C/2 × C/2 is a quarter of C × C. And there are two groups.",
-        ),
-        way="Two groups, each with C/2 × C/2 × 9 weights; divide by C × C × 9",
-    ),
-    "07.8": Task(
-        check_dense_kernel,
-        "hard",
-        (
-            "First write the grouped convolution as a dense one of shape (C, C, 3, 3): zero outside the groups.",
-            "The group of channel m begins at m // per_group · per_group.",
-            "The 1×1 adds up such kernels: output o is the sum over m of pointwise[o, m] times the kernel of m.",
-        ),
-    ),
+    "07.5": Task(check_grouped_conv, "medium"),
+    "07.6": Task(check_parameters, "medium"),
+    "07.7": Task(check_two_groups, "easy", way="Two groups, each with C/2 × C/2 × 9 weights; divide by C × C × 9"),
+    "07.8": Task(check_dense_kernel, "hard"),
     "07.9": Task(
         check_four_rows,
         "medium",
-        (
-            "Four rows have 76 columns. Which channels are in row 0, in row 1, in row 2, in row 3?",
-            "A column of four gives two pairs: rows 0 and 1, rows 2 and 3. Channels from 208 on are the backbone's.",
-            "Rows 0 and 1 hold only the upsampling path. Row 3 holds only the backbone. Where does row 2 change?",
-        ),
         way="Only pairs of rows 2 and 3 can be mixed: count the channels of row 2 that are below 208",
     ),
 }

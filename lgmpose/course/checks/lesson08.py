@@ -92,89 +92,30 @@ TASKS = {
     "08.1": Task(
         check_shape,
         "easy",
-        (
-            "Multiply all strides from the stem to stage 4. Then divide both sides of the input by the product.",
-            "The channels after a stage are in the column c. The column d is inside the MobileViM block only.",
-            "The product of the strides is 16.",
-        ),
         way="Divide 384 and 288 by the product of the strides, 2 · 1 · 2 · 2 · 2; channels are the column c",
     ),
     "08.2": Task(
         check_fused_channels,
         "easy",
-        (
-            "A fusion puts the channels of the backbone behind those of the deconvolution.",
-            "The first fusion is at stride 16. Which stage has this stride?",
-            "The first fusion meets stage 4, the second stage 3, the third stage 2.",
-        ),
         way="Add: the first deconvolution and stage 4, the second and stage 3, the third and stage 2",
     ),
-    "08.3": Task(
-        check_groups_and_kernel,
-        "easy",
-        (
-            "The second number of the weight's shape says how many input channels each output channel sees.",
-            "If each group has that many channels, how many groups are there?",
-            "The last number of the weight's shape is the kernel size k.",
-        ),
-    ),
-    "08.4": Task(
-        check_parameters_by_part,
-        "medium",
-        (
-            'Loop over `theta.items()`. `name.split(".")[0]` is the first word, `tensor.numel()` the number of values.',
-            "`name.endswith((...))` takes a tuple of endings. Skip the three kinds of running statistics.",
-            "`counts[part] = counts.get(part, 0) + ...` adds to an entry that may not exist yet.",
-        ),
-    ),
+    "08.3": Task(check_groups_and_kernel, "easy"),
+    "08.4": Task(check_parameters_by_part, "medium"),
     "08.5": Task(
         check_largest_parts,
         "easy",
-        (
-            "Parameters grow with channels times channels. MACs are parameters times pixels.",
-            "Parameters: where are there many channels and a MobileViM block, or several blocks?",
-            "MACs: where are the maps still large, and the hidden layers already six times as wide?",
-        ),
         way="Multiply channels by channels for each part, and for MACs also by the pixels of its map",
     ),
     "08.6": Task(
         check_stage_5,
         "medium",
-        (
-            "Three convolutions: 1×1 to the hidden width, depthwise 3×3, 1×1 to 176.",
-            "The hidden width is 6 · 96 = 576. The depthwise convolution has 9 weights for each channel.",
-            "Each BatchNorm has two parameters for each output channel: 576, 576 and 176 channels.",
-        ),
         way="96 · 576, then 576 · 9, then 576 · 176, and for the BatchNorms 2 · (576 + 576 + 176)",
     ),
-    "08.7": Task(
-        check_interval,
-        "easy",
-        (
-            "What is the unit of the last printed digit of 1.08?",
-            "Rounding up happens from half a unit below. Cutting keeps everything to just below a whole unit above.",
-            "A unit is 0.01, half a unit is 0.005.",
-        ),
-        way="Half a hundredth below 1.08, and a whole hundredth above it",
-    ),
-    "08.8": Task(
-        check_mobilevit_cost,
-        "hard",
-        (
-            "Start with the four convolutions and the last LayerNorm. With `layers=0` this is all.",
-            "The linears of one layer have 3d² + d² + 2d² + 2d² weights and 3d + d + 2d + d biases. Its two LayerNorms "
-            "have 2d parameters each.",
-            "Each product costs d MACs for every pair of tokens in one set: pixels · (pixels / 4) · d. There are two.",
-        ),
-    ),
+    "08.7": Task(check_interval, "easy", way="Half a hundredth below 1.08, and a whole hundredth above it"),
+    "08.8": Task(check_mobilevit_cost, "hard"),
     "08.9": Task(
         check_growth_of_macs,
         "medium",
-        (
-            "Most parts grow with the number of pixels: 4 times. Which part grows faster?",
-            "LARM's first step costs 8N for each number of its map. Both N and the map grow 4 times.",
-            "At 256×192 the first steps of both LARMs cost 8 · 48 · (32 · 24 · 96 + 16 · 12 · 192) MACs.",
-        ),
         way="Four times everything, and 12 times more for the first steps of both LARMs: divide by all MACs",
     ),
 }

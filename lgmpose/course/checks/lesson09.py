@@ -142,124 +142,22 @@ def _person(keypoints_K2: np.ndarray, visibility_K: np.ndarray) -> PersonRecord:
 
 
 TASKS = {
-    "09.1": Task(
-        check_keypoints,
-        "easy",
-        hints=(
-            "Three numbers belong to each joint, one joint after the other. Which shape has a table with one row per "
-            "joint?",
-            "`np.array(flat).reshape(-1, 3)` gives one row per joint. The −1 lets NumPy work out how many rows there "
-            "are.",
-            "My shapes are right, but the numbers are wrong: did you use `reshape(3, -1)`? Its first row mixes "
-            "several joints. Take columns of a (K, 3) table: `[:, :2]` and `[:, 2]`.",
-        ),
-    ),
-    "09.2": Task(
-        check_coco_box,
-        "medium",
-        hints=(
-            "Write the rule once for x, with W, and once for y, with H. The two directions never mix.",
-            "`left = max(0, x)` and `right = min(W - 1, left + w - 1)`. The centre is the mean of both, the length "
-            "is `right - left`.",
-            "My lengths are a little too large: is the last column `W - 1`, and do you use `left + w - 1`? My centre "
-            "is wrong where the box is cut: use the cut values for the centre, too. Multiply only the lengths by "
-            "1.25.",
-        ),
-        forbidden=("sanitize_box", "load_coco"),
-    ),
+    "09.1": Task(check_keypoints, "easy"),
+    "09.2": Task(check_coco_box, "medium", forbidden=("sanitize_box", "load_coco")),
     "09.3": Task(
         check_mpii_square,
         "easy",
-        hints=(
-            "Follow the four steps of the table with the new numbers.",
-            "The side needs steps 3 and 4 only. The centre needs steps 1 and 2 only.",
-            "My y is off by 1: subtract 1 from both coordinates. My y is off by 12: the centre moves by 15 times the "
-            "scale, downwards, so y grows.",
-        ),
         way="Side: 200 × scale × 1.25. Centre: add 15 × scale to y, then subtract 1 from x and y",
     ),
-    "09.4": Task(
-        check_grow,
-        "easy",
-        hints=(
-            "How wide must a crop of height h be, if W columns belong to H rows? And how high must a crop of width w "
-            "be?",
-            "A height h needs the width `h * W / H`. A width w needs the height `w * H / W`. Each length becomes the "
-            "larger one of what it is and what is needed.",
-            "I used the new width to compute the new height: start both from the old w and h. Two calls of `max` are "
-            "enough. Do not round.",
-        ),
-        forbidden=("fit_aspect",),
-    ),
-    "09.5": Task(
-        check_point,
-        "easy",
-        hints=(
-            "How far is the point from the centre (132, 100), in x and in y? Mind the signs.",
-            "The differences are +50 and −50. Multiply both by 0.32.",
-            "Now count from the middle of the crop, (24, 32): to the right x grows, upwards y becomes smaller.",
-        ),
-        way="x' = 0.32 × (182 − 132) + 24, and in the same way y' from 50, 100 and 32",
-    ),
-    "09.6": Task(
-        check_back,
-        "medium",
-        hints=(
-            "`move` first multiplies by the 2 × 2 part and then adds the constants. Undo the last step first.",
-            "The 2 × 2 part is `matrix[:, :2]`, the constants are `matrix[:, 2]`. `np.linalg.inv` inverts the 2 × 2 "
-            "part.",
-            "It works without rotation, but not with it: points are rows here, so multiply from the right by the "
-            "transposed inverse: `(points_xy - constants) @ inverse.T`.",
-        ),
-        forbidden=("invert_matrix",),
-    ),
+    "09.4": Task(check_grow, "easy", forbidden=("fit_aspect",)),
+    "09.5": Task(check_point, "easy", way="x' = 0.32 × (182 − 132) + 24, and in the same way y' from 50, 100 and 32"),
+    "09.6": Task(check_back, "medium", forbidden=("invert_matrix",)),
     "09.7": Task(
         check_rotated_share,
         "medium",
-        hints=(
-            "Two things must happen: the crop is rotated at all, and the angle is beyond ±40°.",
-            "40° is one standard deviation. The sentence below the table says how often a normal number stays within "
-            "one.",
-            "The rest, 32 %, is beyond ±40°. But only 60 % of the crops are rotated. Multiply the two shares.",
-        ),
         way="Multiply the share of crops that are rotated by the share of normal numbers beyond one standard deviation",
     ),
-    "09.8": Task(
-        check_partners,
-        "medium",
-        hints=(
-            "For each name, find the name of its partner first. Then find its position with `names.index`.",
-            '`name.replace("left", "right")` turns left into right. What would a second `replace` do to it? Use a '
-            "third word in between.",
-            'All joints point to one side: your two calls of `replace` undo each other. `name.replace("left", '
-            '"#").replace("right", "left").replace("#", "right")` exchanges the words.',
-        ),
-    ),
-    "09.9": Task(
-        check_outline,
-        "hard",
-        hints=(
-            "You have all parts. The enlarged width follows from the padded box. One pixel of the crop is width / W "
-            "pixels of the picture.",
-            "One way: build the matrix with `matrix_by_hand`, and take the four corners of the crop back. Another "
-            "way: walk from the box's centre along the turned directions right (cos, sin) and down (−sin, cos).",
-            "It is right without rotation and wrong with it: for a positive angle the outline turns clockwise, as y "
-            "points down. Only some corners are right: check their order. The centre is that of the given box, x + "
-            "w/2 and y + h/2.",
-        ),
-        forbidden=("crop_matrix", "invert_matrix"),
-    ),
-    "09.10": Task(
-        check_half_body,
-        "hard",
-        hints=(
-            "First make two lists of joint numbers: labelled and in `upper`; labelled and not in `upper`.",
-            "Then choose one list: `if draw < 0.5 and len(up) > 2`, `elif len(low) > 2`, `else`. If the chosen list "
-            "has fewer than 2 joints, return `None, None`.",
-            "The centre is the mean of the chosen points, not the middle of their extent. The lengths are 1.5 × "
-            "(largest − smallest) in x and in y. Wrong only for some persons: leave out unlabelled joints before you "
-            "count.",
-        ),
-        forbidden=("augment_record",),
-    ),
+    "09.8": Task(check_partners, "medium"),
+    "09.9": Task(check_outline, "hard", forbidden=("crop_matrix", "invert_matrix")),
+    "09.10": Task(check_half_body, "hard", forbidden=("augment_record",)),
 }

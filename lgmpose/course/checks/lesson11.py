@@ -143,116 +143,21 @@ def _ap(people_BK2: np.ndarray, true_ids, poses_BK2: np.ndarray, ids, scores: np
 
 TASKS = {
     "11.1": Task(
-        check_longer_torso,
-        "easy",
-        hints=(
-            "How many pixels are 0.2 torsos now?",
-            "Errors up to 0.2 × 65 pixels are allowed. The four errors are 10, 10, 10 and 13 pixels.",
-            "A joint is correct if its error is at most the threshold. Does that include an error of exactly 13 "
-            "pixels?",
-        ),
-        way="0.2 × 65 = 13 pixels are allowed, and an error of exactly 13 is allowed, too",
+        check_longer_torso, "easy", way="0.2 × 65 = 13 pixels are allowed, and an error of exactly 13 is allowed, too"
     ),
-    "11.2": Task(
-        check_pck,
-        "medium",
-        hints=(
-            "First the distances: `np.linalg.norm(..., axis=-1)` of the differences has the shape (B, K).",
-            "Divide each row by its own torso: `torso_B[:, None]` has the shape (B, 1). Then compare with `<=`.",
-            "It is wrong where joints are not labelled: choose the counted joints with `[visible_BK > 0]` before you "
-            "take the mean, over all persons together. Fails on the last test: divide the error, do not multiply the "
-            "threshold.",
-        ),
-        forbidden=("pck", "pckh"),
-    ),
-    "11.3": Task(
-        check_head,
-        "easy",
-        hints=(
-            "How wide and how high is the box? How long is its diagonal?",
-            "It is 30 wide and 40 high, so the diagonal is 50. The head's size is 0.6 times that.",
-            "PCKh@0.5 allows half of the head's size.",
-        ),
-        way="Diagonal of the box, times 0.6, times 0.5",
-    ),
-    "11.4": Task(
-        check_wrist_distance,
-        "medium",
-        hints=(
-            "The exponent must be −1/2. Write it down: d² / (2 A (2σ)²) = 1/2.",
-            "So d² = A (2σ)². Take the root.",
-            "d = 2σ√A, with √A = 100. Is there a 2 in front of σ in your result?",
-        ),
-        way="Set the exponent to −1/2: d = 2σ√A",
-    ),
-    "11.5": Task(
-        check_score,
-        "easy",
-        hints=(
-            "Choose the joint scores above 0.2 with a comparison in square brackets.",
-            "Take the mean of the chosen ones only, and multiply by the box score.",
-            "I get NaN: if nothing is chosen, return 0 before you take a mean. A joint of exactly 0.2 is not above "
-            "0.2.",
-        ),
-        forbidden=("rescore",),
-    ),
-    "11.6": Task(
-        check_match,
-        "hard",
-        hints=(
-            "`np.argsort(-scores)` gives the order, best first. Keep a list of the persons that are still free.",
-            "For each proposal, find the free person with the highest OKS: `max(free, key=lambda j: oks_nm[i, j], "
-            "default=None)`. Compare that OKS with the threshold.",
-            "A person is found twice: remove it from the list when it is taken. All later ones are wrong: remove it "
-            "only if the OKS reached the threshold. It crashes: `free` may be empty.",
-        ),
-    ),
-    "11.7": Task(
-        check_staircase,
-        "medium",
-        hints=(
-            "Read the heights and widths of the blue staircase from the figure: it has three parts.",
-            "Height 1 from recall 0 to 0.5, height 0.75 from 0.5 to 0.75, height 0 after that.",
-            "Add height × width of the parts. The mean of the five precisions is something else.",
-        ),
-        way="Add height × width of the three parts of the staircase",
-    ),
+    "11.2": Task(check_pck, "medium", forbidden=("pck", "pckh")),
+    "11.3": Task(check_head, "easy", way="Diagonal of the box, times 0.6, times 0.5"),
+    "11.4": Task(check_wrist_distance, "medium", way="Set the exponent to −1/2: d = 2σ√A"),
+    "11.5": Task(check_score, "easy", forbidden=("rescore",)),
+    "11.6": Task(check_match, "hard"),
+    "11.7": Task(check_staircase, "medium", way="Add height × width of the three parts of the staircase"),
     "11.8": Task(
-        check_three_lost_joints,
-        "medium",
-        hints=(
-            "What is the OKS of one such pose? It is a mean over 17 joints.",
-            "14 joints count 1, three count 0, so the OKS is 14 / 17 = 0.82. Which of the ten thresholds 0.50, 0.55, "
-            "…, 0.95 does it pass?",
-            "At a threshold that all poses pass, AP is 1. At one that none passes, AP is 0. Take the mean over the "
-            "ten.",
-        ),
-        way="The OKS of each pose is 14 / 17. Count the thresholds that it passes",
+        check_three_lost_joints, "medium", way="The OKS of each pose is 14 / 17. Count the thresholds that it passes"
     ),
-    "11.9": Task(
-        check_pose_nms,
-        "hard",
-        hints=(
-            "Sort by score. While poses are waiting: take the first, keep it, and make a new list of those that may "
-            "still wait.",
-            "A pose may go on waiting if its OKS with the kept one is at most the threshold. `oks_by_hand` needs a "
-            "visibility: all ones. The area is the mean of the two areas.",
-            "A pose is dropped that should stay: did a dropped pose drop another one? Compare only with poses that "
-            "were kept. Only equal poses go wrong? Drop only what is above the threshold.",
-        ),
-        forbidden=("oks_nms",),
-    ),
+    "11.9": Task(check_pose_nms, "hard", forbidden=("oks_nms",)),
     "11.10": Task(
         check_false_persons,
         "medium",
-        hints=(
-            "Write down the ranking of all 20 proposals as in section 6, once with the false ones last, once with "
-            "them first.",
-            "False ones last: what is the precision after the tenth proposal, when the recall reaches 1? The "
-            "staircase ends there.",
-            "False ones first: after all 20 proposals the precision is 10 / 20. The staircase takes the best "
-            "precision at this recall or a higher one, so this value holds from the start.",
-        ),
         way="Draw the staircase for both rankings; it takes the best precision from each recall on",
     ),
 }

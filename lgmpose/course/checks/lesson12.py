@@ -114,92 +114,28 @@ def _stored_ms(label: str, image_hw: tuple[int, int]) -> float:
 
 TASKS = {
     "12.1": Task(
-        check_naive_order,
-        "easy",
-        hints=(
-            "The machine is cold and fresh at the start. Which of the two networks runs then?",
-            "Both networks have one very slow first run. What else differs between the first three seconds and later?",
-            "Heat costs up to 40 %. The true difference is only 10 %. Which of the two is larger?",
-        ),
-        way="Compare the machine's heat while old runs with its heat while new runs.",
+        check_naive_order, "easy", way="Compare the machine's heat while old runs with its heat while new runs."
     ),
-    "12.2": Task(
-        check_fair_ratio,
-        "easy",
-        hints=(
-            "`zip(times_a, times_b)` walks through two lists together.",
-            "First collect the ratios in a list, without the rounds that have a `None`. Then take one median.",
-            '"I get 1.0 for the five rounds": you took two medians and divided them. Divide first. "I get 2.0": you '
-            "divided b by a.",
-        ),
-    ),
+    "12.2": Task(check_fair_ratio, "easy"),
     "12.3": Task(
         check_percentile,
         "easy",
-        hints=(
-            "The four times stand at the places 0, 1, 2 and 3. Place 0 is the 0th percentile, place 3 the 100th.",
-            "The 25th percentile stands at place 0.25 × 3 = 0.75. Between which two times is that?",
-            "Go three quarters of the way from 10 to 20.",
-        ),
         way="The place is 0.25 × (number of values − 1); go in a straight line between the two neighbours.",
     ),
-    "12.4": Task(
-        check_one_round,
-        "medium",
-        hints=(
-            "Read the clock directly before and directly after each call. The difference is the time.",
-            "Prepare `times_ms = [None] * len(calls)` and write each time at its own index.",
-            '"I pass tests 1 and 2 but fail test 3": you append the times in the order of running. And one second has '
-            "1000 milliseconds.",
-        ),
-    ),
+    "12.4": Task(check_one_round, "medium"),
     "12.5": Task(
-        check_arithmetic,
-        "easy",
-        hints=(
-            "A 1×1 convolution has input channels × output channels × pixels MACs.",
-            "16 × 16 × 8 × 6 = 12,288 MACs. Divide by 20 billion per second.",
-            "12,288 / 20,000,000,000 = 0.0000006144 seconds. How many millionths is that?",
-        ),
-        way="MACs / (MACs per second) gives seconds. A second has a million microseconds.",
+        check_arithmetic, "easy", way="MACs / (MACs per second) gives seconds. A second has a million microseconds."
     ),
     "12.6": Task(
         check_conclusion,
         "medium",
-        hints=(
-            "Eight points are few. Could networks whose MACs and times are unrelated give the same figure?",
-            "Is it plausible that a network gets slower because it multiplies less? What would you have to keep fixed?",
-            "The next cell computes an interval. It reaches from strongly negative to positive.",
-        ),
         way="A statement about small networks in general needs an interval that does not contain 0.",
     ),
-    "12.7": Task(
-        check_agreed,
-        "easy",
-        hints=(
-            "`first.keys() & second.keys()` are the names that both have.",
-            "An interval is above 1 if its lower end is above 1. It is below 1 if its upper end is below 1.",
-            '"A name with an interval like (0.98, 1.2) is in my set": it is on neither side.',
-        ),
-    ),
-    "12.8": Task(
-        check_ratio_interval,
-        "hard",
-        hints=(
-            "The probability of exactly h heads is `math.comb(n, h) / 2**n`. Fewer than k means h = 0 … k − 1.",
-            'Start with k = 0. Raise k while "fewer than k + 1 heads" has a probability of at most 0.025.',
-            '"I pass test 1 but fail test 2": n counts the complete rounds only. The k-th smallest is `ratios[k - 1]`, '
-            "the k-th largest `ratios[n - k]`.",
-        ),
-    ),
+    "12.7": Task(check_agreed, "easy"),
+    "12.8": Task(check_ratio_interval, "hard"),
     "12.9": Task(
         check_growth,
         "medium",
-        hints=(
-            "Section 6 prints the three parts of the bill for both networks at 256×192.",
-            "New time = 2.25 × (arithmetic + memory) + calls. Divide it by the old time.",
-            "For which of the two are the calls the largest part? Its time grows less.",
-        ),
         way="Multiply arithmetic and memory by 2.25, leave the calls as they are, divide by the old sum.",
     ),
 }

@@ -91,97 +91,21 @@ def check_seeds_needed(attempt) -> None:
 
 
 TASKS = {
-    "13.1": Task(
-        check_joints,
-        "easy",
-        hints=(
-            "How many joints are there in all? Take every person to have all fourteen.",
-            "2,958 × 14 = 41,412 joints. A point of PCKh is one per cent of them.",
-            "A tenth of a point is 0.1 % of 41,412.",
-        ),
-        way="Multiply persons by joints, and take a thousandth.",
-    ),
+    "13.1": Task(check_joints, "easy", way="Multiply persons by joints, and take a thousandth."),
     "13.2": Task(
-        check_one_draw,
-        "easy",
-        hints=(
-            "Persons count from 0. Person 2 was drawn twice, so add their lead and their joints twice. Person 3 "
-            "was not.",
-            "The leads are 2, 2, −1, 2, 1, 0. The joints are 12, 12, 10, 14, 14, 14.",
-            "Points are 100 × (sum of the leads) / (sum of the joints of the drawn persons).",
-        ),
-        way="Sum the leads of the drawn persons, divide by the sum of their joints, times 100.",
+        check_one_draw, "easy", way="Sum the leads of the drawn persons, divide by the sum of their joints, times 100."
     ),
-    "13.3": Task(
-        check_bootstrap,
-        "medium",
-        hints=(
-            "`lead_M[chosen_DM]` has the shape (D, M): row by row the leads of the drawn persons.",
-            "For each row: sum of the leads divided by the sum of the joints of the same drawn persons, times 100.",
-            '"Nearly right, but not equal": you divided by the joints of all persons, `counted_M.sum()`. The '
-            "drawn persons have other joints. The percentiles are 2.5 and 97.5.",
-        ),
-    ),
+    "13.3": Task(check_bootstrap, "medium"),
     "13.4": Task(
         check_torn_pairs,
         "easy",
-        hints=(
-            "Some persons are difficult for every network, for example a person who stands on the hands.",
-            "In pairs, a difficult person lowers both networks, and the difference stays.",
-            "Torn apart, network a may get many difficult persons and network b many easy ones.",
-        ),
         way="Think of a draw with many difficult persons: does it change both networks, or only one?",
     ),
-    "13.5": Task(
-        check_seed_variance,
-        "medium",
-        hints=(
-            "Each network is compared with its own mean: a network that is better says nothing about the spread.",
-            "Add the squares of all deviations. Divide once, at the end.",
-            '"I pass test 1 but fail test 3": divide by the sum of (number of runs − 1) over the networks, not by'
-            " the mean over networks.",
-        ),
-    ),
+    "13.5": Task(check_seed_variance, "medium"),
     "13.6": Task(
-        check_false_discoveries,
-        "medium",
-        hints=(
-            "A single row looks like a discovery in 5 % of the tables.",
-            "Nine independent rows would give 1 − 0.95⁹, which is 37 %.",
-            "The rows share one baseline. If it had bad luck, all nine look better together. So false discoveries"
-            " come in groups, and fewer tables have one.",
-        ),
-        way="Begin with 1 − 0.95⁹ and think about what a common baseline changes.",
+        check_false_discoveries, "medium", way="Begin with 1 − 0.95⁹ and think about what a common baseline changes."
     ),
-    "13.7": Task(
-        check_half_the_cost,
-        "easy",
-        hints=(
-            "The computational cost is the column of FLOPs.",
-            "SFusion is printed with 0.90 G, the 3×3 convolution with 1.5 G.",
-            "Divide the smaller by the larger.",
-        ),
-        way="Divide SFusion's FLOPs by those of the 3×3 convolution.",
-    ),
-    "13.8": Task(
-        check_p_value,
-        "medium",
-        hints=(
-            "`signs_DM * lead_M` has the shape (D, M). Which axis do you sum?",
-            "On either side: compare absolute values. At least as far: what about sums that are equal?",
-            '"My values are a little too small": you used > where ≥ is needed. Joints are whole numbers, so ties '
-            "are common.",
-        ),
-    ),
-    "13.9": Task(
-        check_seeds_needed,
-        "hard",
-        hints=(
-            "Start with S = 2 and raise S while the margin is larger than the difference.",
-            "With S seeds, ten networks have f = 10 × (S − 1) degrees of freedom. `scipy.stats.t.isf(0.025 / 9, "
-            "f)` is the quantile.",
-            '"I get one seed too many": stop as soon as the margin is at most the difference. "Much too few": the'
-            " standard error of a difference of two means is spread × √(2 / S).",
-        ),
-    ),
+    "13.7": Task(check_half_the_cost, "easy", way="Divide SFusion's FLOPs by those of the 3×3 convolution."),
+    "13.8": Task(check_p_value, "medium"),
+    "13.9": Task(check_seeds_needed, "hard"),
 }

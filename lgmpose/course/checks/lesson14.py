@@ -126,93 +126,17 @@ def width_ratios() -> tuple[float, float]:
 
 
 TASKS = {
-    "14.1": Task(
-        check_mirror_pairs,
-        "easy",
-        hints=(
-            '`name.startswith("left_")` finds the left joints. What must the partner\'s name be?',
-            '`name.replace("left_", "right_")` gives the partner\'s name, and `names.index(partner)` its index.',
-            '"I pass test 1 but fail test 2": a left joint without a partner is in no pair; ask `partner in '
-            'names` first. "Each pair comes twice": start from the left joints only.',
-        ),
-    ),
-    "14.2": Task(
-        check_coco_keypoints,
-        "easy",
-        hints=(
-            "Walk through `names`, not through `points`: the order and the missing joints come from `names`.",
-            "`flat += [x, y, 1 if name in hidden else 2]` adds three numbers at once.",
-            '"I pass test 1 but fail test 2": a joint without a label still needs its three numbers, 0, 0, 0.',
-        ),
-    ),
-    "14.3": Task(
-        check_box_around,
-        "medium",
-        hints=(
-            "First throw away the rows with v = 0: their zeros would pull the box to the corner of the picture.",
-            "`low = xy.min(axis=0)` and `size = xy.max(axis=0) - low` describe the tight box.",
-            '"I pass test 1 but fail test 2": with a margin on both sides, the width is (1 + 2 × margin) times '
-            "the old one, and the corner moves by margin × size.",
-        ),
-    ),
-    "14.4": Task(
-        check_split,
-        "easy",
-        hints=(
-            "How different are picture 1 and picture 2 of a video?",
-            "What will your users photograph: you, in your room, in your clothes?",
-            "A measurement should answer the question that your users have.",
-        ),
-        way="Compare a validation picture with its two neighbours in the training set.",
-    ),
+    "14.1": Task(check_mirror_pairs, "easy"),
+    "14.2": Task(check_coco_keypoints, "easy"),
+    "14.3": Task(check_box_around, "medium"),
+    "14.4": Task(check_split, "easy", way="Compare a validation picture with its two neighbours in the training set."),
     "14.5": Task(
         check_steps,
         "easy",
-        hints=(
-            "A step uses one batch. How many batches does one epoch have?",
-            "160 / 16 = 10 steps in an epoch.",
-            "4 × 160 persons are used in all, and they are ten different ones.",
-        ),
         way="Steps: epochs × persons per epoch / batch size. Uses: epochs × persons per epoch / labelled persons.",
     ),
-    "14.6": Task(
-        check_share_right,
-        "medium",
-        hints=(
-            "`np.linalg.norm(found_MK2 - true_MK2, axis=2)` has the shape (M, K): all distances.",
-            "`height_M[:, None]` has the shape (M, 1), so each row is compared with its own person's height.",
-            '"I pass test 1 but fail test 2": joints without a label count neither above nor below the fraction line.',
-        ),
-    ),
-    "14.7": Task(
-        check_file_size,
-        "easy",
-        hints=(
-            "A byte has 8 bits.",
-            "32 bits are 4 bytes.",
-            "1.02 million × 4 bytes, and a little for the layers' names.",
-        ),
-        way="Multiply the parameters by the bytes of one number.",
-    ),
-    "14.8": Task(
-        check_find_swapped,
-        "medium",
-        hints=(
-            "Copy the labels and exchange columns: `swapped[:, [l, r]] = labels_MK2[:, [r, l]]`.",
-            "For each person compute two sums of distances: with the labels as they are, and exchanged. Which is "
-            "smaller?",
-            '"I pass test 1 but fail test 2": exchange all pairs in one copy, sum over all pairs, then compare '
-            "once per person.",
-        ),
-    ),
-    "14.9": Task(
-        check_interval_width,
-        "medium",
-        hints=(
-            "Lesson 13: what happens to the width if the number of persons becomes four times as large?",
-            "The width is proportional to 1 / √(number of persons).",
-            "50 / 10 = 5 and 200 / 50 = 4. Take the roots.",
-        ),
-        way="Take the root of the ratio of the numbers of persons.",
-    ),
+    "14.6": Task(check_share_right, "medium"),
+    "14.7": Task(check_file_size, "easy", way="Multiply the parameters by the bytes of one number."),
+    "14.8": Task(check_find_swapped, "medium"),
+    "14.9": Task(check_interval_width, "medium", way="Take the root of the ratio of the numbers of persons."),
 }
