@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from lgmpose.course.checks import Task, compare, compare_prediction
+from lgmpose.lab.bench import load_results
 
 
 def check_naive_order(prediction) -> str:
@@ -97,19 +97,10 @@ def check_growth(prediction) -> str:
 
 def stored_growth() -> tuple[float, float]:
     """Return how LGM-Pose's and Dite-HRNet-18's times grow from 256 × 192 to 384 × 288 in the stored benchmark."""
-    own, other = (
-        _stored_ms(label, (384, 288)) / _stored_ms(label, (256, 192)) for label in ("LGM-Pose", "Dite-HRNet-18")
-    )
+    rows = load_results(max((Path(__file__).parents[3] / "results").glob("bench_*.json"))).rows
+    ms = {(row.label, row.image_hw): row.median_ms for row in rows if (row.backend, row.threads) == ("eager", 1)}
+    own, other = (ms[label, (384, 288)] / ms[label, (256, 192)] for label in ("LGM-Pose", "Dite-HRNet-18"))
     return own, other
-
-
-def _stored_ms(label: str, image_hw: tuple[int, int]) -> float:
-    """Return a median time of the newest stored benchmark: eager mode, one thread."""
-    file = max((Path(__file__).parents[3] / "results").glob("bench_*.json"))
-    for row in json.loads(file.read_text(encoding="utf-8"))["rows"]:
-        if (row["label"], row["image_hw"], row["backend"], row["threads"]) == (label, list(image_hw), "eager", 1):
-            return row["median_ms"]
-    raise FileNotFoundError(f"{file.name} has no row of {label} at {image_hw}")
 
 
 TASKS = {
