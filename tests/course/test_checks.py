@@ -105,7 +105,7 @@ def test_a_wrong_prediction_gets_a_direction_then_a_way_then_the_answer(capsys):
     assert "low" in second and "Count the rows." in second and "10" not in second
     assert again == second, "running the cell again is no new guess"
     assert third.endswith("Count the rows. Answer: 10 %") and ".." not in third
-    assert right.startswith("99.2: correct: measured 10 %")
+    assert right.startswith("99.2: correct: the answer is 10 %")
 
 
 def test_a_way_that_ends_with_a_question_gets_no_full_stop():
@@ -125,7 +125,7 @@ def test_a_function_that_changes_its_input_is_wrong():
 
 def test_whole_numbers_are_printed_in_full_with_their_unit():
     for value, unit, shown in ((41472, "weights", "41,472 weights"), (1, "pixels", "1 pixel"), (1, "ms", "1 ms")):
-        assert compare_prediction(value, value, unit=unit) == f"measured {shown}"
+        assert compare_prediction(value, value, unit=unit) == f"the answer is {shown}"
 
 
 def test_forbidden_functions_are_found_however_they_are_called():

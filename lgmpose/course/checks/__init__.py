@@ -160,7 +160,7 @@ def verdict(task: str, attempt: Any, misses: int = 0) -> Verdict:
     except Missed as missed:
         text = f"{missed}. {tasks[task].way}" if misses and tasks[task].way else str(missed)
         stop = "" if text.endswith((".", "?")) else "."
-        return Verdict("wrong", f"{text}{stop} Answer: {missed.measured}" if misses >= 2 else text)
+        return Verdict("wrong", f"{text}{stop} Answer: {missed.answer}" if misses >= 2 else text)
     except Different as difference:
         return Verdict("wrong", f"{_so_far()}{difference}")
     except Exception as error:  # an error in the reader's code is a result like any other

@@ -27,11 +27,11 @@ class Different(Exception):
 
 
 class Missed(Different):
-    """A prediction is wrong. The message says in which direction; ``measured`` is the right answer as text."""
+    """A prediction is wrong. The message says in which direction; ``answer`` is the right answer as text."""
 
-    def __init__(self, message: str, measured: str):
+    def __init__(self, message: str, answer: str):
         super().__init__(message)
-        self.measured = measured
+        self.answer = answer
 
 
 def compare(got: Any, expected: Any, case: str, *, atol: float = 1e-5) -> None:
@@ -124,20 +124,20 @@ def _rearranged(theirs: np.ndarray, ours: np.ndarray, atol: float) -> str:
 
 
 def compare_prediction(
-    prediction: Any, measured: Any, *, atol: float = 0.0, rtol: float = 0.0, unit: str = "", labels: bool = False
+    prediction: Any, answer: Any, *, atol: float = 0.0, rtol: float = 0.0, unit: str = "", labels: bool = False
 ) -> str:
-    """Raise an exception unless a prediction is close to what was measured. Never name the right answer in its message.
+    """Raise an exception unless a prediction is close to the right answer. Its message never names the answer.
 
     Args:
         prediction: a number, a word, or a tuple, array, tensor or dict of them. Capitals do not matter in words.
-        measured: the right answer, of the same kind.
+        answer: the right answer, of the same kind.
         atol: accepted absolute difference.
-        rtol: accepted difference relative to ``measured``.
+        rtol: accepted difference relative to ``answer``.
         unit: printed behind the numbers, for example "%" or "pixels".
         labels: the numbers are names, for example of channels: none is too high or too low.
 
     Returns:
-        What was measured and the tolerance: a sentence to print after "correct".
+        The answer and the tolerance: a sentence to print after "correct".
 
     Raises:
         NotAttempted: a number is still None or ``...``.
@@ -146,16 +146,16 @@ def compare_prediction(
     """
     pairs = prediction if isinstance(prediction, dict) else dict(enumerate(_listed(prediction)))
     values = {key: _plain(value) for key, value in pairs.items()}
-    right = measured if isinstance(measured, dict) else dict(enumerate(_listed(measured)))
+    right = answer if isinstance(answer, dict) else dict(enumerate(_listed(answer)))
     if any(value is None or value is ... for value in values.values()):
         raise NotAttempted
     words = all(isinstance(value, str) for value in right.values())
     kind, name = (str, "word") if words else (numbers.Real, "number")
-    one = not isinstance(measured, (dict, tuple, list, np.ndarray))
+    one = not isinstance(answer, (dict, tuple, list, np.ndarray))
     if values.keys() != right.keys() or not all(isinstance(value, kind) for value in values.values()):
         wanted = f"one {name}" if one else f"{len(right)} {name}s"
         wanted += " in quotation marks" if words else ""
-        keys = f", with the keys {', '.join(map(repr, measured))}" if isinstance(measured, dict) else ""
+        keys = f", with the keys {', '.join(map(repr, answer))}" if isinstance(answer, dict) else ""
         raise Different(f"the answer is {wanted} here{keys}")
     judged, hits = [], 0
     for key, value in values.items():
@@ -165,7 +165,7 @@ def compare_prediction(
             hit = bool(np.isclose(value, right[key], rtol=rtol, atol=atol))
         wrong = "wrong" if words or labels else "too high" if value > right[key] else "too low"
         hits += hit
-        shown = f"{key!r}: " if isinstance(measured, dict) else ""
+        shown = f"{key!r}: " if isinstance(answer, dict) else ""
         shown += repr(value) if words else _with_unit(value, unit, digits=6)
         judged.append(f"{shown} is {'correct' if hit else wrong}")
     found = ", ".join(str(value) if words else _with_unit(value, unit, digits=4) for value in right.values())
@@ -173,7 +173,7 @@ def compare_prediction(
     tolerance = tolerance or (f" ({_with_unit(atol, unit)} more or less is accepted)" if atol else "")
     if hits < len(right):
         raise Missed(", ".join(judged) + tolerance, found)
-    return f"measured {found}{tolerance}"
+    return f"the answer is {found}{tolerance}"
 
 
 def _with_unit(value: float, unit: str, digits: int = 6) -> str:
