@@ -16,7 +16,7 @@ import numpy as np
 from lgmpose.data.images import normalise
 from lgmpose.errors import UserError, first_line, require
 from lgmpose.machine import choose_device, num_cores
-from lgmpose.pose.codecs import StandardCodec, merge_flipped
+from lgmpose.pose.codecs import StandardCodec
 from lgmpose.pose.geometry import mirror_crops
 from lgmpose.pose.skeletons import Skeleton
 from lgmpose.zoo.cards import codec_of, find_weights, read_card, skeleton_of, weights_hash
@@ -49,7 +49,10 @@ class Backend(Protocol):
     source: dict[str, str]
 
     def heatmaps(self, crops: np.ndarray) -> np.ndarray:
-        """Return the heatmaps (B, K, h, w) float32 of crops (B, H, W, 3) uint8 RGB. Threads may call it at once."""
+        """Return the heatmaps (B, K, h, w) float32 of crops (B, H, W, 3) uint8 RGB, or SimCC's scores (B, K, 2W + 2H).
+
+        Threads may call it at once.
+        """
         ...
 
 
@@ -81,7 +84,7 @@ def flip_tested(
 
     ``heatmaps`` takes crops (B, H, W, 3) uint8 and returns (B, K, h, w), as this function does.
     """
-    return merge_flipped(heatmaps(crops), heatmaps(mirror_crops(crops)), skeleton, shift=codec.flip_shift)
+    return codec.merge_flipped(heatmaps(crops), heatmaps(mirror_crops(crops)), skeleton)
 
 
 def refuse_forked(what: str, alternative: str) -> NoReturn:
@@ -174,7 +177,7 @@ class ExportedBackend:
         self.image_hw: tuple[int, int] = tuple(self.card["image_hw"])
         self.skeleton, self.codec = skeleton_of(self.card), codec_of(self.card, self.image_hw)
         self.source = {"file": path.name, "sha256": weights_hash(path)}
-        expected = [[3, *self.image_hw], [self.skeleton.num_keypoints, *self.codec.heatmap_hw]]
+        expected = [[3, *self.image_hw], [self.skeleton.num_keypoints, *self.codec.output_shape]]
         if [list(shape[1:]) for shape in shapes] != expected:
             raise UserError(f"{path}: its card does not fit its graph ({shapes[0]} → {shapes[1]}); export it again")
 

@@ -19,7 +19,7 @@ from lgmpose.inference.options import EvalConfig
 from lgmpose.inference.other_boxes import predict_without_boxes, shift_boxes, with_detected_boxes
 from lgmpose.machine import machine_header, tune_allocator
 from lgmpose.metrics import results_json
-from lgmpose.pose.codecs import make_codec
+from lgmpose.pose.codecs import StandardCodec, make_codec
 from lgmpose.zoo.cards import find_weights
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def evaluate_weights(config: EvalConfig) -> Evaluation:
     elif tuple(image_hw) != backend.image_hw:
         size = "×".join(map(str, backend.image_hw))
         raise UserError(f"{path}: exported for input size {size}; export it again for another size")
-    codec = make_codec(config.codec or backend.codec.name, image_hw, backend.codec.sigma)
+    codec = _codec(config.codec or backend.codec.name, image_hw, backend.codec, path)
     flip_test, bad_images = config.flip_test, config.bad_images
     if config.boxes == "none":
         found = predict_without_boxes(backend, record_set, flip_test=flip_test, bad_images=bad_images)
@@ -90,6 +90,14 @@ def evaluate_weights(config: EvalConfig) -> Evaluation:
     finally:  # a file that cannot be written does not cost the figures
         print(f"weights: {source['file']} (sha256 {source['sha256']})  {evaluation.as_text()}")
     return evaluation
+
+
+def _codec(name: str, image_hw: tuple[int, int], learned: StandardCodec, path: Path) -> StandardCodec:
+    """Return the codec to decode with; the network learned the codec ``learned``."""
+    codec = make_codec(name, image_hw, learned.sigma)
+    if codec.head != learned.head:
+        raise UserError(f"codec {name}: needs a network with a {codec.head} head; {path} has a {learned.head} head")
+    return codec
 
 
 def _channels(record_set: RecordSet, backend: Backend, path: Path) -> list[int] | None:

@@ -34,7 +34,7 @@ class EvalConfig:
     # none: the network searches the whole picture for one person, as `lgmpose predict --detector none` does
     boxes: Literal["given", "shifted", "none"] = "given"
     # rule that turns heatmaps into joints. standard moves the maximum by a quarter pixel, dark and udp fit a peak. By
-    # default, the codec that the weights were trained with
+    # default, the codec that the weights were trained with; weights trained with simcc take no other
     codec: CodecName | None = None
     image_hw: tuple[int, int] | None = None  # input height and width; by default those of the weights
     flip_test: bool = True  # average with the heatmaps of the mirrored picture

@@ -219,6 +219,8 @@ class Predictor:
     def heatmaps(self, image, box=None) -> tuple[np.ndarray, np.ndarray]:
         """Return the crop (H, W, 3) uint8 that the network sees for one person, and its heatmaps (K, h, w).
 
+        With SimCC's codec, the scores (K, 2W + 2H) take the place of the heatmaps.
+
         Args:
             image: as for a call.
             box: (4,) x, y, w, h; None: the whole picture.

@@ -156,7 +156,8 @@ def _describe(net: nn.Module) -> str:
     if isinstance(c, PeerConfig):
         return f"{c.name} ({c.num_keypoints} keypoints)"
     if isinstance(c, LGMPoseConfig):
-        return f"LGM-Pose (fusion {c.fusion}, global block {c.global_block}, {c.num_keypoints} keypoints)"
+        upper = f"fusion {c.fusion}" if c.head == "heatmap" else f"head {c.head}"
+        return f"LGM-Pose ({upper}, global block {c.global_block}, {c.num_keypoints} keypoints)"
     return type(net).__name__
 
 

@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 __all__ = [
-    "ACTIVATIONS", "DETECTOR_NAME", "FUSIONS", "GLOBAL_BLOCKS", "LARM_PARTS", "STAGES", "STRIDE", "VARIANTS",
-    "Activation", "Fusion", "GlobalBlock", "LGMPoseConfig", "LarmPart", "LinearInit", "Stage", "check_image_hw",
+    "ACTIVATIONS", "BINS_PER_PIXEL", "DETECTOR_NAME", "FUSIONS", "GLOBAL_BLOCKS", "LARM_PARTS", "STAGES", "STRIDE",
+    "VARIANTS", "Activation", "Fusion", "GlobalBlock", "Head", "LGMPoseConfig", "LarmPart", "LinearInit", "Stage",
+    "check_image_hw",
 ]  # fmt: skip
 
 # Each list of names stands here only. The options of `lgmpose train` and `lgmpose profile` have these types.
@@ -32,10 +33,13 @@ Activation = Literal["relu6", "relu", "silu"]
 # Initial weights of the linear layers in the global blocks: PyTorch's default, or small ones (standard deviation 0.02,
 # as in MobileViT). own: LARM has PyTorch's and a MobileViT block small ones.
 LinearInit = Literal["own", "default", "small"]
+# What the network returns for a joint: a map, as in the paper, or scores of x and y (``simcc.py``).
+Head = Literal["heatmap", "simcc"]
 FUSIONS, GLOBAL_BLOCKS = get_args(Fusion), get_args(GlobalBlock)
 LARM_PARTS, ACTIVATIONS = get_args(LarmPart), get_args(Activation)
 MOST_LAYERS = 100  # in a row; a damaged file may ask for billions
 DETECTOR_NAME = "lgm-det"  # the detector on the same encoder
+BINS_PER_PIXEL = 2  # that a SimCC head scores along each axis of the crop
 STRIDE = 32  # of the deepest stage; the input's height and width are multiples of it
 
 
@@ -92,6 +96,8 @@ class LGMPoseConfig:
     larm: str = "both"  # paper: both MLP Blocks; the others of LARM_PARTS leave out one or both
     activation: str = "relu6"  # chosen: MobileNetV2's
     linear_init: str = "own"  # chosen: one of LinearInit
+    # one of Head; paper: heatmaps. simcc, our own variant, scores the encoder's last map: no decoder, no fusion
+    head: str = "heatmap"
     stem_channels: int = 16  # chosen
     stages: tuple[Stage, ...] = STAGES  # chosen, see above
     decoder_channels: tuple[int, ...] = (208, 104, 52)  # chosen: half the width at every step
@@ -102,12 +108,14 @@ class LGMPoseConfig:
         check_image_hw(self.image_hw)
         for name, allowed in (
             ("fusion", FUSIONS), ("global_block", GLOBAL_BLOCKS), ("larm", LARM_PARTS), ("activation", ACTIVATIONS),
-            ("linear_init", get_args(LinearInit)),
+            ("linear_init", get_args(LinearInit)), ("head", get_args(Head)),
         ):  # fmt: skip
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} {getattr(self, name)!r}: choose one of {', '.join(allowed)}")
         if self.global_block != "mobilevim" and self.larm != "both":
             raise ValueError(f"larm {self.larm!r}: only for global_block 'mobilevim'; MobileViT blocks have no LARM")
+        if self.head == "simcc" and self.fusion != "sfusion":
+            raise ValueError(f"fusion {self.fusion!r}: only for heatmaps; the SimCC head has no decoder to fuse with")
         if any(stage.repeats > MOST_LAYERS or stage.vit_layers > MOST_LAYERS for stage in self.stages):
             raise ValueError(f"stages: repeats and vit_layers are at most {MOST_LAYERS}")
         if len(self.decoder_channels) != 3:

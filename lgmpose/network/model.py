@@ -13,6 +13,7 @@ from lgmpose.network.config import LGMPoseConfig, Stage
 from lgmpose.network.layers import ConvNormAct, InvertedResidual
 from lgmpose.network.modules import LARM, MobileViM
 from lgmpose.network.resize import resample_larm
+from lgmpose.network.simcc import SimCCHead
 from lgmpose.network.variants import MobileViTBlock, keep_of_larm, make_fusion, restart_linear_layers
 
 __all__ = ["LGMPose"]
@@ -20,6 +21,8 @@ __all__ = ["LGMPose"]
 
 class LGMPose(nn.Module):
     """The network; (B, 3, H, W) → (B, K, H/4, W/4) heatmaps, for the one input size in its config.
+
+    With the head ``simcc`` in its config it has no decoder, and returns (B, K, 2W + 2H): scores of x, then of y.
 
     Raises:
         ValueError: ``forward`` gets an input of another size.
@@ -41,15 +44,19 @@ class LGMPose(nn.Module):
 
         self.deconvs, self.fusions = nn.ModuleList(), nn.ModuleList()
         skips = [stage.channels for stage in config.stages[-2::-1]]  # strides 16, 8, 4 come first
-        for width, skip in zip(config.decoder_channels, skips[:3], strict=True):
+        widths = config.decoder_channels if config.head == "heatmap" else ()
+        for width, skip in zip(widths, skips[: len(widths)], strict=True):
             self.deconvs.append(ConvNormAct(channels, width, activation=act, transposed=True))
             self.fusions.append(make_fusion(config.fusion, width, skip, activation=act))
             channels = width if config.fusion == "none" else width + skip
-        self.head = nn.Conv2d(channels, config.num_keypoints, 1)
+        head = nn.Conv2d(channels, config.num_keypoints, 1)
+        self.head: nn.Module = head
         self.apply(_init_weights)
         if config.linear_init != "own":
             restart_linear_layers(self, small=config.linear_init == "small")
-        nn.init.normal_(self.head.weight, std=0.001)  # heatmaps start near zero, as in SimpleBaseline
+        nn.init.normal_(head.weight, std=0.001)  # heatmaps start near zero, as in SimpleBaseline
+        if config.head == "simcc":  # after the others, because it has initial weights of its own
+            self.head = SimCCHead(channels, num_keypoints=config.num_keypoints, image_hw=config.image_hw)
 
     def forward_features(self, x: Tensor) -> list[Tensor]:
         """Compute the encoder's features: (B, 3, H, W) → maps at strides 2, 4, 8, 16, 32."""
@@ -61,7 +68,7 @@ class LGMPose(nn.Module):
         return features
 
     def forward_head(self, features: list[Tensor]) -> Tensor:
-        """Compute heatmaps (B, K, H/4, W/4) from what ``forward_features`` returns."""
+        """Compute heatmaps (B, K, H/4, W/4), or SimCC's scores, from what ``forward_features`` returns."""
         *skips, x = features
         for deconv, fuse in zip(self.deconvs, self.fusions, strict=True):
             x = fuse(deconv(x), skips.pop())
@@ -83,12 +90,18 @@ class LGMPose(nn.Module):
         result is close to the original, but not equal: fine-tune it.
 
         Raises:
-            ValueError: height or width is not a multiple of 32.
+            ValueError: height or width is not a multiple of 32, or the head is SimCC's, whose weights fit one size.
         """
+        if self.config.head == "simcc":
+            raise ValueError(
+                f"image_hw {tuple(image_hw)}: a SimCC head fits the input size that it was trained for, "
+                f"{self.config.image_hw}; train it for the new size"
+            )
         with torch.random.fork_rng():  # the caller's random numbers stay as they are, and the result is reproducible
             torch.manual_seed(0)
             other = LGMPose(self.config.with_(image_hw=image_hw))
-        other.to(self.head.weight.device, self.head.weight.dtype).train(self.training)
+        weight = next(self.parameters())
+        other.to(weight.device, weight.dtype).train(self.training)
         copied = {name: value for name, value in self.state_dict().items() if ".between_patches." not in name}
         other.load_state_dict(copied, strict=False)
         for ours, theirs in zip(self.modules(), other.modules(), strict=True):

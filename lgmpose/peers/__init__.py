@@ -57,6 +57,11 @@ class PeerConfig:
         if self.num_keypoints < 1:
             raise ValueError(f"num_keypoints {self.num_keypoints}: at least 1")
 
+    @property
+    def head(self) -> str:
+        """Return what the network returns for a joint: a name of ``network.config.Head``."""
+        return "simcc" if self.name.startswith("rtmpose") else "heatmap"
+
     def with_(self, **changes) -> PeerConfig:
         """Return a copy with some fields changed."""
         return replace(self, **changes)

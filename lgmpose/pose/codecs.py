@@ -1,4 +1,4 @@
-"""Heatmap codecs: how joints become heatmaps, and how heatmaps become joints again.
+"""Codecs: how joints become heatmaps (or SimCC's scores), and how these become joints again.
 
 ========  ======================================  ==========================================  =========  ==========
 codec     target                                  decoding                                    alignment  flip shift
@@ -8,10 +8,13 @@ standard  Gaussian at the rounded pixel, cut at   argmax, quarter offset        
 dark      Gaussian at the exact place, whole map  blur, log, one Newton step                  ordinary   one pixel
 udp       Gaussian at the exact place, cut at     blur, log, one Newton step (regularised)    aligned    none
           3 sigma
+simcc     no map: Gaussian profiles along x and   argmax of each profile                      ordinary   half a
+          y at the rounded half pixel                                                                    crop pixel
 ========  ======================================  ==========================================  =========  ==========
 
 Sources: SimpleBaseline (Xiao et al. 2018); DARK (Zhang et al. 2020), with the ordinary alignment as in mmpose; UDP
-(Huang et al. 2020), its Gaussian form. All are NumPy, vectorised over batch and joints. Points are crop pixels.
+(Huang et al. 2020), its Gaussian form; SimCC (Li et al. 2022) with the targets of RTMPose (Jiang et al. 2023). All are
+NumPy, vectorised over batch and joints. Points are crop pixels.
 
 Known differences from the reference code:
 
@@ -20,7 +23,8 @@ Known differences from the reference code:
 * the blur's kernel follows OpenCV's formula, where OpenCV itself has rounded tables for up to 9 taps, that is for a
   sigma below 1.82 (``_taps``);
 * a Newton step longer than one pixel, or away from a peak, is not taken (``_newton_step``);
-* UDP's decoding is that of mmpose 1.x, not of the UDP-Pose repository (``UDPCodec``).
+* UDP's decoding is that of mmpose 1.x, not of the UDP-Pose repository (``UDPCodec``);
+* SimCC has one sigma for both axes, another score and a shift in the flip test (``SimCCCodec``).
 """
 
 from __future__ import annotations
@@ -30,10 +34,15 @@ from typing import Literal
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from lgmpose.network.config import BINS_PER_PIXEL
 from lgmpose.pose.skeletons import Skeleton
 
-__all__ = ["CODECS", "CodecName", "DarkCodec", "StandardCodec", "UDPCodec", "make_codec", "merge_flipped"]
+__all__ = [
+    "CODECS", "CodecName", "DarkCodec", "SIMCC_FACTOR", "SimCCCodec", "StandardCodec", "UDPCodec", "make_codec",
+    "merge_flipped",
+]  # fmt: skip
 
+SIMCC_FACTOR = 10.0  # RTMPose multiplies scores and targets by it before the softmax
 STRIDE = 4  # of the heatmaps of all networks here
 SMALLEST = 1e-10  # argument of DARK's logarithm, as in its authors' code
 
@@ -50,9 +59,11 @@ class StandardCodec:
         aligned: which alignment ``geometry.crop_matrix`` must use.
         flip_shift: whether the flip test shifts the mirrored heatmap by one pixel. With the ordinary alignment a
             mirrored crop is one crop pixel off, with the aligned one it is not.
+        head: the ``head`` of the networks that learn its targets.
     """
 
     name = "standard"
+    head = "heatmap"
     aligned = False
     flip_shift = True
 
@@ -69,6 +80,11 @@ class StandardCodec:
     def stride_xy(self) -> np.ndarray:
         """Return crop pixels per heatmap pixel, (2,)."""
         return np.array([self.image_hw[1] / self.heatmap_hw[1], self.image_hw[0] / self.heatmap_hw[0]])
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Return the shape of what a network returns for one joint: (h, w), or (2W + 2H,) for SimCC."""
+        return self.heatmap_hw
 
     def to_heatmap(self, points_xy: np.ndarray) -> np.ndarray:
         """Convert crop pixels to heatmap pixels."""
@@ -141,6 +157,10 @@ class StandardCodec:
         points = self._refine(heatmaps, peaks)
         points[~(scores > 0)] = 0  # also NaN
         return self.to_crop(points), scores
+
+    def merge_flipped(self, heatmaps: np.ndarray, mirrored: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+        """Return the flip test's mean; see the function ``merge_flipped``."""
+        return merge_flipped(heatmaps, mirrored, skeleton, shift=self.flip_shift)
 
     def _refine(self, heatmaps: np.ndarray, peaks: np.ndarray) -> np.ndarray:
         """Return sub-pixel points (B, K, 2) from integer peaks: a quarter pixel towards the higher neighbour."""
@@ -219,6 +239,64 @@ class UDPCodec(StandardCodec):
         xy = _at(logs, 1, 1) - _at(logs, 1, 0) - _at(logs, 0, 1) + 2 * _at(logs, 0, 0)
         xy = (xy - _at(logs, -1, 0) - _at(logs, 0, -1) + _at(logs, -1, -1)) / 2
         return peaks + _newton_step(_gradient(logs) / 2, xx, xy, yy)
+
+
+class SimCCCodec(StandardCodec):
+    """Classification of x and of y (SimCC): one score for every half pixel of the crop's width, then of its height.
+
+    Bin i stands for i/2 crop pixels. A target is the Gaussian of a map of 2H × 2W pixels along its middle column and
+    row, with the centre rounded to a bin. The error after encoding and decoding is at most 0.25 crop pixels per
+    coordinate.
+
+    Differences from RTMPose: one sigma for both axes, by default RTMPose's for y (√(H / 8) bins). A joint's score is
+    between 0 and 1: the peak of the softmax divided by the target's, on the axis where this is smaller. RTMPose takes
+    the smaller raw maximum, but the loss does not see a constant that is added to all scores. The flip test moves the
+    mirrored scores by one bin, which RTMPose leaves out: bin i lies at bin 2W - 2 - i of the mirrored crop.
+    """
+
+    name = "simcc"
+    head = "simcc"
+
+    def __init__(self, image_hw: tuple[int, int], sigma: float | None = None):
+        """``sigma`` in bins; by default √(H / 8)."""
+        super().__init__(image_hw, sigma if sigma is not None else (image_hw[0] / 8) ** 0.5)
+        self.heatmap_hw = (BINS_PER_PIXEL * image_hw[0], BINS_PER_PIXEL * image_hw[1])  # of the map that is not made
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        return (sum(self.heatmap_hw),)
+
+    def _cut(self, distance: np.ndarray) -> np.ndarray:
+        return np.ones(distance.shape, bool)
+
+    def encode(self, keypoints_xy: np.ndarray, visible: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return targets (B, K, 2W + 2H) float32, peaks 1, and weights (B, K); see ``StandardCodec.encode``."""
+        rows, columns, weights = self.profiles(keypoints_xy, visible)
+        return np.concatenate([columns * weights[..., None], rows], axis=-1), weights
+
+    def decode(self, heatmaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return keypoints_xy (B, K, 2) and scores (B, K) of what a network returns, (B, K, 2W + 2H)."""
+        bins, shares = [], []
+        for part in np.split(np.asarray(heatmaps, np.float32), [self.heatmap_hw[1]], axis=-1):
+            length = part.shape[-1]
+            perfect = np.exp(-((np.arange(length) - length // 2) ** 2) / (2 * self.sigma**2))
+            with np.errstate(invalid="ignore"):  # infinite scores
+                shares.append(_softmax_peak(part) / _softmax_peak(perfect))
+            bins.append(part.argmax(axis=-1))
+        scores = np.minimum(*shares).clip(max=1)  # near a border, part of the target's Gaussian is cut off
+        points = np.stack(bins, axis=-1).astype(float)
+        points[~(scores > 0)] = 0  # NaN
+        return self.to_crop(points), scores
+
+    def merge_flipped(self, heatmaps: np.ndarray, mirrored: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+        along_x, along_y = np.split(np.arange(heatmaps.shape[-1]), [self.heatmap_hw[1]])
+        there = np.concatenate([along_x[-2::-1], along_x[:1], along_y])  # the last bin has no mirror image
+        return (heatmaps + mirrored[:, list(skeleton.flip_permutation)][..., there]) / 2
+
+
+def _softmax_peak(scores: np.ndarray) -> np.ndarray:
+    """Return the largest probability that the softmax gives, (…, bins) → (…)."""
+    return 1 / np.exp(SIMCC_FACTOR * (scores - scores.max(axis=-1, keepdims=True))).sum(axis=-1)
 
 
 def merge_flipped(heatmaps, mirrored, skeleton: Skeleton, *, shift: bool):
@@ -326,8 +404,8 @@ def _newton_step(gradient: np.ndarray, xx: np.ndarray, xy: np.ndarray, yy: np.nd
     return np.clip(np.where(peak[..., None], step, 0.0), -1.0, 1.0)
 
 
-CodecName = Literal["standard", "dark", "udp"]  # the type of the options; a test compares it with CODECS
-CODECS = {codec.name: codec for codec in (StandardCodec, DarkCodec, UDPCodec)}
+CodecName = Literal["standard", "dark", "udp", "simcc"]  # the type of the options; a test compares it with CODECS
+CODECS = {codec.name: codec for codec in (StandardCodec, DarkCodec, UDPCodec, SimCCCodec)}
 
 
 def make_codec(name: str, image_hw: tuple[int, int], sigma: float | None = None) -> StandardCodec:

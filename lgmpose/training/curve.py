@@ -23,7 +23,7 @@ def save_curve(rows: list[dict[str, Any]], png: Path) -> None:
     for phase in dict.fromkeys(row.get("phase") for row in rows):
         part = [(int(row["epoch"]), float(row["train_loss"])) for row in rows if row.get("phase") == phase]
         left.plot(*zip(*part, strict=True), color="C0", marker=marker)
-    left.set(xlabel="epoch", ylabel="training loss (mean over pixels)", yscale="log")
+    left.set(xlabel="epoch", ylabel="training loss", yscale="log")
     columns = dict.fromkeys(name for row in rows for name in row)  # of several validation sets: "SET PCK@0.2"
     for name in sorted(columns, key=lambda name: name.rpartition(" ")[2] != "PCK@0.2"):
         if (metric := name.rpartition(" ")[2]) not in ("PCK@0.2", "PCKh@0.5", "AP"):

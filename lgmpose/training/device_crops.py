@@ -82,14 +82,19 @@ class DeviceCrops:
 
         Args:
             batch: also has rows (b, K, h) or (b, K, terms, h), and columns likewise; see ``StandardCodec.profiles``.
+                With SimCC's targets in their place, these stay as they are.
         """
         if "to_cache" not in batch:  # no picture of the batch could be read
             return batch
-        names = ("index", "to_cache", "gain", "shift", "hidden", "hidden_rgb", "rows", "columns")
-        *pixels, rows, columns = (batch[name].to(self.pixels.device, non_blocking=True) for name in names)
+        names = ("index", "to_cache", "gain", "shift", "hidden", "hidden_rgb")
+        device = self.pixels.device
+        batch |= {"image": self.warp(*(batch[name].to(device, non_blocking=True) for name in names))}
+        if "rows" not in batch:  # SimCC has no maps to multiply
+            return batch
+        rows, columns = (batch[name].to(device, non_blocking=True) for name in ("rows", "columns"))
         rows, columns = (profile.view(*profile.shape[:2], -1, profile.shape[-1]) for profile in (rows, columns))
         heatmaps = (rows[..., None] * columns[..., None, :]).sum(dim=2)  # over the terms
-        return batch | {"image": self.warp(*pixels), "heatmaps": heatmaps}
+        return batch | {"heatmaps": heatmaps}
 
     def warp(
         self, index: Tensor, to_cache: Tensor, gain: Tensor, shift: Tensor, hidden: Tensor, hidden_rgb: Tensor

@@ -11,16 +11,18 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lgmpose.data.batches import to_input
+from lgmpose.pose.codecs import SIMCC_FACTOR
 from lgmpose.training.checkpoint import Run
 from lgmpose.training.recipe import learning_rate
 
 if TYPE_CHECKING:
     from lgmpose.training.trainer import Session
 
-__all__ = ["heatmap_loss", "supervised_loss", "train_epochs"]
+__all__ = ["heatmap_loss", "simcc_loss", "supervised_loss", "train_epochs"]
 
 Loss = Callable[[Any, Tensor, Tensor], Tensor]  # of what the network predicts, the targets and their weights
 
@@ -80,3 +82,22 @@ def heatmap_loss(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor:
         weights: (B, K).
     """
     return 0.5 * ((predicted - target).square() * weights[..., None, None]).mean()
+
+
+def simcc_loss(predicted: Tensor, target: Tensor, weights: Tensor, *, x_bins: int) -> Tensor:
+    """Return the Kullback-Leibler divergence of softmax(10 · predicted) from softmax(10 · target), as in RTMPose.
+
+    It is summed over the two axes and averaged over batch and joints, as in ``heatmap_loss``. Its unit is the nat.
+
+    Args:
+        predicted: (B, K, x bins + y bins).
+        target: the same, from ``SimCCCodec.encode``.
+        weights: (B, K).
+        x_bins: how many of the bins are along x.
+    """
+    divergence = torch.zeros_like(weights)
+    for axis in (slice(0, x_bins), slice(x_bins, None)):
+        found, wanted = (SIMCC_FACTOR * scores[..., axis].float() for scores in (predicted, target))
+        found, wanted = found.log_softmax(dim=-1), wanted.log_softmax(dim=-1)
+        divergence = divergence + F.kl_div(found, wanted, reduction="none", log_target=True).sum(dim=-1)
+    return (divergence * weights).mean()

@@ -11,7 +11,16 @@ import msgspec
 
 from lgmpose.data.augment import Augmentation
 from lgmpose.errors import UserError
-from lgmpose.network.config import DETECTOR_NAME, Activation, Fusion, GlobalBlock, LarmPart, LGMPoseConfig, LinearInit
+from lgmpose.network.config import (
+    DETECTOR_NAME,
+    VARIANTS,
+    Activation,
+    Fusion,
+    GlobalBlock,
+    LarmPart,
+    LGMPoseConfig,
+    LinearInit,
+)
 from lgmpose.pose.codecs import CodecName
 
 __all__ = [
@@ -96,9 +105,12 @@ class TrainConfig:
     # HRNet's code does
     joint_weights: Literal["equal", "hrnet"] = "equal"
     # rules that turn joints into heatmaps and back. standard: SimpleBaseline's, which rounds to heatmap pixels. dark:
-    # does not round. udp: does not round, and measures lengths between pixel centres
+    # does not round. udp: does not round, and measures lengths between pixel centres. simcc: scores of x and y instead
+    # of heatmaps; LGM-Pose then has RTMPose's head instead of its decoder
     codec: CodecName = "standard"
-    sigma: float | None = None  # standard deviation of the peaks, heatmap pixels; None: 2, or 3 for 384 rows and more
+    # standard deviation of the peaks, heatmap pixels; None: 2, or 3 for 384 rows and more. simcc: in half crop pixels;
+    # None: √(rows / 8)
+    sigma: float | None = None
     augmentation: Augmentation = Augmentation()
     # a pose network to learn from, besides the labels. A weights file, an ONNX file that returns heatmaps, the .param
     # file of PP-TinyPose, or the teacher.npz of an earlier run with the same data. None: labels only
@@ -138,6 +150,8 @@ class TrainConfig:
                 raise UserError(f"{name} {getattr(self, name)}: give a positive number")
         if not 0 <= self.teacher_share <= 1:
             raise UserError(f"teacher_share {self.teacher_share}: give a number from 0 to 1")
+        if self.teacher is not None and self.codec == "simcc":
+            raise UserError(f"teacher {self.teacher}: draws heatmaps, so it cannot be used with --codec simcc")
         if not 0 <= self.ema_decay < 1:
             raise UserError(f"ema_decay {self.ema_decay}: give a number from 0 up to, but not including, 1")
 
@@ -145,7 +159,8 @@ class TrainConfig:
         """Return what to change in the model's config: the options that differ from their defaults."""
         defaults = {field.name: field.default for field in fields(self)}
         names = [field.name for field in fields(LGMPoseConfig) if field.name in defaults]
-        return {name: getattr(self, name) for name in names if getattr(self, name) != defaults[name]}
+        options = {name: getattr(self, name) for name in names if getattr(self, name) != defaults[name]}
+        return options | ({"head": "simcc"} if self.codec == "simcc" and self.model in VARIANTS else {})
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as JSON holds them."""

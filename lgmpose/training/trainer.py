@@ -34,13 +34,13 @@ from lgmpose.inference.evaluate import channels_for, evaluate
 from lgmpose.inference.figures import Evaluation, joint_metrics
 from lgmpose.machine import choose_device, tune_allocator, workers_that_fit
 from lgmpose.network.model import LGMPose
-from lgmpose.pose.codecs import make_codec
+from lgmpose.pose.codecs import CODECS, make_codec
 from lgmpose.pose.skeletons import notice_unpaired
 from lgmpose.training.checkpoint import CHECKPOINT, Run, fingerprint, resume_command, stored_config
 from lgmpose.training.curve import save_curve
 from lgmpose.training.device_crops import DeviceCrops
 from lgmpose.training.distill import TEACHER_FILE, mixed_profiles, mixed_targets, teacher_peaks
-from lgmpose.training.loop import supervised_loss, train_epochs
+from lgmpose.training.loop import simcc_loss, supervised_loss, train_epochs
 from lgmpose.training.recipe import TrainConfig, learning_rate
 from lgmpose.training.run_folder import StopRequest, append_epoch, append_losses, read_log, start_losses
 from lgmpose.zoo.cards import find_weights
@@ -196,6 +196,8 @@ def _check_data(config: TrainConfig, train_set: RecordSet, val_sets: list[Record
 def _make_network(config: TrainConfig, train_set: RecordSet, fresh: bool) -> tuple[nn.Module, dict[str, Any] | None]:
     """Return the network and what it starts from; None: random weights, or a checkpoint that is still to be read."""
     net = create_model(config.model, num_keypoints=train_set.skeleton.num_keypoints, **config.network_options())
+    if (head := config_of(net).head) != (needed := CODECS[config.codec].head):
+        raise UserError(f"codec {config.codec}: needs a network with a {needed} head; {config.model} has a {head} head")
     if config.init_weights is None or not fresh:
         return net, None
     path = find_weights(config.init_weights)
@@ -218,7 +220,7 @@ class Session:
     This one trains pose networks. ``detector_training.py`` has one for a detector, with other data and another loss.
     """
 
-    inputs = ("image", "heatmaps", "weights")  # what the loop takes of a batch
+    inputs = ("image", "heatmaps", "weights")  # or SimCC's targets; what the loop takes of a batch
     unit = "persons"
     loss: Callable[..., Tensor] = staticmethod(supervised_loss)
     check_data: Callable[..., None] = staticmethod(_check_data)
@@ -261,8 +263,10 @@ class Session:
             self.dataset.teacher = teacher_peaks(config, train_set, run.data, file, progress=self.progress)
             make = mixed_targets if config.cache == "none" else mixed_profiles
             self.encode = partial(make, self.codec, config.teacher_share)
-        elif config.cache == "device":
+        elif config.cache == "device" and self.codec.head == "heatmap":
             self.encode = self.codec.profiles
+        if self.codec.head == "simcc":
+            self.loss = partial(simcc_loss, x_bins=self.codec.heatmap_hw[1])
         self.draws = draws_per_epoch(train_set.parts or [(len(train_set), 1.0)], config.epoch_persons)
         self.steps_per_epoch = sum(drawn for _, drawn in self.draws) // config.batch_size
         joint_weights = torch.ones(train_set.skeleton.num_keypoints)
@@ -270,7 +274,7 @@ class Session:
             # HRNet multiplies both heatmaps by them, so their squares weigh the squared error.
             joint_weights = torch.tensor(train_set.skeleton.limb_weights).square()
         self.target_weights = joint_weights.to(run.device)
-        return math.prod(image_hw) * 3 + len(joint_weights) * math.prod(self.codec.heatmap_hw) * 4
+        return math.prod(image_hw) * 3 + len(joint_weights) * math.prod(self.codec.output_shape) * 4
 
     def loader(self, sampler: EpochSampler) -> Iterable[dict[str, Any]]:
         """Return the batches of a sampler, on the CPU."""

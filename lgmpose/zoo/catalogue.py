@@ -15,7 +15,7 @@ from lgmpose.errors import UserError
 from lgmpose.network.config import VARIANTS, LGMPoseConfig
 from lgmpose.network.model import LGMPose
 from lgmpose.peers import PEERS, PeerConfig, build_peer
-from lgmpose.pose.codecs import StandardCodec
+from lgmpose.pose.codecs import CODECS, StandardCodec
 from lgmpose.pose.skeletons import Skeleton
 from lgmpose.zoo.cards import (
     DEFAULT_WEIGHTS,
@@ -191,6 +191,8 @@ def load_weights(path: str | Path, *, num_keypoints: int | None = None) -> tuple
             net = build(config)
     except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"{path}: settings that this version does not have; is it of another one? ({error})") from error
+    if config.head != (needed := CODECS[card["codec"]["name"]].head):
+        raise UserError(f"{path}: damaged; its codec needs a {needed} head, but its network has a {config.head} head")
     if num_keypoints is not None and config.num_keypoints != num_keypoints:
         raise UserError(f"{path}: weights for {config.num_keypoints} keypoints; {num_keypoints} are needed here")
     load_into(net, tensors, path)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lgmpose.pose.codecs import CODECS, make_codec
+from lgmpose.pose.codecs import make_codec
 
 IMAGE_HW = (128, 96)
 HEATMAP_HW = (32, 24)
@@ -137,7 +137,7 @@ def test_dark_decoding_where_its_logarithm_is_cut():
     assert changed > 3
 
 
-@pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize("name", ["standard", "dark", "udp"])
 def test_a_batch_is_decoded_and_encoded_as_one_by_one(name):
     codec = make_codec(name, IMAGE_HW)
     heatmaps = heatmaps_like_a_networks(7, margin=-1.0)
@@ -153,7 +153,7 @@ def test_a_batch_is_decoded_and_encoded_as_one_by_one(name):
         assert weight == weights[b, k]
 
 
-@pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize("name", ["standard", "dark", "udp"])
 def test_empty_negative_and_nan_maps_do_no_harm(name):
     heatmaps = heatmaps_like_a_networks(3, (1, 6, *HEATMAP_HW))
     good = heatmaps[0, 5]
