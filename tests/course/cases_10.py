@@ -63,6 +63,13 @@ def loss(predicted, target, weights):
     return 0.5 * ((predicted - target) ** 2 * weights[:, :, None, None]).mean()
 
 
+def by_loops(predicted, target, weights):
+    total = 0.0
+    for b in range(len(target)):
+        total = total + loss(predicted[b : b + 1], target[b : b + 1], weights[b : b + 1])
+    return total / len(target)
+
+
 def gradient(predicted, target, weights):
     return weights[..., None, None] * (predicted - target) / target.numel()
 
@@ -114,6 +121,7 @@ WRONG = {
         "labelled pixels alone": lambda p, t, w: 0.5 * ((p - t) ** 2)[w > 0].mean(),
         "weights squared": lambda p, t, w: loss(p, t, w**2),
         "the package's": lambda p, t, w: loop.heatmap_loss(p, t, w),
+        "loops": by_loops,
         "axes not added (crashes)": lambda p, t, w: 0.5 * ((p - t) ** 2 * w).mean(),
     },
     "10.3": {
@@ -140,6 +148,7 @@ WRONG = {
         "not corrected": lambda *args: fit_line(*args, correct=False),
         "counted from 2": lambda *args: fit_line(*args, first=2),
         "gradients exchanged": lambda *args: fit_line(*args, swap=True),
+        "gradients doubled": lambda *args: fit_line(*args, half=False),
         "plain descent": sgd_line,
         "offset first": lambda *args: fit_line(*args)[::-1],
         "counted from 0 (crashes)": lambda x, y, steps, rate: 0.9**steps / (1 - 0.9**0),
