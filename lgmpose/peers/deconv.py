@@ -53,7 +53,7 @@ class DeconvPose(nn.Module):
     Args:
         backbone: (B, 3, H, W) → (B, channels, H/32, W/32).
         channels: the backbone's output width.
-        num_keypoints: K.
+        num_keypoints: number of joints, K.
 
     Raises:
         ValueError: ``forward`` gets an input whose H or W is not a multiple of 32.

@@ -69,7 +69,7 @@ class StackedHourglass(nn.Module):
     In training mode it returns the heatmaps of every stack, the final ones last. Each has its own loss.
 
     Args:
-        num_keypoints: K.
+        num_keypoints: number of joints, K.
         stacks: number of hourglasses.
         channels: their width; the port's is 256.
 

@@ -140,7 +140,7 @@ class Trunk(nn.Module):
     """The stages: (B, C, H/4, W/4) → the last stage's branches.
 
     Args:
-        in_channels: C.
+        in_channels: channels of the input, C.
         widths: of the last stage's branches. Stage 2 has the first two of them, stage 3 the first three, and so on.
         modules: number of modules (blocks, then a fusion) of stages 2, 3, …
         make_blocks: widths of a stage's branches → what its modules do between two fusions, branches → branches.
@@ -234,7 +234,7 @@ class LightHRNet(nn.Module):
         quirk: see ``Fusion``.
 
     Args:
-        num_keypoints: K.
+        num_keypoints: number of joints, K.
         modules: per stage, see ``LIGHT_MODULES``.
         widths: widths of the branches.
 

@@ -51,7 +51,7 @@ class TokenPose(nn.Module):
     """The network; (B, 3, H, W) → (B, K, H/4, W/4), for the one input size it was built for.
 
     Args:
-        num_keypoints: K.
+        num_keypoints: number of joints, K.
         image_hw: the input's height and width.
         backbone_width: width of HRNet's 1/4-resolution branch: 32 or 48.
         layers: number of transformer layers in each group. The head reads the keypoint tokens after each group.
