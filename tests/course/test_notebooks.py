@@ -232,7 +232,7 @@ def figures_in(prose: str) -> list[str]:
 
 @every_notebook
 def test_no_figure_in_the_prose_without_a_source(path):
-    """Each stands in an output or in the code of the same notebook, in its checks or hints, or in the paper's tables."""
+    """Each stands in an output or in the code of the notebook, in its checks or hints, or in the paper's tables."""
     notebook = read(path)
     checks = FOLDER.parent / "lgmpose" / "course" / "checks" / f"lesson{path.name[:2]}.py"
     hints = re.findall(r"<summary>Hint \d</summary>(.*?)</details>", prose_of(notebook), re.DOTALL)
