@@ -24,14 +24,16 @@ def is_folded(cell) -> bool:
 
 
 def reading_minutes(notebook) -> float:
-    """Estimate the minutes to read a lesson: 180 words and formulas a minute, and 12 visible lines of code a minute.
+    """Estimate the minutes to read a lesson: 130 words a minute, 15 visible lines of code, and a minute for a figure.
 
     Folded text (hints, solutions, answers) does not count: it belongs to the tasks.
     """
     prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     words = len(re.sub(r"<details>.*?</details>", "", prose, flags=re.DOTALL).split())
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code" and not is_folded(cell)]
-    return words / 180 + sum(len(source.splitlines()) for source in code) / 12
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    figures = sum(any(kind.startswith("image/") for kind in output.get("data", ())) for output in outputs)
+    return words / 130 + sum(len(source.splitlines()) for source in code) / 15 + figures
 
 
 def notebook_path(number: str, folder: Path = FOLDER) -> Path:
