@@ -191,6 +191,14 @@ def eager_384x288() -> str:
     return table("network | first run (PyTorch 2.15) | second run (2.14) | second run, freed memory kept", rows)
 
 
+def verdicts() -> str:
+    from lgmpose.lab.verdict.claim_timing import load_verdict
+    from lgmpose.lab.verdict.verdict_card import side_by_side
+
+    stored = [load_verdict(path) for path in sorted(RESULTS.glob("verdict_*.json"))]
+    return side_by_side(stored) if stored else "No machine's result is stored yet."
+
+
 def matrix_products() -> str:
     rows = []
     for size in ("256x192", "384x288"):
@@ -309,6 +317,7 @@ STORED = {  # the beginning of a result file's name, what is in it, the command;
     "search": ("networks with all costs that the paper prints", ""),
     "training": ("pictures per second of a training step",
                  "lgmpose lab bench-training --rounds 3 --steps 5 --threads 2 --json FILE"),
+    "verdict": ("the paper's claims, tested on one machine", ""),
     "trials": ("what was tried after the shipped weights; the file has the commands",
                "lgmpose train --init-weights WEIGHTS"),
 }  # fmt: skip
@@ -490,7 +499,7 @@ BLOCKS = {
     "costs": costs, "recovered": recovered, "table-1": table_1,
     "runtimes-256x192": lambda: runtimes("256x192"), "runtimes-384x288": lambda: runtimes("384x288"),
     "eager-384x288": eager_384x288, "matrix-products": matrix_products, "exported": exported, "pipeline": pipeline,
-    "rtmpose": rtmpose,
+    "rtmpose": rtmpose, "verdicts": verdicts,
     "training-step": training_step, "evaluation-job": evaluation_job, "training-time": training_time,
     "ablations": lambda: family("parts"), "peers": lambda: family("peers"),
     "recipes": lambda: family("recipes"), "ablation-costs": ablation_costs, "slips": slips, "lessons": lessons,

@@ -1,4 +1,4 @@
-"""The command lines of this room: bench, ablate, profile and the group ``lgmpose lab``. Each one makes one call."""
+"""The command lines of this room: bench, verdict, ablate, profile and the group ``lgmpose lab``."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Literal
 
 import tyro
 
-from lgmpose.errors import require
+from lgmpose.errors import UserError, require
 from lgmpose.lab.ablate.rows import AblateConfig
 from lgmpose.lab.bench.plan import BenchConfig
 from lgmpose.lab.few_pictures import FewPicturesConfig
 from lgmpose.lab.recovery import SearchConfig
+from lgmpose.lab.verdict.paper_claims import VerdictConfig
 from lgmpose.network.config import Fusion, GlobalBlock
 
 __all__ = ["register"]
@@ -21,7 +22,7 @@ group = tyro.extras.SubcommandApp()
 
 def register(app: tyro.extras.SubcommandApp) -> None:
     """Add this room's commands to the command line."""
-    for command in (profile, bench, ablate):
+    for command in (profile, bench, verdict, ablate):
         app.command(command)
     app.command(group, name="lab", help="Measure and compare: the paper's tables, labels, benchmarks, shipped weights.")
 
@@ -93,6 +94,40 @@ def bench(config: BenchConfig, json: Path | None = None, render: Path | None = N
     if path is not None:
         print(f"written: {', '.join(map(str, [path, *save_report(result, path)]))}")
     if not result.finished and render is None:
+        raise KeyboardInterrupt
+
+
+def verdict(
+    config: VerdictConfig,
+    json: Path = Path("runs/verdict.json"),
+    html: Path | None = None,
+    render: tuple[Path, ...] = (),
+) -> None:
+    """Test the paper's claims about size and speed on this machine, in five to ten minutes on a quiet laptop.
+
+    Prints a card: claim, the paper's figure, yours with its interval, and whether the claim holds, does not hold, or
+    cannot be decided. After Ctrl-C, the card shows what was measured until then.
+
+    Args:
+        json: the result, for sharing; written anew after each process. The card (.md) is written beside it.
+        html: the card as a web page in one file.
+        render: measure nothing; print the card of this result file, or a table of several files side by side.
+    """
+    from lgmpose.files import check_writable, write_atomically
+    from lgmpose.lab.verdict.claim_timing import load_verdict, measure_verdict
+    from lgmpose.lab.verdict.verdict_card import html_card, markdown_card, side_by_side
+
+    if html is not None and len(render) > 1:
+        raise UserError(f"--html {html}: a card shows one result; give one file to --render")
+    if html is not None:
+        check_writable(html)
+    results = [load_verdict(path) for path in render] or [measure_verdict(config, json)]
+    print(side_by_side(results) if len(results) > 1 else markdown_card(results[0]))
+    if not render:
+        write_atomically(json.with_suffix(".md"), markdown_card(results[0]).encode())
+    if html is not None:
+        write_atomically(html, html_card(results[0]).encode())
+    if not render and not results[0].finished:
         raise KeyboardInterrupt
 
 

@@ -31,7 +31,7 @@ from lgmpose.lab.bench.plan import CODEC, BenchConfig, Job, make_plan
 from lgmpose.lab.bench.runtimes import find_runtime
 from lgmpose.machine import choose_device, machine_header, num_cores
 
-__all__ = ["bench", "end_of_process"]
+__all__ = ["LOAD_MARGIN", "bench", "end_of_process", "measure_job"]
 
 # The load of the last minute contains this program's own threads; half a core above the cores is other work.
 LOAD_MARGIN = 0.5
@@ -64,14 +64,14 @@ def bench(config: BenchConfig, *, json_file: str | Path | None = None, progress:
     bar = tqdm(plan, unit="process", disable=None if progress else True, leave=False)
     with tempfile.TemporaryDirectory(prefix="lgmpose-bench-") as folder, contextlib.suppress(KeyboardInterrupt):
         for rows in bar:
-            _add(result, rows, _measure(Job(config, rows, folder), bar.set_description))
+            _add(result, rows, measure_job(Job(config, rows, folder), bar.set_description))
             result.finished = len(header["processes"]) == len(plan)
             result.save(json_file)
     result.save(json_file)  # after Ctrl-C in the first process, too
     return result
 
 
-def _measure(job: Job, show: Callable[[str], object]) -> Outcome:
+def measure_job(job: Job, show: Callable[[str], object]) -> Outcome:
     """Run a worker; if a network ends its process while it is prepared, run another worker without that network."""
     reasons: dict[str, str] = {}
     while True:
