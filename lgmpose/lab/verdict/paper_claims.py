@@ -52,7 +52,7 @@ class VerdictConfig:
         UserError: fewer than 2 processes, or a number of threads below 1.
     """
 
-    quick: bool = False  # three peers, one input size, four processes: about a minute
+    quick: bool = False  # three peers, one input size, four processes: one to two minutes
     processes: int | None = None  # fresh processes per setting: 6, with --quick 4. More give narrower intervals
     threads: int = 1  # CPU threads; the paper does not say how many it used
 
