@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -236,6 +237,8 @@ def test_cards(machine, tmp_path, capsys):
     assert text.strip() == markdown_card(verdict).strip() == file.with_suffix(".md").read_text().strip()
     for words in (*NOT_TESTED, *(finding.subject for finding in verdict.findings), verdict.rule, "BUSY"):
         assert words in text
+    (totals,) = [line for line in text.splitlines() if line.startswith("**")]
+    assert sum(map(int, re.findall(r"\d+", totals))) == 3 * 2 * 2, "two verdicts per network and setting; no counts"
     html = page.read_text(encoding="utf-8")
     parser = Page()
     parser.feed(html)

@@ -49,8 +49,9 @@ def _machine_lines(verdict: Verdict) -> list[str]:
     return lines
 
 
-def _counts(verdict: Verdict) -> dict[str, int]:
-    found = Counter(answer for finding in verdict.findings for answer in finding.verdicts.values())
+def _totals(verdict: Verdict) -> dict[str, int]:
+    findings = [finding for finding in verdict.findings if finding.section != COUNT_SECTIONS[0]]
+    found = Counter(answer for finding in findings for answer in finding.verdicts.values())
     return {name: found[name] for name in MARKS}
 
 
@@ -60,7 +61,7 @@ def _by_section(verdict: Verdict) -> dict[str, list[Finding]]:
 
 def markdown_card(verdict: Verdict) -> str:
     """Return the page that the command prints."""
-    counts = ", ".join(f"{number} {MARKS[name]} {name}" for name, number in _counts(verdict).items())
+    counts = ", ".join(f"{number} {MARKS[name]} {name}" for name, number in _totals(verdict).items())
     parts = ["# The paper's claims on this machine", f"**{counts}**"]
     parts.append("\n".join(f"* {line}" for line in _machine_lines(verdict)))
     for section, findings in _by_section(verdict).items():
@@ -140,7 +141,7 @@ def html_card(verdict: Verdict) -> str:
     """Return a page in one file, for light and dark screens and for phones; it loads nothing."""
     counts = "".join(
         f'<div class="{CLASSES[name]}"><b>{number}</b>{MARKS[name]} {name}</div>'
-        for name, number in _counts(verdict).items()
+        for name, number in _totals(verdict).items()
     )
     machine = "".join(
         f"<li{' class=warning' if line.startswith(('BUSY', 'STOPPED')) else ''}>{escape(line)}</li>"
