@@ -21,7 +21,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # seconds would take minutes.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: help course docs docs-figures test mutate lab notebooks clean
+.PHONY: help course docs live docs-figures test mutate lab notebooks clean
 .DEFAULT_GOAL := help
 
 help:  ## print this list
@@ -31,6 +31,13 @@ course: $(STAMP)  ## run every notebook, build the web pages and print where the
 	@$(PY) -m lgmpose course build
 
 docs: $(STAMP)  ## build the web pages from the stored outputs, without running notebooks
+	@$(PY) -m lgmpose course build build/docs --no-run
+
+live: $(STAMP)  ## build the page that runs the network in the browser (needs Node.js), and the site around it
+	@command -v npm >/dev/null || { echo "make live needs Node.js 20 or newer with npm (https://nodejs.org)" >&2; exit 1; }
+	npm ci --prefix docs/live --ignore-scripts --no-audit --no-fund
+	$(PY) docs/live/models.py build/live-files
+	node docs/live/build.mjs build/live-files build/live
 	@$(PY) -m lgmpose course build build/docs --no-run
 
 docs-figures: $(STAMP)  ## write the generated tables and figures of README and docs from the result files

@@ -20,7 +20,7 @@ copyright = "the LGM-Pose project, Apache-2.0"
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx_copybutton"]
 root_doc = "docs/index"
 include_patterns = ["docs/**", "notebooks/**", "results/*.md", "lgmpose/weights/*.md", "C*.md"]
-exclude_patterns = ["**/.ipynb_checkpoints", ".venv", "build", "data", "runs"]
+exclude_patterns = ["**/.ipynb_checkpoints", "docs/live/**", ".venv", "build", "data", "runs"]
 
 nb_execution_mode = "off"  # lgmpose.course.notebooks runs the lessons and shows their progress
 nb_merge_streams = True
@@ -50,6 +50,14 @@ def use_executed_notebook(app, docname: str, source: list[str]) -> None:
     executed = Path(app.config.executed_notebooks) / f"{docname}.ipynb"
     if app.config.executed_notebooks and executed.is_file():
         source[0] = executed.read_text(encoding="utf-8")
+
+
+def link_the_live_page(app, docname: str, source: list[str]) -> None:
+    """Put a link to the live page into ``docs/live.md`` where ``make live`` built it; else say that it is not there."""
+    built = (ROOT / "build" / "live" / "index.html").is_file()
+    link = "<a href='../live/index.html'><strong>Open the live page</strong></a>"
+    missing = "This copy of the site was built without the live page. The last section says how to build it."
+    source[0] = source[0].replace("LIVE_LINK", link if built else missing) if docname == "docs/live" else source[0]
 
 
 def list_the_rooms_modules(app, docname: str, source: list[str]) -> None:
@@ -118,6 +126,7 @@ def setup(app) -> None:
     app.add_html_math_renderer("mathml", (visit_inline_formula, None), (visit_formula, None))
     app.config.html_math_renderer = "mathml"
     app.connect("source-read", use_executed_notebook)
+    app.connect("source-read", link_the_live_page)
     app.connect("source-read", list_the_rooms_modules)
     app.connect("autodoc-process-docstring", read_google_docstring)
     app.connect("autodoc-skip-member", leave_out_aliases)

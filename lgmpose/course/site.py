@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from lgmpose.errors import UserError
 
 __all__ = ["build_site"]
 
+LIVE = Path("build", "live")  # where `make live` leaves the page that runs the network in the browser
 REDIRECT = '<!DOCTYPE html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url=docs/index.html">\n'
 
 
@@ -29,4 +31,8 @@ def build_site(output: Path, executed: Path | None = None) -> Path:
     if build_main(["-q", "-E", "-W", "--keep-going", "-c", "docs", *settings, ".", str(output)]):
         raise UserError("Sphinx reported the problems above; the site is not complete")
     (output / "index.html").write_text(REDIRECT, encoding="utf-8")
+    if LIVE.is_dir():
+        shutil.copytree(LIVE, output / "live", dirs_exist_ok=True)
+    else:
+        print("The live page is left out; `make live` builds it (docs/live.md).")
     return output / "index.html"

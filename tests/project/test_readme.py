@@ -18,8 +18,8 @@ from lgmpose.zoo.catalogue import list_models
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [
-    *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "notebooks" / "README.md",
-    *(ROOT / "lgmpose" / "weights").glob("*.md"),
+    *ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "api").glob("*.md"),
+    ROOT / "notebooks" / "README.md", *(ROOT / "lgmpose" / "weights").glob("*.md"),
 ]  # fmt: skip
 every_document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 figures_spec = importlib.util.spec_from_file_location("docs_figures", ROOT / "docs" / "figures.py")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +17,7 @@ from lgmpose.peers.ditehrnet import DynamicConv
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["StackedDynamicConv", "export_graph"]
+__all__ = ["StackedDynamicConv", "export_graph", "trace_graph"]
 
 
 def export_graph(
@@ -33,7 +33,6 @@ def export_graph(
         outputs: names of what the network returns.
     """
     example = torch.rand(2, 3, *image_hw, generator=torch.Generator().manual_seed(0))
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports each step
     net = fast_form(net) if fast else net
     for module in list(net.modules()) if fast else []:
         if isinstance(module, ConvNormAct) and isinstance(module[0], nn.ConvTranspose2d):
@@ -41,9 +40,22 @@ def export_graph(
         for name, child in list(module.named_children()):
             if isinstance(child, DynamicConv):
                 setattr(module, name, StackedDynamicConv(child))
+    return trace_graph(net, {"images": example}, outputs)
+
+
+def trace_graph(net: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str]) -> onnx.ModelProto:
+    """Return the ONNX graph of a module as it is.
+
+    Args:
+        net: in eval mode, on the CPU.
+        inputs: name and example of each input. Only ``images`` has a batch axis, the first, which stays free.
+        outputs: names of what the module returns.
+    """
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports each step
+    free = tuple({0: torch.export.Dim("batch")} if name == "images" else None for name in inputs)
     program = torch.onnx.export(
-        net, (example,), dynamo=True, input_names=["images"], output_names=[*outputs],
-        dynamic_shapes=({0: torch.export.Dim("batch")},), verbose=False,
+        net, tuple(inputs.values()), dynamo=True, input_names=[*inputs], output_names=[*outputs],
+        dynamic_shapes=free, verbose=False,
     )  # fmt: skip
     assert program is not None
     return _without_notes(program.model_proto)
