@@ -125,7 +125,7 @@ def measure_verdict(config: VerdictConfig, json_file: Path) -> Verdict:
         backends = {"eager": "eager", "fastest": header["runtime"]}
         plan = [(setting, hw) for _ in range(config.repeats) for setting in SETTINGS for hw in config.networks]
         seconds = [_expected_seconds(setting, len(config.networks[hw])) for setting, hw in plan]
-        layout = "{desc}: {percentage:.0f} %|{bar}| {elapsed} passed, {remaining} left"
+        layout = "{desc}{percentage:.0f} %|{bar}| {elapsed} passed, {remaining} left"
         with tqdm(total=sum(seconds), bar_format=layout, disable=None, leave=False) as bar:
             for done, (setting, hw) in enumerate(plan):
                 name = f"process {done + 1} of {len(plan)}"
