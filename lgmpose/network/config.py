@@ -123,11 +123,6 @@ class LGMPoseConfig:
         if self.num_keypoints < 1:
             raise ValueError(f"num_keypoints {self.num_keypoints}: at least 1")
 
-    @property
-    def heatmap_hw(self) -> tuple[int, int]:
-        """Return the size of the heatmaps: a quarter of the input's."""
-        return self.image_hw[0] // 4, self.image_hw[1] // 4
-
     def with_(self, **changes) -> LGMPoseConfig:
         """Return a copy with some fields changed."""
         return replace(self, **changes)

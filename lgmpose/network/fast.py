@@ -104,5 +104,5 @@ def fold_batchnorm(net: nn.Module) -> nn.Module:
             if isinstance(conv, (nn.Conv2d, nn.ConvTranspose2d)) and isinstance(norm, nn.BatchNorm2d):
                 fused = fuse_conv_bn_eval(conv, norm, transpose=isinstance(conv, nn.ConvTranspose2d))
                 conv.weight, conv.bias = fused.weight, fused.bias
-                setattr(parent, name, nn.Identity())
+                setattr(parent, name, getattr(norm, "act", nn.Identity()))  # timm's norms end with an activation
     return net

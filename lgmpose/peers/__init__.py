@@ -1,7 +1,8 @@
 """The networks that LGM-Pose is compared with, one file per family, and the list of their names.
 
-Every factory takes ``num_keypoints`` and ``image_hw`` and returns a network (B, 3, H, W) → (B, K, H/4, W/4). Networks
-of convolutions alone do not use ``image_hw``; they take it so that all factories are called alike.
+Every factory takes ``num_keypoints`` and ``image_hw`` and returns a network (B, 3, H, W) → (B, K, H/4, W/4), or with a
+SimCC head (B, K, 2W + 2H). Networks of convolutions alone do not use ``image_hw``; they take it so that all factories
+are called alike.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ PEERS: dict[str, tuple[str, str]] = {
     "dite-hrnet-18": ("ditehrnet", "dite_hrnet_18"),
     "dite-hrnet-30": ("ditehrnet", "dite_hrnet_30"),
     "pp-tinypose": ("tinypose", "pp_tinypose"),
+    "rtmpose-t": ("rtmpose", "rtmpose_t"),
+    "rtmpose-s": ("rtmpose", "rtmpose_s"),
+    "mobilenetv4-small": ("mobilenetv4", "mobilenetv4_small"),
     "hourglass-8": ("hourglass", "hourglass_8"),
     "cpn-r50": ("cpn", "cpn_r50"),
     "tokenpose-b": ("tokenpose", "tokenpose_b"),
@@ -72,7 +76,7 @@ def build_peer(config: PeerConfig) -> nn.Module:
 
     Raises:
         ValueError: a size that the network cannot take.
-        UserError: torchvision is needed and not installed.
+        UserError: torchvision or timm is needed and not installed.
     """
     module, factory = PEERS[config.name]
     make = getattr(importlib.import_module(f"lgmpose.peers.{module}"), factory)

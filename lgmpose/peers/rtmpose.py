@@ -1,12 +1,7 @@
-"""RTMPose-t and -s: CSPNeXt, and a head that classifies each joint's x and y instead of drawing heatmaps (SimCC).
+"""RTMPose-t and -s: the backbone CSPNeXt, and a head that classifies each joint's x and y (``network.simcc``).
 
 Jiang et al., "RTMPose: Real-Time Multi-Person Pose Estimation based on MMPose", 2023. The backbone is a plain chain to
-stride 32 with cheap 5×5 depthwise convolutions. The head turns the map of each joint into one token of 256 numbers. One
-attention layer mixes the tokens of all joints. For each joint, the head then returns one score per half pixel of the
-crop's width and height.
-
-``create_model`` does not offer these two, because their outputs are not heatmaps. They can be profiled and timed
-(``lgmpose profile --model lgmpose.peers.rtmpose:rtmpose_t``), but not trained here.
+stride 32 with cheap 5×5 depthwise convolutions. The networks are trained with ``--codec simcc``.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def simcc_loss(predicted: Tensor, target: Tensor, weights: Tensor, *, x_bins: in
     """
     divergence = torch.zeros_like(weights)
     for axis in (slice(0, x_bins), slice(x_bins, None)):
-        found, wanted = (SIMCC_FACTOR * scores[..., axis].float() for scores in (predicted, target))
+        found, wanted = (SIMCC_FACTOR * scores[..., axis] for scores in (predicted.to(target.dtype), target))
         found, wanted = found.log_softmax(dim=-1), wanted.log_softmax(dim=-1)
         divergence = divergence + F.kl_div(found, wanted, reduction="none", log_target=True).sum(dim=-1)
     return (divergence * weights).mean()

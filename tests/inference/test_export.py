@@ -139,7 +139,8 @@ def test_every_network_of_the_catalogue_exports(name, tmp_path):
     pytest.importorskip("torchvision")
     torch.manual_seed(0)
     image_hw = (64, 64) if name.startswith("tokenpose") else (96, 64)
-    gain = 1.4 if name.startswith(("mobilevit", "shufflenetv2")) else 1.0  # by which two pictures differ at the end
+    weak = name.startswith(("mobilevit", "shufflenetv2", "rtmpose"))
+    gain = 1.4 if weak else 1.0  # by which two pictures differ at the end
     net = randomise(zoo.create_model(name, image_hw=image_hw), gain=gain).float()
     onnx.save(export_graph(net, image_hw), tmp_path / "net.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx")

@@ -131,6 +131,11 @@ def test_a_scope_contains_what_it_says(tmp_path, monkeypatch, scope, decoded):
     assert (PRODUCT in outcome.times_ms) == (scope == "network")
 
 
+def test_a_simcc_head_is_decoded_by_its_own_codec(tmp_path):
+    outcome = run(make_job(tmp_path, scope="decode", models=("rtmpose-t",)))
+    assert not outcome.reasons and outcome.times_ms.keys() == {"rtmpose-t"}
+
+
 # --- many processes -------------------------------------------------------------------------------------------------
 
 

@@ -20,8 +20,9 @@ LIGHT = ("mobilevit-xxs", "small-hrnet", "lite-hrnet-18", "dite-hrnet-18")
 def test_the_catalogue_has_the_names_others_rely_on():
     assert set(PEERS) == {
         "simplebaseline-r50", "mobilenetv2", "shufflenetv2", "hrnet-w32", "small-hrnet", "lite-hrnet-18",
-        "lite-hrnet-30", "dite-hrnet-18", "dite-hrnet-30", "pp-tinypose", "hourglass-8", "cpn-r50",
-        "tokenpose-b", "tokenpose-l-d6", "mobilevit-xxs", "mobilevit-xs", "mobilevit-s",
+        "lite-hrnet-30", "dite-hrnet-18", "dite-hrnet-30", "pp-tinypose", "rtmpose-t", "rtmpose-s",
+        "mobilenetv4-small", "hourglass-8", "cpn-r50", "tokenpose-b", "tokenpose-l-d6", "mobilevit-xxs", "mobilevit-xs",
+        "mobilevit-s",
     }  # fmt: skip
     assert set(PEERS) < set(lgmpose.list_models())
 
@@ -50,17 +51,23 @@ def test_weights_tied_to_the_size_are_refused_at_another():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["lite-hrnet-18", "hourglass-8"])
+@pytest.mark.parametrize("name", ["lite-hrnet-18", "hourglass-8", "rtmpose-t"])
 def test_a_peer_trains_through_the_same_command(name, tmp_path):
     make_synthetic(tmp_path / "people", 6, image_hw=(96, 128), progress=False)
     config = TrainConfig(
         data=f"synthetic:{tmp_path / 'people'}", model=name, image_hw=(64, 64), batch_size=4, epochs=1, workers=0,
-        device="cpu", ema_decay=0.9,
+        device="cpu", ema_decay=0.9, codec="simcc" if name == "rtmpose-t" else "standard",
     )  # fmt: skip
     evaluation = train(config, tmp_path / "run", progress=False)
     assert evaluation is not None
     net, _ = load_weights(tmp_path / "run" / "best.safetensors")
     assert net.config.name == name
+
+
+def test_without_timm_the_line_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"lgmpose\[timm\]"):
+        create_model("mobilenetv4-small")
 
 
 def test_options_of_lgm_pose_are_refused_for_peers():

@@ -18,13 +18,15 @@ from lgmpose.peers.ditehrnet import DenseContext, DiteHRNet
 from lgmpose.peers.hourglass import StackedHourglass
 from lgmpose.peers.hrnet import HRNet
 from lgmpose.peers.litehrnet import LiteHRNet
+from lgmpose.peers.rtmpose import RTMPose
 from lgmpose.peers.tinypose import TinyPose
 from lgmpose.peers.tokenpose import TokenPose
 from lgmpose.pose.codecs import make_codec
-from lgmpose.training.loop import heatmap_loss
+from lgmpose.training.loop import heatmap_loss, simcc_loss
 from lgmpose.zoo.catalogue import create_model
 
 pytest.importorskip("torchvision")
+pytest.importorskip("timm")
 
 HW = (96, 64)
 TOKENPOSE = {"tokenpose-b": 5e-4, "tokenpose-l-d6": 1e-3}  # their learning rates
@@ -43,6 +45,8 @@ SHALLOW = {
     "cpn": lambda: CPN(3),
     "deconv": lambda: create_model("shufflenetv2", num_keypoints=3, image_hw=HW),
     "mobilevit": lambda: create_model("mobilevit-xxs", num_keypoints=3, image_hw=HW),
+    "rtmpose": lambda: RTMPose(3, HW, width=8, blocks=(1, 1, 1, 1)),
+    "mobilenetv4": lambda: create_model("mobilenetv4-small", num_keypoints=3, image_hw=HW),
 }
 
 
@@ -61,6 +65,8 @@ def unused_parameters(net: nn.Module) -> set[str]:
 
 def loss_of(net: nn.Module, images: torch.Tensor, heatmaps: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     outputs = net(images)
+    if heatmaps.ndim == 3:  # SimCC's targets
+        return simcc_loss(outputs, heatmaps, weights, x_bins=2 * images.shape[-1])
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)  # Hourglass and CPN answer several times
     return sum(heatmap_loss(y, heatmaps, weights) for y in outputs)
 
@@ -85,7 +91,8 @@ def test_the_gradient_is_the_slope_of_the_loss(family):
     torch.manual_seed(0)
     net = blank(SHALLOW[family], gain=2)
     net.training = True  # only the network itself, so that it returns all its outputs; no dropout
-    check_gradient(net, torch.rand(2, 3, *HW).double(), torch.rand(2, 3, 24, 16).double(), torch.ones(2, 3))
+    of_joint = (2 * (96 + 64),) if family == "rtmpose" else (24, 16)
+    check_gradient(net, torch.rand(2, 3, *HW).double(), torch.rand(2, 3, *of_joint).double(), torch.ones(2, 3))
 
 
 @pytest.mark.long
@@ -112,7 +119,7 @@ def test_every_network_exports_whole(name):
         net = create_model(name, image_hw=HW).eval()
         exported = torch.export.export(net, (torch.empty(1, 3, *HW),), strict=False)
     (output,) = [node for node in exported.graph.nodes if node.op == "output"]
-    assert output.args[0][0].meta["val"].shape == (1, 17, HW[0] // 4, HW[1] // 4)
+    assert output.args[0][0].meta["val"].shape == (1, 17, *codec_of(name).output_shape)
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +130,14 @@ def people(tmp_path_factory):
     return load_records(f"synthetic:{folder}").subset(range(8))
 
 
-def batch_of(people, image_hw: tuple[int, int] = HW):
-    """Their codec and their one batch."""
-    codec = make_codec("dark", image_hw)
+def codec_of(name: str, image_hw: tuple[int, int] = HW):
+    """The codec that a network learns here."""
+    return make_codec("simcc" if name.startswith("rtmpose") else "dark", image_hw)
+
+
+def batch_of(people, name: str, image_hw: tuple[int, int] = HW):
+    """A network's codec and the people's one batch."""
+    codec = codec_of(name, image_hw)
     batch = next(iter(make_loader(CropDataset(people, image_hw), codec, [list(range(8))], workers=0)))
     return codec, (to_input(batch["image"]), batch["heatmaps"], batch["weights"])
 
@@ -134,7 +146,7 @@ def batch_of(people, image_hw: tuple[int, int] = HW):
 @pytest.mark.parametrize("name", PEERS)
 def test_the_gradient_is_the_slope_of_the_loss_after_initialisation(name, people):
     torch.manual_seed(0)
-    _, (images, heatmaps, weights) = batch_of(people)
+    _, (images, heatmaps, weights) = batch_of(people, name)
     net = create_model(name, image_hw=HW, num_keypoints=heatmaps.shape[1]).train().double()
     for module in net.modules():
         if isinstance(module, nn.Dropout):
@@ -148,11 +160,11 @@ def test_the_gradient_is_the_slope_of_the_loss_after_initialisation(name, people
 @pytest.mark.parametrize("name", PEERS)
 def test_overfits_eight_images(name, people):
     image_hw, rate, steps, fast = HW, 4e-3, 120, 70
-    if name in LARGE:
+    if name in LARGE or codec_of(name).name == "simcc":
         rate, steps = 1e-3, 200
     if name in TOKENPOSE:  # transformers learn slowly at first; they always have 256 tokens
         image_hw, rate, steps, fast = (64, 64), TOKENPOSE[name], 360, 300
-    codec, batch = batch_of(people, image_hw)
+    codec, batch = batch_of(people, name, image_hw)
     torch.manual_seed(0)
     net = create_model(name, image_hw=image_hw, num_keypoints=batch[1].shape[1]).train()
     optimizer = torch.optim.Adam(net.parameters(), rate)

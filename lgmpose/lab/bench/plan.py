@@ -23,7 +23,7 @@ SCOPES = {
     "decode": "network and decoding of its heatmaps",
     "pipeline": "a 640 × 480 picture in memory and a batch of persons' boxes in, keypoints in it out; no flip test",
 }
-CODEC = "dark"  # decodes the heatmaps in the scopes that do
+CODEC = "dark"  # decodes the heatmaps in the scopes that do; a SimCC head has its own codec
 TABLE_KEYPOINTS = {1: 17, 3: 16}  # the paper's tables that give speeds of several systems; on COCO, on MPII
 
 

@@ -108,7 +108,7 @@ def _prepare(row: Row, job: Job, runtime, device) -> Callable[[], object]:
         outputs = function(inputs)
         return outputs.float().cpu().numpy() if isinstance(outputs, torch.Tensor) else outputs
 
-    codec = make_codec(CODEC, row.image_hw)
+    codec = make_codec("simcc" if net.config.head == "simcc" else CODEC, row.image_hw)
     if job.config.scope == "decode":
         return lambda: codec.decode(heatmaps(images))
     return _pipeline(heatmaps, codec, device, row.batch_size)
