@@ -441,6 +441,20 @@ def yolox_file(path: Path) -> Path:
 
 
 @pytest.mark.slow
+def test_a_box_is_drawn_with_the_pointer_and_a_wrong_file_is_named(opened):
+    page, frame = opened.page, opened.page.locator("#view").bounding_box()
+    page.mouse.move(frame["x"] + 0.1 * frame["width"], frame["y"] + 0.2 * frame["height"])
+    page.mouse.down()
+    page.mouse.move(frame["x"] + 0.9 * frame["width"], frame["y"] + 0.7 * frame["height"])
+    page.mouse.up()
+    opened.idle()
+    np.testing.assert_allclose(opened.people()[0]["box_xywh"], [24, 60, 192, 150], atol=1)
+    page.set_input_files("#file", {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no picture"})
+    page.wait_for_selector("#status.error")
+    assert "notes.txt" in page.inner_text("#status")
+
+
+@pytest.mark.slow
 def test_threads_on_an_isolated_page(opened):
     assert opened.page.evaluate("crossOriginIsolated && ort.env.wasm.numThreads >= 1")
 

@@ -134,7 +134,7 @@ function facts({ ms, fps }) {
     ),
   );
   const mode = state.box
-    ? "One person, in your box."
+    ? "One person, in the white box."
     : state.detect
       ? "Everybody whom your detector finds."
       : "One person is looked for: no detector is built in.";

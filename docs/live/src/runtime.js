@@ -75,7 +75,7 @@ export class Runtime {
 
   async openSession(bytes) {
     try {
-      return await ort.InferenceSession.create(bytes, { executionProviders: [this.provider] });
+      return await ort.InferenceSession.create(bytes, { executionProviders: [this.provider], logSeverityLevel: 3 });
     } catch (error) {
       if (this.provider === "wasm") throw error;
       this.provider = "wasm";
