@@ -50,7 +50,7 @@ def sanitize_box(box_xywh, image_hw: tuple[int, int]) -> np.ndarray | None:
 
 
 def fit_aspect(size_wh, image_hw: tuple[int, int]) -> np.ndarray:
-    """Enlarge the shorter side of extents (…, 2) as (w, h) to the network's aspect ratio; float64."""
+    """Enlarge the side that is too short for the network's aspect ratio: extents (…, 2) as (w, h), float64."""
     size_wh, aspect = np.asarray(size_wh, float), image_hw[1] / image_hw[0]
     return np.maximum(size_wh, size_wh[..., ::-1] * (aspect, 1.0) / (1.0, aspect))
 

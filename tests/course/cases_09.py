@@ -141,6 +141,7 @@ WRONG = {
     "09.4": {
         "H and W swapped": lambda *args: grow(*args, swap=True),
         "from the new width": lambda *args: grow(*args, again=True),
+        "shorter side fitted": lambda w, h, hw: (w, w * hw[0] / hw[1]) if w > h else (h * hw[1] / hw[0], h),
         "stretched": lambda w, h, hw: (h * hw[1] / hw[0], h),
         "shrunk": lambda w, h, hw: (min(w, h * hw[1] / hw[0]), min(h, w * hw[0] / hw[1])),
     },
@@ -172,6 +173,7 @@ WRONG = {
         "unlabelled joints too": lambda *args: half_body(*args, labelled_only=False),
         "two are enough": lambda *args: half_body(*args, least=1),
         "three are needed": lambda *args: half_body(*args, few=3),
+        "one is enough": lambda *args: half_body(*args, few=1),
         "one None for both": lambda *args: None if half_body(*args)[0] is None else half_body(*args),
         "a draw below 0": lambda *args: half_body(*args, limit=0),
     },

@@ -41,7 +41,9 @@ def check_mpii_square(prediction) -> str:
 
 
 def check_grow(attempt) -> None:
-    for w, h, image_hw in ((80, 200, (64, 48)), (300, 200, (64, 48)), (33, 40, (96, 160)), (90, 40, (96, 160))):
+    # In the second and the last box, the longer side must grow.
+    portrait, landscape = (64, 48), (96, 160)
+    for w, h, image_hw in ((80, 200, portrait), (180, 200, portrait), (33, 40, landscape), (60, 40, landscape)):
         expected = fit_aspect((w, h), image_hw).tolist()
         compare(attempt(w, h, image_hw), expected, f"grow({w}, {h}, {image_hw})")
 
@@ -118,7 +120,7 @@ def check_half_body(attempt) -> None:
     few_upper, two_each, one = np.full(17, 2), np.zeros(17, int), np.zeros(17, int)
     few_upper[list(COCO.upper_body)[2:]] = 0
     two_each[[5, 8, 11, 16]] = 2  # shoulder, elbow; hip, ankle
-    one[16] = 2
+    one[5] = 2  # an upper joint: with a lower one, no upper joint would be left
     for case, visibility_K, draw in (
         ("all joints labelled, draw 0.2", np.full(17, 2), 0.2),
         ("all joints labelled, draw 0.7", np.full(17, 2), 0.7),
