@@ -115,6 +115,10 @@ WRONG = {
         "faster only": lambda first, second: {
             n for n in first.keys() & second.keys() if min(first[n][0], second[n][0]) > 1
         },
+        "1 is on a side": lambda first, second: {
+            n for n in first.keys() & second.keys()
+            if min(first[n][0], second[n][0]) >= 1 or max(first[n][1], second[n][1]) <= 1
+        },
         "by the middle": lambda first, second: {
             n for n in first.keys() & second.keys() if (sum(first[n]) > 2) == (sum(second[n]) > 2)
         },

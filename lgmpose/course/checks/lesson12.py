@@ -67,6 +67,7 @@ def check_conclusion(prediction) -> str:
 
 def check_agreed(attempt) -> None:
     first = {"a": (1.1, 1.3), "b": (0.7, 0.9), "c": (1.2, 1.4), "d": (0.98, 1.2), "e": (1.1, 1.2)}
+    first |= {"g": (1.0, 1.2), "h": (0.8, 1.0)}  # an interval that ends at 1 is on no side
     second = {"a": (1.2, 1.5), "b": (1.05, 1.1), "c": (0.99, 1.4), "d": (1.1, 1.2), "f": (2.0, 2.1)}
     for other, expected, case in (
         (first, {"a", "b", "c", "e"}, "called with the same run twice"),
