@@ -184,6 +184,7 @@ WRONG = {
         "the deepest": ("stage 5", "stage 2"),
         "the widest": ("up 1", "up 3"),
         "turned round": ("stage 2", "stage 4"),
+        "no space": ("stage4", "stage2"),
     },
     "08.6": {
         "no BatchNorm": 161856,

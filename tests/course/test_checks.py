@@ -128,6 +128,19 @@ def test_whole_numbers_are_printed_in_full_with_their_unit():
         assert compare_prediction(value, value, unit=unit) == f"the answer is {shown}"
 
 
+def test_two_whole_numbers_that_differ_by_one_are_told_apart():
+    with pytest.raises(Different, match="4,718,593.*4,718,592"):
+        compare(4_718_593, 4_718_592, "called", atol=1e-9)
+
+
+def test_a_word_that_the_task_does_not_offer_gets_the_list_of_choices():
+    compare_prediction("Stage 4 ", "stage 4", choices=("stem", "stage 4"))
+    for prediction in ("stage4", {"a": "stage4"}):
+        answer = {"a": "stage 4"} if isinstance(prediction, dict) else "stage 4"
+        with pytest.raises(Different, match="stem, stage 4"):
+            compare_prediction(prediction, answer, choices=("stem", "stage 4"))
+
+
 def test_forbidden_functions_are_found_however_they_are_called():
     def by_hand(x):
         return x.exp() / x.exp().sum(1, keepdim=True)

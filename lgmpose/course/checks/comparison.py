@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -101,7 +102,8 @@ def _compare_numbers(got: Any, expected: Any, case: str, atol: float) -> None:
         if abs(theirs_float[index] - ours_float[index]) <= 0.001 * abs(ours_float[index]):
             help_text += f"; nearly, but only {atol:g} + {atol:g} × the expected value is accepted"
         where = f" at index {index}" if index else ""
-        raise Different(f"{case}: {theirs_float[index]:.6g}{where}, expected {ours_float[index]:.6g}{help_text}")
+        theirs_shown, ours_shown = (_with_unit(values[index], "") for values in (theirs_float, ours_float))
+        raise Different(f"{case}: {theirs_shown}{where}, expected {ours_shown}{help_text}")
 
 
 def _rearranged(theirs: np.ndarray, ours: np.ndarray, atol: float) -> str:
@@ -124,7 +126,14 @@ def _rearranged(theirs: np.ndarray, ours: np.ndarray, atol: float) -> str:
 
 
 def compare_prediction(
-    prediction: Any, answer: Any, *, atol: float = 0.0, rtol: float = 0.0, unit: str = "", labels: bool = False
+    prediction: Any,
+    answer: Any,
+    *,
+    atol: float = 0.0,
+    rtol: float = 0.0,
+    unit: str = "",
+    labels: bool = False,
+    choices: Sequence[str] = (),
 ) -> str:
     """Raise an exception unless a prediction is close to the right answer. Its message never names the answer.
 
@@ -135,13 +144,14 @@ def compare_prediction(
         rtol: accepted difference relative to ``answer``.
         unit: printed behind the numbers, for example "%" or "pixels".
         labels: the numbers are names, for example of channels: none is too high or too low.
+        choices: the words that the task offers. Another word gets a message that lists them.
 
     Returns:
         The answer and the tolerance: a sentence to print after "correct".
 
     Raises:
         NotAttempted: a number is still None or ``...``.
-        Different: not the kind of answer that is asked for.
+        Different: not the kind of answer that is asked for, or none of the choices.
         Missed: too high, too low, or another word.
     """
     pairs = prediction if isinstance(prediction, dict) else dict(enumerate(_listed(prediction)))
@@ -151,12 +161,13 @@ def compare_prediction(
         raise NotAttempted
     words = all(isinstance(value, str) for value in right.values())
     kind, name = (str, "word") if words else (numbers.Real, "number")
-    one = not isinstance(answer, (dict, tuple, list, np.ndarray))
     if values.keys() != right.keys() or not all(isinstance(value, kind) for value in values.values()):
-        wanted = f"one {name}" if one else f"{len(right)} {name}s"
+        wanted = f"{len(right)} {name}s" if isinstance(answer, (dict, tuple, list, np.ndarray)) else f"one {name}"
         wanted += " in quotation marks" if words else ""
         keys = f", with the keys {', '.join(map(repr, answer))}" if isinstance(answer, dict) else ""
         raise Different(f"the answer is {wanted} here{keys}")
+    if others := [word for word in values.values() if choices and word.strip().lower() not in choices]:
+        raise Different(f"{others[0]!r} is none of the choices: {', '.join(choices)}")
     judged, hits = [], 0
     for key, value in values.items():
         if words:
@@ -177,7 +188,8 @@ def compare_prediction(
 
 
 def _with_unit(value: float, unit: str, digits: int = 6) -> str:
-    number = f"{value:,.0f}" if float(value).is_integer() else f"{value:.{digits}g}"
+    whole = float(value).is_integer() and abs(value) < 1e15  # beyond, a float does not hold every digit
+    number = f"{value:,.0f}" if whole else f"{value:.{digits}g}"
     one = value == 1 and len(unit) > 2  # "1 pixel", but "1 ms"
     return f"{number} {unit.removesuffix('s') if one else unit}".rstrip()
 

@@ -11,7 +11,7 @@ BETWEEN_HW = np.array(  # the map of task 00.3
 
 def check_side(prediction) -> str:
     """The person in the drawing faces us, so the right hand is on the left of the picture."""
-    return compare_prediction(prediction, "left")
+    return compare_prediction(prediction, "left", choices=("left", "right"))
 
 
 def check_brightest(attempt) -> None:

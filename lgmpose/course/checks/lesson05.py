@@ -79,7 +79,8 @@ def check_shuffle(prediction) -> str:
     }
     order = torch.tensor([3, 0, 4, 2, 1])
     equal = {name: torch.allclose(mix(KNEES[order]), mix(KNEES)[order], atol=1e-5) for name, mix in mixtures.items()}
-    return compare_prediction(prediction, {name: "same" if same else "other" for name, same in equal.items()})
+    measured = {name: "same" if same else "other" for name, same in equal.items()}
+    return compare_prediction(prediction, measured, choices=("same", "other"))
 
 
 def check_layer_macs(attempt) -> None:

@@ -68,7 +68,7 @@ def check_factor_ten(prediction) -> str:
         block, x = randomised(MLPBlock(12, residual=residual)), _random(0, 3, 12)
         with torch.no_grad():
             measured[name] = "same" if torch.allclose(block(10 * x), block(x), atol=1e-3) else "other"
-    return compare_prediction(prediction, measured)
+    return compare_prediction(prediction, measured, choices=("same", "other"))
 
 
 def check_within_first(attempt) -> None:

@@ -47,7 +47,7 @@ def check_largest_parts(prediction) -> str:
     costs = profile(LGMPose(LGMPoseConfig())).per_stage
     names = [part.name.replace("decoder", "up") for part in costs]  # the lesson says "up 1"
     largest = [max(range(len(costs)), key=lambda i, what=what: getattr(costs[i], what)) for what in ("params", "macs")]
-    return compare_prediction(prediction, tuple(names[i] for i in largest))
+    return compare_prediction(prediction, tuple(names[i] for i in largest), choices=names)
 
 
 def check_stage_5(prediction) -> str:

@@ -114,7 +114,8 @@ def check_line(attempt) -> None:
 def check_doubled_loss(prediction) -> str:
     """Measure how much longer the first step gets if the loss is doubled: with SGD, with Adam."""
     measured = (_first_step(kind, 2.0) / _first_step(kind, 1.0) for kind in (torch.optim.SGD, torch.optim.Adam))
-    return compare_prediction(prediction, tuple(measured), atol=0.1)
+    # Rounded: Adam's eps makes its factor 1.01 in this network, and the lesson teaches that any factor cancels.
+    return compare_prediction(prediction, tuple(round(factor, 1) for factor in measured), atol=0.1)
 
 
 @cache
