@@ -222,9 +222,9 @@ def compare(  # the options of the command
 
 @app.command
 def export(config: ExportConfig) -> None:
-    """Write a network as a file that runs without PyTorch: ONNX or OpenVINO, optionally with 8-bit convolutions.
+    """Write a network as a file that runs without PyTorch: ONNX, OpenVINO, ncnn, ExecuTorch or CoreML.
 
-    predict, eval, compare and lgmpose.Predictor take the file as --weights.
+    predict, eval, compare and lgmpose.Predictor take the file as --weights, except for CoreML's.
     """
     from lgmpose.inference.export import export as export_network
 

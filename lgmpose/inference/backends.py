@@ -1,6 +1,7 @@
-"""Run a network on crops: PyTorch for a weights file, ONNX Runtime or OpenVINO for a file of ``lgmpose export``.
+"""Run a network on crops: PyTorch for a weights file, another runtime for a file of ``lgmpose export``.
 
-A runtime is imported only when a file of its kind is opened, so an exported network needs no PyTorch.
+A runtime is imported only when a file of its kind is opened, so an exported network needs no PyTorch. ExecuTorch's
+runtime for Python does.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 import numpy as np
 
 from lgmpose.data.images import normalise
-from lgmpose.errors import UserError, first_line, require
+from lgmpose.errors import UserError, first_line, notice_once, require
 from lgmpose.machine import choose_device, num_cores
 from lgmpose.pose.codecs import StandardCodec
 from lgmpose.pose.geometry import mirror_crops
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = [
-    "Backend", "ExportedBackend", "TorchBackend", "flip_tested", "onnx_session", "open_backend", "open_graph",
-    "openvino_options", "run_module",
+    "OPENERS", "Backend", "ExportedBackend", "TorchBackend", "flip_tested", "onnx_session", "open_backend",
+    "open_graph", "openvino_options", "run_module",
 ]  # fmt: skip
 
 # Otherwise ONNX Runtime's threads keep spinning after a run and take cores from reading and drawing.
@@ -57,7 +58,7 @@ class Backend(Protocol):
 
 
 def open_backend(weights: str | Path | None = None, *, device: str = "auto", threads: int | None = None) -> Backend:
-    """Open a file with the backend for its suffix: ``.onnx``, ``.xml`` (OpenVINO), anything else PyTorch weights.
+    """Open a file with the backend for its suffix: one of ``OPENERS``, anything else PyTorch weights.
 
     Args:
         weights: see ``cards.find_weights``; None: the weights that come with the package.
@@ -70,7 +71,9 @@ def open_backend(weights: str | Path | None = None, *, device: str = "auto", thr
     path = find_weights(weights)
     if threads is not None and threads < 1:
         raise UserError(f"threads {threads}: must be at least 1")
-    if path.suffix.lower() not in (".onnx", ".xml"):
+    if path.suffix.lower() == ".mlpackage":
+        raise UserError(f"{path}: CoreML runs on Apple's systems only; export the network as ONNX to run it here")
+    if path.suffix.lower() not in OPENERS:
         return TorchBackend(path, device=device, threads=threads)
     if device not in ("auto", "cpu"):
         raise UserError(f"{path}: an exported network runs on the CPU, not on {device!r}; leave the device out")
@@ -158,7 +161,7 @@ class TorchBackend:
 
 
 class ExportedBackend:
-    """Run a file of ``lgmpose export``: ``.onnx`` with ONNX Runtime, ``.xml`` with OpenVINO; see ``Backend``.
+    """Run a file of ``lgmpose export`` with the runtime for its suffix (``OPENERS``); see ``Backend``.
 
     Attributes:
         card: the file's metadata; see ``lgmpose.inference.export``.
@@ -187,12 +190,12 @@ class ExportedBackend:
 
 
 def open_graph(path: Path, threads: int) -> tuple[Callable[[np.ndarray], np.ndarray], str | None, list]:
-    """Return the function that runs an ``.onnx`` or ``.xml`` file, its card's text, and the shapes of its ends.
+    """Return the function that runs an exported file, its card's text, and the shapes of its ends.
 
     Raises:
         UserError: the file is damaged, or its runtime is not installed.
     """
-    return (_open_onnx if path.suffix.lower() == ".onnx" else _open_openvino)(path, threads)
+    return OPENERS[path.suffix.lower()](path, threads)
 
 
 def onnx_session(path: str | Path, threads: int):
@@ -259,3 +262,71 @@ def _open_openvino(path: Path, threads: int) -> tuple[Callable[[np.ndarray], np.
 
     shapes = [end.partial_shape for end in (*model.inputs, *model.outputs)]
     return run, text, [[d.get_length() if d.is_static else None for d in shape] for shape in shapes]
+
+
+def _open_ncnn(path: Path, threads: int) -> tuple[Callable[[np.ndarray], np.ndarray], str | None, list]:
+    """Return the same as ``_open_onnx`` for ncnn's ``.param`` with its ``.bin``; it computes in fp32."""
+    require("ncnn", "ncnn", f"{path}: an ncnn file, which")
+    import ncnn
+
+    lines = path.read_bytes().decode(errors="replace").splitlines() or [""]
+    text = lines[-1] if lines[-1].startswith("{") else None
+    H, W = read_card(path, text)["image_hw"]
+    net, weights = ncnn.Net(), path.with_suffix(".bin")
+    net.opt.num_threads, net.opt.use_vulkan_compute = threads, False
+    for name in ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_storage"):
+        setattr(net.opt, f"use_{name}", False)
+    if not weights.is_file() or net.load_param(str(path)) != 0 or net.load_model(str(weights)) != 0:
+        raise UserError(f"{path}: not a complete ncnn file with its .bin; export it again")
+    process = os.getpid()
+
+    def run_one(image: np.ndarray) -> np.ndarray:
+        if os.getpid() != process:  # OpenMP's threads do not exist in a forked process
+            refuse_forked(f"{path.name}: ncnn", "or use an .onnx file, which ONNX Runtime runs there")
+        extractor = net.create_extractor()
+        extractor.input("in0", ncnn.Mat(np.ascontiguousarray(image)).clone())
+        status, heatmaps = extractor.extract("out0")
+        if status != 0:
+            raise UserError(f"{path}: ncnn cannot run this network (status {status}); export it as ONNX instead")
+        return np.array(heatmaps)
+
+    shape = run_one(np.zeros((3, H, W), np.float32)).shape
+    return lambda inputs: np.stack([run_one(image) for image in inputs]), text, [[1, 3, H, W], [1, *shape]]
+
+
+_executorch_threads: list[int] = []  # set once: an opened program keeps a pointer to ExecuTorch's threads
+
+
+def _open_executorch(path: Path, threads: int) -> tuple[Callable[[np.ndarray], np.ndarray], str | None, list]:
+    """Return the same as ``_open_onnx`` for an ExecuTorch program. All programs of a process share their threads."""
+    require("executorch", "executorch", f"{path}: an ExecuTorch file, which")
+    import torch
+    from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
+    from executorch.runtime import Runtime
+
+    if not _executorch_threads:
+        _executorch_threads.append(threads)
+        _unsafe_reset_threadpool(threads)
+    elif _executorch_threads != [threads]:
+        notice_once(f"{path}: runs with {_executorch_threads[0]} threads, like the process's first ExecuTorch file")
+    try:
+        program = Runtime.get().load_program(path)
+        text = program.load_method("lgmpose").execute([])[0] if "lgmpose" in program.method_names else None
+        method = program.load_method("forward")
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"{path}: not a complete ExecuTorch file ({first_line(error)})") from error
+    process, one_at_a_time = os.getpid(), threading.Lock()  # a method has one set of buffers
+
+    def run_one(image: np.ndarray) -> np.ndarray:
+        if os.getpid() != process:
+            refuse_forked(f"{path.name}: ExecuTorch", "or use an .onnx file, which ONNX Runtime runs there")
+        with one_at_a_time:
+            (heatmaps,) = method.execute([torch.from_numpy(np.ascontiguousarray(image[None]))])
+            return heatmaps[0].numpy().copy()
+
+    ends = method.metadata.input_tensor_meta(0), method.metadata.output_tensor_meta(0)
+    return lambda inputs: np.stack([run_one(image) for image in inputs]), text, [list(end.sizes()) for end in ends]
+
+
+# Suffix of a file → the function that opens it.
+OPENERS = {".onnx": _open_onnx, ".xml": _open_openvino, ".param": _open_ncnn, ".pte": _open_executorch}

@@ -70,15 +70,18 @@ class ExportConfig:
         UserError: options that do not fit together.
     """
 
-    out: Path  # the file: .onnx, or .xml for OpenVINO (a .bin is written beside it)
+    # the file: .onnx; .xml for OpenVINO and .param for ncnn (a .bin is written beside it); .pte; .mlpackage (a folder)
+    out: Path
     weights: str | Path | None = None  # a weights file; by default the shipped weights
     # instead of weights, any network: a name of `lgmpose profile --list` (with random weights), timm:NAME,
     # torchvision:NAME, or package.module:function. The file has no joints, so `predict` does not take it
     model: str | None = None
     image_hw: tuple[int, int] | None = None  # input height and width; by default those of the network
     # onnx and openvino compute what PyTorch does. 8-bit files are smaller, faster and slightly less exact. bfloat16 is
-    # faster on processors that support it
-    format: Literal["onnx", "int8", "openvino", "openvino-bf16", "openvino-int8"] = "onnx"
+    # faster on processors that support it. For phones: ncnn, executorch, coreml (16-bit, for Apple's systems)
+    format: Literal["onnx", "int8", "openvino", "openvino-bf16", "openvino-int8", "ncnn", "executorch", "coreml"] = (
+        "onnx"
+    )
     data: str | None = None  # KIND:PATH; calibration (8 bits) uses its training split, --verify its validation split
     annotations: str | None = None  # annotation file for the calibration, if it is not in its usual place
     val_annotations: str | None = None  # annotation file for --verify
@@ -88,11 +91,13 @@ class ExportConfig:
 
     @property
     def precision(self) -> str:
-        """``fp32``, ``bf16`` or ``int8``."""
-        return self.format.rpartition("-")[2] if self.format not in ("onnx", "openvino") else "fp32"
+        """``fp32``, ``fp16``, ``bf16`` or ``int8``."""
+        last = self.format.rpartition("-")[2]
+        return last if last in ("int8", "bf16") else "fp16" if self.format == "coreml" else "fp32"
 
     def __post_init__(self):
-        suffix = ".xml" if self.format.startswith("openvino") else ".onnx"
+        edge = {"ncnn": ".param", "executorch": ".pte", "coreml": ".mlpackage"}
+        suffix = edge.get(self.format, ".xml" if self.format.startswith("openvino") else ".onnx")
         if self.out.suffix.lower() != suffix:
             raise UserError(f"{self.out}: --format {self.format} writes a {suffix} file")
         int8 = self.precision == "int8"
@@ -103,6 +108,8 @@ class ExportConfig:
             (self.model is not None and self.data is not None, "--model has no joints to compare with --data"),
             (int8 and self.data is None, f"--format {self.format} needs --data KIND:PATH for its calibration"),
             (self.data is not None and not (int8 or self.verify), "--data is for 8 bits and --verify; leave it out"),
+            (self.data is not None and self.format == "coreml",
+             "--data: CoreML's accuracy cannot be measured here; leave it out"),
             (self.annotations is not None and not int8, "--annotations are for 8 bits, --val-annotations for --verify"),
             (self.val_annotations is not None and not (self.data and self.verify),
              "--val-annotations needs --verify and --data"),

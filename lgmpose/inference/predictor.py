@@ -100,8 +100,8 @@ class Predictor:
     """Find the joints of the people in a picture. Several threads may share one predictor.
 
     Args:
-        weights: a weights file, a file of ``lgmpose export`` (``.onnx``, ``.xml``; needs no PyTorch), or a ``Backend``.
-            None: the weights that come with the package.
+        weights: a weights file, a file of ``lgmpose export`` (``.onnx``, ``.xml``: without PyTorch), or a
+            ``Backend``. None: the weights that come with the package.
         detector: finds the people in a picture: a name, file, function or object as for ``detectors.open_detector``.
             ``auto``: one that is at hand, see ``detectors.default_detector``. ``none``: the whole picture shows one
             person.

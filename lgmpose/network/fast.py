@@ -74,7 +74,8 @@ class FastLARM(nn.Module):
     """LARM with the channel axis first: (B, d, H, W) → (B, d, P, N) → (B, d, N, P) → (B, d, H, W).
 
     NPT-Op puts patches or pixels before the channels, which moves every element across the whole tensor. LARM never
-    mixes channels, so with the channel axis first, each copy stays within one channel's map.
+    mixes channels, so with the channel axis first, each copy stays within one channel's map. No tensor has more than
+    four axes, because ncnn has no more.
     """
 
     def __init__(self, larm: LARM):
@@ -85,10 +86,11 @@ class FastLARM(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         B, d, H, W = x.shape
         (rows, columns), (h, w) = self.grid_hw, self.patch_hw
-        x = x.reshape(B, d, rows, h, columns, w).permute(0, 1, 3, 5, 2, 4)  # (B, d, h, w, rows, columns)
-        x = self.between_patches(x.reshape(B, d, h * w, rows * columns))  #   (B, d, P, N)
-        x = self.within_patch(x.transpose(2, 3))  #                           (B, d, N, P)
-        x = x.reshape(B, d, rows, columns, h, w).permute(0, 1, 2, 4, 3, 5)  # (B, d, rows, h, columns, w)
+        x = x.reshape(B * d * rows, h, columns, w).transpose(1, 2)  #            (B·d·rows, columns, h, w)
+        x = x.reshape(B, d, rows * columns, h * w).transpose(2, 3)  #            (B, d, P, N)
+        x = self.between_patches(x)
+        x = self.within_patch(x.transpose(2, 3))  #                              (B, d, N, P)
+        x = x.reshape(B * d * rows, columns, h, w).transpose(1, 2)  #            (B·d·rows, h, columns, w)
         return x.reshape(B, d, H, W)
 
 

@@ -20,7 +20,7 @@ from lgmpose.data.images import normalise
 from lgmpose.data.records import RecordSet
 from lgmpose.errors import UserError
 from lgmpose.files import open_atomically
-from lgmpose.inference.backends import onnx_session, open_backend
+from lgmpose.inference.backends import OPENERS, onnx_session, open_backend
 from lgmpose.inference.evaluate import predict_records
 from lgmpose.machine import choose_device, num_cores
 from lgmpose.pose.codecs import StandardCodec, make_codec
@@ -110,7 +110,7 @@ def open_teacher(name: str, device: str = "auto") -> Teacher:
         session = onnx_session(path, num_cores())
         if "lgmpose" not in session.get_modelmeta().custom_metadata_map:
             return _plain_onnx(session, path)
-    backend = open_backend(path, device="auto" if path.suffix in (".onnx", ".xml") else device)
+    backend = open_backend(path, device="auto" if path.suffix in OPENERS else device)
     return Teacher(backend, backend.skeleton, backend.codec)
 
 

@@ -268,6 +268,8 @@ def error_of(capsys, *arguments) -> str:
     [
         (["--out", "net.pt"], "net.pt: "),
         (["--out", "net.onnx", "--format", "openvino"], ".xml"),
+        (["--out", "net.onnx", "--format", "ncnn"], ".param"),
+        (["--out", "net.mlpackage", "--format", "coreml", "--verify", "--data", "synthetic:x"], "--data"),
         (["--out", "file/net.onnx"], "file/net.onnx: "),
         (["--out", "folder.onnx"], "folder.onnx: "),
         (["--out", "net.onnx", "--verify", "--json", "file/v.json"], "file/v.json: "),
@@ -293,9 +295,11 @@ def test_what_can_be_wrong_is_said_before_anything_is_exported(arguments, word, 
 
 
 def test_formats_say_how_exact_they_are(tmp_path):
-    expected = {"onnx": "fp32", "openvino": "fp32", "openvino-bf16": "bf16", "int8": "int8", "openvino-int8": "int8"}
+    expected = {"onnx": "fp32", "openvino": "fp32", "openvino-bf16": "bf16", "int8": "int8", "openvino-int8": "int8",
+                "ncnn": "fp32", "executorch": "fp32", "coreml": "fp16"}  # fmt: skip
+    suffixes = {"ncnn": ".param", "executorch": ".pte", "coreml": ".mlpackage"}
     for name, precision in expected.items():
-        out = tmp_path / f"net{'.xml' if 'openvino' in name else '.onnx'}"
+        out = tmp_path / f"net{suffixes.get(name, '.xml' if 'openvino' in name else '.onnx')}"
         assert ExportConfig(out, format=name, data="synthetic" if precision == "int8" else None).precision == precision
 
 
@@ -340,13 +344,17 @@ def test_own_data_in_cocos_format(people, coco_weights, tmp_path, monkeypatch, c
         ("onnxruntime", ["--out", "n.onnx", "--format", "int8", "--data", "synthetic"]),
         ("onnxruntime", ["--out", "n.onnx", "--verify"]),
         ("openvino", ["--out", "n.xml", "--format", "openvino"]),
+        ("pnnx", ["--out", "n.param", "--format", "ncnn"]),
+        ("executorch", ["--out", "n.pte", "--format", "executorch"]),
+        ("coremltools", ["--out", "n.mlpackage", "--format", "coreml"]),
     ],
 )
 def test_a_missing_package_is_named_with_its_extra(module, arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     hide(monkeypatch, module)
     message = error_of(capsys, "export", *arguments)
-    assert module in message and f"lgmpose[{'openvino' if module == 'openvino' else 'onnx'}]" in message
+    extra = {"pnnx": "ncnn", "coremltools": "coreml", "openvino": "openvino", "executorch": "executorch"}
+    assert module in message and f"lgmpose[{extra.get(module, 'onnx')}]" in message
 
 
 def hide(monkeypatch, module):

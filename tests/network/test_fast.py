@@ -6,6 +6,7 @@ import pytest
 import torch
 from peer_tools import blank, random, randomise, slow
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lgmpose.network.config import FUSIONS
 from lgmpose.network.fast import FastLARM, FastSFusion, fast_form, fold_batchnorm
@@ -107,6 +108,25 @@ def test_larm_with_its_channels_outermost(patch_hw):
     torch.manual_seed(3)
     net, x = randomise(LARM((8, 6), patch_hw)), random(2, 5, 8, 6)
     close(FastLARM(net)(x), net(x))
+
+
+class CountAxes(TorchDispatchMode):
+    """Keep the largest number of axes of all tensors."""
+
+    most = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        self.most = max(self.most, result.ndim if isinstance(result, torch.Tensor) else 0)
+        return result
+
+
+def test_no_tensor_of_the_fast_form_has_more_than_four_axes():
+    net, x = blank(lambda: create_model(LGM, image_hw=(32, 64), num_keypoints=5)), random(2, 3, 32, 64)
+    for form, most in ((net, 6), (fast_form(net), 4)):
+        with torch.no_grad(), CountAxes() as axes:
+            form(x)
+        assert axes.most == most
 
 
 def test_of_other_networks_only_the_norms_change():

@@ -5,6 +5,7 @@
 ``graph``        network → ONNX graph, BatchNorms folded, any batch size
 ``int8``         ONNX graph → the same in 8 bits
 ``graph_files``  what is exported, its card, and graphs as files
+``edge_files``   network → file for ncnn, ExecuTorch or CoreML
 ``verify``       compare the file with the network: heatmaps, accuracy, speed
 ===============  ===============================================================================
 

@@ -21,6 +21,7 @@ from lgmpose.zoo.cards import codec_of, find_weights, skeleton_of, weights_hash
 
 __all__ = ["export"]
 
+EDGE = {"ncnn": ("ncnn", "pnnx"), "executorch": ("executorch",), "coreml": ("coremltools",)}  # format → its packages
 CALIBRATION_CROPS = 150  # of the training split, drawn with a fixed seed
 
 
@@ -35,7 +36,8 @@ def export(config: ExportConfig) -> dict[str, Any]:
     """
     out = config.out
     _check_installed(config)
-    for path in (out, out.with_suffix(".bin") if out.suffix.lower() == ".xml" else None, config.json):
+    beside = out.with_suffix(".bin") if out.suffix.lower() in (".xml", ".param") else None
+    for path in (out if config.format != "coreml" else out.with_suffix(""), beside, config.json):
         if path is not None:
             check_writable(path)
     if config.model is not None:
@@ -45,10 +47,13 @@ def export(config: ExportConfig) -> dict[str, Any]:
     train_set = _records(config, "train", config.annotations, source) if int8 else None
     val_set = _records(config, "val", config.val_annotations, source) if config.verify and config.data else None
 
+    card = make_card(source, config.precision)
+    if config.format in EDGE:
+        return _export_edge(config, source, card, val_set)
+
     from lgmpose.inference.export.graph import export_graph
 
     graph = fp32 = export_graph(source.net, source.codec.image_hw)
-    card = make_card(source, config.precision)
     if train_set is not None:
         from lgmpose.inference.export.int8 import quantise
 
@@ -64,6 +69,27 @@ def export(config: ExportConfig) -> dict[str, Any]:
     return _keep(card, config.json)
 
 
+def _export_edge(
+    config: ExportConfig, source: Source, card: dict[str, Any], val_set: RecordSet | None
+) -> dict[str, Any]:
+    """Export for ncnn, ExecuTorch or CoreML."""
+    from lgmpose.inference.export.edge_files import check_coreml, write_edge
+
+    out = config.out
+    write_edge(out, source, card)
+    files = [file for file in (out, out.with_suffix(".bin")) if file.is_file()] if config.format == "ncnn" else [out]
+    files = [file for path in files for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
+    size = sum(file.stat().st_size for file in files)
+    print(f"written: {out} ({size / 1e6:.1f} MB), from {source.weights['file']}")
+    if config.verify and config.format == "coreml":
+        card["verified"] = check_coreml(out, source)
+    elif config.verify:
+        from lgmpose.inference.export.verify import verify_export
+
+        card["verified"] = verify_export(source, out, card, None, val_set)
+    return _keep(card, config.json)
+
+
 def _keep(written: dict[str, Any], json_file: Path | None) -> dict[str, Any]:
     if json_file is not None:
         write_atomically(json_file, (json.dumps(written, indent=1, ensure_ascii=False) + "\n").encode())
@@ -72,6 +98,10 @@ def _keep(written: dict[str, Any], json_file: Path | None) -> dict[str, Any]:
 
 def _check_installed(config: ExportConfig) -> None:
     """Raise UserError if a package that the format needs is missing."""
+    for module in EDGE.get(config.format, ()):
+        require(module, config.format, f"--format {config.format}")
+    if config.format in EDGE:
+        return
     for module in ("onnx", "onnxscript"):
         require(module, "onnx", "exporting")
     if config.format.startswith("openvino"):

@@ -39,7 +39,7 @@ ROUNDS, SECONDS = 100, 15.0  # of timing, whichever is over first
 
 
 def verify_export(
-    source: Source, out: Path, card: dict[str, Any], fp32: onnx.ModelProto, val_set: RecordSet | None
+    source: Source, out: Path, card: dict[str, Any], fp32: onnx.ModelProto | None, val_set: RecordSet | None
 ) -> dict[str, Any]:
     """Compare, print, and return the figures of an exported file.
 
@@ -47,7 +47,7 @@ def verify_export(
         source: the network.
         out: the exported file.
         card: its card.
-        fp32: the graph in full precision; its speed in the same runtime is shown beside.
+        fp32: the graph in full precision; its speed in the same runtime is shown beside. None for an fp32 file.
         val_set: persons for crops and accuracy. None: heatmaps are compared on random inputs alone.
 
     Raises:
@@ -95,7 +95,7 @@ def verify_outputs(net: nn.Module, out: Path, image_hw: tuple[int, int]) -> dict
 
 def _remove(out: Path) -> None:
     out.unlink()
-    if out.suffix.lower() == ".xml":
+    if out.suffix.lower() in (".xml", ".param"):
         out.with_suffix(".bin").unlink()
 
 
@@ -140,14 +140,14 @@ def _accuracy(source: Source, backend: ExportedBackend, val_set: RecordSet) -> d
 
 
 def _speed(
-    source: Source, backend: ExportedBackend, card: dict[str, Any], fp32: onnx.ModelProto, out: Path
+    source: Source, backend: ExportedBackend, card: dict[str, Any], fp32: onnx.ModelProto | None, out: Path
 ) -> dict[str, Any]:
     """Time the network, the file, and the fp32 graph in the same runtime; see ``_times``."""
     inputs = np.random.default_rng(0).standard_normal((1, 3, *source.codec.image_hw), np.float32)
     calls = {"eager": lambda: _eager(source, inputs), "exported": lambda: backend.run(inputs)}
     # OpenVINO keeps its file open, and Windows does not delete open files.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        if card["precision"] != "fp32":
+        if card["precision"] != "fp32" and fp32 is not None:
             path = Path(folder) / f"fp32{out.suffix}"
             write_graph(path, fp32, card | {"precision": "fp32"})
             same = ExportedBackend(path, threads=1)
