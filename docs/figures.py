@@ -514,7 +514,7 @@ def documents() -> list[Path]:
 
 
 def current(text: str) -> str:
-    """Return a document's text with every generated part made anew."""
+    """Return a document's text with every generated part made again."""
     return MARKED.sub(lambda part: f"{part[1]}{BLOCKS[part[2]]()}\n{part[3]}", text)
 
 
@@ -582,5 +582,5 @@ if __name__ == "__main__":
         old = path.read_text(encoding="utf-8")
         if (new := current(old)) != old:
             path.write_text(new, encoding="utf-8")
-            print(f"{path.relative_to(ROOT)}: written anew")
+            print(f"{path.relative_to(ROOT)}: rewritten")
     draw_picture()

@@ -26,7 +26,7 @@ def interleaved_times(
 ) -> dict[str, np.ndarray]:
     """Return the times of several functions in seconds, one per function and round.
 
-    In every round each function runs once, in an order drawn anew with a fixed seed. So the times of one round were
+    In every round each function runs once, in a random order from a fixed seed. So the times of one round were
     taken at almost the same moment. In the paired ratios ``times["a"] / times["b"]``, a slow phase of the machine
     cancels. Report their median. (``torch.utils.benchmark`` measures one function after the other, and needs PyTorch.)
 

@@ -109,7 +109,7 @@ def verdict(
     cannot be decided. After Ctrl-C, the card shows what was measured until then.
 
     Args:
-        json: the result, for sharing; written anew after each process. The card (.md) is written beside it.
+        json: the result, for sharing; rewritten after each process. The card (.md) is written beside it.
         html: the card as a web page in one file.
         render: measure nothing; print the card of this result file, or a table of several files side by side.
     """

@@ -66,6 +66,8 @@ WRONG = {
         "row and column exchanged": lambda heatmap_HW: brightest(heatmap_HW)[::-1],
         "divided by the rows": lambda heatmap_HW: divmod(int(heatmap_HW.argmax()), heatmap_HW.shape[0])[::-1],
         "the flat number": lambda heatmap_HW: int(heatmap_HW.argmax()),
+        "the row of the largest sum": lambda heatmap_HW: (heatmap_HW.max(0).argmax(), heatmap_HW.sum(1).argmax()),
+        "the column of the largest sum": lambda heatmap_HW: (heatmap_HW.sum(0).argmax(), heatmap_HW.max(1).argmax()),
         "the value": lambda heatmap_HW: heatmap_HW.max(),
         "the largest size": lambda heatmap_HW: brightest(abs(heatmap_HW.T)),
     },

@@ -19,6 +19,8 @@ def check_brightest(attempt) -> None:
     for H, W in ((4, 6), (12, 9), (5, 20)):
         heatmap_HW = rng.normal(0, 0.2, (H, W))
         row, column = int(rng.integers(H)), int(rng.integers(W))
+        heatmap_HW[(row + 1) % H] = 0.5  # a row and a column of larger sums
+        heatmap_HW[:, (column + 1) % W] = 0.5
         heatmap_HW[row, column] = 1.0
         compare(attempt(heatmap_HW), (column, row), f"called with a map of {H} rows and {W} columns")
 

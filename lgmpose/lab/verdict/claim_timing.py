@@ -104,7 +104,7 @@ def load_verdict(path: str | Path) -> Verdict:
 
 
 def measure_verdict(config: VerdictConfig, json_file: Path) -> Verdict:
-    """Count, measure and judge; the result file is written anew after each process.
+    """Count, measure and judge; the result file is rewritten after each process.
 
     Returns:
         The verdict; after Ctrl-C what the finished processes measured, with ``finished`` False.
