@@ -33,7 +33,7 @@ export function prepareInside() {
     const row = document.createElement("div");
     row.className = "row";
     row.id = `fusion${stride}`;
-    const titles = ["decoder's map", "encoder's map", "result", "from the decoder", "from the encoder"];
+    const titles = ["upsampling path", "backbone", "result", "from the upsampling path", "from the backbone"];
     const figures = titles.map((title) => `<figure><canvas></canvas><figcaption>${title}</figcaption></figure>`);
     row.innerHTML = `<p></p>${figures.join("")}`;
     $("fusions").append(row);
@@ -80,7 +80,7 @@ function showFusion(stride) {
   parts.forEach((part, i) => drawMap(canvases[3 + i], part, [h, w], 0, top));
   const [decoder, encoder] = parts.map((part) => part.reduce((a, b) => a + b));
   const share = Math.round((100 * encoder) / (decoder + encoder));
-  row.firstChild.textContent = `Stride ${stride}, ${h} × ${w}: ${share} % of the two parts' length is the encoder's.`;
+  row.firstChild.textContent = `Stride ${stride}, ${h} × ${w}: ${share} % of the two parts' length is the backbone's.`;
 }
 
 // LARM's reach
