@@ -19,7 +19,7 @@ from lgmpose.files import check_writable, write_atomically
 from lgmpose.lab.conventions import GIBI, Conventions, count_named, in_giga, in_unit_of, megabytes
 from lgmpose.lab.paper import NOT_REPRODUCIBLE, TABLES, PaperRow, published
 from lgmpose.lab.profiling import count_outside, measure_fps, profile
-from lgmpose.network.config import STAGES, VARIANTS
+from lgmpose.network.config import VARIANTS
 from lgmpose.zoo.catalogue import list_models
 from lgmpose.zoo.outside_networks import is_outside, open_network
 
@@ -94,7 +94,7 @@ def catalogue_costs(image_hw: tuple[int, int] = (256, 192), num_keypoints: int =
         UserError: no network takes the size, or the number of keypoints is below 1.
     """
     sized = [name for name, config in VARIANTS.items() if config.image_hw == tuple(image_hw)]
-    others = [name for name in list_models() if name not in VARIANTS or VARIANTS[name].stages != STAGES]
+    others = [name for name in list_models() if name not in VARIANTS or not VARIANTS[name].is_paper]
     names = [(sized or list(VARIANTS))[0], *others]
     rows = [_row_of(name, image_hw, num_keypoints, published(name, image_hw=image_hw)) for name in names]
     if all(row.counts is None for row in rows):

@@ -123,6 +123,11 @@ class LGMPoseConfig:
         if self.num_keypoints < 1:
             raise ValueError(f"num_keypoints {self.num_keypoints}: at least 1")
 
+    @property
+    def is_paper(self) -> bool:
+        """True for the paper's network at any input size, with any number of keypoints."""
+        return replace(self, image_hw=(256, 192), num_keypoints=17) == LGMPoseConfig()
+
     def with_(self, **changes) -> LGMPoseConfig:
         """Return a copy with some fields changed."""
         return replace(self, **changes)
@@ -162,6 +167,7 @@ VARIANTS = {
     "lgm-pose-fast-coco-256x192": LGMPoseConfig(  # our own
         (256, 192), 17, stages=FAST_STAGES, decoder_channels=(176, 80, 40)
     ),
+    "lgm-pose-simcc-coco-256x192": LGMPoseConfig((256, 192), 17, head="simcc"),  # our own
     "lgm-pose-t3-mpii-256x256": LGMPoseConfig(  # from the search, and the next one
         (256, 256), 16, stem_channels=8, stages=T3_STAGES, decoder_channels=(188, 120, 24), mlp_ratio=2
     ),

@@ -108,10 +108,11 @@ def test_named_variants(name):
     with torch.device("meta"):
         net = lgmpose.create_model(name)
         H, W = net.config.image_hw
-        heatmaps = net.eval()(torch.empty(2, 3, H, W))
-    *_, size = name.split("-")
+        output = net.eval()(torch.empty(2, 3, H, W))
+    *_, data, size = name.split("-")
     assert "x".join(map(str, net.config.image_hw)) == size
-    assert heatmaps.shape == (2, {"coco": 17, "mpii": 16, "lspet": 14}[name.split("-")[-2]], H // 4, W // 4)
+    per_joint = (2 * W + 2 * H,) if net.config.head == "simcc" else (H // 4, W // 4)
+    assert output.shape == (2, {"coco": 17, "mpii": 16, "lspet": 14}[data], *per_joint)
 
 
 @pytest.mark.parametrize("image_hw", [(65, 96), (64, 95), (48, 64), (0, 64), (-32, 64)])

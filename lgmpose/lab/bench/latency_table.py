@@ -10,7 +10,7 @@ from tabulate import tabulate
 from lgmpose.lab.bench.measurement import BenchResult, Row
 from lgmpose.lab.bench.plan import SCOPES
 from lgmpose.lab.paper import TABLES, PaperRow
-from lgmpose.network.config import STAGES, VARIANTS
+from lgmpose.network.config import VARIANTS
 
 __all__ = ["group_rows", "group_title", "markdown", "markdown_table", "setting_name"]
 
@@ -212,7 +212,7 @@ def _marked(row: Row, text: str) -> str:
 
 def _paper_row(row: Row) -> PaperRow | None:
     """Return what the paper prints for a row; Table 2 has test-dev's accuracy and no speeds, so it is not asked."""
-    is_ours = row.model in VARIANTS and VARIANTS[row.model].stages == STAGES  # our variants differ in size and joints
+    is_ours = row.model in VARIANTS and VARIANTS[row.model].is_paper
     for paper in TABLES[row.table] if row.table else (*TABLES[1], *TABLES[3]):
         same = paper.name == row.label if row.table else paper.model == row.model
         if paper.image_hw == row.image_hw and (same or (is_ours and paper.name == "LGM-Pose")):
