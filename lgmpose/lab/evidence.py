@@ -1,7 +1,7 @@
 """Judge differences between trained networks: over other persons and other seeds, for several comparisons at once.
 
 A ``Family`` is the set of comparisons that is judged together. It is declared in the file that runs it, before its
-runs. A row that is added later belongs to a new family, so it changes no verdict of the old one.
+runs. A row that is added or trained again later belongs to a new family: it changes no verdict of the old one.
 
 The variance of a difference has two parts. *Seeds*: runs of a network differ by their initial weights and the order of
 the pictures; this variance is pooled over the family. *Persons*: the difference varies between the validation persons.
