@@ -94,7 +94,7 @@ def decoder_costs(c: Candidates, image_hw: tuple[int, int], num_keypoints: int, 
         if fusion == "conv3x3":
             costs = costs + conv_costs(width, width, 3, pixels)
         else:
-            grouped = np.where(c["grouping"] == 2, width / 2, 2)  # two channels per group, or two groups
+            grouped = np.where(c["grouping"] == 1, 2, width / c["grouping"])  # two groups, or so many channels each
             groups = width if fusion == "dw1" else grouped
             costs = costs + conv_costs(width, width, 3, pixels, groups=groups)
             costs = costs + c["pointwise"] * conv_costs(width, width, 1, pixels)

@@ -49,7 +49,7 @@ SPACE: Space = {
     "decoder_2": tuple(range(16, 257, 4)),
     "decoder_3": tuple(range(16, 129, 4)),
     "pointwise": (0, 1),  # whether SFusion ends with a 1×1 convolution
-    "grouping": (1, 2),  # the paper's k = 2 read as 1: two groups; 2: two channels per group
+    "grouping": (1, 2),  # the paper's k = 2 as two groups (1), or as two channels per group (2; or any more)
 }
 # Stage widths do not shrink towards the deepest stage, and decoder widths do not grow: (narrower or equal, wider).
 ORDER = (*((f"channels_{i}", f"channels_{i + 1}") for i in range(1, 5)), ("decoder_2", "decoder_1"),

@@ -93,7 +93,7 @@ SPEED = (
          "contradicts Table 1"),
     Slip("Table 3: SimpleBaseline, HRNet and TokenPose have the FPS at 256×256 that Table 1 has at 256×192",
          f"{MPII['SimpleBaseline'].fps_cpu}, {MPII['HRNet'].fps_cpu} and {MPII['TokenPose'].fps_cpu} on the CPU",
-         "copied"),
+         "probably copied"),
     Slip('FPS on CPU "increasing by 8 times" over Lite-HRNet-30 (256×256)',
          f"{cpu(LGM_MPII, MPII[LITE_30])}; 5 times on the GPU holds: {gpu(LGM_MPII, MPII[LITE_30])}",
          f"8 times is the ratio to Dite-HRNet-30: {cpu(LGM_MPII, MPII[DITE_30])}"),
@@ -111,7 +111,7 @@ COST = (
          f"{PROFILE} simplebaseline-r50"),
     Slip(f"Table 3: SimpleBaseline takes {MPII['SimpleBaseline'].flops} and HRNet {MPII['HRNet'].flops} at 256×256",
          "the same as at 256×192; the tool that gives these figures gives 12.0 and 9.5 at 256×256",
-         "copied", f"{PROFILE} hrnet-w32 --image-hw 256 256"),
+         "probably copied", f"{PROFILE} hrnet-w32 --image-hw 256 256"),
     Slip(f"Table 3: TokenPose has {MPII['TokenPose'].params} parameters and takes {MPII['TokenPose'].flops}",
          "TokenPose-L/D6, with its FLOPs for 256×192 and TokenPose-B's FPS",
          "Table 1 has another network, TokenPose-B",
@@ -136,7 +136,7 @@ COST = (
          'to 2"',
          "more groups cost less. Two groups would add half of the plain 3×3 convolution's parameters, which are "
          f"{added_params('Conv 3x3')}. SFusion adds {added_params('SFusion')}",
-         "k is the number of channels per group", f"{PROFILE} lgm-pose-mpii-256x256 --fusion conv3x3"),
+         "k is probably the number of channels per group", f"{PROFILE} lgm-pose-mpii-256x256 --fusion conv3x3"),
     Slip('"parameters of the MLP Block are comparable to those of the PerNorm and Feedforward components"',
          f"both MLP Blocks have {mlp_share(3):.2f} times as many at stage 3 and {mlp_share(4):.2f} times as many at "
          "stage 4 (256×256, widths as built here)",
@@ -157,7 +157,7 @@ PROTOCOL = (
 WORDS = (
     Slip("patches are h × w with h ≤ n and w ≤ n",
          "n is not defined; in MobileViT, which has the same sentence, it is the side of the local convolution, here 3",
-         "copied; it would forbid 4×4 patches, with which stage 3 meets the printed costs"),
+         "probably copied; it would forbid 4×4 patches, with which stage 3 meets the printed costs"),
     Slip("equation 1 gives x_G", "the text calls its result X_F", "a typing error"),
     Slip('"PerNorm"', "there is no such layer", "pre-norm is meant"),
     Slip('reference [29] is "DSPNet" in the text and "MSFNet" in Table 1',

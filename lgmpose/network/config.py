@@ -8,7 +8,7 @@ Every value is tagged with its source:
 
 ``lgmpose lab search`` repeats the search; its result is ``results/search_*.json``. Widths, repeats, patches and ratios
 are chosen: together they meet all 16 printed figures, but so do other combinations. Recovered are the 1×1 that ends
-SFusion and its groups of two channels (``modules.py``).
+SFusion, and that its grouped convolution does not have two groups (``modules.py``).
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ class SFusion(nn.Module):
 
     * ``pointwise``: recovered. ``lgmpose lab search`` found no network without the 1×1 that has the printed costs. That
       no activation stands before the 1×1 is chosen.
-    * ``grouping``: recovered, two channels per group.
+    * ``grouping``: recovered. The costs exclude two groups; two channels per group is the other reading of the 2.
 
     Args:
         decoder_channels: C1, from the deconvolution.
