@@ -126,7 +126,7 @@ class MobileViM(nn.Module):
     """MobileViM Block (section 3.2): local convolution, global LARM, fused with the input; (B, C, H, W) → same.
 
     ``fuse_kernel``: chosen, the convolution at the end is a 1×1; networks with a 3×3 meet the printed costs, too. The
-    order of the concatenation, input first, is chosen.
+    1×1 back to C channels (as in MobileViT) and the order of the concatenation, input first, are chosen.
     """
 
     def __init__(
