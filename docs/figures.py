@@ -79,6 +79,21 @@ def other_boxes() -> str:
     return table("boxes | option of `lgmpose eval` | PCK@0.2 (95 % interval)", rows)
 
 
+def few_pictures() -> str:
+    from lgmpose.lab.few_pictures import STARTS, interval
+
+    cells, rows = load("few-pictures_*")["cells"], []
+    for persons in sorted({cell["persons"] for cell in cells}):
+        row: list[object] = [persons]
+        for joints, start in ((joints, start) for joints in ("all", "six") for start in STARTS):
+            found = [c for c in cells if (c["joints"], c["start"], c["persons"]) == (joints, start, persons)]
+            low, high = interval(found)
+            row.append(f"{sum(cell['pck'] for cell in found) / len(found):.1f} ({low:.1f} … {high:.1f})")
+        rows.append(row)
+    return table("labelled persons | MPII's joints, from the shipped weights | from random weights | "
+                 "six new joints, from the shipped weights | from random weights", rows)  # fmt: skip
+
+
 def agreement() -> str:
     found = load("label-agreement_*")
     perfect, rows = found["a perfect network (estimated)"], []
@@ -495,7 +510,7 @@ def start() -> str:
 
 
 BLOCKS = {
-    "weights": weights, "other-boxes": other_boxes, "wrong-joints": wrong_joints, "agreement": agreement,
+    "weights": weights, "other-boxes": other_boxes, "few-pictures": few_pictures, "wrong-joints": wrong_joints, "agreement": agreement,
     "costs": costs, "recovered": recovered, "table-1": table_1,
     "runtimes-256x192": lambda: runtimes("256x192"), "runtimes-384x288": lambda: runtimes("384x288"),
     "eager-384x288": eager_384x288, "matrix-products": matrix_products, "exported": exported, "pipeline": pipeline,

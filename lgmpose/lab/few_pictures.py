@@ -225,7 +225,8 @@ def page(result: dict[str, Any]) -> str:
         f"{result['lgmpose']}, commit {result['commit'] or 'unknown'}; Python {result['python']}",
         f"* PCK@0.2 in per cent on {result['validation_persons']} validation persons, after the last epoch. In "
         "brackets: 95 % interval over draws and persons (bootstrap); number of draws",
-        f"* Recipe `few-pictures`, 128×128. `scratch` starts from random weights: {STARTS['scratch']}",
+        "* Recipe `few-pictures`, 128×128. `scratch` starts from random weights, with no frozen epoch, learning rate "
+        f"{STARTS['scratch']['learning_rate']} and {STARTS['scratch']['epochs']} epochs",
         "* all joints: the mean of shoulders, elbows, wrists, hips, knees and ankles; six new joints: of all six",
         f"* Median time of a run: {times}", "", tabulate(rows, header, tablefmt="github"), "",
     ])  # fmt: skip
