@@ -4,7 +4,8 @@ Leeds Sports Pose Extended holds some photographs twice, at different scales, an
 joints of one annotator are measured against those of the other, as predictions of a network would be.
 
 The agreement is a reference value, not an upper bound for a network. Two labels with independent errors differ more
-from each other than each differs from the truth. ``against_noisy_labels`` estimates the upper bound under two assumptions.
+from each other than each differs from the truth. ``against_noisy_labels`` estimates the upper bound under two
+assumptions.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ CORRELATION = 0.985  # of two thumbnails; on LSPET we looked at every pair above
 ASPECT_TOLERANCE = 0.02  # of width : height, because the copies' sizes are rounded
 OVERLAP = 0.5  # IoU of the boxes around the joints that both labelled; below, they may be of different persons
 NOTE = (
-    "A reference value, not an upper bound for a network: two labels with independent errors differ more from each other "
-    "than each differs from the truth. Pairs whose labels overlap too little are left out."
+    "A reference value, not an upper bound for a network: two labels with independent errors differ more from each "
+    "other than each differs from the truth. Pairs whose labels overlap too little are left out."
 )
 
 
