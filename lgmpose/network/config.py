@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 __all__ = [
-    "ACTIVATIONS", "BINS_PER_PIXEL", "DETECTOR_NAME", "FUSIONS", "GLOBAL_BLOCKS", "LARM_PARTS", "STAGES", "STRIDE",
-    "VARIANTS", "Activation", "Fusion", "GlobalBlock", "Head", "LGMPoseConfig", "LarmPart", "LinearInit", "Stage",
-    "check_image_hw",
+    "ACTIVATIONS", "BINS_PER_PIXEL", "DETECTOR_NAME", "FUSIONS", "GLOBAL_BLOCKS", "LARM_PARTS", "NEXT_STAGES",
+    "STAGES", "STRIDE", "VARIANTS", "Activation", "Block", "Fusion", "GlobalBlock", "Head", "LGMPoseConfig", "LarmPart",
+    "LinearInit", "Stage", "check_image_hw",
 ]  # fmt: skip
 
 # Each list of names stands here only. The options of `lgmpose train` and `lgmpose profile` have these types.
@@ -30,6 +30,7 @@ GlobalBlock = Literal["mobilevim", "mobilevit", "mobilevit_relu6"]  # paper, Tab
 # "both" only, the others are our own variants.
 LarmPart = Literal["both", "between_patches", "within_patch", "identity"]
 Activation = Literal["relu6", "relu", "silu"]
+Block = Literal["inverted", "fused", "depthwise_first"]
 # Initial weights of the linear layers in the global blocks: PyTorch's default, or small ones (standard deviation 0.02,
 # as in MobileViT). own: LARM has PyTorch's and a MobileViT block small ones.
 LinearInit = Literal["own", "default", "small"]
@@ -54,6 +55,7 @@ class Stage:
     token_width: int = 0  # chosen; d: width inside the global block; 0 means no global block
     patch_hw: tuple[int, int] = (0, 0)  # chosen; of MobileViM; a MobileViT block always has 2 × 2
     vit_layers: int = 0  # chosen, as in MobileViT; L: transformer layers of a MobileViT block (Table 4)
+    block: str = "inverted"  # one of Block; paper: inverted residuals; the others are our own variant's (``next.py``)
 
 
 # chosen: t = 1 then 6 as in MobileNetV2, d = 2c, two global blocks, patches that tile the maps of all input sizes
@@ -100,7 +102,8 @@ class LGMPoseConfig:
     head: str = "heatmap"
     stem_channels: int = 16  # chosen
     stages: tuple[Stage, ...] = STAGES  # chosen, see above
-    decoder_channels: tuple[int, ...] = (208, 104, 52)  # chosen: half the width at every step
+    # chosen: half the width at every step. With fewer than three, our own variant, the head upsamples the rest
+    decoder_channels: tuple[int, ...] = (208, 104, 52)
     mlp_ratio: int = 4  # chosen: hidden width of an MLP Block / the length of its axis
 
     def __post_init__(self):
@@ -116,10 +119,12 @@ class LGMPoseConfig:
             raise ValueError(f"larm {self.larm!r}: only for global_block 'mobilevim'; MobileViT blocks have no LARM")
         if self.head == "simcc" and self.fusion != "sfusion":
             raise ValueError(f"fusion {self.fusion!r}: only for heatmaps; the SimCC head has no decoder to fuse with")
+        if any(stage.block not in get_args(Block) for stage in self.stages):
+            raise ValueError(f"stages: block is one of {', '.join(get_args(Block))}")
         if any(stage.repeats > MOST_LAYERS or stage.vit_layers > MOST_LAYERS for stage in self.stages):
             raise ValueError(f"stages: repeats and vit_layers are at most {MOST_LAYERS}")
-        if len(self.decoder_channels) != 3:
-            raise ValueError(f"decoder_channels {self.decoder_channels}: give three, for strides 16, 8 and 4")
+        if not 1 <= len(self.decoder_channels) <= 3:
+            raise ValueError(f"decoder_channels {self.decoder_channels}: give one to three, for strides 16, 8 and 4")
         if self.num_keypoints < 1:
             raise ValueError(f"num_keypoints {self.num_keypoints}: at least 1")
 
@@ -141,6 +146,15 @@ FAST_STAGES = (
     Stage(4, 48, 2, 2, 96, (4, 4), 2),
     Stage(6, 96, 3, 2, 192, (2, 2), 4),
     Stage(6, 176, 1, 2),
+)
+
+# LGM-Pose-next, our own variant for CPUs. Its first stage ends at stride 4, only stride 16 has a global block, and the
+# decoder ends at stride 8 (docs/speed.md says what else was tried).
+NEXT_STAGES = (
+    Stage(1, 32, 2, 2, block="fused"),
+    Stage(4, 64, 2, 2),
+    Stage(4, 128, 4, 2, 128, (2, 2), block="depthwise_first"),
+    Stage(4, 256, 2, 2, block="depthwise_first"),
 )
 
 # Two other networks with all printed costs, from the search: they show whether conclusions depend on what is chosen.
@@ -168,6 +182,9 @@ VARIANTS = {
         (256, 192), 17, stages=FAST_STAGES, decoder_channels=(176, 80, 40)
     ),
     "lgm-pose-simcc-coco-256x192": LGMPoseConfig((256, 192), 17, head="simcc"),  # our own
+    "lgm-pose-next-coco-256x192": LGMPoseConfig(  # our own
+        (256, 192), 17, stages=NEXT_STAGES, decoder_channels=(96, 48), mlp_ratio=2
+    ),
     "lgm-pose-t3-mpii-256x256": LGMPoseConfig(  # from the search, and the next one
         (256, 256), 16, stem_channels=8, stages=T3_STAGES, decoder_channels=(188, 120, 24), mlp_ratio=2
     ),

@@ -12,11 +12,14 @@ from torch import Tensor, nn
 from lgmpose.network.config import LGMPoseConfig, Stage
 from lgmpose.network.layers import ConvNormAct, InvertedResidual
 from lgmpose.network.modules import LARM, MobileViM
+from lgmpose.network.next import DepthwiseFirst, FusedResidual
 from lgmpose.network.resize import resample_larm
 from lgmpose.network.simcc import SimCCHead
 from lgmpose.network.variants import MobileViTBlock, keep_of_larm, make_fusion, restart_linear_layers
 
 __all__ = ["LGMPose"]
+
+BLOCKS = {"inverted": InvertedResidual, "fused": FusedResidual, "depthwise_first": DepthwiseFirst}
 
 
 class LGMPose(nn.Module):
@@ -49,8 +52,12 @@ class LGMPose(nn.Module):
             self.deconvs.append(ConvNormAct(channels, width, activation=act, transposed=True))
             self.fusions.append(make_fusion(config.fusion, width, skip, activation=act))
             channels = width if config.fusion == "none" else width + skip
-        head = nn.Conv2d(channels, config.num_keypoints, 1)
+        head: nn.Conv2d | nn.ConvTranspose2d = nn.Conv2d(channels, config.num_keypoints, 1)
         self.head: nn.Module = head
+        if 0 < len(widths) < 3:  # a decoder that ends before stride 4: the head does the rest
+            factor = 2 ** (3 - len(widths))
+            head = nn.ConvTranspose2d(channels, config.num_keypoints, factor, stride=factor)
+            self.head = nn.Sequential(head)
         self.apply(_init_weights)
         if config.linear_init != "own":
             restart_linear_layers(self, small=config.linear_init == "small")
@@ -115,9 +122,8 @@ def _make_stage(in_channels: int, stage: Stage, map_hw: tuple[int, int], config:
     act, blocks = config.activation, nn.Sequential()
     for i in range(stage.repeats):
         stride = stage.stride if i == 0 else 1
-        blocks.append(
-            InvertedResidual(in_channels, stage.channels, expansion=stage.expansion, stride=stride, activation=act)
-        )
+        make = BLOCKS[stage.block]
+        blocks.append(make(in_channels, stage.channels, expansion=stage.expansion, stride=stride, activation=act))
         in_channels = stage.channels
     if stage.token_width and config.global_block == "mobilevim":
         block = MobileViM(

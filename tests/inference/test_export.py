@@ -166,15 +166,16 @@ def test_a_dynamic_convolution_is_the_sum_of_its_kernels(groups, stride):
 
 
 class SmallParts(torch.nn.Module):
-    """A deconvolution and a dynamic convolution, which need a form of their own in ONNX."""
+    """Deconvolutions, one as a head, and a dynamic convolution, which need a form of their own in ONNX."""
 
     def __init__(self):
         super().__init__()
         self.up = ConvNormAct(3, 6, transposed=True)
         self.dynamic = DynamicConv(6, 8, kernel=3, num_kernels=2, stride=1, groups=2)
+        self.head = torch.nn.Sequential(torch.nn.ConvTranspose2d(8, 2, 4, stride=4))
 
     def forward(self, x):
-        return self.dynamic(self.up(x))
+        return self.head(self.dynamic(self.up(x)))
 
 
 @pytest.mark.slow

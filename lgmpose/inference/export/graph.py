@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lgmpose.network.fast import fast_form
-from lgmpose.network.layers import ConvNormAct
 from lgmpose.peers.ditehrnet import DynamicConv
 
 if TYPE_CHECKING:
@@ -35,8 +34,9 @@ def export_graph(
     example = torch.rand(2, 3, *image_hw, generator=torch.Generator().manual_seed(0))
     net = fast_form(net) if fast else net
     for module in list(net.modules()) if fast else []:
-        if isinstance(module, ConvNormAct) and isinstance(module[0], nn.ConvTranspose2d):
-            _use_pixel_shuffle(module)
+        if isinstance(module, nn.Sequential) and len(module) and isinstance(module[0], nn.ConvTranspose2d):
+            if module[0].kernel_size == module[0].stride:
+                _use_pixel_shuffle(module)
         for name, child in list(module.named_children()):
             if isinstance(child, DynamicConv):
                 setattr(module, name, StackedDynamicConv(child))
@@ -62,16 +62,16 @@ def trace_graph(net: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[
 
 
 def _use_pixel_shuffle(block: Any) -> None:
-    """Write a 2×2 deconvolution of stride 2 as a 1×1 convolution and a pixel shuffle after the activation.
+    """Write an s×s deconvolution of stride s as a 1×1 convolution and a pixel shuffle after the activation.
 
     The function is the same. ONNX Runtime has no deconvolution in 8 bits.
     """
-    weight, bias = block[0].weight.detach(), block[0].bias.detach()  # (C_in, C_out, 2, 2), (C_out,)
-    C_in, C_out = weight.shape[:2]
-    block[0] = nn.Conv2d(C_in, 4 * C_out, 1)
-    block[0].weight = nn.Parameter(weight.permute(1, 2, 3, 0).reshape(4 * C_out, C_in, 1, 1))
-    block[0].bias = nn.Parameter(bias.repeat_interleave(4))
-    block.append(nn.PixelShuffle(2))
+    weight, bias = block[0].weight.detach(), block[0].bias.detach()  # (C_in, C_out, s, s), (C_out,)
+    C_in, C_out, s, _ = weight.shape
+    block[0] = nn.Conv2d(C_in, s * s * C_out, 1)
+    block[0].weight = nn.Parameter(weight.permute(1, 2, 3, 0).reshape(-1, C_in, 1, 1))
+    block[0].bias = nn.Parameter(bias.repeat_interleave(s * s))
+    block.append(nn.PixelShuffle(s))
 
 
 class StackedDynamicConv(nn.Module):

@@ -86,6 +86,7 @@ def _header_lines(result: BenchResult) -> list[str]:
         + (f" ({settings['codec']})" if settings["scope"] != "network" else "")
         + f"; eval mode, `inference_mode`, batches of {', '.join(map(str, settings['batch_sizes']))}; a fresh process "
         "for each backend and number of threads",
+        *(["Times are processor times, not wall times"] if settings.get("clock") == "cpu" else []),
         f"{settings['warmup']} warm-up runs (3 if a run takes more than a second), then rounds in which every network "
         f"of a group runs once, in random order: {settings['runs']} rounds, or as many as {settings['seconds']:g} s "
         f"per network allow, but at least {settings['min_rounds']}",

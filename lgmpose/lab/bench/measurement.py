@@ -90,6 +90,7 @@ class _Settings(msgspec.Struct):
     seconds: float
     min_rounds: int
     keep_memory: bool
+    clock: str = "wall"  # older files have none
 
 
 class _Process(msgspec.Struct):

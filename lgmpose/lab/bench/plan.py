@@ -58,6 +58,9 @@ class BenchConfig:
     seconds: float = 5.0  # largest time per network; at least 10 rounds are measured
     warmup: int = 10  # runs of each network before its first round
     device: str = "auto"  # auto, cpu, cuda, mps …
+    # what the times are. wall: the time that passes. cpu: the processor time of this process, which other programs on a
+    # busy machine hardly change; use it with one thread
+    clock: Literal["wall", "cpu"] = "wall"
     keep_memory: bool = False  # let the C library keep freed memory, as `lgmpose train` does and `predict` does not
 
     def __post_init__(self):

@@ -121,7 +121,7 @@ def _add(result: BenchResult, rows: list[Row], outcome: Outcome) -> None:
     noise = [
         f"load {environment[key]:.1f} on {num_cores()} cores {when}"
         for when, key in (("before", "load"), ("after", "load_after"))
-        if (environment.get(key) or 0) > num_cores() + LOAD_MARGIN
+        if (environment.get(key) or 0) > num_cores() + LOAD_MARGIN and result.header["settings"]["clock"] == "wall"
     ]
     result.rows += measured(rows, outcome, noise)
 

@@ -13,6 +13,7 @@ import importlib
 import os
 import re
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -66,6 +67,7 @@ def run(job: Job, tell: Callable[[str], object] = lambda name: None) -> Outcome:
             calls[PRODUCT] = _matrix_product(getattr(torch, runtime.dtype), device)
         times = interleaved_times(
             calls, rounds=config.runs, warmup=config.warmup, max_seconds=config.seconds * len(calls),
+            clock=time.process_time if config.clock == "cpu" else time.perf_counter,
             # an accelerator's calls return before the work is done
             synchronize=None if device.type == "cpu" else partial(torch.accelerator.synchronize, device),
         ) if calls else {}  # fmt: skip
