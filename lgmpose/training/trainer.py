@@ -307,8 +307,9 @@ class Session:
             done = f", all {config.epochs} epochs are done" if run.epoch >= config.epochs else done
             print(f"{config.model} on {self.persons}: {len(self.dataset)} {self.unit}, {self.steps_per_epoch} steps × "
                   f"{config.epochs} epochs on {run.device}{done}; {self.run_dir}", flush=True)  # fmt: skip
+        total = None if config.minutes else self.steps_per_epoch * config.epochs  # with --minutes, nobody knows
         self.bar = tqdm(
-            total=self.steps_per_epoch * config.epochs, initial=run.step, disable=not self.progress, unit="step",
+            total=total, initial=run.step, disable=not self.progress, unit="step",
             leave=False, mininterval=0.5 if os.isatty(2) else 30, smoothing=0.01,
         )  # fmt: skip
         with self.stop, self.bar:
@@ -378,7 +379,9 @@ class Session:
         if self.rank == 0:
             append_losses(self.run_dir / "loss.csv", rows)
         run.seconds, self.read_at = run.seconds + time.monotonic() - self.read_at, time.monotonic()
-        self.bar.set_postfix_str(f"loss {loss:.5f}", refresh=False)
+        minutes = run.config.minutes
+        left = f", {max(0.0, minutes - run.seconds / 60):.1f} min left" if minutes else ""
+        self.bar.set_postfix_str(f"loss {loss:.5f}{left}", refresh=False)
 
     def _save(self) -> None:
         """Write the checkpoint, unless the last step has spoilt the weights although its own loss was finite."""
