@@ -221,7 +221,8 @@ def matrix_products() -> str:
         for backend in RUNTIMES:
             row = at["LGM-Pose", backend, 1]
             share = "–" if row.get("of_floor") is None else f"{row['of_floor']:.0%}"
-            rows.append([size.replace("x", "×"), backend, f"{row['median_ms']:.1f} ms", share])
+            mark = "~" if row.get("noise") else ""
+            rows.append([size.replace("x", "×"), backend, f"{mark}{row['median_ms']:.1f} ms", f"{mark}{share}"])
     return table("input | backend | LGM-Pose, 1 thread | speed relative to the matrix product", rows)
 
 
@@ -540,7 +541,8 @@ def picture_data() -> dict:
     joints = load(WEIGHTS)["per_joint"]["PCK@0.2"]
     at = {(row["label"], row["backend"], row["threads"]): row for row in load("runtimes-256x192_*")["rows"]}
     labels = ("LGM-Pose", "small-hrnet", "lite-hrnet-18", "mobilenetv2", "shufflenetv2", "hrnet-w32")
-    times = {name: [at[name, backend, 1]["median_ms"] for backend in ("eager", "onnxruntime")] for name in labels}
+    rows = {name: [at[name, backend, 1] for backend in ("eager", "onnxruntime")] for name in labels}
+    times = {name: [[row["median_ms"], bool(row.get("noise"))] for row in both] for name, both in rows.items()}
     return {"joints": joints, "times": times}
 
 
@@ -579,10 +581,12 @@ def draw_picture() -> None:
     body.set_aspect("equal")
     body.axis("off")
     for shift, backend, colour in ((-0.2, "PyTorch", "#9ecae1"), (0.2, "ONNX Runtime", "#2171b5")):
-        times = [row[backend != "PyTorch"] for row in data["times"].values()]
+        times, imprecise = zip(*(row[backend != "PyTorch"] for row in data["times"].values()), strict=True)
         drawn = bars.barh([i + shift for i in range(len(times))], times, 0.38, color=colour, label=backend)
-        bars.bar_label(drawn, fmt="%.0f", padding=3, fontsize=9)
-    bars.set(title="Time of one 256×192 crop\non one core of a server CPU", xlabel="milliseconds (logarithmic scale)")
+        labels = [f"{'~' * rough}{ms:.0f}" for ms, rough in zip(times, imprecise, strict=True)]
+        bars.bar_label(drawn, labels, padding=3, fontsize=9)
+    bars.set(title="Time of one 256×192 crop\non one core of a server CPU (~: imprecise)")
+    bars.set(xlabel="milliseconds (logarithmic scale)")
     bars.set(yticks=range(len(data["times"])), yticklabels=data["times"], xscale="log", xlim=(8, 700))
     bars.xaxis.set_major_formatter("{x:g}")
     bars.invert_yaxis()
