@@ -511,7 +511,8 @@ def start() -> str:
 
 
 BLOCKS = {
-    "weights": weights, "other-boxes": other_boxes, "few-pictures": few_pictures, "wrong-joints": wrong_joints, "agreement": agreement,
+    "weights": weights, "other-boxes": other_boxes, "few-pictures": few_pictures,
+    "wrong-joints": wrong_joints, "agreement": agreement,
     "costs": costs, "recovered": recovered, "table-1": table_1,
     "runtimes-256x192": lambda: runtimes("256x192"), "runtimes-384x288": lambda: runtimes("384x288"),
     "eager-384x288": eager_384x288, "matrix-products": matrix_products, "exported": exported, "pipeline": pipeline,

@@ -102,8 +102,8 @@ class LGMPoseConfig:
     head: str = "heatmap"
     stem_channels: int = 16  # chosen
     stages: tuple[Stage, ...] = STAGES  # chosen, see above
-    # chosen: half the width at every step. With fewer than three, our own variant, the head upsamples the rest
-    decoder_channels: tuple[int, ...] = (208, 104, 52)
+    # With fewer than three, our own variant, the head upsamples the rest
+    decoder_channels: tuple[int, ...] = (208, 104, 52)  # chosen: half the width at every step
     mlp_ratio: int = 4  # chosen: hidden width of an MLP Block / the length of its axis
 
     def __post_init__(self):
