@@ -98,6 +98,11 @@ ABOUT_DATA = {
     ),
 }
 ABOUT_DATA["lspet3"] = ABOUT_DATA["lspet"]
+ABOUT_DATA["mix"] = (  # the mixture that shipped weights are trained on
+    f"{ABOUT_DATA['coco'][0]} MPII Human Pose (Andriluka et al., CVPR 2014): annotations under the simplified BSD "
+    f"licence; the pictures keep their owners' rights. {ABOUT_DATA['lspet'][0]}",
+    ABOUT_DATA["coco"][1],
+)
 OTHER_DATA = ("The terms of the data set apply.", "The network has seen this data set only.")
 
 
@@ -152,7 +157,8 @@ def _error_table(result: dict) -> str:
 def _part_table(result: dict, metrics: dict) -> str:
     asked = [row["phase"] for row in result["log"] if any(metric in row for metric in metrics)]
     rows = [
-        [str(number), "{}×{}".format(*part["image_hw"]), f"{part['epochs']} of {part['planned']}", f"{part['steps']:,}",
+        [str(number), "{}×{}".format(*part["image_hw"]),
+         f"{part['epochs']} of {part['planned']}" if part["planned"] else str(part["epochs"]), f"{part['steps']:,}",
          f"{part['hours']:.2f}", f"{part['learning_rate']:g}, {part['schedule']}", str(asked.count(number))]
         for number, part in enumerate(result["parts"], 1)
     ]  # fmt: skip

@@ -36,7 +36,7 @@ SEEN = 500  # training persons that are evaluated, to compare with the validatio
 def ship(data: str, runs: tuple[Path, ...], *, name: str = SHIPPED[0], folder: Path = WEIGHTS_FOLDER) -> None:
     """Write NAME.safetensors, .onnx, .json (figures), .png (curve) and .md (model card); see the command's options.
 
-    The first run may have started from the weights that are in the folder.
+    The first run may have started from the weights that are in the folder, or from other weights that ship.
 
     Raises:
         UserError: no such run, runs that do not follow each other, weights of another network, or unreadable data.
@@ -45,7 +45,8 @@ def ship(data: str, runs: tuple[Path, ...], *, name: str = SHIPPED[0], folder: P
         raise UserError("nothing to ship: name a run's folder")
     for module in ("onnx", "onnxscript", "onnxruntime"):
         require(module, "onnx", "an 8-bit ONNX file, which ships with the weights,")
-    best, log = runs[-1] / "best.safetensors", _whole_log(runs, folder / f"{name}.json")
+    others = {weights_hash(WEIGHTS_FOLDER / f"{other}.safetensors") for other in SHIPPED if other != name}
+    best, log = runs[-1] / "best.safetensors", _whole_log(runs, folder / f"{name}.json", others)
     net, card = load_weights(best)
     named, config = VARIANTS.get(name), net.config
     if named and isinstance(config, LGMPoseConfig):
@@ -57,7 +58,8 @@ def ship(data: str, runs: tuple[Path, ...], *, name: str = SHIPPED[0], folder: P
     for settings in (part["config"] for part in parts):  # without the folders of this machine
         kind, _, path = settings["data"].partition(":")
         settings["data"] = f"{kind}:{Path(path).name}"
-        settings["init_weights"] = Path(settings["init_weights"] or "").name or None
+        for key in ("init_weights", "teacher"):
+            settings[key] = Path(settings.get(key) or "").name or None
     target, exported = folder / f"{name}.safetensors", folder / f"{name}.onnx"
     save_weights(target, net, skeleton_of(card), codec, training=training, half=True)
     evaluation = evaluate_weights(EvalConfig(data, target))
@@ -109,26 +111,30 @@ def _measured(data: str, target: Path, exported: Path, evaluation: Evaluation) -
     }  # fmt: skip
 
 
-def _whole_log(runs: tuple[Path, ...], shipped: Path) -> list[dict]:
+def _whole_log(runs: tuple[Path, ...], shipped: Path, others: set[str]) -> list[dict]:
     """Return the rows of all runs. Epochs, steps and seconds count on from the weights that a run started from.
 
-    ``shipped`` is the result file of the weights that the first run may have started from.
+    Args:
+        runs: the folders.
+        shipped: the result file of the weights that the first run may have started from.
+        others: hashes of weights of another name that it may have started from. Their log stays with them.
     """
     rows, before = [], None  # before: the hash of the weights that the next run must have started from
+    parts = 0  # of the training of such other weights
     if shipped.is_file():
         known = json.loads(shipped.read_text(encoding="utf-8"))
         rows, before = [{"phase": 1, **row} for row in known["log"]], known["sha256"]
     for number, run in enumerate(runs):
         own, start = read_log(run / "log.csv"), load_weights(run / "best.safetensors")[1]["training"].get("start")
-        if start is None and number == 0:
-            rows = []  # from scratch
+        if number == 0 and (start is None or start["sha256"] in others):
+            rows, parts = [], len(_parts(start["training"])) if start else 0
         elif start is None or start["sha256"] != before:
             wanted = runs[number - 1] if number else shipped
             raise UserError(f"{run}: did not start from the best weights of {wanted}, so their logs cannot be joined")
         else:  # without the epochs of the part before that came after its best
             later = sum(row["phase"] == rows[-1]["phase"] for row in rows) - start["training"]["epoch"]
             rows = rows[: len(rows) - later]
-        last = rows[-1] if rows else {"phase": 0}
+        last = rows[-1] if rows else {"phase": parts}
         for row in own:
             counted = {key: row[key] + last.get(key, 0) for key in ("epoch", "step", "seconds")}
             rows.append({"phase": last["phase"] + 1, **row, **counted})
@@ -147,6 +153,6 @@ def _described(part: dict) -> dict:
     config = part["config"]
     return {
         "image_hw": list(config["image_hw"] or VARIANTS[config["model"]].image_hw), "epochs": part["epoch"],
-        "planned": config["epochs"], "steps": part["step"], "hours": part["hours"],
+        "planned": None if config.get("minutes") else config["epochs"], "steps": part["step"], "hours": part["hours"],
         **{key: config[key] for key in ("batch_size", "learning_rate", "schedule", "activation")},
     }  # fmt: skip

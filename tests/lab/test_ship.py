@@ -20,7 +20,7 @@ from lgmpose.pose.codecs import make_codec
 from lgmpose.pose.skeletons import COCO
 from lgmpose.training.recipe import TrainConfig
 from lgmpose.training.run_folder import read_log
-from lgmpose.zoo.catalogue import create_model, load_weights, save_weights, weights_hash
+from lgmpose.zoo.catalogue import DEFAULT_WEIGHTS, create_model, load_weights, save_weights, weights_hash
 
 NAME, DATA = "lgm-pose-coco-256x192", "synthetic:/x/people"
 LOG = """epoch,step,learning_rate,train_loss,seconds,skipped,PCK@0.2
@@ -153,3 +153,19 @@ def test_a_real_run_ships(tmp_path):
         again = evaluate_weights(EvalConfig(data, folder / f"{NAME}{suffix}")).as_json()["figures"]
         assert again and part.get("figures", {k: v for k, v in part.items() if k in again}) == again
     assert (folder / f"{NAME}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_training_that_began_with_other_shipped_weights_names_their_parts(fake, tmp_path):
+    earlier = json.loads(DEFAULT_WEIGHTS.with_suffix(".json").read_text())["parts"]
+    start = {"weights": DEFAULT_WEIGHTS.name, "sha256": weights_hash(DEFAULT_WEIGHTS),
+             "training": load_weights(DEFAULT_WEIGHTS)[1]["training"]}  # fmt: skip
+    config = TrainConfig(data=DATA, minutes=5.0, teacher="/somewhere/teacher.npz").as_dict()
+    ship(DATA, (save_run(tmp_path / "run", DATA, start=start, config=config),), name=NAME, folder=tmp_path)
+    result = json.loads((tmp_path / f"{NAME}.json").read_text())
+    number = len(earlier) + 1
+    assert [row["phase"] for row in result["log"]] == [number, number]
+    assert [part["steps"] for part in result["parts"][:-1]] == [part["steps"] for part in earlier]
+    assert result["parts"][-1]["planned"] is None
+    assert result["training"]["config"]["teacher"] == "teacher.npz"
+    row = next(line for line in (tmp_path / f"{NAME}.md").read_text().splitlines() if line.startswith(f"| {number} "))
+    assert [cell.strip() for cell in row.split("|")[2:5]] == ["256×192", "2", "6"]
