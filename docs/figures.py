@@ -189,6 +189,19 @@ def rtmpose() -> str:
     return table(" | ".join(["network", *(f"{backend}, {threads}" for backend, threads in measured)]), rows)
 
 
+def next_variants() -> str:
+    """Networks by name, with parameters, MACs and ratios in each runtime."""
+    result = load("next_*")
+    backends, at = result["header"]["settings"]["backends"], {(r["label"], r["backend"]): r for r in result["rows"]}
+    rows = []
+    for label in dict.fromkeys(label for label, _ in at):
+        row = at[label, backends[0]]
+        name = label.rpartition(":")[2].replace("_", " ")
+        rows.append([name, f"{row['params'] / 1e6:.2f} M", f"{row['macs'] / 1e6:.0f} M",
+                     *(ratio(at[label, backend]) for backend in backends)])  # fmt: skip
+    return table(" | ".join(["network", "parameters", "MACs", *backends]), rows)
+
+
 def eager_384x288() -> str:
     """Two stored runs of the same measurement, whose ratios differ in their side of 1."""
     names = {"MobileNetV2 1": "mobilenetv2", "ShuffleNetV2 1": "shufflenetv2", "Small HRNet": "small-hrnet",
@@ -327,6 +340,7 @@ STORED = {  # the beginning of a result file's name, what is in it, the command;
                f"lgmpose export --format FORMAT --verify --data {LSPET} --out NET --json FILE"),
     "keep-memory": ("eager mode with freed memory kept", ""),
     "label-agreement": ("how well two annotators agree", ""),
+    "next": ("LGM-Pose-next, and the same with one choice changed", ""),
     "pipeline": ("from a picture to the joints", ""),
     "rtmpose": ("RTMPose, PP-TinyPose and other networks in three runtimes", ""),
     "runtimes": ("networks in PyTorch, ONNX Runtime and OpenVINO", ""),
@@ -355,6 +369,8 @@ def command_of(result: dict) -> str:
         words += ["--batch-sizes", *settings["batch_sizes"]]
     if settings["scope"] != "network":
         words += ["--scope", settings["scope"]]
+    if settings.get("clock", "wall") != "wall":
+        words += ["--clock", settings["clock"], "--runs", settings["runs"], "--warmup", settings["warmup"]]
     words += ["--seconds", f"{settings['seconds']:g}", *["--keep-memory"] * settings["keep_memory"], "--json FILE"]
     return " ".join(map(str, words))
 
@@ -516,7 +532,8 @@ BLOCKS = {
     "costs": costs, "recovered": recovered, "table-1": table_1,
     "runtimes-256x192": lambda: runtimes("256x192"), "runtimes-384x288": lambda: runtimes("384x288"),
     "eager-384x288": eager_384x288, "matrix-products": matrix_products, "exported": exported, "pipeline": pipeline,
-    "rtmpose": rtmpose, "verdicts": verdicts,
+    "rtmpose": rtmpose, "next": next_variants,
+    "verdicts": verdicts,
     "training-step": training_step, "evaluation-job": evaluation_job, "training-time": training_time,
     "ablations": lambda: family("parts"), "peers": lambda: family("peers"),
     "recipes": lambda: family("recipes"), "ablation-costs": ablation_costs, "slips": slips, "lessons": lessons,

@@ -1,5 +1,8 @@
 """LGM-Pose-next: its two blocks written out, its costs, and a decoder that ends before stride 4."""
 
+import runpy
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -77,3 +80,14 @@ def test_the_head_upsamples_what_the_decoder_leaves(widths):
 def test_unknown_blocks_and_no_decoder_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         LGMPoseConfig(**changes)
+
+
+def test_the_variants_for_the_benchmark_differ_in_what_they_name():
+    script = runpy.run_path(str(Path(__file__).resolve().parents[2] / "data_scripts" / "next_variants.py"))
+    with torch.device("meta"):
+        nets = {name: script[name]().eval() for name in (*script["CHANGES"], "grouped_2x2_at_4")}
+        outputs = {name: net(torch.empty(1, 3, 256, 192)).shape[2:] for name, net in nets.items()}
+    assert {name for name, shape in outputs.items() if shape != (64, 48)} == {"simcc_head"}
+    assert not [m for m in nets["no_global_block"].modules() if isinstance(m, LARM)]
+    assert [m.patch_hw for m in nets["patches_of_one_row"].modules() if isinstance(m, LARM)] == [(1, 12)]
+    assert nets["grouped_2x2_at_4"].stages[0][1].layers[0][0].groups == 2
