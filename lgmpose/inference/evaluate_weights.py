@@ -12,13 +12,19 @@ from lgmpose.errors import UserError
 from lgmpose.files import check_writable, write_atomically
 from lgmpose.inference.backends import Backend, TorchBackend, open_backend
 from lgmpose.inference.detectors import open_detector
-from lgmpose.inference.evaluate import channels_for, evaluate, evaluate_predictions, predicted_persons
+from lgmpose.inference.evaluate import (
+    channels_for,
+    evaluate,
+    evaluate_predictions,
+    predicted_persons,
+    readable,
+)
 from lgmpose.inference.extremes import require_truth, save_extremes
 from lgmpose.inference.figures import Evaluation
 from lgmpose.inference.options import EvalConfig
 from lgmpose.inference.other_boxes import predict_without_boxes, shift_boxes, with_detected_boxes
 from lgmpose.machine import machine_header, tune_allocator
-from lgmpose.metrics import results_json
+from lgmpose.metrics import ap_interval, results_json
 from lgmpose.pose.codecs import StandardCodec, make_codec
 from lgmpose.zoo.cards import find_weights
 
@@ -79,6 +85,13 @@ def evaluate_weights(config: EvalConfig) -> Evaluation:
         )  # fmt: skip
     source, predictions = backend.source, evaluation.predictions
     assert predictions is not None
+    if "AP" in evaluation.figures and record_set.annotation_file is not None:
+        read_set, read, _ = readable(record_set, predictions)
+        interval = ap_interval(
+            predicted_persons(read, read_set, codec), record_set.annotation_file, record_set.skeleton.oks_sigmas,
+            image_ids=read_set.image_ids, category_ids=record_set.category_ids,
+        )  # fmt: skip
+        evaluation = replace(evaluation, intervals={"AP": interval, **evaluation.intervals})
     try:
         if config.results is not None:
             write_atomically(config.results, results_json(predicted_persons(predictions, record_set, codec)))

@@ -59,7 +59,7 @@ class Evaluation:
         figures: metric name → value; PCK and PCKh in per cent, AP and AR in 0..1.
         conditions: data, skeleton, boxes, flip test, codec, input size, persons … as printed beside the figures.
         per_joint: metric name → joint name → per cent.
-        intervals: metric name → 95 % bootstrap interval over persons.
+        intervals: metric name → 95 % bootstrap interval, over persons; AP's over pictures.
         errors: metric name → kind (``metrics.ERROR_KINDS``) → per cent of all joints that are wrong in this way.
         predictions: the poses.
     """
@@ -77,7 +77,8 @@ class Evaluation:
         for name, value in self.figures.items():
             interval = ""
             if name in self.intervals:
-                interval = "  (95 % interval {:.2f} … {:.2f})".format(*self.intervals[name])
+                low, high = (figure_text(name, end).removesuffix(" %") for end in self.intervals[name])
+                interval = f"  (95 % interval {low} … {high})"
             lines.append(f"{name:10} {figure_text(name, value)}{interval}")
         for name, kinds in self.errors.items():
             shares = ", ".join(f"{value:.2f} % {ERROR_KINDS[kind]}" for kind, value in kinds.items())
@@ -104,7 +105,9 @@ class Evaluation:
         """Return everything but the predictions for a JSON file."""
         return {
             "figures": {name: round(value, 4) for name, value in self.figures.items()},
-            "intervals_95": {name: [round(v, 2) for v in pair] for name, pair in self.intervals.items()},
+            "intervals_95": {
+                name: [round(v, 4 if name == "AP" else 2) for v in pair] for name, pair in self.intervals.items()
+            },
             "per_joint": {  # JSON has no NaN, the value of a joint that is labelled nowhere
                 metric: {joint: None if math.isnan(v) else round(v, 2) for joint, v in values.items()}
                 for metric, values in self.per_joint.items()

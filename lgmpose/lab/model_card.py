@@ -37,7 +37,7 @@ lgmpose predict photo.jpg --weights {name}.onnx   # convolutions in 8 bits, run 
 
 The 8-bit file, {name}.onnx ({onnx_mb:.1f} MB), has {onnx}.
 
-Intervals are 95 % bootstrap intervals over persons. They do not cover other seeds or other data.
+Intervals are 95 % bootstrap intervals over {drawn}. They do not cover other seeds or other data.
 
 ## How the weights were chosen
 
@@ -120,6 +120,7 @@ def card_text(result: dict[str, Any]) -> str:
         figures=_figure_table(result), joints=_joint_table(result), metrics=" ".join(metrics),
         onnx=", ".join(f"{metric} {figure_text(metric, result['onnx'][metric])}" for metric in figures),
         onnx_mb=result["network"]["onnx_bytes"] / 1e6,
+        drawn="persons, for AP over pictures" if "AP" in figures else "persons",
         evaluations=sum(any(metric in row for metric in figures) for row in result["log"]),
         seen=seen["persons"], seen_command=seen["command"], errors=_error_table(result), source=source, limits=limits,
         persons=training["persons"], parts=_part_table(result, figures),
@@ -132,7 +133,10 @@ def _table(headers: list[str], rows: list[list[str]]) -> str:
 
 
 def _figure_table(result: dict) -> str:
-    intervals = {metric: "{:.2f} … {:.2f}".format(*pair) for metric, pair in result["intervals_95"].items()}
+    intervals = {
+        metric: " … ".join(figure_text(metric, end).removesuffix(" %") for end in pair)
+        for metric, pair in result["intervals_95"].items()
+    }
     rows = [[name, figure_text(name, value), intervals.get(name, "")] for name, value in result["figures"].items()]
     return _table(["metric", "value", "95 % interval"], rows)
 

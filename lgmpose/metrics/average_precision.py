@@ -26,7 +26,7 @@ from lgmpose.pose.skeletons import check_sigmas
 if TYPE_CHECKING:
     from pycocotools.coco import COCO
 
-__all__ = ["AP_ENGINES", "AP_NAMES", "ap_engine", "coco_ap", "coco_results", "results_json"]
+__all__ = ["AP_ENGINES", "AP_NAMES", "ap_engine", "ap_interval", "coco_ap", "coco_results", "results_json"]
 
 AP_NAMES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")  # in the order of COCOeval.stats
 MAX_PERSONS = 20  # of a picture that COCO evaluates
@@ -111,14 +111,84 @@ def coco_ap(
         UserError: The file cannot be read or has no usable person, the results are for pictures or categories that it
             does not list, or the numbers of joints of results and sigmas differ.
     """
+    if not results:  # pycocotools fails on an empty list
+        _annotated(annotations)
+        return dict.fromkeys(AP_NAMES, 0.0)
+    evaluation = _compared(results, annotations, sigmas, image_ids, engine or ap_engine(), category_ids)
+    with _quiet():
+        evaluation.accumulate()
+        evaluation.summarize()
+    return dict(zip(AP_NAMES, evaluation.stats.tolist(), strict=True))
+
+
+def ap_interval(
+    results: list[dict],
+    annotations: str | Path | dict,
+    sigmas: Sequence[float] | None = None,
+    image_ids: Sequence[int] | None = None,
+    category_ids: Sequence[int] | None = None,
+    num: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval (percentile method) of AP: pictures are drawn with replacement.
+
+    The arguments are those of ``coco_ap``, and ``num`` is the number of drawings. A picture that is drawn twice counts
+    twice, with all its persons. Drawings without a labelled person are left out.
+
+    Returns:
+        (low, high) in [0, 1].
+
+    Raises:
+        UserError: as ``coco_ap``.
+    """
+    if not results:
+        return 0.0, 0.0
+    evaluation = _compared(results, annotations, sigmas, image_ids, "pycocotools", category_ids)
+    pictures = len(evaluation.params.imgIds)  # the first of evalImgs are those of persons of any size
+    found = [(i, part) for i, part in enumerate(evaluation.evalImgs[:pictures]) if part is not None]
+    persons_N = np.zeros(pictures)
+    for i, part in found:
+        persons_N[i] = np.count_nonzero(np.equal(part["gtIgnore"], 0))
+    order = np.argsort(-np.concatenate([part["dtScores"] for _, part in found]), kind="stable")
+    picture_D = np.repeat([i for i, _ in found], [len(part["dtScores"]) for _, part in found])[order]
+    right_TD, ignored_TD = (
+        np.concatenate([part[name] for _, part in found], axis=1)[:, order] > 0 for name in ("dtMatches", "dtIgnore")
+    )
+    aps = []
+    for times_N in np.random.default_rng(seed).multinomial(pictures, np.full(pictures, 1 / pictures), num):
+        if not (total := times_N @ persons_N):
+            continue
+        times_TD = np.where(ignored_TD, 0, times_N[picture_D])
+        hits_TD, shown_TD = np.cumsum(times_TD * right_TD, axis=1), np.cumsum(times_TD, axis=1)
+        precision_TD = np.maximum.accumulate((hits_TD / np.maximum(shown_TD, 1))[:, ::-1], axis=1)[:, ::-1]
+        for hits_D, precision_D in zip(hits_TD, precision_TD, strict=True):
+            first = np.searchsorted(hits_D / total, evaluation.params.recThrs)  # where each recall is reached
+            aps.append(np.append(precision_D, 0)[first].mean())
+    low, high = np.percentile(np.reshape(aps, (-1, len(right_TD))).mean(axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _annotated(annotations: str | Path | dict) -> tuple[CocoFile, str]:
+    """Return an annotation file's checked content, and its name for messages."""
     name = "the annotations" if isinstance(annotations, dict) else str(annotations)
     file = read_coco_file(annotations if isinstance(annotations, dict) else read_json(annotations), name)
     if not file.annotations:
         raise UserError(f"{name}: lists no persons to evaluate against; the annotations of test-dev are not public")
-    if not results:  # pycocotools fails on an empty list
-        return dict.fromkeys(AP_NAMES, 0.0)
+    return file, name
+
+
+def _compared(
+    results: list[dict],
+    annotations: str | Path | dict,
+    sigmas: Sequence[float] | None,
+    image_ids: Sequence[int] | None,
+    engine: str,
+    category_ids: Sequence[int] | None,
+) -> Any:
+    """Return a COCOeval whose results are matched with the truth; the arguments are those of ``coco_ap``."""
+    file, name = _annotated(annotations)
     _check_listed(results, file, name)
-    evaluation = AP_ENGINES[engine or ap_engine()](_truth(file, results, name, category_ids), results)
+    evaluation = AP_ENGINES[engine](_truth(file, results, name, category_ids), results)
     if sigmas is not None:
         check_sigmas(sigmas, "sigmas")
         evaluation.params.kpt_oks_sigmas = np.asarray(sigmas, float)
@@ -130,13 +200,17 @@ def coco_ap(
         )
     if image_ids is not None:
         evaluation.params.imgIds = sorted({int(i) for i in image_ids})
+    with _quiet():
+        evaluation.evaluate()
+    return evaluation
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         # hotcoco warns of constants other than COCO's, which other skeletons need.
         warnings.filterwarnings("ignore", "hotcoco: kpt_oks_sigmas differ")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return dict(zip(AP_NAMES, evaluation.stats.tolist(), strict=True))
+        yield
 
 
 def _check_listed(results: list[dict], file: CocoFile, name: str) -> None:

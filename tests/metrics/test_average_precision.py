@@ -378,3 +378,26 @@ def test_ap_refuses_what_it_cannot_evaluate(sample, tmp_path):
     for factor in (0, -1, 10, float("nan")):
         with pytest.raises(UserError, match="sigma"):
             metrics.coco_ap(results, sample["path"], sigmas=factor * np.array(COCO.oks_sigmas))
+
+
+def test_the_interval_of_ap_draws_whole_pictures(tmp_path):
+    """Two pictures give three different drawings, whose AP is known from their parts."""
+    content, rng = json.loads(json.dumps(generated_content())), np.random.default_rng(1)
+    content["annotations"] = [p for p in content["annotations"] if p["image_id"] in (40083, 196141)]
+    content["images"] = content["images"][1:3]
+    xy = np.array([p["keypoints"] for p in content["annotations"]]).reshape(-1, 17, 3)[..., :2]
+    image_ids = np.array([p["image_id"] for p in content["annotations"]])
+    noisy = xy + rng.normal(0, np.where(image_ids == 40083, 4, 12)[:, None, None], xy.shape)
+    results = metrics.coco_results(image_ids, noisy, np.ones(xy.shape[:2]), rng.random(len(xy)))
+    both = metrics.coco_ap(results, content, engine="pycocotools")["AP"]
+    alone = [
+        metrics.coco_ap(
+            [r for r in results if r["image_id"] == i], content, image_ids=[i], engine="pycocotools")["AP"]
+        for i in (40083, 196141)
+    ]  # fmt: skip
+    assert metrics.ap_interval(results, content, num=200) == pytest.approx((min(both, *alone), max(both, *alone)))
+    assert min(alone) < both - 0.05 and max(alone) > both + 0.05
+    for i, ap in zip((40083, 196141), alone, strict=True):
+        one = [r for r in results if r["image_id"] == i]
+        assert metrics.ap_interval(one, content, image_ids=[i], num=5) == pytest.approx((ap, ap))
+    assert metrics.ap_interval([], content) == (0, 0)
