@@ -55,6 +55,17 @@ def weights() -> str:
     return table("metric | 500 validation persons (95 % interval) | the same, 8-bit file | 500 training persons", rows)
 
 
+def weights_coco() -> str:
+    result, rows = load(WEIGHTS.with_name("lgm-pose-coco-128x96.json")), []
+    for metric in ("AP", "AP50", "AP75", "PCK@0.2"):
+        digits, unit = (3, "") if metric.startswith("AP") else (1, " %")
+        cell = f"{result['figures'][metric]:.{digits}f}{unit}"
+        if pair := result["intervals_95"].get(metric):
+            cell += " ({:.{digits}f} … {:.{digits}f})".format(*pair, digits=digits)
+        rows.append([metric, cell, f"{result['onnx'][metric]:.{digits}f}{unit}"])
+    return table("metric | 854 persons of 350 pictures of val2017 (95 % interval) | the same, 8-bit file", rows)
+
+
 def wrong_joints() -> str:
     from lgmpose.metrics import ERROR_KINDS
 
@@ -428,7 +439,8 @@ def shapes() -> str:
 def results_pages() -> str:
     """Return the contents of the sidebar: the pages of result files by their file names, which are short."""
     pages = [path.stem for path in sorted(RESULTS.glob("*.md"))]
-    lines = ["../lgmpose/weights/lgm-pose-lspet-128x128", *(f"{name} <../results/{name}>" for name in pages)]
+    cards = [f"../lgmpose/weights/{card.stem}" for card in sorted(WEIGHTS.parent.glob("*.md"))]
+    lines = [*cards, *(f"{name} <../results/{name}>" for name in pages)]
     return "\n".join(["```{toctree}", ":hidden:", "", *lines, "```"])
 
 
@@ -527,7 +539,7 @@ def start() -> str:
 
 
 BLOCKS = {
-    "weights": weights, "other-boxes": other_boxes, "few-pictures": few_pictures,
+    "weights": weights, "weights-coco": weights_coco, "other-boxes": other_boxes, "few-pictures": few_pictures,
     "wrong-joints": wrong_joints, "agreement": agreement,
     "costs": costs, "recovered": recovered, "table-1": table_1,
     "runtimes-256x192": lambda: runtimes("256x192"), "runtimes-384x288": lambda: runtimes("384x288"),

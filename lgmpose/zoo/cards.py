@@ -21,7 +21,7 @@ __all__ = [
 ]  # fmt: skip
 
 # The weights that come with the package, by model name; the first are the default.
-SHIPPED = ("lgm-pose-lspet-128x128",)
+SHIPPED = ("lgm-pose-lspet-128x128", "lgm-pose-coco-128x96")
 WEIGHTS_FOLDER = Path(__file__).parents[1] / "weights"
 DEFAULT_WEIGHTS = WEIGHTS_FOLDER / f"{SHIPPED[0]}.safetensors"
 
