@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from lgmpose.data import load_records
 from lgmpose.errors import UserError
@@ -20,7 +20,7 @@ from lgmpose.inference.evaluate import (
     readable,
 )
 from lgmpose.inference.extremes import require_truth, save_extremes
-from lgmpose.inference.figures import Evaluation
+from lgmpose.inference.figures import Evaluation, Predictions
 from lgmpose.inference.options import EvalConfig
 from lgmpose.inference.other_boxes import predict_without_boxes, shift_boxes, with_detected_boxes
 from lgmpose.machine import machine_header, tune_allocator
@@ -83,15 +83,8 @@ def evaluate_weights(config: EvalConfig) -> Evaluation:
             net, record_set, codec, channels=channels, flip_test=flip_test, batch_size=config.batch_size,
             workers=config.workers, bad_images=bad_images,
         )  # fmt: skip
-    source, predictions = backend.source, evaluation.predictions
-    assert predictions is not None
-    if "AP" in evaluation.figures and record_set.annotation_file is not None:
-        read_set, read, _ = readable(record_set, predictions)
-        interval = ap_interval(
-            predicted_persons(read, read_set, codec), record_set.annotation_file, record_set.skeleton.oks_sigmas,
-            image_ids=read_set.image_ids, category_ids=record_set.category_ids,
-        )  # fmt: skip
-        evaluation = replace(evaluation, intervals={"AP": interval, **evaluation.intervals})
+    source, predictions = backend.source, cast(Predictions, evaluation.predictions)
+    evaluation = _with_ap_interval(evaluation, record_set, codec)
     try:
         if config.results is not None:
             write_atomically(config.results, results_json(predicted_persons(predictions, record_set, codec)))
@@ -103,6 +96,18 @@ def evaluate_weights(config: EvalConfig) -> Evaluation:
     finally:  # a file that cannot be written does not cost the figures
         print(f"weights: {source['file']} (sha256 {source['sha256']})  {evaluation.as_text()}")
     return evaluation
+
+
+def _with_ap_interval(evaluation: Evaluation, record_set: RecordSet, codec: StandardCodec) -> Evaluation:
+    file = record_set.annotation_file
+    if "AP" not in evaluation.figures or file is None or evaluation.predictions is None:
+        return evaluation
+    record_set, predictions, _ = readable(record_set, evaluation.predictions)
+    interval = ap_interval(
+        predicted_persons(predictions, record_set, codec), file, record_set.skeleton.oks_sigmas,
+        image_ids=record_set.image_ids, category_ids=record_set.category_ids,
+    )  # fmt: skip
+    return replace(evaluation, intervals={"AP": interval, **evaluation.intervals})
 
 
 def _codec(name: str, image_hw: tuple[int, int], learned: StandardCodec, path: Path) -> StandardCodec:
