@@ -4,11 +4,11 @@ import numpy as np
 
 # The right text of the proof, and a wrong one that it must reject.
 MISTAKES = {
-    'hidden joints as visible': ('1 if n in p["hidden"] else 2', '2 if n in p["hidden"] else 1'),
+    'hidden joints as visible': ('2 - (n in hidden)', '1 + (n in hidden)'),
     'joints in alphabetical order': ('"keypoints": NAMES, "skeleton"', '"keypoints": sorted(NAMES), "skeleton"'),
-    'y before x': ('(*p["points"][n],', '(*p["points"][n][::-1],'),
+    'y before x': ('[(*xy[n],', '[(*xy[n][::-1],'),
     'pictures exchanged': ('"image_id": p["image"]["id"]', '"image_id": persons[i - 1]["image"]["id"]'),
-    'points of the next person': ('[(*p["points"][n],', '[(*persons[i - 1]["points"][n],'),
+    'points of the next person': ('xy, hidden = p["points"],', 'xy, hidden = persons[i - 1]["points"],'),
 }  # fmt: skip
 
 
