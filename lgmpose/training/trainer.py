@@ -307,7 +307,7 @@ class Session:
             done = f", all {config.epochs} epochs are done" if run.epoch >= config.epochs else done
             print(f"{config.model} on {self.persons}: {len(self.dataset)} {self.unit}, {self.steps_per_epoch} steps × "
                   f"{config.epochs} epochs on {run.device}{done}; {self.run_dir}", flush=True)  # fmt: skip
-        total = None if config.minutes else self.steps_per_epoch * config.epochs  # with --minutes, nobody knows
+        total = None if config.minutes else self.steps_per_epoch * config.epochs  # unknown with --minutes
         self.bar = tqdm(
             total=total, initial=run.step, disable=not self.progress, unit="step",
             leave=False, mininterval=0.5 if os.isatty(2) else 30, smoothing=0.01,

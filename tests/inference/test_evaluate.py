@@ -333,6 +333,8 @@ def test_every_option_reaches_its_place(people, coco_weights, monkeypatch):
     assert options == {"channels": None, "flip_test": False, "batch_size": 2, "workers": 1, "bad_images": "skip"}
     assert repr(codec) == repr(make_codec("udp", (96, 64), 1.5))
     assert evaluation.conditions["input"] == "96×64" and evaluation.conditions["flip test"] == "off"
+    low, high = evaluation.intervals["AP"]
+    assert low <= evaluation.figures["AP"] <= high
 
 
 def test_other_boxes_and_annotations_are_asked_for(monkeypatch):
