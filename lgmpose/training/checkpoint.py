@@ -19,6 +19,7 @@ from lgmpose.data.records import RecordSet
 from lgmpose.errors import UserError
 from lgmpose.files import write_atomically
 from lgmpose.network.fast import channels_last
+from lgmpose.training.muon import Muon, is_dense
 from lgmpose.training.recipe import RESUME_FIELDS, TrainConfig
 from lgmpose.zoo.tensor_files import check_tensors
 
@@ -28,7 +29,7 @@ __all__ = [
 ]  # fmt: skip
 
 CHECKPOINT = "last.pt"  # in a run's folder
-
+OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "muon": Muon}
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
@@ -68,7 +69,7 @@ class Run:
     def __init__(self, config: TrainConfig, net: nn.Module, device: torch.device):
         self.config, self.device = config, device
         self.net = channels_last(net.to(device))
-        make = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+        make = OPTIMIZERS[config.optimizer]
         fused = device.type in ("cpu", "cuda")
         self.optimizer: Optimizer = make(
             self.net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused
@@ -199,15 +200,19 @@ class Run:
             check_tensors(state["ema"] or {}, self.ema, f"{path}: moving average")
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         for index, tensors in state["optimizer"].items():
-            shape = parameters[index].shape if 0 <= index < len(parameters) else None
-            moments = [tensors.get(name) for name in ("exp_avg", "exp_avg_sq")]
-            fit = [moment is not None and moment.shape == shape and moment.dtype == torch.float32 for moment in moments]
-            step = tensors.get("step")
-            if not all(fit) or step is None or step.shape != () or len(tensors) != 3:
+            if not 0 <= index < len(parameters) or not self._state_fits(parameters[index], tensors):
                 raise UserError(f"{path}: damaged; the optimiser's state of parameter {index} does not fit the network")
         here, stored = torch.get_rng_state(), state["rng"].get("cpu")
         if stored is None or (stored.dtype, stored.shape) != (here.dtype, here.shape):
             raise UserError(f"{path}: damaged; it has no state of PyTorch's random numbers")
+
+    def _state_fits(self, parameter: Tensor, tensors: dict[str, Tensor]) -> bool:
+        """Whether tensors can be the optimiser's state of a parameter."""
+        shapes = {"exp_avg": parameter.shape, "exp_avg_sq": parameter.shape, "step": torch.Size()}
+        if isinstance(self.optimizer, Muon) and is_dense(parameter):
+            shapes = {"momentum": parameter.shape, "step": torch.Size()}
+        found = {name: tensor.shape for name, tensor in tensors.items()}
+        return found == shapes and all(tensor.dtype == torch.float32 for tensor in tensors.values())
 
     def _device_argument(self) -> tuple[torch.device, ...]:
         """Return the device for a module that has several; otherwise it would take its current one."""

@@ -92,7 +92,8 @@ class TrainConfig:
     freeze_epochs: int = 0  # train only the last layer (the head) in this many first epochs
     epoch_persons: int | None = None  # persons per epoch, repeated if there are fewer; None: each person once
     batch_size: int = 32  # persons per step, over all processes together; the default is the paper's
-    optimizer: Literal["adam", "adamw"] = "adam"  # optimizer; the paper uses adam
+    # optimizer; the paper uses adam. muon: Muon for dense kernels and linear layers, adamw for the rest
+    optimizer: Literal["adam", "adamw", "muon"] = "adam"
     learning_rate: float = 1e-3  # base learning rate; the default is the paper's
     weight_decay: float = 0.0  # weight decay of the optimizer
     schedule: Literal["steps", "cosine"] = "steps"  # learning rate schedule; the paper uses steps; cosine ends at zero

@@ -12,6 +12,7 @@ from training_tools import assert_equal_states
 from lgmpose.data import load_records
 from lgmpose.errors import UserError
 from lgmpose.training.checkpoint import Run, fingerprint, read_checkpoint, resume_command
+from lgmpose.training.muon import Muon
 from lgmpose.training.recipe import TrainConfig
 from lgmpose.zoo.catalogue import create_model
 
@@ -59,14 +60,16 @@ def test_averaged_weights_draw_no_random_numbers(config):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("kind, name", [(torch.optim.Adam, "adam"), (torch.optim.AdamW, "adamw")])
+@pytest.mark.parametrize("kind, name", [(torch.optim.Adam, "adam"), (torch.optim.AdamW, "adamw"), (Muon, "muon")])
 def test_the_optimizer_is_the_one_of_the_settings(config, kind, name):
     run = started(replace(config, optimizer=name, weight_decay=0.25, learning_rate=0.5), steps=0)
     (group,) = run.optimizer.param_groups
     assert type(run.optimizer) is kind and (group["weight_decay"], group["lr"], group["fused"]) == (0.25, 0.5, True)
 
 
-def test_everything_is_restored(config, tmp_path):
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_everything_is_restored(config, tmp_path, optimizer):
+    config = replace(config, optimizer=optimizer)
     run = started(config, steps=2)
     progress = {
         "epoch": 3, "epoch_step": 2, "step": 11, "epoch_loss": 0.1 + 0.2, "skipped": 7, "best": -math.inf,
@@ -86,8 +89,8 @@ def test_everything_is_restored(config, tmp_path):
     assert len(states[0]) == len(list(run.net.parameters()))
     for number, state in states[0].items():
         assert_equal_states(states[1][number], state)
-        layouts = [one["exp_avg"].stride() for one in (state, states[1][number])]
-        assert layouts[0] == layouts[1]  # the fused step walks memory
+        for name, tensor in state.items():
+            assert states[1][number][name].stride() == tensor.stride()  # the fused step walks memory
 
 
 def test_a_run_begun_without_a_gpu_can_go_on_with_one(config, tmp_path, monkeypatch):
