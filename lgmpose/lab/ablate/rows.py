@@ -117,6 +117,9 @@ FURTHER = {
         Variant("larm-small-init", "LARM, small initial weights", {"linear_init": "small"}),
         Variant("mobilevit-default-init", "MobileViT block, PyTorch's initial weights",
                 {"global_block": "mobilevit", "linear_init": "default"}),
+        # networks for speed
+        Variant("next", "LGM-Pose-next", {"model": "lgm-pose-next-coco-256x192"}),
+        Variant("rtmpose-t", "RTMPose-t", {"model": "rtmpose-t", "codec": "simcc", "sigma": None}),
     )
 }  # fmt: skip
 NETWORKS = ABLATIONS | OTHER_NETWORKS | CHOICES | FURTHER
@@ -142,6 +145,7 @@ FAMILIES = {
         Family("initial-weights", "Initial weights of LARM and of the MobileViT block", BASELINE, (
             "larm-small-init", "mobilevit-default-init",
         )),
+        Family("fast", "Networks for speed, the same recipe", BASELINE, ("next", "rtmpose-t")),
     )
 }  # fmt: skip
 
