@@ -18,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, WEIGHTS = ROOT / "results", ROOT / "lgmpose" / "weights" / "lgm-pose-lspet-128x128.json"
+DEFAULT = WEIGHTS.with_name("lgm-pose-coco-256x192.json")  # of the default weights
 PICTURE = ROOT / "docs" / "_static" / "results.png"
 MARKED = re.compile(r"(<!-- begin: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 REPOSITORY = ""  # owner/name on GitHub. Fill it in once for the buttons of docs/course.md
@@ -56,7 +57,7 @@ def weights() -> str:
 
 
 def weights_coco() -> str:
-    result, rows = load(WEIGHTS.with_name("lgm-pose-coco-128x96.json")), []
+    result, rows = load(DEFAULT), []
     for metric in ("AP", "AP50", "AP75", "PCK@0.2"):
         digits, unit = (3, "") if metric.startswith("AP") else (1, " %")
         cell = f"{result['figures'][metric]:.{digits}f}{unit}"
@@ -101,8 +102,8 @@ def few_pictures() -> str:
             low, high = interval(found)
             row.append(f"{sum(cell['pck'] for cell in found) / len(found):.1f} ({low:.1f} … {high:.1f})")
         rows.append(row)
-    return table("labelled persons | MPII's joints, from the shipped weights | from random weights | "
-                 "six new joints, from the shipped weights | from random weights", rows)  # fmt: skip
+    return table("labelled persons | MPII's joints, from the weights for sports people | from random weights | "
+                 "six new joints, from the weights for sports people | from random weights", rows)  # fmt: skip
 
 
 def agreement() -> str:
@@ -114,7 +115,7 @@ def agreement() -> str:
             low, high = found[who]["intervals_95"][metric]
             cells.append(f"{found[who]['figures'][metric]:.1f} % ({low:.1f} … {high:.1f})")
         rows.append([metric, *cells, *(f"{noise[metric]:.1f} %" for noise in perfect.values())])
-    return table("metric | one annotator, measured by the other | the shipped weights, on the same joints | "
+    return table("metric | one annotator, measured by the other | the weights for sports people, on the same joints | "
                  "a perfect network, if both labels are imprecise | if one is wrong", rows)  # fmt: skip
 
 
@@ -287,13 +288,6 @@ def training_step() -> str:
     return table("setting | what it is | × pictures per second at 128×128 | at 256×256", rows)
 
 
-def evaluation_job() -> str:
-    found = load("evaluation_*")
-    return table("measured | value", [
-        ["decoding, rescoring, OKS-NMS, AP and writing of the results", f"{found['total_s']:.1f} s"],
-    ])  # fmt: skip
-
-
 def training_time() -> str:
     from lgmpose.lab.paper import published
 
@@ -340,13 +334,13 @@ def ablation_costs() -> str:
 
 
 LSPET = "lspet:data/lspet/lspet_dataset.zip"
+ON_LSPET = f"--data {LSPET} --weights lgm-pose-lspet-128x128.safetensors"
 STORED = {  # the beginning of a result file's name, what is in it, the command; "": the file's own, see command_of
     "few-pictures": ("accuracy with 10 to 500 labelled persons", "lgmpose lab few-pictures"),
     "ablations": ("short trainings with one change each, and of other networks", ""),
-    "boxes-none": ("the shipped weights without boxes", f"lgmpose eval --data {LSPET} --boxes none --json FILE"),
-    "boxes-shifted": ("the shipped weights, boxes shifted", f"lgmpose eval --data {LSPET} --boxes shifted --json FILE"),
+    "boxes-none": ("the weights for sports people, without boxes", f"lgmpose eval {ON_LSPET} --boxes none --json FILE"),
+    "boxes-shifted": ("the same, boxes shifted", f"lgmpose eval {ON_LSPET} --boxes shifted --json FILE"),
     "bench": ("the networks of the paper's Table 1 in PyTorch", ""),
-    "evaluation": ("time of an evaluation of COCO's size", "lgmpose lab bench-evaluation --json FILE"),
     "export": ("exported files compared with PyTorch; the command was called for each format",
                f"lgmpose export --format FORMAT --verify --data {LSPET} --out NET --json FILE"),
     "keep-memory": ("eager mode with freed memory kept", ""),
@@ -359,7 +353,7 @@ STORED = {  # the beginning of a result file's name, what is in it, the command;
     "training": ("pictures per second of a training step",
                  "lgmpose lab bench-training --rounds 3 --steps 5 --threads 2 --json FILE"),
     "verdict": ("the paper's claims, tested on one machine", ""),
-    "trials": ("what was tried after the shipped weights; the file has the commands",
+    "trials": ("what was tried after the weights for sports people; the file has the commands",
                "lgmpose train --init-weights WEIGHTS"),
 }  # fmt: skip
 
@@ -546,7 +540,7 @@ BLOCKS = {
     "eager-384x288": eager_384x288, "matrix-products": matrix_products, "exported": exported, "pipeline": pipeline,
     "rtmpose": rtmpose, "next": next_variants,
     "verdicts": verdicts,
-    "training-step": training_step, "evaluation-job": evaluation_job, "training-time": training_time,
+    "training-step": training_step, "training-time": training_time,
     "ablations": lambda: family("parts"), "peers": lambda: family("peers"),
     "recipes": lambda: family("recipes"), "ablation-costs": ablation_costs, "slips": slips, "lessons": lessons,
     "teaching": teaching, "four-weeks": lambda: weeks(FOUR_WEEKS), "nine-weeks": lambda: weeks(NINE_WEEKS),
@@ -568,7 +562,7 @@ def current(text: str) -> str:
 
 
 def picture_data() -> dict:
-    joints = load(WEIGHTS)["per_joint"]["PCK@0.2"]
+    joints = load(DEFAULT)["per_joint"]["PCK@0.2"]
     at = {(row["label"], row["backend"], row["threads"]): row for row in load("runtimes-256x192_*")["rows"]}
     labels = ("LGM-Pose", "small-hrnet", "lite-hrnet-18", "mobilenetv2", "shufflenetv2", "hrnet-w32")
     rows = {name: [at[name, backend, 1] for backend in ("eager", "onnxruntime")] for name in labels}
@@ -581,17 +575,18 @@ def digest(data: dict) -> str:
 
 
 def draw_picture() -> None:
-    """Draw the accuracy of the shipped weights joint by joint, and the time that networks take here."""
+    """Draw the accuracy of the default weights joint by joint, and the time that networks take here."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    from lgmpose.pose.skeletons import LSP
+    from lgmpose.pose.skeletons import COCO
 
     data = picture_data()
     place_xy = {
-        "head_top": (0, 9.6), "neck": (0, 8.2), "shoulder": (1.2, 7.8), "elbow": (1.9, 6.1), "wrist": (2.4, 4.4),
+        "nose": (0, 9.1), "eye": (0.75, 9.9), "ear": (1.6, 9.3),
+        "shoulder": (1.2, 7.8), "elbow": (1.9, 6.1), "wrist": (2.4, 4.4),
         "hip": (0.8, 4.7), "knee": (1.0, 2.5), "ankle": (1.1, 0.3),
     }  # fmt: skip
 
@@ -601,13 +596,13 @@ def draw_picture() -> None:
         return (-x if side == "right" else x), y  # the person faces us
 
     figure, (body, bars) = plt.subplots(1, 2, figsize=(7.5, 3.9), width_ratios=(1, 1.5), layout="constrained")
-    for a, b in LSP.edges:
-        (x1, y1), (x2, y2) = where(LSP.joint_names[a]), where(LSP.joint_names[b])
+    for a, b in COCO.edges:
+        (x1, y1), (x2, y2) = where(COCO.joint_names[a]), where(COCO.joint_names[b])
         body.plot([x1, x2], [y1, y2], color="0.75", linewidth=4, zorder=1)
     for name, percent in data["joints"].items():
         body.scatter(*where(name), s=330, c=[percent], cmap="RdYlGn", vmin=40, vmax=95, edgecolors="white", zorder=2)
         body.text(*where(name), f"{percent:.0f}", ha="center", va="center", fontsize=9, zorder=3)
-    body.set(title="PCK@0.2 of the shipped\nweights, joint by joint, %", xlim=(-3.3, 3.3), ylim=(-0.6, 10.4))
+    body.set(title="PCK@0.2 of the default\nweights, joint by joint, %", xlim=(-3.3, 3.3), ylim=(-0.6, 10.4))
     body.set_aspect("equal")
     body.axis("off")
     for shift, backend, colour in ((-0.2, "PyTorch", "#9ecae1"), (0.2, "ONNX Runtime", "#2171b5")):

@@ -27,7 +27,7 @@ from lgmpose.network.layers import channel_shuffle
 from lgmpose.network.model import LGMPose
 from lgmpose.network.modules import LARM, MobileViM, SFusion, npt_op1, npt_op2, npt_op3
 from lgmpose.zoo.cards import codec_of, skeleton_of, weights_hash
-from lgmpose.zoo.catalogue import DEFAULT_WEIGHTS, load_weights
+from lgmpose.zoo.catalogue import SPORTS_WEIGHTS, load_weights
 
 SWITCHES = ("larm", "residual", "encoder")  # scalars: 1 as trained, 0 without the part
 SIZES = (128, 192)  # the trained size, and one at which LARM's weights are resampled
@@ -109,7 +109,7 @@ def _fusion(
 
 def write_files(folder: Path) -> None:
     """Write the page's networks, pictures and ``page.json`` into a folder, unless they are there already."""
-    weights = Path(DEFAULT_WEIGHTS)
+    weights = Path(SPORTS_WEIGHTS)
     state = weights_hash(weights) + weights_hash(Path(__file__))
     described = folder / "page.json"
     if described.is_file() and json.loads(described.read_text(encoding="utf-8"))["state"] == state:

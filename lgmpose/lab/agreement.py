@@ -30,7 +30,8 @@ from lgmpose.lab.conventions import input_hw
 from lgmpose.machine import machine_header
 from lgmpose.metrics import bootstrap_interval, head_size_from_joints, pck, pck_joints, pckh, torso_size
 from lgmpose.pose.geometry import box_around_points
-from lgmpose.zoo.catalogue import DEFAULT_WEIGHTS, codec_of, load_weights, skeleton_of, weights_hash
+from lgmpose.zoo.cards import find_weights
+from lgmpose.zoo.catalogue import SPORTS_WEIGHTS, codec_of, load_weights, skeleton_of, weights_hash
 
 __all__ = ["LabelledTwice", "against_noisy_labels", "find_copies", "judge", "measure_agreement"]
 
@@ -179,7 +180,7 @@ def measure_agreement(
     """
     for file in filter(None, (json_file, sheet)):
         check_writable(file)
-    weights = weights or Path(DEFAULT_WEIGHTS)
+    weights = find_weights(weights or SPORTS_WEIGHTS.name)
     net, card = load_weights(weights)
     train, val = (load_records(data, split) for split in ("train", "val"))
     if (skeleton := skeleton_of(card)).joint_names != train.skeleton.joint_names:

@@ -168,25 +168,13 @@ def agreement(
 
     Args:
         data: KIND:PATH of a data set with one person per picture (lspet).
-        weights: a weights file; by default the weights that come with the package.
+        weights: a weights file; by default those for sports people.
         json: JSON file for the metrics.
         sheet: where to draw the pairs that agree least and most (a PNG): one annotator left, the other right.
     """
     from lgmpose.lab.agreement import measure_agreement
 
     measure_agreement(data, weights=weights, json_file=json, sheet=sheet)
-
-
-@group.command
-def limits(png: tyro.conf.Positional[Path]) -> None:
-    """Plot the shipped weights' accuracy: over the training time, and on training and validation persons.
-
-    Args:
-        png: the figure.
-    """
-    from lgmpose.lab.limits_figure import draw_limits
-
-    draw_limits(png)
 
 
 @group.command
@@ -235,22 +223,6 @@ def bench_training(
     check_output(json)
     result = measure_training(settings, sides, rounds=rounds, steps=steps, threads=threads)
     keep(result, training_page(result), json)
-
-
-@group.command(name="bench-evaluation")
-def bench_evaluation(pictures: int = 5000, json: Path | None = None) -> None:
-    """Measure how long COCO's evaluation takes after the network has run, step by step.
-
-    Args:
-        pictures: number of pictures; val2017 has 5,000.
-        json: where to keep the result; a page (.md) is written beside it.
-    """
-    from lgmpose.lab.bench.evaluation_job import evaluation_page, measure_evaluation
-    from lgmpose.lab.bench.measurement import check_output, keep
-
-    check_output(json)
-    result = measure_evaluation(pictures)
-    keep(result, evaluation_page(result), json)
 
 
 @group.command(name="few-pictures")

@@ -102,7 +102,8 @@ def _measured(data: str, target: Path, exported: Path, evaluation: Evaluation) -
             "first_persons": first_persons(exported),
         },
         "training_persons": {
-            **figures_of(target, f"--split train --limit {SEEN}", seen), "errors": seen.as_json()["errors"],
+            **figures_of(target, f"--weights {target.name} --split train --limit {SEEN}", seen),
+            "errors": seen.as_json()["errors"],
         },
         **evaluation.as_json(),
         "commit": commit() or "unknown",

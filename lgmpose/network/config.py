@@ -177,8 +177,7 @@ VARIANTS = {
     "lgm-pose-coco-256x192": LGMPoseConfig((256, 192), 17),  # Table 1
     "lgm-pose-coco-384x288": LGMPoseConfig((384, 288), 17),  # Tables 1 and 2
     "lgm-pose-mpii-256x256": LGMPoseConfig((256, 256), 16),  # Tables 3, 4 and 5
-    "lgm-pose-lspet-128x128": LGMPoseConfig((128, 128), 14),  # our own, as the next: trained on two cores
-    "lgm-pose-coco-128x96": LGMPoseConfig((128, 96), 17),
+    "lgm-pose-lspet-128x128": LGMPoseConfig((128, 128), 14),  # our own: small enough to train on two CPU cores
     "lgm-pose-fast-coco-256x192": LGMPoseConfig(  # our own
         (256, 192), 17, stages=FAST_STAGES, decoder_channels=(176, 80, 40)
     ),

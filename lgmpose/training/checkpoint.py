@@ -227,9 +227,6 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        older, best = path.with_name("last.safetensors"), path.with_name("best.safetensors")
-        if older.is_file():
-            raise UserError(f"{older}: of an older version, cannot be resumed; start a new run, --init-weights {best}")
         raise UserError(f"{path.parent}: no {path.name} in it, so there is no run to resume")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)

@@ -16,14 +16,15 @@ from lgmpose.pose.codecs import CodecName, StandardCodec, make_codec
 from lgmpose.pose.skeletons import SKELETONS, Skeleton, check_sigmas
 
 __all__ = [
-    "DEFAULT_WEIGHTS", "EXPORT_VERSION", "SHIPPED", "WEIGHTS_FOLDER", "ExportCard", "WeightsCard", "check_card",
-    "codec_of", "find_weights", "read_card", "skeleton_of", "weights_hash",
+    "DEFAULT_WEIGHTS", "EXPORT_VERSION", "SHIPPED", "SPORTS_WEIGHTS", "WEIGHTS_FOLDER", "ExportCard", "WeightsCard",
+    "check_card", "codec_of", "find_weights", "read_card", "skeleton_of", "weights_hash",
 ]  # fmt: skip
 
 # The weights that come with the package, by model name; the first are the default.
-SHIPPED = ("lgm-pose-lspet-128x128", "lgm-pose-coco-128x96")
+SHIPPED = ("lgm-pose-coco-256x192", "lgm-pose-lspet-128x128")
 WEIGHTS_FOLDER = Path(__file__).parents[1] / "weights"
 DEFAULT_WEIGHTS = WEIGHTS_FOLDER / f"{SHIPPED[0]}.safetensors"
+SPORTS_WEIGHTS = WEIGHTS_FOLDER / "lgm-pose-lspet-128x128.safetensors"  # small and fast: of the lessons, the live page
 
 EXPORT_VERSION = 1  # of an exported file's card
 

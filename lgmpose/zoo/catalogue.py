@@ -20,6 +20,7 @@ from lgmpose.pose.skeletons import Skeleton
 from lgmpose.zoo.cards import (
     DEFAULT_WEIGHTS,
     SHIPPED,
+    SPORTS_WEIGHTS,
     WEIGHTS_FOLDER,
     WeightsCard,
     check_card,
@@ -30,8 +31,9 @@ from lgmpose.zoo.cards import (
 from lgmpose.zoo.tensor_files import load_into, read_tensors, write_tensors
 
 __all__ = [
-    "DEFAULT_WEIGHTS", "SHIPPED", "WEIGHTS_FOLDER", "at_size", "build", "codec_of", "config_from_dict", "config_of",
-    "create_model", "list_models", "load_weights", "save_weights", "skeleton_of", "weights_hash",
+    "DEFAULT_WEIGHTS", "SHIPPED", "SPORTS_WEIGHTS", "WEIGHTS_FOLDER", "at_size", "build", "codec_of",
+    "config_from_dict", "config_of", "create_model", "list_models", "load_weights", "save_weights", "skeleton_of",
+    "weights_hash",
 ]  # fmt: skip
 
 Config = LGMPoseConfig | PeerConfig  # the type of ``net.config``

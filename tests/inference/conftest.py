@@ -11,7 +11,7 @@ from lgmpose.network.config import LGMPoseConfig
 from lgmpose.network.model import LGMPose
 from lgmpose.pose.codecs import make_codec
 from lgmpose.pose.skeletons import COCO, LSP
-from lgmpose.zoo.cards import DEFAULT_WEIGHTS
+from lgmpose.zoo.cards import SPORTS_WEIGHTS
 from lgmpose.zoo.catalogue import create_model, save_weights
 
 
@@ -47,7 +47,7 @@ def shipped_xml(tmp_path_factory):
     """The shipped 8-bit file as OpenVINO's files."""
     pytest.importorskip("openvino")
     onnx = pytest.importorskip("onnx")
-    model = onnx.load(DEFAULT_WEIGHTS.with_suffix(".onnx"))
+    model = onnx.load(SPORTS_WEIGHTS.with_suffix(".onnx"))
     card = json.loads({entry.key: entry.value for entry in model.metadata_props}["lgmpose"])
     del model.metadata_props[:]
     path = tmp_path_factory.mktemp("openvino") / "net.xml"

@@ -13,13 +13,14 @@ from lgmpose.data.images import normalise
 from lgmpose.errors import UserError
 from lgmpose.inference.backends import TorchBackend, open_backend, run_module
 from lgmpose.pose.skeletons import LSP
-from lgmpose.zoo.cards import DEFAULT_WEIGHTS
+from lgmpose.zoo.cards import SPORTS_WEIGHTS
 
 CROPS = noise(3, 128, 128, 3)
+OURS = ("--weights", SPORTS_WEIGHTS.name)
 
 
 def expected() -> np.ndarray:
-    return run_module(TorchBackend(DEFAULT_WEIGHTS, device="cpu").net, CROPS)
+    return run_module(TorchBackend(SPORTS_WEIGHTS, device="cpu").net, CROPS)
 
 
 @pytest.mark.slow
@@ -30,7 +31,7 @@ def test_files_that_run_here_compute_what_the_network_does(tmp_path, format, nam
     for module in modules:
         pytest.importorskip(module, reason=f"needs the extra {format}")
     path = tmp_path / name
-    assert main(["export", "--format", format, "--out", str(path)]) == 0
+    assert main(["export", *OURS, "--format", format, "--out", str(path)]) == 0
     backend = open_backend(path, threads=1)
     found, wanted = backend.heatmaps(CROPS), expected()
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
@@ -111,7 +112,7 @@ def test_coremls_program_is_the_network_with_16_bit_weights(tmp_path, capsys):
     pytest.importorskip("coremltools", reason="needs the extra coreml")
     package = tmp_path / "net.mlpackage"
     for _ in range(2):  # the second replaces the first
-        assert main(["export", "--format", "coreml", "--out", str(package), "--verify"]) == 0
+        assert main(["export", *OURS, "--format", "coreml", "--out", str(package), "--verify"]) == 0
     wanted = expected()
     with torch.inference_mode():
         found = np.concatenate([run_mil(package, torch.from_numpy(normalise(crop[None]))) for crop in CROPS])

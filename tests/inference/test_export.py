@@ -29,7 +29,7 @@ from lgmpose.inference.predictor import Predictor
 from lgmpose.network.layers import ConvNormAct
 from lgmpose.peers.ditehrnet import DiteHRNet, DynamicConv
 from lgmpose.pose.codecs import make_codec
-from lgmpose.pose.skeletons import COCO, LSP, skeleton_from_category
+from lgmpose.pose.skeletons import COCO, skeleton_from_category
 from lgmpose.zoo import catalogue as zoo
 from lgmpose.zoo.cards import DEFAULT_WEIGHTS, weights_hash
 
@@ -124,7 +124,7 @@ def test_the_shipped_weights_as_anybody_would_export_them(tmp_path, capsys):
             np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
             sure = other.scores > 0.2
             np.testing.assert_allclose(one.keypoints_xy[sure], other.keypoints_xy[sure], atol=0.1)
-            assert one.skeleton is LSP
+            assert one.skeleton is COCO
 
 
 def test_normalise_is_to_input_to_the_bit():

@@ -12,7 +12,7 @@ from lgmpose.data import load_records
 from lgmpose.inference.backends import ExportedBackend, TorchBackend
 from lgmpose.inference.evaluate import evaluate
 from lgmpose.inference.export import exporter
-from lgmpose.zoo.cards import DEFAULT_WEIGHTS
+from lgmpose.zoo.cards import SPORTS_WEIGHTS
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -104,8 +104,9 @@ def test_only_what_lies_between_8_bit_layers_joins_them():
 def test_the_shipped_network_loses_next_to_nothing(shared_data, tmp_path, monkeypatch):
     lspet, path = f"lspet:{shared_data / 'lspet_dataset.zip'}", tmp_path / "net.onnx"
     monkeypatch.setattr(exporter, "CALIBRATION_CROPS", 32)
-    assert main(["export", "--out", str(path), "--format", "int8", "--data", lspet]) == 0
-    eager, ours = TorchBackend(DEFAULT_WEIGHTS, device="cpu"), ExportedBackend(path)
+    options = ["--weights", SPORTS_WEIGHTS.name, "--format", "int8", "--data", lspet]
+    assert main(["export", *options, "--out", str(path)]) == 0
+    eager, ours = TorchBackend(SPORTS_WEIGHTS, device="cpu"), ExportedBackend(path)
     record_set = load_records(lspet, "val").subset(range(100))
     figures = [evaluate(net, record_set, eager.codec, progress=False).figures["PCK@0.2"] for net in (ours, eager)]
     assert figures[0] > figures[1] - 1.0

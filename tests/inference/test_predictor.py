@@ -26,7 +26,7 @@ from lgmpose.inference.predictor import Predictor, crop_person
 from lgmpose.pose.codecs import make_codec
 from lgmpose.pose.geometry import box_to_center_size, crop_matrix, warp_image
 from lgmpose.pose.skeletons import LSP
-from lgmpose.zoo.cards import DEFAULT_WEIGHTS
+from lgmpose.zoo.cards import SPORTS_WEIGHTS
 
 
 @pytest.fixture(scope="module")
@@ -392,7 +392,7 @@ def test_importing_loads_neither_torch_nor_plotting_nor_pillow():
 def test_threads_share_a_predictor(suffix, shipped_xml):
     if suffix == ".onnx":
         pytest.importorskip("onnxruntime")
-    path = shipped_xml if suffix == ".xml" else DEFAULT_WEIGHTS.with_suffix(suffix)
+    path = shipped_xml if suffix == ".xml" else SPORTS_WEIGHTS.with_suffix(suffix)
     predictor = Predictor(path, device="cpu", flip_test=False)
     crops = [noise(128, 128, 3, seed=seed)[None] for seed in range(4)]
     expected = [predictor.backend.heatmaps(crop) for crop in crops]
@@ -406,7 +406,7 @@ def test_threads_share_a_predictor(suffix, shipped_xml):
 @pytest.mark.parametrize("suffix", [".safetensors", ".onnx", ".xml"])
 def test_eight_threads_predict_what_one_does(suffix, shipped_xml):
     """Each of eight threads predicts all pictures. ``LGMPOSE_TEST_PICTURES`` sets their number."""
-    path = shipped_xml if suffix == ".xml" else DEFAULT_WEIGHTS.with_suffix(suffix)
+    path = shipped_xml if suffix == ".xml" else SPORTS_WEIGHTS.with_suffix(suffix)
     predictor = Predictor(path, device="cpu", detector="none")
     pictures = [noise(128, 128, 3, seed=seed) for seed in range(int(os.environ.get("LGMPOSE_TEST_PICTURES", "6")))]
 
@@ -427,7 +427,7 @@ def test_eight_threads_predict_what_one_does(suffix, shipped_xml):
 ])  # fmt: skip
 def test_a_forked_process_works_or_says_why_not(suffix, threads, works, shipped_xml):
     """In a process of its own, which may be forked and whose threads can be set."""
-    path = shipped_xml if suffix == ".xml" else DEFAULT_WEIGHTS.with_suffix(suffix)
+    path = shipped_xml if suffix == ".xml" else SPORTS_WEIGHTS.with_suffix(suffix)
     code = f"""
 import os, signal
 import numpy as np

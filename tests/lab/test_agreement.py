@@ -16,11 +16,10 @@ from lgmpose.lab.agreement import NOTE, against_noisy_labels, find_copies, judge
 from lgmpose.metrics import torso_size
 from lgmpose.pose.codecs import make_codec
 from lgmpose.pose.skeletons import COCO, LSP
-from lgmpose.zoo.catalogue import SHIPPED, WEIGHTS_FOLDER, create_model, save_weights, weights_hash
+from lgmpose.zoo.catalogue import SPORTS_WEIGHTS, create_model, save_weights, weights_hash
 
 ROOT = Path(__file__).resolve().parents[2]
 STORED = ROOT / "results" / "label-agreement_2026-11-30.json"
-WEIGHTS = WEIGHTS_FOLDER / f"{SHIPPED[0]}.safetensors"
 
 
 def texture(seed: int, height: int = 80, width: int = 60) -> np.ndarray:
@@ -142,7 +141,7 @@ def test_the_command_writes_what_it_prints(tmp_path, capsys):
     assert (found["pictures"], found["pairs"], found["overlap too little"]) == (5, [[1, 3]], 1)
     assert found["annotators"]["figures"]["PCK@0.2"] == pytest.approx(100 * 8 / 11, abs=1e-3)
     network = found["network"]
-    assert network["weights"] == f"{SHIPPED[0]}.safetensors" and network["sha256"] == weights_hash(WEIGHTS)
+    assert network["weights"] == SPORTS_WEIGHTS.name and network["sha256"] == weights_hash(SPORTS_WEIGHTS)
     assert network["figures"]["PCK@0.2"] != found["annotators"]["figures"]["PCK@0.2"]
     for who in ("annotators", "network"):
         assert f"{found[who]['figures']['PCKh@0.5']:.2f} %" in out

@@ -9,12 +9,12 @@ import pytest
 
 from lgmpose.lab.model_card import card_text
 from lgmpose.metrics import ERROR_KINDS
-from lgmpose.zoo.catalogue import SHIPPED, WEIGHTS_FOLDER
+from lgmpose.zoo.catalogue import WEIGHTS_FOLDER
 
 
 @pytest.fixture
 def result():
-    stored = json.loads((WEIGHTS_FOLDER / f"{SHIPPED[0]}.json").read_text(encoding="utf-8"))
+    stored = json.loads((WEIGHTS_FOLDER / "lgm-pose-lspet-128x128.json").read_text(encoding="utf-8"))
     return copy.deepcopy(stored)
 
 
@@ -48,18 +48,18 @@ def test_the_text_has_the_rest(result):
         "boxes: ground-truth boxes (around the joints)", "Leeds", "lspet-train",
     ):  # fmt: skip
         assert part in text, part
-    assert "predict photo.jpg\n" in text and "AP" not in text.replace("API", "")
+    assert f"predict photo.jpg --weights {result['weights']}\n" in text and "AP" not in text.replace("API", "")
 
 
 def test_other_weights_and_data(result):
     """Other weights than the default are named in the command; AP is a fraction; an unlabelled joint has no figure."""
-    result["weights"] = "lgm-pose-coco-256x192.safetensors"
+    result["weights"] = "other-256x192.safetensors"
     result["figures"] = {"AP": 0.4567, "PCK@0.2": 61.0}
     result["onnx"] |= {"AP": 0.4321}
     result["training"]["config"]["data"] = "coco:coco"
     result["per_joint"]["PCK@0.2"]["neck"] = None
     text = card_text(result)
-    assert "predict photo.jpg --weights lgm-pose-coco-256x192.safetensors\n" in text
+    assert "predict photo.jpg --weights other-256x192.safetensors\n" in text
     rows = cells(text)
     assert ["AP", "0.4567", ""] in rows and ["neck", "–", "87.44"] in rows
     assert "AP 0.4321, PCK@0.2 66.33 %" in text and "keypoint similarity" in text and "PCKh@0.5 is" not in text

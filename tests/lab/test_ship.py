@@ -20,7 +20,7 @@ from lgmpose.pose.codecs import make_codec
 from lgmpose.pose.skeletons import COCO
 from lgmpose.training.recipe import TrainConfig
 from lgmpose.training.run_folder import read_log
-from lgmpose.zoo.catalogue import DEFAULT_WEIGHTS, create_model, load_weights, save_weights, weights_hash
+from lgmpose.zoo.catalogue import SPORTS_WEIGHTS, create_model, load_weights, save_weights, weights_hash
 
 NAME, DATA = "lgm-pose-coco-256x192", "synthetic:/x/people"
 LOG = """epoch,step,learning_rate,train_loss,seconds,skipped,PCK@0.2
@@ -156,9 +156,9 @@ def test_a_real_run_ships(tmp_path):
 
 
 def test_a_training_that_began_with_other_shipped_weights_names_their_parts(fake, tmp_path):
-    earlier = json.loads(DEFAULT_WEIGHTS.with_suffix(".json").read_text())["parts"]
-    start = {"weights": DEFAULT_WEIGHTS.name, "sha256": weights_hash(DEFAULT_WEIGHTS),
-             "training": load_weights(DEFAULT_WEIGHTS)[1]["training"]}  # fmt: skip
+    earlier = json.loads(SPORTS_WEIGHTS.with_suffix(".json").read_text())["parts"]
+    start = {"weights": SPORTS_WEIGHTS.name, "sha256": weights_hash(SPORTS_WEIGHTS),
+             "training": load_weights(SPORTS_WEIGHTS)[1]["training"]}  # fmt: skip
     config = TrainConfig(data=DATA, minutes=5.0, teacher="/somewhere/teacher.npz").as_dict()
     ship(DATA, (save_run(tmp_path / "run", DATA, start=start, config=config),), name=NAME, folder=tmp_path)
     result = json.loads((tmp_path / f"{NAME}.json").read_text())

@@ -339,12 +339,12 @@ def png(picture: np.ndarray) -> bytes:
 @pytest.mark.slow
 def test_inner_maps_and_switches_agree_with_python(opened, python_predictor):
     from lgmpose.data.images import normalise
-    from lgmpose.zoo.catalogue import DEFAULT_WEIGHTS, load_weights
+    from lgmpose.zoo.catalogue import SPORTS_WEIGHTS, load_weights
 
     box = opened.page.evaluate("lgmLive.state.box")
     crop, _ = python_predictor.heatmaps(drawn_figure(), box)
     images = torch.from_numpy(normalise(crop[None]))
-    net = GlassBox(load_weights(DEFAULT_WEIGHTS)[0])
+    net = GlassBox(load_weights(SPORTS_WEIGHTS)[0])
     for off in (None, *SWITCHES):
         if off:
             opened.choose(f"#{off}")

@@ -29,7 +29,7 @@ from lgmpose.training.loop import heatmap_loss
 from lgmpose.training.recipe import TrainConfig
 from lgmpose.training.run_folder import append_losses
 from lgmpose.training.trainer import READ_EVERY, resume, train
-from lgmpose.zoo.cards import DEFAULT_WEIGHTS
+from lgmpose.zoo.cards import SPORTS_WEIGHTS
 from lgmpose.zoo.catalogue import at_size, create_model, load_weights, save_weights, weights_hash
 
 STRONG = Augmentation(0.2, scale_factor=0.2, rotation_deg=30, rotation_prob=0.9, flip_prob=0.4, colour=0.1)
@@ -675,7 +675,7 @@ def test_impossible_options_are_refused_before_work_starts(config, tmp_path, cha
 def test_the_name_of_shipped_weights_is_found(config, tmp_path):
     """Found, and refused because they have other joints, which the message tells by naming the network."""
     with pytest.raises(UserError, match=config.model):
-        train(replace(config, init_weights=DEFAULT_WEIGHTS.name), tmp_path / "run", progress=False)
+        train(replace(config, init_weights=SPORTS_WEIGHTS.name), tmp_path / "run", progress=False)
 
 
 @pytest.mark.slow

@@ -21,6 +21,8 @@ from lgmpose.pose.skeletons import LSP, Skeleton, skeleton_from_category
 from lgmpose.zoo.cards import ExportCard, WeightsCard, check_card, find_weights, read_card, skeleton_of
 from lgmpose.zoo.catalogue import (
     DEFAULT_WEIGHTS,
+    SHIPPED,
+    WEIGHTS_FOLDER,
     at_size,
     codec_of,
     config_from_dict,
@@ -132,12 +134,13 @@ def test_pretrained_weights_bring_their_activation(tmp_path):
 
 
 def test_shipped_weights_load_and_are_what_their_name_says():
-    net, card = load_weights(DEFAULT_WEIGHTS)
-    assert net.config == create_model(LGM).config.with_(activation=net.config.activation)
-    assert lgmpose.create_model(LGM, pretrained=True).config == net.config
-    assert card["skeleton"]["name"] == "lsp-14" and card["training"]["persons"] == "lspet-train"
-    with pytest.raises(UserError, match="lgm-pose-coco-256x192.*lgm-pose-lspet"):
-        lgmpose.create_model("lgm-pose-coco-256x192", pretrained=True)
+    for name in SHIPPED:
+        net, card = load_weights(WEIGHTS_FOLDER / f"{name}.safetensors")
+        assert net.config == create_model(name).config.with_(activation=net.config.activation)
+        assert lgmpose.create_model(name, pretrained=True).config == net.config
+        assert card["skeleton"]["name"] == ("lsp-14" if "lspet" in name else "coco-17")
+    with pytest.raises(UserError, match="lgm-pose-coco-384x288.*lgm-pose-lspet"):
+        lgmpose.create_model("lgm-pose-coco-384x288", pretrained=True)
 
 
 def test_a_shipped_file_is_found_by_its_name(tmp_path, monkeypatch):

@@ -12,8 +12,6 @@ from lgmpose.network.config import VARIANTS, LGMPoseConfig
 from lgmpose.network.model import LGMPose
 from lgmpose.network.variants import MobileViTBlock
 
-RUNNING = ("running_mean", "running_var", "num_batches_tracked")
-
 
 def check_shape(prediction) -> str:
     net = LGMPose(VARIANTS["lgm-pose-coco-384x288"]).eval()

@@ -9,7 +9,7 @@
 ``latency_table``  the Markdown report; ``latency_plot`` draws it
 =================  ====================================================================================
 
-``training_step`` and ``evaluation_job`` are two more benchmarks, of training and of COCO's evaluation.
+``training_step`` is another benchmark, of training.
 
 >>> from lgmpose.lab.bench import BenchConfig, bench, markdown
 >>> result = bench(BenchConfig(models=("lgm-pose-coco-256x192", "lite-hrnet-18")))
