@@ -153,7 +153,7 @@ def predict(  # the options of the command
         detector: finds the people: yolox-nano (downloaded once), an .onnx file with the head of YOLOX or RTMDet,
             torchvision:NAME, or none (each picture shows one person). By default, a detector that was downloaded
             before; if there is none, each picture shows one person.
-        weights: a weights file, or a file of `lgmpose export`; by default the first of docs/weights.md.
+        weights: a weights file, or a file of `lgmpose export`; by default lgm-pose-coco-256x192.
         flip_test: average with the mirrored picture's heatmaps.
         score_threshold: joints with a lower score are not drawn, but are in the result files. The score is the height
             of the heatmap, about 0 to 1.

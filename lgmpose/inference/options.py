@@ -24,7 +24,7 @@ class EvalConfig:
     """
 
     data: str  # KIND:PATH with KIND coco, yolo, via, mpii, lspet, lspet3 or synthetic
-    weights: str | Path | None = None  # weights or a file of `lgmpose export`; by default the first of docs/weights.md
+    weights: str | Path | None = None  # weights or an exported file; by default lgm-pose-coco-256x192
     split: Literal["train", "val", "test", "all"] = "val"  # part of the data; lspet and lspet3 have test
     annotations: str | None = None  # annotation file, if it is not in its usual place
     categories: tuple[str, ...] = ()  # names of the COCO categories to read; default: person, or those with its joints
@@ -72,7 +72,7 @@ class ExportConfig:
 
     # the file: .onnx; .xml for OpenVINO and .param for ncnn (a .bin is written beside it); .pte; .mlpackage (a folder)
     out: Path
-    weights: str | Path | None = None  # a weights file; by default the first of docs/weights.md
+    weights: str | Path | None = None  # a weights file; by default lgm-pose-coco-256x192
     # instead of weights, any network: a name of `lgmpose profile --list` (with random weights), timm:NAME,
     # torchvision:NAME, or package.module:function. The file has no joints, so `predict` does not take it
     model: str | None = None

@@ -227,7 +227,7 @@ def bench_training(
 
 @group.command(name="few-pictures")
 def few_pictures(config: FewPicturesConfig, json: Path = Path("runs/few-pictures.json")) -> None:
-    """Train on 10 to 500 labelled persons, from the shipped weights and from random ones, and tabulate PCK@0.2.
+    """Train on 10 to 500 labelled persons, from the sports weights and from random ones, and tabulate PCK@0.2.
 
     It can be interrupted with Ctrl-C; the same command resumes it. Finished cells of the table are not repeated.
 

@@ -1,8 +1,8 @@
 """Muon, an optimizer for dense kernels and linear layers (Jordan et al. 2024, kellerjordan.github.io/posts/muon).
 
 Adam scales every weight on its own. Muon takes the gradient of a layer as one matrix and makes all its singular values
-about 1, so that a step also moves the weights whose gradients are small. PyTorch's own Muon accepts only matrices, not
-the kernels of convolutions.
+about 1. So the step is not only along the few directions in which the gradient is large. PyTorch's own Muon accepts
+only matrices, not the kernels of convolutions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Muon", "is_dense", "orthogonalised"]
 
 LEAST_CHANNELS = 8  # a layer with fewer input or output channels, a depthwise one for example, has Adam's step
 MOMENTUM = 0.95
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # a x + b x³ + c x⁵ brings a singular value from (0, 1] close to 1 soonest
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # a x + b x³ + c x⁵: steep at 0, so small singular values grow quickly
 ADAM_SIZE = 0.2  # root mean square of Adam's steps in practice, so that Adam's learning rates fit (Liu et al. 2025)
 
 

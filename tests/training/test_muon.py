@@ -32,7 +32,7 @@ def test_a_step_of_a_dense_kernel_is_the_orthogonal_factor_of_its_gradient():
     optimizer.step()
     step = (before * (1 - 0.5 * 0.1) - kernel.detach()).reshape(8, -1) / (0.5 * 0.2 * 144**0.5)
     torch.testing.assert_close(step, orthogonalised(gradient.reshape(8, -1)), rtol=1e-3, atol=1e-4)
-    assert torch.equal(kernel.grad, gradient)  # kept for whoever reads it
+    assert torch.equal(kernel.grad, gradient)  # the step leaves the gradient as it was
 
 
 def test_the_momentum_is_nesterovs():
