@@ -28,13 +28,13 @@ from typing import Annotated, Literal
 import msgspec
 import numpy as np
 
-from lgmpose.data.records import PersonRecord, RecordSet
+from lgmpose.data.records import RecordSet
 from lgmpose.errors import UserError
 from lgmpose.files import as_type
 from lgmpose.pose.joint_matching import match_joints
 from lgmpose.pose.skeletons import Skeleton
 
-__all__ = ["Entry", "MixtureFile", "join_sets", "join_skeletons", "read_mixture"]
+__all__ = ["Entry", "MixtureFile", "join_sets", "join_skeletons", "read_mixture", "with_skeleton"]
 
 
 class Entry(msgspec.Struct, forbid_unknown_fields=True):
@@ -134,20 +134,25 @@ def join_sets(record_sets: Sequence[RecordSet], weights: Sequence[float], *, joi
     """Return one set with the persons of all, to train on; the weights say how often a person of each set is drawn."""
     skeletons = [record_set.skeleton for record_set in record_sets]
     skeleton = join_skeletons(skeletons) if joints == "all" else skeletons[0]
-    records: list[PersonRecord] = []
-    for record_set in record_sets:
-        place = match_joints(record_set.skeleton, skeleton)
-        ours, theirs = list(place.values()), list(place)
-        for record in record_set.records:
-            keypoints_xy = np.zeros((skeleton.num_keypoints, 2))
-            visibility = np.zeros(skeleton.num_keypoints, np.int64)
-            keypoints_xy[ours], visibility[ours] = record.keypoints_xy[theirs], record.visibility[theirs]
-            records.append(replace(record, keypoints_xy=keypoints_xy, visibility=visibility, id=len(records)))
+    placed = [record for record_set in record_sets for record in with_skeleton(record_set, skeleton).records]
     return RecordSet(
         name=" + ".join(record_set.name for record_set in record_sets),
         skeleton=skeleton,
-        records=tuple(records),
+        records=tuple(replace(record, id=i) for i, record in enumerate(placed)),
         box_source=record_sets[0].box_source,
         notes={f"{s.name}: {reason}": number for s in record_sets for reason, number in s.notes.items()},
         parts=tuple((len(s), float(weight)) for s, weight in zip(record_sets, weights, strict=True)),
     )
+
+
+def with_skeleton(record_set: RecordSet, skeleton: Skeleton) -> RecordSet:
+    """Return the set with the joints of another skeleton, matched by name. Joints that it lacks are not labelled."""
+    place = match_joints(record_set.skeleton, skeleton)
+    ours, theirs = list(place.values()), list(place)
+    records = []
+    for record in record_set.records:
+        keypoints_xy = np.zeros((skeleton.num_keypoints, 2))
+        visibility = np.zeros(skeleton.num_keypoints, np.int64)
+        keypoints_xy[ours], visibility[ours] = record.keypoints_xy[theirs], record.visibility[theirs]
+        records.append(replace(record, keypoints_xy=keypoints_xy, visibility=visibility))
+    return replace(record_set, skeleton=skeleton, records=tuple(records))

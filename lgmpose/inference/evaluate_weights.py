@@ -8,24 +8,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from lgmpose.data import load_records
+from lgmpose.data.mixture import with_skeleton
 from lgmpose.errors import UserError
 from lgmpose.files import check_writable, write_atomically
 from lgmpose.inference.backends import Backend, TorchBackend, open_backend
 from lgmpose.inference.detectors import open_detector
 from lgmpose.inference.evaluate import (
-    channels_for,
     evaluate,
     evaluate_predictions,
     predicted_persons,
     readable,
 )
 from lgmpose.inference.extremes import require_truth, save_extremes
-from lgmpose.inference.figures import Evaluation, Predictions
+from lgmpose.inference.figures import Evaluation, Predictions, joint_metrics
 from lgmpose.inference.options import EvalConfig
 from lgmpose.inference.other_boxes import predict_without_boxes, shift_boxes, with_detected_boxes
 from lgmpose.machine import machine_header, tune_allocator
 from lgmpose.metrics import ap_interval, results_json
 from lgmpose.pose.codecs import StandardCodec, make_codec
+from lgmpose.pose.joint_matching import match_joints
 from lgmpose.zoo.cards import find_weights
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def evaluate_weights(config: EvalConfig) -> Evaluation:
     """Evaluate weights, print the figures with their conditions, and write the files that the options name.
 
     Raises:
-        UserError: bad weights or data, data with joints that the weights lack, or a file that cannot be written.
+        UserError: bad weights or data, weights without any joint of the data, or a file that cannot be written.
     """
     for file in (config.results, config.json, config.sheet):
         if file is not None:
@@ -52,7 +53,10 @@ def evaluate_weights(config: EvalConfig) -> Evaluation:
     path = find_weights(config.weights)
     tune_allocator()
     backend = open_backend(path, device=config.device, threads=config.threads)
-    channels = _channels(record_set, backend, path)
+    skeleton = record_set.skeleton
+    record_set, channels = _with_shared_joints(record_set, backend, path)
+    if config.results is not None and record_set.skeleton is not skeleton:
+        raise UserError(f"--results: for COCO's evaluation, the weights need all joints of the data; {path} lacks some")
     if config.detector not in (None, "none"):
         detector = open_detector(config.detector, threads=config.threads, device=config.device)
         record_set = with_detected_boxes(record_set, config, detector)
@@ -118,12 +122,25 @@ def _codec(name: str, image_hw: tuple[int, int], learned: StandardCodec, path: P
     return codec
 
 
-def _channels(record_set: RecordSet, backend: Backend, path: Path) -> list[int] | None:
-    """Return which heatmap of the network belongs to each joint of the data; None: all, in their order."""
-    try:
-        return channels_for(record_set.skeleton, backend.skeleton)
-    except ValueError as error:
+def _with_shared_joints(record_set: RecordSet, backend: Backend, path: Path) -> tuple[RecordSet, list[int] | None]:
+    """Return the set with joints that the network has, and which of its heatmaps belongs to each; None: all, in order.
+
+    If the network lacks joints of the data, the set takes the network's skeleton. It then has no AP, which needs all.
+    """
+    skeleton = record_set.skeleton
+    if skeleton.joint_names == backend.skeleton.joint_names:
+        return record_set, None
+    matched = match_joints(skeleton, backend.skeleton)
+    if not matched:
         raise UserError(
-            f"{path}: weights for skeleton {backend.skeleton.name}, which has not all joints of {record_set.name}: "
-            f"{error} missing"
-        ) from None
+            f"{path}: weights for skeleton {backend.skeleton.name}, which has no joint of {record_set.name}; "
+            f"those are {', '.join(skeleton.joint_names)}"
+        )
+    lacking = [name for i, name in enumerate(skeleton.joint_names) if i not in matched]
+    if not lacking:
+        return record_set, [matched[i] for i in range(skeleton.num_keypoints)]
+    name = f"{record_set.name} without {', '.join(lacking)} (the weights lack them)"
+    shared = replace(with_skeleton(record_set, backend.skeleton), name=name, annotation_file=None)
+    if not joint_metrics(shared):
+        raise UserError(f"{name}: no person has a labelled torso or head, so nothing can be measured")
+    return shared, None

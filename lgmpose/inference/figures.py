@@ -86,8 +86,9 @@ class Evaluation:
         if self.per_joint:
             lines.append(f"{'joint':16}" + "".join(f"{metric:>12}" for metric in self.per_joint))
             for joint in next(iter(self.per_joint.values())):
-                row = "".join(f"{values[joint]:12.2f}" for values in self.per_joint.values())
-                lines.append(f"{joint:16}{row}")
+                values = (joints[joint] for joints in self.per_joint.values())
+                row = (f"{'–':>12}" if math.isnan(value) else f"{value:12.2f}" for value in values)
+                lines.append(f"{joint:16}{''.join(row)}")
         return "\n".join(lines)
 
     @property

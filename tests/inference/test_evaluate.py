@@ -347,12 +347,47 @@ def test_other_boxes_and_annotations_are_asked_for(monkeypatch):
         evaluate_weights(EvalConfig("coco:x", detections="boxes.json", annotations="own.json", categories=("player",)))
 
 
-def test_other_weights_and_numbers_are_refused(people, tiny_weights):
-    with pytest.raises(UserError, match="lsp-14.*synthetic-val.*nose"):
-        evaluate_weights(EvalConfig(f"synthetic:{people}", tiny_weights, device="cpu"))
+def test_other_numbers_are_refused():
     for options in ({"batch_size": 0}, {"limit": 0}):
         with pytest.raises(UserError, match="0"):
             EvalConfig("synthetic", **options)
+
+
+def test_weights_are_measured_by_the_joints_that_they_share_with_the_data(people, tiny_weights, monkeypatch):
+    """LSP's joints for COCO's persons: as if these had no nose, eyes and ears. The other order of joints counts."""
+    whole = load_records(f"synthetic:{people}", "val")
+    face = [i for i, name in enumerate(COCO.joint_names) if name not in LSP.joint_names]
+    options = {"device": "cpu", "workers": 0, "flip_test": False}
+    evaluation = evaluate_weights(EvalConfig(f"synthetic:{people}", tiny_weights, **options))
+    assert evaluation.conditions["data"].startswith("synthetic-val without nose, left_eye, right_eye, left_ear")
+    assert list(evaluation.figures) == ["PCK@0.2"] and f"{'neck':16}{'–':>12}" in evaluation.as_text()
+    shared = evaluation.per_joint["PCK@0.2"]
+
+    for record in whole.records:
+        record.visibility[face] = 0
+    backend = open_backend(tiny_weights, device="cpu")
+    channels = [LSP.joint_names.index(name) if name in LSP.joint_names else 0 for name in COCO.joint_names]
+    expected = evaluate(backend, whole, backend.codec, channels=channels, flip_test=False, workers=0, progress=False)
+    assert evaluation.predictions is not None and expected.predictions is not None
+    for joint in set(COCO.joint_names) & set(LSP.joint_names):
+        ours, theirs = LSP.index(joint), COCO.index(joint)
+        found, wanted = evaluation.predictions.keypoints_xy[:, ours], expected.predictions.keypoints_xy[:, theirs]
+        np.testing.assert_allclose(found, wanted, atol=1e-2)  # two memory layouts
+        assert shared[joint] == expected.per_joint["PCK@0.2"][joint]
+    assert evaluation.figures["PCK@0.2"] == expected.figures["PCK@0.2"]
+
+    with pytest.raises(UserError, match="--results.*tiny.safetensors lacks some"):
+        evaluate_weights(EvalConfig(f"synthetic:{people}", tiny_weights, results="results.json", **options))
+    for record in whole.records:
+        record.visibility[5:] = 0
+    others = replace(whole, skeleton=replace(COCO, joint_names=tuple(f"point {i}" for i in range(17))))
+    for chosen, words in (
+        (whole, "synthetic-val without nose.* nothing can be measured"),
+        (others, "has no joint of synthetic-val; those are point 0"),
+    ):
+        monkeypatch.setattr(evaluate_weights_module, "load_records", lambda *_, chosen=chosen, **__: chosen)
+        with pytest.raises(UserError, match=words):
+            evaluate_weights(EvalConfig("synthetic", tiny_weights, **options))
 
 
 def test_a_sheet_without_truth_is_refused_before_the_work(people, tmp_path, capsys, monkeypatch):
@@ -531,9 +566,7 @@ def test_test_dev_has_boxes_but_no_truth(people, tmp_path):
     ]
     (tmp_path / "image_info.json").write_text(json.dumps(content))
     (tmp_path / "boxes.json").write_text(json.dumps(boxes))
-    record_set = load_coco(
-        tmp_path / "image_info.json", people / "images", detections=tmp_path / "boxes.json"
-    )
+    record_set = load_coco(tmp_path / "image_info.json", people / "images", detections=tmp_path / "boxes.json")
     net = create_model("lgm-pose-coco-256x192", image_hw=(64, 96)).eval()
     codec = make_codec("standard", (64, 96))
     evaluation = evaluate(net, record_set, codec, workers=0, progress=False)
