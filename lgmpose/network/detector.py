@@ -1,7 +1,8 @@
 """LGM-Det, a detector of people in one file: network, targets, loss.
 
-LGM-Pose's encoder gives maps at strides 8, 16 and 32. At every point of every map, a small head predicts two things:
-how likely the point belongs to a person, and the distances to the four edges of that person's box.
+The encoder of LGM-Pose, or of one of its variants, gives maps at strides 8, 16 and 32. At every point of every map, a
+small head predicts two things: how likely the point belongs to a person, and the distances to the four edges of that
+person's box.
 
 The points of each person are chosen during training, as in TOOD (Feng et al. 2021). Each person gets the
 ``POINTS_PER_BOX`` points inside the box whose predictions fit it best. The better a point's box fits, the higher is its

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,7 +18,9 @@ from lgmpose.peers.ditehrnet import DynamicConv
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["StackedDynamicConv", "export_graph", "trace_graph"]
+__all__ = ["StackedDynamicConv", "export_graph", "halve_weights", "trace_graph"]
+
+LEAST_HALVED = 256  # elements; smaller tensors are not worth a conversion
 
 
 def export_graph(
@@ -59,6 +63,23 @@ def trace_graph(net: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[
     )  # fmt: skip
     assert program is not None
     return _without_notes(program.model_proto)
+
+
+def halve_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Store the weights of a graph in 16 bits, and return it. Runtimes convert them to 32 bits when they open it."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    graph, casts = model.graph, []
+    for tensor in graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and math.prod(tensor.dims) >= LEAST_HALVED:
+            halved = numpy_helper.to_array(tensor).astype(np.float16)
+            casts.append(helper.make_node("Cast", [f"{tensor.name}_16"], [tensor.name], to=onnx.TensorProto.FLOAT))
+            tensor.CopyFrom(numpy_helper.from_array(halved, f"{tensor.name}_16"))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return model
 
 
 def _use_pixel_shuffle(block: Any) -> None:
