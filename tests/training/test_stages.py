@@ -1,4 +1,4 @@
-"""Training in stages within a time limit, and the boxes of persons without joints: the scripts of data_scripts."""
+"""The scripts of data_scripts: stages within a time limit, recipes compared, boxes of persons without joints."""
 
 import importlib.util
 import json
@@ -67,6 +67,63 @@ def test_all_stages_are_trained_and_the_same_command_repeats_nothing(stages, tmp
     before = [log_of(folder) for folder in folders]
     module.main(options())
     assert [log_of(folder) for folder in folders] == before
+
+
+RECIPES = """
+baseline = "all"
+seeds = [0, 1]
+[options]
+data = "synthetic:{people}"
+model = "tiny"
+image_hw = [64, 32]
+epochs = 1
+batch_size = 4
+device = "cpu"
+workers = 0
+[rows.all]
+[rows.fast]
+learning_rate = 1.0
+teacher = ""
+"""
+
+
+@pytest.mark.slow
+def test_recipes_are_compared_and_the_same_command_repeats_nothing(people, tmp_path, monkeypatch, capsys):
+    module, file = script("compare_recipes"), tmp_path / "recipes.toml"
+    file.write_text(RECIPES.format(people=people))
+    arguments = module.Arguments(file, tmp_path / "out")
+    module.main(arguments)
+    content = json.loads((tmp_path / "out" / "recipes.json").read_text())
+    assert [(run["row"], run["seed"]) for run in content["runs"]] == [(r, s) for r in ("all", "fast") for s in (0, 1)]
+    assert content["rows"]["fast"]["learning_rate"] == 1.0 and content["rows"]["all"]["learning_rate"] == 1e-3
+    assert content["rows"]["fast"]["teacher"] is None
+    counted = [int(number) for number in content["counted"].split()]
+    for run in content["runs"]:
+        right = sum(map(int, run["correct"].split()))
+        assert 100 * right / sum(counted) == pytest.approx(run["figures"]["PCK@0.2"], abs=1e-3)
+    assert "| fast" in (tmp_path / "out" / "recipes.md").read_text()
+    capsys.readouterr()
+    monkeypatch.setattr(module, "train", None)  # nothing is left to train
+    module.main(arguments)
+    assert "[4/4]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (('baseline = "all"', 'baseline = "none"'), "none of the rows"),
+        (("epochs", "epoch"), "unknown setting epoch"),
+        (("seeds = [0, 1]", "seeds = []"), "not a comparison"),
+        (("[rows.all]", "[rows.all"), "TOML"),
+    ],
+)
+def test_bad_comparisons_are_refused_before_the_work(people, tmp_path, change, words):
+    module, file = script("compare_recipes"), tmp_path / "recipes.toml"
+    file.write_text(RECIPES.format(people=people).replace(*change))
+    with pytest.raises(UserError, match=words):
+        module.main(module.Arguments(file, tmp_path / "out"))
+    comparison, configs = module.read_comparison(SCRIPTS / "recipes_coco.toml")  # the shipped one is in order
+    assert len(configs) == 9 and configs["no-teacher"].teacher is None and configs["all"].teacher == "teacher.npz"
 
 
 def test_boxes_without_joints_become_detections(tmp_path):

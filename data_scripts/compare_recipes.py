@@ -1,0 +1,191 @@
+"""Train one network by several recipes, with several seeds, and judge their differences.
+
+    python data_scripts/compare_recipes.py recipes.toml --out runs/recipes --jobs 2
+
+``recipes.toml`` is written before the first run and names what is compared:
+
+    baseline = "all"
+    seeds = [0, 1, 2]
+
+    [options]                  # of `lgmpose train`, for all rows
+    data = "mix:sets.toml"
+    teacher = "teacher.npz"
+
+    [rows.all]                 # a row's own options
+    [rows.no-teacher]
+    teacher = ""               # none
+
+A set with a very small weight, such as 1e-9, is not drawn: so a data set is left out while the teacher's file still
+fits. ``epoch_persons`` gives all rows the same number of steps. The same command goes on where an interrupted one
+stopped. The table has simultaneous intervals (``lgmpose.lab.evidence``).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tomllib
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+import torch
+import tyro
+from tabulate import tabulate
+
+from lgmpose.data import load_validation_sets
+from lgmpose.errors import UserError
+from lgmpose.files import as_type, write_atomically
+from lgmpose.inference.evaluate import readable
+from lgmpose.inference.figures import joint_results
+from lgmpose.lab.evidence import Family, judge
+from lgmpose.machine import machine_header, num_cores
+from lgmpose.training.recipe import MACHINE_FIELDS, TrainConfig
+from lgmpose.training.trainer import train
+
+METRIC = "PCK@0.2"
+
+
+class Comparison(msgspec.Struct, forbid_unknown_fields=True):
+    """The file: what is compared."""
+
+    baseline: str
+    seeds: Annotated[list[int], msgspec.Meta(min_length=1)]
+    options: dict[str, Any]
+    rows: Annotated[dict[str, dict[str, Any]], msgspec.Meta(min_length=2)]
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Train one network by several recipes, and judge their differences."""
+
+    recipes: tyro.conf.Positional[Path]  # TOML file of the recipes
+    out: Path = Path("runs/recipes")  # folder of the runs, and of recipes.json and recipes.md
+    jobs: int = 1  # runs at a time; they share the CPU's threads
+
+
+def read_comparison(path: Path) -> tuple[Comparison, dict[str, TrainConfig]]:
+    """Return the content of the file, and the settings of each row with seed 0.
+
+    Raises:
+        UserError: no such file, bad TOML, or an unknown option.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as TOML ({error})") from error
+    comparison = as_type(content, Comparison, f"{path}: not a comparison of recipes")
+    if comparison.baseline not in comparison.rows:
+        raise UserError(f"{path}: the baseline {comparison.baseline} is none of the rows {', '.join(comparison.rows)}")
+    configs = {}
+    for row, changes in comparison.rows.items():
+        options = {name: None if value == "" else value for name, value in {**comparison.options, **changes}.items()}
+        config = TrainConfig.from_dict(options)
+        configs[row] = TrainConfig.from_dict({**config.as_dict(), "eval_every": config.epochs})  # once, at the end
+    return comparison, configs
+
+
+def one_run(config: TrainConfig, run_dir: Path, threads: int) -> dict[str, Any]:
+    """Train one network and return its figures, and how many joints of each validation person are right."""
+    stored = run_dir / "result.json"
+    if stored.is_file():
+        return json.loads(stored.read_text(encoding="utf-8"))
+    torch.set_num_threads(threads)
+    evaluation = train(config, run_dir, resume=True, progress=False)
+    if evaluation is None or evaluation.predictions is None:
+        raise UserError(f"{run_dir}: had ended, but its result is missing; delete this folder to train it again")
+    val_set = load_validation_sets(config.data, config.val_annotations, config.categories)[0]
+    val_set, predictions, _ = readable(val_set, evaluation.predictions)
+    joints = joint_results(predictions, val_set, val_set.skeleton)[METRIC]
+    own = list(joints.joints)
+    result = {
+        "figures": evaluation.as_json()["figures"],
+        "counted": joints.counted[:, own].sum(1).tolist(),
+        "correct": joints.correct[:, own].sum(1).tolist(),
+    }
+    write_atomically(stored, json.dumps(result).encode())
+    return result
+
+
+def table(comparison: Comparison, runs: dict[str, list[dict[str, Any]]]) -> str:
+    """Return the Markdown table of the finished runs."""
+    baseline = comparison.baseline
+    others = tuple(row for row in comparison.rows if row != baseline)
+    seeds = len(comparison.seeds)
+    family = Family("recipes", "Recipes", baseline, others, baseline_seeds=seeds, row_seeds=seeds)
+    correct = {row: np.array([run["correct"] for run in found]) for row, found in runs.items()}
+    lines = []
+    judged = {contrast.row: contrast for contrast in judge(family, correct, np.array(runs[baseline][0]["counted"]))}
+    for row in (baseline, *(row for row in others if row in runs)):
+        means = [np.mean([run["figures"].get(name, np.nan) for run in runs[row]]) for name in (METRIC, "AP")]
+        line = [row, len(runs[row]), f"{means[0]:.1f}", "–", "–", "–", f"{means[1]:.3f}"]
+        if found := judged.get(row):
+            p = "< 0.001" if found.p < 0.001 else f"{found.p:.3f}"
+            line[3:6] = [str(found), p, f"{found.detectable:.1f}"]
+        lines.append(line)
+    head = ["recipe", "seeds", METRIC, "difference (95 %)", "p", "found with 80 %", "AP"]
+    return tabulate(lines, head, "pipe", disable_numparse=True)
+
+
+def finished(
+    configs: dict[tuple[str, int], TrainConfig], out: Path, jobs: int
+) -> Iterator[tuple[tuple[str, int], dict[str, Any]]]:
+    """Train what is missing, and yield each run's row, seed and result when it is done."""
+    threads = max(1, num_cores() // jobs)
+    tasks = {(row, seed): (config, out / f"{row}-seed{seed}", threads) for (row, seed), config in configs.items()}
+    if jobs == 1:
+        yield from ((key, one_run(*task)) for key, task in tasks.items())
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        started = {pool.submit(one_run, *task): key for key, task in tasks.items()}
+        yield from ((started[future], future.result()) for future in as_completed(started))
+
+
+def main(arguments: Arguments) -> None:
+    """Train what is missing; rewrite the table after every run."""
+    comparison, rows = read_comparison(arguments.recipes)
+    order = dict.fromkeys((comparison.baseline, *comparison.rows))  # the baseline first, so that there is a table early
+    configs = {
+        (row, seed): TrainConfig.from_dict({**rows[row].as_dict(), "seed": seed})
+        for seed in comparison.seeds
+        for row in order
+    }
+    found: dict[tuple[str, int], dict[str, Any]] = {}
+    for (row, seed), result in finished(configs, arguments.out, arguments.jobs):
+        found[row, seed] = result
+        print(f"[{len(found)}/{len(configs)}] {row}, seed {seed}: {result['figures']}", flush=True)
+        runs = {name: [run for (other, _), run in sorted(found.items()) if other == name] for name in order}
+        if runs[comparison.baseline]:
+            text = table(comparison, {name: some for name, some in runs.items() if some})
+            save(arguments.out, comparison, rows, found, text)
+    print(f"\n{text}\n\nwritten: {arguments.out / 'recipes.json'}, recipes.md")
+
+
+def save(
+    out: Path, comparison: Comparison, configs: dict[str, TrainConfig], found: dict[tuple[str, int], dict], text: str
+) -> None:
+    """Write recipes.json and recipes.md."""
+    settings = {
+        row: {name: value for name, value in asdict(config).items() if name not in (*MACHINE_FIELDS, "seed")}
+        for row, config in configs.items()
+    }
+    runs = [
+        {"row": row, "seed": seed, "figures": run["figures"], "correct": " ".join(map(str, run["correct"]))}
+        for (row, seed), run in sorted(found.items())
+    ]
+    counted = " ".join(map(str, next(iter(found.values()))["counted"]))
+    content = {**machine_header(), "baseline": comparison.baseline, "rows": settings, "counted": counted, "runs": runs}
+    write_atomically(out / "recipes.json", json.dumps(content, indent=1, default=str).encode())
+    write_atomically(out / "recipes.md", (text + "\n").encode())
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Arguments))
+    except UserError as error:
+        sys.exit(f"error: {error}")
