@@ -214,6 +214,22 @@ def next_variants() -> str:
     return table(" | ".join(["network", "parameters", "MACs", *backends]), rows)
 
 
+def eight_bits() -> str:
+    """How many times as fast 8 bits are as fp32 in the same runtime, in the run of ``next_variants``."""
+    at = {(r["label"].rpartition(":")[2], r["backend"]): r for r in load("next_*")["rows"]}
+    rows = []
+    for label in ("lgm-pose-coco-256x192", "lgm-pose-next-coco-256x192", "no_global_block", "silu",
+                  "lgm-pose-fast-coco-256x192", "rtmpose-t", "small-hrnet"):  # fmt: skip
+        cells = []
+        for runtime in ("onnxruntime", "openvino"):
+            plain, small = at[label, runtime], at[label, f"{runtime}-int8"]
+            mark = "~" if plain.get("noise") or small.get("noise") else ""
+            cells.append(f"{mark}{plain['median_ms'] / small['median_ms']:.2f}")
+        name = label if "-" in label else f"LGM-Pose-next, {label.replace('_', ' ')}"
+        rows.append([name, *cells])
+    return table("network | ONNX Runtime: 8 bits, times as fast as fp32 | OpenVINO: 8 bits, times as fast as fp32", rows)
+
+
 def eager_384x288() -> str:
     """Two stored runs of the same measurement, whose ratios differ in their side of 1."""
     names = {"MobileNetV2 1": "mobilenetv2", "ShuffleNetV2 1": "shufflenetv2", "Small HRNet": "small-hrnet",
@@ -538,7 +554,7 @@ BLOCKS = {
     "costs": costs, "recovered": recovered, "table-1": table_1,
     "runtimes-256x192": lambda: runtimes("256x192"), "runtimes-384x288": lambda: runtimes("384x288"),
     "eager-384x288": eager_384x288, "matrix-products": matrix_products, "exported": exported, "pipeline": pipeline,
-    "rtmpose": rtmpose, "next": next_variants,
+    "rtmpose": rtmpose, "next": next_variants, "eight-bits": eight_bits,
     "verdicts": verdicts,
     "training-step": training_step, "training-time": training_time,
     "ablations": lambda: family("parts"), "peers": lambda: family("peers"),
