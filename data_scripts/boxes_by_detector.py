@@ -1,0 +1,79 @@
+"""Label people in pictures by a detector, to train another detector on more pictures (`lgmpose train-detector`).
+
+    python data_scripts/boxes_by_detector.py PICTURES boxes.json --detector rtmdet_nano.onnx --add labelled.json
+
+Writes a COCO file. Boxes with a score of 0.5 or more are persons. Those with 0.3 to 0.5 may be persons: they are marked
+as crowds, which the training ignores. ``--add`` joins the pictures and boxes of a labelled COCO file. Its pictures and
+PICTURES must then lie in one folder, for example as links. Pictures that the file has already are not labelled again.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from tqdm import tqdm
+
+from lgmpose.data.images import read_image
+from lgmpose.errors import UserError
+from lgmpose.files import read_json, write_atomically
+from lgmpose.inference.detectors import detect_people, open_detector
+
+SURE, POSSIBLE = 0.5, 0.3  # scores
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Label people in pictures by a detector."""
+
+    pictures: tyro.conf.Positional[Path]  # folder
+    out: tyro.conf.Positional[Path]  # the COCO file to write
+    detector: str  # yolox-nano, or an .onnx file
+    add: Path | None = None  # COCO file whose pictures and boxes are joined
+
+
+def main(arguments: Arguments) -> None:
+    """Write the file, and print how many boxes it has.
+
+    Raises:
+        UserError: no picture, an unreadable one, or a bad detector or file.
+    """
+    known = read_json(arguments.add) if arguments.add else {"images": [], "annotations": []}
+    images, boxes = list(known["images"]), [entry for entry in known["annotations"] if entry["category_id"] == 1]
+    names = {image["file_name"] for image in images}
+    files = sorted(file for file in arguments.pictures.iterdir() if file.suffix.lower() in SUFFIXES)
+    files = [file for file in files if file.name not in names]
+    if not files:
+        raise UserError(f"{arguments.pictures}: has no picture to label ({', '.join(SUFFIXES)})")
+    detector = open_detector(arguments.detector)
+    image_id = max((image["id"] for image in images), default=0)
+    box_id = max((entry["id"] for entry in boxes), default=0)
+    sure = possible = 0
+    for file in tqdm(files, desc="label", unit="picture"):
+        picture = read_image(file)
+        image_id += 1
+        images.append({"id": image_id, "file_name": file.name, "height": picture.shape[0], "width": picture.shape[1]})
+        for (x, y, width, height), score in zip(*detect_people(detector, picture), strict=True):
+            if score < POSSIBLE:
+                continue
+            box_id, is_sure = box_id + 1, score >= SURE
+            sure, possible = sure + is_sure, possible + (not is_sure)
+            box = [round(float(value), 1) for value in (x, y, width, height)]
+            boxes.append({
+                "id": box_id, "image_id": image_id, "category_id": 1, "bbox": box, "area": round(box[2] * box[3], 1),
+                "iscrowd": int(not is_sure), "score": round(float(score), 3),
+            })  # fmt: skip
+    content = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "person"}]}
+    write_atomically(arguments.out, json.dumps(content).encode())
+    print(f"{arguments.out}: {len(files)} pictures labelled, {sure} persons and {possible} possible ones")
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Arguments))
+    except UserError as error:
+        sys.exit(f"error: {error}")
