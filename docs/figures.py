@@ -227,7 +227,7 @@ def eight_bits() -> str:
             cells.append(f"{mark}{plain['median_ms'] / small['median_ms']:.2f}")
         name = label if "-" in label else f"LGM-Pose-next, {label.replace('_', ' ')}"
         rows.append([name, *cells])
-    return table("network | ONNX Runtime: 8 bits, times as fast as fp32 | OpenVINO: 8 bits, times as fast as fp32", rows)
+    return table("network | ONNX Runtime: times as fast as fp32 | OpenVINO: times as fast as fp32", rows)
 
 
 def eager_384x288() -> str:

@@ -18,7 +18,7 @@ import tyro
 from lgmpose import __version__
 from lgmpose.data.prepare.layouts import Coco, Lspet, Mpii, Synthetic
 from lgmpose.errors import UserError, as_sentence
-from lgmpose.files import print_anywhere
+from lgmpose.files import check_writable, print_anywhere
 from lgmpose.inference.options import EvalConfig, ExportConfig
 from lgmpose.training.recipe import RECIPES, DetectorConfig, TrainConfig
 
@@ -71,7 +71,7 @@ def train_detector(config: DetectorConfig, out: Path = Path("runs/lgm-det")) -> 
 @app.command(name="eval-detector")
 def eval_detector(
     data: str, detector: str, split: Literal["train", "val"] = "val", annotations: str | None = None,
-    threads: int | None = None, device: str = "auto",
+    threads: int | None = None, device: str = "auto", json: Path | None = None,
 ) -> None:  # fmt: skip
     """Measure a detector on COCO data: AP of boxes, and recall at a precision of 0.9.
 
@@ -82,13 +82,19 @@ def eval_detector(
         annotations: annotation file, if it is not in its usual place.
         threads: CPU threads of an .onnx file; None: all cores.
         device: for torchvision: auto, cpu, cuda …
+        json: write the figures with their conditions and this machine there.
     """
     from lgmpose.data import load_box_set
-    from lgmpose.inference.detector_figures import evaluate_detector
+    from lgmpose.inference.detector_figures import evaluate_detector, save_figures
     from lgmpose.inference.detectors import open_detector
 
+    if json is not None:
+        check_writable(json)
     found = open_detector(detector, threads=threads, device=device)
-    print(f"detector: {detector}  {evaluate_detector(found, load_box_set(data, split, annotations)).as_text()}")
+    evaluation = evaluate_detector(found, load_box_set(data, split, annotations))
+    print(f"detector: {detector}  {evaluation.as_text()}")
+    if json is not None:
+        save_figures(evaluation, detector, json)
 
 
 @app.command

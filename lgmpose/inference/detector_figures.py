@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from lgmpose.data.boxes import BoxSet
 from lgmpose.data.images import read_annotated
+from lgmpose.files import write_atomically
 from lgmpose.inference.detectors import Detector, detect_people
 from lgmpose.inference.figures import Evaluation
+from lgmpose.machine import machine_header
 from lgmpose.metrics.box_precision import box_ap
 
-__all__ = ["MAX_BOXES", "evaluate_detector"]
+__all__ = ["MAX_BOXES", "evaluate_detector", "save_figures"]
 
 MAX_BOXES = 100  # best boxes of a picture that COCO evaluates
 
@@ -43,3 +47,9 @@ def evaluate_detector(detector: Detector, box_set: BoxSet, *, progress: bool = T
         "median time per picture": f"{1000 * float(np.median(seconds)):.1f} ms",
     }
     return Evaluation(figures, conditions)
+
+
+def save_figures(evaluation: Evaluation, detector: str, path: Path) -> None:
+    """Write the figures of a detector, with their conditions and this machine."""
+    content = {"detector": Path(detector).name, **evaluation.as_json()} | machine_header()
+    write_atomically(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())

@@ -64,15 +64,7 @@ def evaluate_weights(config: EvalConfig) -> Evaluation:
     if config.limit is not None:
         record_set = record_set.first(config.limit)
     image_hw = config.image_hw or backend.image_hw
-    net: nn.Module | Backend = backend
-    if isinstance(backend, TorchBackend):
-        from lgmpose.network.fast import channels_last
-        from lgmpose.zoo.catalogue import at_size
-
-        net = channels_last(at_size(backend.net, image_hw))  # as trained: the shipped figures are those of this form
-    elif tuple(image_hw) != backend.image_hw:
-        size = "×".join(map(str, backend.image_hw))
-        raise UserError(f"{path}: exported for input size {size}; export it again for another size")
+    net = _network(backend, image_hw, path)
     codec = _codec(config.codec or backend.codec.name, image_hw, backend.codec, path)
     flip_test, bad_images = config.flip_test, config.bad_images
     if config.boxes == "none":
@@ -112,6 +104,19 @@ def _with_ap_interval(evaluation: Evaluation, record_set: RecordSet, codec: Stan
         image_ids=record_set.image_ids, category_ids=record_set.category_ids,
     )  # fmt: skip
     return replace(evaluation, intervals={"AP": interval, **evaluation.intervals})
+
+
+def _network(backend: Backend, image_hw: tuple[int, int], path: Path) -> nn.Module | Backend:
+    """Return what computes heatmaps of crops of a size."""
+    if isinstance(backend, TorchBackend):
+        from lgmpose.network.fast import channels_last
+        from lgmpose.zoo.catalogue import at_size
+
+        return channels_last(at_size(backend.net, image_hw))  # as trained: the shipped figures are those of this form
+    if tuple(image_hw) != backend.image_hw:
+        size = "×".join(map(str, backend.image_hw))
+        raise UserError(f"{path}: exported for input size {size}; export it again for another size")
+    return backend
 
 
 def _codec(name: str, image_hw: tuple[int, int], learned: StandardCodec, path: Path) -> StandardCodec:

@@ -12,7 +12,7 @@ from training_tools import TINY, assert_equal_states, log_of, losses_of
 from lgmpose.cli import main
 from lgmpose.data import load_box_set
 from lgmpose.errors import UserError
-from lgmpose.inference.detector_figures import evaluate_detector
+from lgmpose.inference.detector_figures import evaluate_detector, save_figures
 from lgmpose.inference.detectors import OnnxDetector
 from lgmpose.network.config import VARIANTS
 from lgmpose.network.detector import LGMDet
@@ -116,8 +116,10 @@ class Perfect:
         return boxes, np.ones(len(boxes))
 
 
-def test_a_perfect_detector_has_precision_one(settings):
+def test_a_perfect_detector_has_precision_one(settings, tmp_path):
     box_set = load_box_set(settings.data, "val")
     evaluation = evaluate_detector(Perfect(box_set), box_set, progress=False)
     assert evaluation.figures["AP"] == pytest.approx(1) and evaluation.headline == "AP"
-    json.dumps(evaluation.as_json())
+    save_figures(evaluation, "runs/lgm-det.onnx", tmp_path / "figures.json")
+    content = json.loads((tmp_path / "figures.json").read_text())
+    assert content["detector"] == "lgm-det.onnx" and content["figures"]["AP"] == 1 and "cpu" in content
