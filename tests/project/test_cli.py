@@ -141,11 +141,6 @@ def test_a_corrupt_picture_is_refused_or_skipped_as_asked(coco, tmp_path, capsys
     assert "person_keypoints_val2017" in refused(capsys, *command, "--bad-images", "skip")
 
 
-def test_weights_of_another_skeleton_are_refused(coco, capsys):
-    options = ("--data", f"coco:{coco[0]}", "--weights", "lgm-pose-lspet-128x128.safetensors")
-    assert "skeleton lsp-14" in refused(capsys, "eval", *options)
-
-
 def test_weights_that_are_none(people, tmp_path, capsys):
     (tmp_path / "w.pth").write_bytes(b"PK\x03\x04 something zipped")
     data = ["--data", f"synthetic:{people}"]
