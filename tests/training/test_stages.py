@@ -1,4 +1,4 @@
-"""The scripts of data_scripts: stages within a time limit, recipes compared, boxes of persons without joints."""
+"""The scripts of data_scripts: stages within a time limit, recipes compared, boxes, a photo timed."""
 
 import importlib.util
 import json
@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from training_tools import log_of
 
 from lgmpose.errors import UserError
-from lgmpose.zoo.catalogue import load_weights
+from lgmpose.zoo.catalogue import WEIGHTS_FOLDER, load_weights
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "data_scripts"
 
@@ -137,3 +138,37 @@ def test_boxes_without_joints_become_detections(tmp_path):
     script("unlabelled_boxes").main(tmp_path / "a.json", tmp_path / "b.json")
     (box,) = json.loads((tmp_path / "b.json").read_text())
     assert box == {"image_id": 1, "category_id": 1, "bbox": [0, 0, 40, 10], "score": 1.0}
+
+
+@pytest.mark.slow
+def test_people_are_labelled_by_a_detector_unless_they_are_labelled_already(tmp_path, monkeypatch):
+    module, boxes = script("boxes_by_detector"), [((4, 4, 20, 40), 0.9), ((30, 4, 10, 10), 0.4), ((0, 0, 9, 9), 0.1)]
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (64, 48)).save(tmp_path / name)
+    known = {
+        "images": [{"id": 7, "file_name": "a.png", "height": 48, "width": 64}],
+        "annotations": [{"id": 3, "image_id": 7, "category_id": 1, "bbox": [1, 2, 3, 4], "area": 12, "iscrowd": 0}],
+    }
+    (tmp_path / "known.json").write_text(json.dumps(known))
+    monkeypatch.setattr(module, "open_detector", lambda name: None)
+    monkeypatch.setattr(module, "detect_people", lambda *_: tuple(zip(*boxes, strict=True)))
+    module.main(module.Arguments(tmp_path, tmp_path / "out.json", "d.onnx", add=tmp_path / "known.json"))
+    content = json.loads((tmp_path / "out.json").read_text())
+    assert [image["file_name"] for image in content["images"]] == ["a.png", "b.png"]
+    found = [(box["image_id"], box["bbox"], box["iscrowd"]) for box in content["annotations"]]
+    assert found == [(7, [1, 2, 3, 4], 0), (8, [4, 4, 20, 40], 0), (8, [30, 4, 10, 10], 1)]
+    with pytest.raises(UserError, match="no picture"):
+        module.main(module.Arguments(tmp_path, tmp_path / "out.json", "d.onnx", add=tmp_path / "out.json"))
+
+
+@pytest.mark.slow
+def test_a_photo_is_timed_part_by_part(tmp_path):
+    pytest.importorskip("onnxruntime")
+    module = script("time_photo")
+    weights = WEIGHTS_FOLDER / "lgm-pose-lspet-128x128.onnx"
+    arguments = module.Arguments((weights,), (), tmp_path / "photo", people=(1, 2), batch_sizes=(1, 2), seconds=0.1)
+    module.main(arguments)
+    content = json.loads((tmp_path / "photo.json").read_text())
+    at = {(row["people"], row["batch_size"], row["part"]): row["median_ms"] for row in content["rows"]}
+    assert {key[:2] for key in at} == {(1, 1), (2, 1), (2, 2)} and len(at) == 12
+    assert all(at[key] > 0 for key in at) and "| lgm-pose-lspet-128x128 | 2 " in (tmp_path / "photo.md").read_text()
