@@ -31,7 +31,7 @@ from lgmpose.zoo.cards import SPORTS_WEIGHTS
 
 @pytest.fixture(scope="module")
 def tiny(tiny_weights):
-    return Predictor(tiny_weights, device="cpu")
+    return Predictor(tiny_weights, detector="none", device="cpu")
 
 
 class Script:
