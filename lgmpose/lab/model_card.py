@@ -98,9 +98,17 @@ ABOUT_DATA = {
     ),
 }
 ABOUT_DATA["lspet3"] = ABOUT_DATA["lspet"]
+MPII_TERMS = (
+    "MPII Human Pose (Andriluka et al., CVPR 2014): annotations under the simplified BSD licence; the pictures keep "
+    "their owners' rights."
+)
+ABOUT_DATA["mpii"] = (
+    f"{MPII_TERMS} The training started from weights that had learned from other data sets, too; their card has the "
+    "terms of these.",
+    "The network was trained on pictures of everyday activities and sports from YouTube, one person per crop.",
+)
 ABOUT_DATA["mix"] = (  # the mixture that shipped weights are trained on
-    f"{ABOUT_DATA['coco'][0]} MPII Human Pose (Andriluka et al., CVPR 2014): annotations under the simplified BSD "
-    f"licence; the pictures keep their owners' rights. {ABOUT_DATA['lspet'][0]}",
+    f"{ABOUT_DATA['coco'][0]} {MPII_TERMS} {ABOUT_DATA['lspet'][0]}",
     ABOUT_DATA["coco"][1],
 )
 OTHER_DATA = ("The terms of the data set apply.", "The network has seen this data set only.")

@@ -78,12 +78,15 @@ def test_the_metrics_are_reproduced_on_a_part_of_the_data(shipped, suffix, share
     if suffix == ".onnx":
         pytest.importorskip("onnxruntime")
     expected = dict((result["onnx"] if suffix == ".onnx" else result)["first_persons"])
-    data, persons = f"lspet:{shared_data / 'lspet_dataset.zip'}", "500"
+    data, annotations, persons = f"lspet:{shared_data / 'lspet_dataset.zip'}", None, "500"
     if "coco" in name:
         zipfile.ZipFile(shared_data / "coco_val_350.zip").extractall(tmp_path)
         data, persons = f"coco:{tmp_path}", "854"
+    elif "mpii" in name:
+        zipfile.ZipFile(shared_data / "mpii_people.zip").extractall(tmp_path)
+        data, annotations, persons = f"mpii:{tmp_path}", str(tmp_path / "annot" / "valid.json"), "216"
     count = expected.pop("count")
-    evaluation = evaluate_weights(EvalConfig(data, f"{name}{suffix}", limit=count, workers=0))
+    evaluation = evaluate_weights(EvalConfig(data, f"{name}{suffix}", annotations=annotations, limit=count, workers=0))
     assert evaluation.conditions["persons"] == str(count) and result["conditions"]["persons"] == persons
     # On another processor a joint at the threshold may fall on the other side: two of 600, or in 8 bits a dozen.
     for metric, value in expected.items():
