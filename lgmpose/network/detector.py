@@ -12,6 +12,7 @@ pixels. The outputs are those of RTMDet, so that ``lgmpose.inference.detectors``
 
 from __future__ import annotations
 
+import copy
 import math
 
 import torch
@@ -51,9 +52,8 @@ class LGMDet(nn.Module):
         last = nn.Conv2d(width, 5, 1)
         nn.init.normal_(last.weight, std=0.01)
         last.bias = nn.Parameter(torch.tensor([-math.log(1 / FIRST_SCORE - 1), 0, 0, 0, 0]))
-        # One head for all strides: a person twice as large looks the same one map further down.
         blocks = (InvertedResidual(width, width, expansion=2, activation=act) for _ in range(2))
-        self.head = nn.Sequential(*blocks, last)
+        self.heads = nn.ModuleList(_with_own_norms(nn.Sequential(*blocks, last)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         x, features = self.stem(x), []
@@ -64,11 +64,25 @@ class LGMDet(nn.Module):
         for i in (1, 0):  # from coarse to fine: what is seen on a coarse map helps the finer one
             maps[i] = maps[i] + F.interpolate(maps[i + 1], scale_factor=2.0, mode="nearest")
         outputs = []
-        for stride, x in zip(STRIDES, maps, strict=True):
-            x = self.head(x).float().permute(0, 2, 3, 1)  # (B, H/s, W/s, 5)
+        for stride, head, x in zip(STRIDES, self.heads, maps, strict=True):
+            x = head(x).float().permute(0, 2, 3, 1)  # (B, H/s, W/s, 5)
             distances = stride * torch.exp(x[..., 1:].clamp(max=6.0))  # at most 400 strides
             outputs.append(torch.cat([x[..., :1], distances], dim=-1))
         return tuple(outputs)
+
+
+def _with_own_norms(head: nn.Sequential) -> list[nn.Sequential]:
+    """Return a head for each stride. They share their convolutions, but each has its own BatchNorms, as in RTMDet.
+
+    A person twice as large looks the same one map further down, so one set of kernels serves all maps. But the maps'
+    statistics differ: averaged together they fit none of them, and the network is much worse in eval mode.
+    """
+    heads = [head, *(copy.deepcopy(head) for _ in STRIDES[1:])]
+    for other in heads[1:]:
+        for shared, own in zip(head.modules(), other.modules(), strict=True):
+            if isinstance(shared, nn.Conv2d) and isinstance(own, nn.Conv2d):
+                own.weight, own.bias = shared.weight, shared.bias
+    return heads
 
 
 def grid_points(maps: tuple[Tensor, ...]) -> Tensor:

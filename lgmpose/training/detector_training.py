@@ -26,10 +26,12 @@ from lgmpose.inference.figures import Evaluation
 from lgmpose.network.config import DETECTOR_NAME, VARIANTS
 from lgmpose.network.detector import STRIDES, LGMDet, detection_loss
 from lgmpose.network.model import LGMPose
+from lgmpose.training.checkpoint import CHECKPOINT, read_checkpoint
 from lgmpose.training.recipe import DetectorConfig, TrainConfig
 from lgmpose.training.trainer import Session, train
 from lgmpose.zoo.cards import find_weights, weights_hash
 from lgmpose.zoo.catalogue import at_size, config_of, load_weights
+from lgmpose.zoo.tensor_files import check_tensors
 
 __all__ = ["SESSION_TYPES", "DetectorSession", "export_detector", "network_detector", "train_detector"]
 
@@ -73,6 +75,11 @@ class DetectorSession(Session):
         if config.init_weights is None or not fresh:
             return net, None
         path = find_weights(config.init_weights)
+        if path.name == CHECKPOINT:
+            state = read_checkpoint(path)["ema"] or {}
+            check_tensors(state, net.state_dict(), path)
+            net.load_state_dict(state)
+            return net, {"weights": path.name, "sha256": weights_hash(path), "taken_over": "taken over: the detector"}
         source = at_size(load_weights(path)[0], config_of(net).image_hw)
         if not isinstance(source, LGMPose) or source.config.stages != net.config.stages:
             raise UserError(f"{path}: the detector's encoder is that of {ENCODER}; give weights of that network")

@@ -192,7 +192,8 @@ class DetectorConfig:
     val_data: str | None = None  # coco:FOLDER to validate on; None: the validation part of --data
     val_annotations: str | None = None  # annotation file for validation
     image_hw: tuple[int, int] = (320, 320)  # input height and width, multiples of 32
-    # LGM-Pose-next weights to start the encoder from, of any input size; None: random
+    # LGM-Pose-next weights to start the encoder from, of any input size, or the last.pt of a detector's run of the same
+    # size; None: random
     init_weights: str | None = None
     epochs: int = 100  # number of epochs
     batch_size: int = 16  # pictures per step

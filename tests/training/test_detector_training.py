@@ -86,7 +86,7 @@ def test_the_exported_file_finds_what_the_network_finds(settings, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     torch.manual_seed(0)
     net = LGMDet(VARIANTS[ENCODER].with_(image_hw=(96, 64))).eval()
-    torch.nn.init.constant_(list(net.head)[-1].bias[:1], 0.0)  # so that boxes are above the least score
+    torch.nn.init.constant_(net.heads[0][-1].bias[:1], 0.0)  # so that boxes are above the least score
     with torch.no_grad():
         for name, buffer in net.named_buffers():
             if name.endswith("running_mean"):
