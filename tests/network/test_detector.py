@@ -29,6 +29,17 @@ def test_outputs_are_maps_of_three_strides_with_positive_distances():
     assert points[1].tolist() == [8, 0] and points[96].tolist() == [0, 0] and points[-1].tolist() == [64, 32]
 
 
+def test_heads_share_their_kernels_but_not_their_statistics():
+    net = LGMDet(LGMPoseConfig((64, 96))).train()
+    first, *others = (dict(head.named_parameters()) for head in net.heads)
+    for other in others:
+        for name, parameter in first.items():
+            assert (other[name] is parameter) == (parameter.ndim == 4 or name == "2.bias"), name
+    net(torch.randn(4, 3, 64, 96))
+    means = [[m.running_mean for m in head.modules() if isinstance(m, torch.nn.BatchNorm2d)] for head in net.heads]
+    assert len(means[0]) == 6 and not any(torch.equal(a, b) for a, b in zip(means[0], means[2], strict=True))
+
+
 def test_at_most_four_megabytes():
     trained = LGMDet(VARIANTS["lgm-pose-next-coco-256x192"].with_(image_hw=(320, 320)))
     assert 2 * sum(p.numel() for p in trained.parameters()) < 4e6

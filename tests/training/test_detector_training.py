@@ -74,6 +74,17 @@ def test_the_encoder_starts_from_pose_weights(settings, tmp_path):
         SESSION_TYPES["lgm-det"].make_network(config, None, fresh=True)
 
 
+@pytest.mark.slow
+def test_a_training_starts_from_an_earlier_run(settings, tmp_path):
+    train_detector(settings, tmp_path / "run", progress=False)
+    config = replace(settings, init_weights=str(tmp_path / "run" / "last.pt")).as_train_config()
+    net, start = SESSION_TYPES["lgm-det"].make_network(config, None, fresh=True)
+    assert_equal_states(net.state_dict(), read_checkpoint(tmp_path / "run" / "last.pt")["ema"])
+    assert start["weights"] == "last.pt"
+    with pytest.raises(UserError, match="last.pt"):  # LARM's weights fit one size
+        SESSION_TYPES["lgm-det"].make_network(replace(config, image_hw=(96, 96)), None, fresh=True)
+
+
 def test_bad_options_are_refused(settings, tmp_path, capsys):
     with pytest.raises(UserError, match="batch"):
         train_detector(replace(settings, batch_size=99), tmp_path / "run")
