@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from functools import cache
 from pathlib import Path
@@ -336,6 +337,23 @@ def family(name: str) -> str:
     return f"{family_table(results, FAMILIES[name])}\n\n{family_note(results, FAMILIES[name])}"
 
 
+def photo() -> str:
+    """A photo from detector to joints: each network with the number of people at once that was fastest."""
+    result = load("photo_*")
+    at = {(r["name"], r["people"], r["batch_size"], r["part"]): r["median_ms"] for r in result["rows"]}
+    detectors = ", ".join(f"{name} {ms:.1f} ms" for (name, _, _, part), ms in at.items() if part == "detector")
+    best: dict[tuple[str, int], tuple[float, int]] = {}
+    for (name, people, size, part), ms in at.items():
+        if part == "all":
+            best[name, people] = min(best.get((name, people), (math.inf, 0)), (ms, size))
+    rows = [
+        [name, str(people), str(size), *(f"{at[name, people, size, part]:.1f}" for part in PHOTO_PARTS), f"{ms:.1f}"]
+        for (name, people), (ms, size) in best.items()
+    ]
+    head = "network | people | fastest with … at once | crops, ms | network, ms | decoding, ms | all three, ms"
+    return f"{table(head, rows)}\n\nDetectors, one photo: {detectors}."
+
+
 def ablation_costs() -> str:
     from lgmpose.lab.ablate import NETWORKS
 
@@ -349,6 +367,7 @@ def ablation_costs() -> str:
     return table("network | parameters | MACs | speed, × LGM-Pose's", rows)
 
 
+PHOTO_PARTS = ("crops", "network", "decode")
 LSPET = "lspet:data/lspet/lspet_dataset.zip"
 ON_LSPET = f"--data {LSPET} --weights lgm-pose-lspet-128x128.safetensors"
 STORED = {  # the beginning of a result file's name, what is in it, the command; "": the file's own, see command_of
@@ -362,6 +381,8 @@ STORED = {  # the beginning of a result file's name, what is in it, the command;
     "keep-memory": ("eager mode with freed memory kept", ""),
     "label-agreement": ("how well two annotators agree", ""),
     "next": ("LGM-Pose-next, and the same with one choice changed", ""),
+    "photo": ("a photo from detector to joints, part by part",
+              "python data_scripts/time_photo.py --poses FILES --detectors DETECTORS --out results/photo"),
     "pipeline": ("from a picture to the joints", ""),
     "rtmpose": ("RTMPose, PP-TinyPose and other networks in three runtimes", ""),
     "runtimes": ("networks in PyTorch, ONNX Runtime and OpenVINO", ""),
@@ -554,7 +575,7 @@ BLOCKS = {
     "costs": costs, "recovered": recovered, "table-1": table_1,
     "runtimes-256x192": lambda: runtimes("256x192"), "runtimes-384x288": lambda: runtimes("384x288"),
     "eager-384x288": eager_384x288, "matrix-products": matrix_products, "exported": exported, "pipeline": pipeline,
-    "rtmpose": rtmpose, "next": next_variants, "eight-bits": eight_bits,
+    "rtmpose": rtmpose, "next": next_variants, "eight-bits": eight_bits, "photo": photo,
     "verdicts": verdicts,
     "training-step": training_step, "training-time": training_time,
     "ablations": lambda: family("parts"), "peers": lambda: family("peers"),

@@ -34,7 +34,9 @@ BOX_LOSS_WEIGHT = 2.0  # chosen, as in RTMDet
 class LGMDet(nn.Module):
     """The detector; (B, 3, H, W) RGB, normalised → for each of ``STRIDES`` a map (B, H/s, W/s, 5).
 
-    The five numbers are a logit, and the distances in pixels from the point to the left, top, right and bottom edge.
+    The five numbers are a logit, and the distances in pixels from the point to the left, top, right and bottom edge. In
+    eval mode the score is the square root of the trained one, which is low even for good boxes: so small persons stay
+    above the least score that detectors return, and thresholds that fit other detectors fit this one.
 
     Args:
         config: of the encoder; its joints and decoder are not used.
@@ -67,8 +69,15 @@ class LGMDet(nn.Module):
         for stride, head, x in zip(STRIDES, self.heads, maps, strict=True):
             x = head(x).float().permute(0, 2, 3, 1)  # (B, H/s, W/s, 5)
             distances = stride * torch.exp(x[..., 1:].clamp(max=6.0))  # at most 400 strides
-            outputs.append(torch.cat([x[..., :1], distances], dim=-1))
+            logit = x[..., :1] if self.training else _logit_of_root(x[..., :1])
+            outputs.append(torch.cat([logit, distances], dim=-1))
         return tuple(outputs)
+
+
+def _logit_of_root(logit: Tensor) -> Tensor:
+    """Return the logit of √p for the logit of p."""
+    root = logit.sigmoid().sqrt()
+    return 0.5 * F.logsigmoid(logit) - F.logsigmoid(-logit) + torch.log1p(root)  # log √p - log(1 - √p)
 
 
 def _with_own_norms(head: nn.Sequential) -> list[nn.Sequential]:

@@ -29,6 +29,19 @@ def test_outputs_are_maps_of_three_strides_with_positive_distances():
     assert points[1].tolist() == [8, 0] and points[96].tolist() == [0, 0] and points[-1].tolist() == [64, 32]
 
 
+def test_the_score_in_eval_mode_is_the_square_root():
+    net = LGMDet(LGMPoseConfig((64, 96))).eval()
+    x = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        found = net(x)
+        for module in net.modules():
+            module.training = isinstance(module, LGMDet)  # BatchNorms stay as they are
+        trained = net(x)
+    for one, other in zip(found, trained, strict=True):
+        torch.testing.assert_close(one[..., 0].sigmoid() ** 2, other[..., 0].sigmoid())
+        torch.testing.assert_close(one[..., 1:], other[..., 1:])
+
+
 def test_heads_share_their_kernels_but_not_their_statistics():
     net = LGMDet(LGMPoseConfig((64, 96))).train()
     first, *others = (dict(head.named_parameters()) for head in net.heads)
