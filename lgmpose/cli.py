@@ -77,7 +77,7 @@ def eval_detector(
 
     Args:
         data: coco:FOLDER.
-        detector: yolox-nano, an .onnx file, or torchvision:NAME.
+        detector: lgm-det, yolox-nano, an .onnx file, or torchvision:NAME.
         split: part of the data.
         annotations: annotation file, if it is not in its usual place.
         threads: CPU threads of an .onnx file; None: all cores.
@@ -156,9 +156,9 @@ def predict(  # the options of the command
         out: folder for one drawing and one JSON file per input.
         box: x,y,w,h of a person in pixels; repeat it for more people.
         detections: COCO detection file with the boxes.
-        detector: finds the people: yolox-nano (downloaded once), an .onnx file with the head of YOLOX or RTMDet,
-            torchvision:NAME, or none (each picture shows one person). By default, a detector that was downloaded
-            before; if there is none, each picture shows one person.
+        detector: finds the people: lgm-det (the default), yolox-nano (downloaded once), an .onnx file with the head of
+            YOLOX or RTMDet, torchvision:NAME, or none (each picture shows one person, the default for joints of your
+            own).
         weights: a weights file, or a file of `lgmpose export`; by default lgm-pose-coco-256x192.
         flip_test: average with the mirrored picture's heatmaps.
         score_threshold: joints with a lower score are not drawn, but are in the result files. The score is the height
@@ -209,7 +209,7 @@ def compare(  # the options of the command
         out: the drawing (.png, .jpg, .svg or .pdf).
         box: x,y,w,h of a person in pixels; repeat it for more people. Without boxes, each picture shows one person.
         detections: COCO detection file with the boxes.
-        detector: finds the people for all networks: yolox-nano, an .onnx file, torchvision:NAME, or none.
+        detector: finds the people for all networks: lgm-det, yolox-nano, an .onnx file, torchvision:NAME, or none.
         flip_test: average with the mirrored picture's heatmaps.
         score_threshold: joints with a lower score are not drawn. The score is the height of the heatmap, about 0 to 1.
         device: auto, cpu, cuda, mps …

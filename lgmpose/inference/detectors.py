@@ -67,7 +67,6 @@ DETECTORS = {
     ),
 }
 # The default is the first of these that is at hand: ``NAME.onnx`` comes with the package, or was downloaded before.
-# ``lgm-det`` is planned; the package has no such file yet, so it is passed over.
 DEFAULT_DETECTORS = ("lgm-det", *DETECTORS)
 
 
@@ -105,7 +104,8 @@ def open_detector(
         return OnnxDetector(_download(name), threads=threads)
     if not os.path.isfile(name):
         raise UserError(
-            f"detector {name!r}: no such file; give an .onnx file, torchvision:NAME, none, or {' or '.join(DETECTORS)}"
+            f"detector {name!r}: no such file; give an .onnx file, torchvision:NAME, none, "
+            f"or {' or '.join(DEFAULT_DETECTORS)}"
         )
     return OnnxDetector(name, threads=threads)
 
@@ -128,7 +128,8 @@ def default_detector(skeleton: Skeleton, *, threads: int | None = None) -> Detec
     found = next((file for name in DEFAULT_DETECTORS if (file := _at_hand(name)) is not None), None)
     if found is not None and importlib.util.find_spec("onnxruntime") is not None:
         return OnnxDetector(found, threads=threads)
-    notice_once(f"no detector: each picture is taken to show one person; {advice}")
+    reason = " (it needs ONNX Runtime: pip install 'lgmpose[onnx]')" if found is not None else ""
+    notice_once(f"no detector{reason}: each picture is taken to show one person; {advice}")
     return None
 
 

@@ -29,7 +29,7 @@ class EvalConfig:
     annotations: str | None = None  # annotation file, if it is not in its usual place
     categories: tuple[str, ...] = ()  # names of the COCO categories to read; default: person, or those with its joints
     detections: str | None = None  # COCO detection file to take boxes from, instead of the ground truth
-    detector: str | None = None  # detector to take boxes from: yolox-nano, an .onnx file, torchvision:NAME
+    detector: str | None = None  # detector to take boxes from: lgm-det, yolox-nano, an .onnx file, torchvision:NAME
     # given: the boxes of the data, of --detections or of --detector. shifted: the same, moved and scaled at random.
     # none: the network searches the whole picture for one person, as `lgmpose predict --detector none` does
     boxes: Literal["given", "shifted", "none"] = "given"

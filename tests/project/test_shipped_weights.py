@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,30 @@ def test_the_metrics_are_reproduced_on_a_part_of_the_data(shipped, suffix, share
     for metric, value in expected.items():
         tolerance = (2 if suffix == ".onnx" else 0.4) / (100 if metric.startswith("A") else 1)  # AP and AR are shares
         assert evaluation.figures[metric] == pytest.approx(value, abs=tolerance), metric
+
+
+def test_the_detector_belongs_to_its_card_and_result_file():
+    file = WEIGHTS_FOLDER / "lgm-det.onnx"
+    result = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+    card = file.with_suffix(".md").read_text(encoding="utf-8")
+    assert weights_hash(file) == result["sha256"] and result["sha256"] in card
+    assert file.stat().st_size < 4e6
+    for detector in result["detectors"].values():
+        figures = detector["figures"]
+        assert f"| {figures['AP']:.3f} | {figures['AP50']:.3f} |" in card
+    assert result["detectors"]["lgm-det"]["figures"]["AP50"] >= 0.4, "the least of a default detector"
+
+
+@pytest.mark.slow
+def test_the_detector_finds_people(shared_data, tmp_path):
+    """A part of its validation pictures. The whole set has an AP50 of 0.41."""
+    pytest.importorskip("onnxruntime")
+    from lgmpose.data import load_box_set
+    from lgmpose.inference.detector_figures import evaluate_detector
+    from lgmpose.inference.detectors import open_detector
+
+    zipfile.ZipFile(shared_data / "coco_val_350.zip").extractall(tmp_path)
+    box_set = load_box_set(f"coco:{tmp_path}", "val")
+    some = replace(box_set, pictures=box_set.pictures[:100])
+    figures = evaluate_detector(open_detector("lgm-det"), some, progress=False).figures
+    assert 0.3 < figures["AP50"] < 0.5
