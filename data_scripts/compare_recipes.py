@@ -15,9 +15,9 @@
     [rows.no-teacher]
     teacher = ""               # none
 
-A set with a very small weight, such as 1e-9, is not drawn: so a data set is left out while the teacher's file still
-fits. ``epoch_persons`` gives all rows the same number of steps. The same command goes on where an interrupted one
-stopped. The table has simultaneous intervals (``lgmpose.lab.evidence``).
+To leave out a data set, give it a very small weight, such as 1e-9. No person of it is drawn then, and the teacher's
+file still fits. ``epoch_persons`` gives all rows the same number of steps. After an interruption, the same command resumes.
+The table has simultaneous intervals (``lgmpose.lab.evidence``).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from lgmpose.data import load_validation_sets
 from lgmpose.errors import UserError
 from lgmpose.files import as_type, write_atomically
 from lgmpose.inference.evaluate import readable
-from lgmpose.inference.figures import joint_results
+from lgmpose.inference.figures import joint_metrics, joint_results
 from lgmpose.lab.evidence import Family, judge
 from lgmpose.machine import machine_header, num_cores
 from lgmpose.training.recipe import MACHINE_FIELDS, TrainConfig
@@ -85,7 +85,10 @@ def read_comparison(path: Path) -> tuple[Comparison, dict[str, TrainConfig]]:
     configs = {}
     for row, changes in comparison.rows.items():
         options = {name: None if value == "" else value for name, value in {**comparison.options, **changes}.items()}
-        config = TrainConfig.from_dict(options)
+        try:
+            config = TrainConfig.from_dict(options)
+        except UserError as error:
+            raise UserError(f"{path}, row {row}: {error}") from error
         configs[row] = TrainConfig.from_dict({**config.as_dict(), "eval_every": config.epochs})  # once, at the end
     return comparison, configs
 
@@ -148,8 +151,14 @@ def finished(
 
 def main(arguments: Arguments) -> None:
     """Train what is missing; rewrite the table after every run."""
+    if arguments.jobs < 1:
+        raise UserError(f"--jobs {arguments.jobs}: give 1 or more")
     comparison, rows = read_comparison(arguments.recipes)
     order = dict.fromkeys((comparison.baseline, *comparison.rows))  # the baseline first, so that there is a table early
+    for config in rows.values():
+        val_set = load_validation_sets(config.data, config.val_annotations, config.categories)[0]
+        if METRIC not in joint_metrics(val_set):
+            raise UserError(f"{val_set.name}: rows are compared by {METRIC}, which needs labelled hips and shoulders")
     configs = {
         (row, seed): TrainConfig.from_dict({**rows[row].as_dict(), "seed": seed})
         for seed in comparison.seeds

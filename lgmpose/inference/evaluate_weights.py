@@ -55,8 +55,8 @@ def evaluate_weights(config: EvalConfig) -> Evaluation:
     backend = open_backend(path, device=config.device, threads=config.threads)
     skeleton = record_set.skeleton
     record_set, channels = _with_shared_joints(record_set, backend, path)
-    if config.results is not None and record_set.skeleton is not skeleton:
-        raise UserError(f"--results: for COCO's evaluation, the weights need all joints of the data; {path} lacks some")
+    if record_set.skeleton is not skeleton and (config.results is not None or config.detector not in (None, "none")):
+        raise UserError(f"--results and --detector: the weights need all joints of the data; {path} lacks some")
     if config.detector not in (None, "none"):
         detector = open_detector(config.detector, threads=config.threads, device=config.device)
         record_set = with_detected_boxes(record_set, config, detector)

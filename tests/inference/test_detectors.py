@@ -219,7 +219,7 @@ def test_predict_draws_everybody(tmp_path, tiny_weights, capsys):
 # --- the default and downloads ----------------------------------------------------------------------------------------
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """An empty cache folder, no detector of the package, and notices that are printed anew."""
+    """Return an empty cache folder. No detector ships, and each notice is printed again."""
     notice_once.cache_clear()
     monkeypatch.setattr(detectors, "WEIGHTS_FOLDER", tmp_path / "weights")
     monkeypatch.setenv("LGMPOSE_CACHE", str(tmp_path / "cache"))

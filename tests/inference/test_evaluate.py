@@ -376,8 +376,9 @@ def test_weights_are_measured_by_the_joints_that_they_share_with_the_data(people
         assert shared[joint] == expected.per_joint["PCK@0.2"][joint]
     assert evaluation.figures["PCK@0.2"] == expected.figures["PCK@0.2"]
 
-    with pytest.raises(UserError, match="--results.*tiny.safetensors lacks some"):
-        evaluate_weights(EvalConfig(f"synthetic:{people}", tiny_weights, results="results.json", **options))
+    for option in ({"results": "results.json"}, {"detector": "lgm-det"}):  # with AP alone there would be no figure
+        with pytest.raises(UserError, match="--results and --detector.*tiny.safetensors lacks some"):
+            evaluate_weights(EvalConfig(f"synthetic:{people}", tiny_weights, **option, **options))
     for record in whole.records:
         record.visibility[5:] = 0
     others = replace(whole, skeleton=replace(COCO, joint_names=tuple(f"point {i}" for i in range(17))))
