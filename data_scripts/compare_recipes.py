@@ -16,8 +16,8 @@
     teacher = ""               # none
 
 To leave out a data set, give it a very small weight, such as 1e-9. No person of it is drawn then, and the teacher's
-file still fits. ``epoch_persons`` gives all rows the same number of steps. After an interruption, the same command resumes.
-The table has simultaneous intervals (``lgmpose.lab.evidence``).
+file still fits. ``epoch_persons`` gives all rows the same number of steps. After an interruption, the same command
+resumes. The table has simultaneous intervals (``lgmpose.lab.evidence``).
 """
 
 from __future__ import annotations
