@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["DATA_HELP", "KINDS", "SPLITS", "load_box_set", "load_records", "load_validation_sets"]
 
 DATA_HELP = (
-    "KIND:PATH, where KIND is coco, yolo, via, mpii, lspet, lspet3, synthetic or mix; e.g. "
+    "KIND:PATH, where KIND is coco, yolo, via, mpii, lspet, lspet3, lspet-corrected, synthetic or mix; e.g. "
     "lspet:data/lspet_dataset.zip, coco:data/coco, yolo:my_photos, mpii:data/mpii, synthetic:data/synthetic, "
     "mix:sets.toml"
 )
@@ -51,7 +51,7 @@ def load_records(
         raise UserError(f"data {data!r}: expected {DATA_HELP}")
     if split not in SPLITS:
         raise UserError(f"no split {split!r}; choose one of {', '.join(SPLITS)}")
-    if split == "test" and kind not in ("lspet", "lspet3"):
+    if split == "test" and kind not in ("lspet", "lspet3", "lspet-corrected"):
         raise UserError(f"{data}: {kind} data have no test split here; name their file by --annotations instead")
     if detections is not None and kind != "coco":
         raise UserError(f"{detections}: detector boxes belong to coco data, not to {kind}")
@@ -183,6 +183,12 @@ def _lspet3(path: str, split: str, annotations: str | None, detections: str | No
     return load_lspet(path, split, hold_out_test=True)
 
 
+def _lspet_corrected(path: str, split: str, annotations: str | None, detections: str | None) -> RecordSet:
+    from lgmpose.data.lspet import load_lspet
+
+    return load_lspet(path, split, hold_out_test=True, corrected=True)
+
+
 def _synthetic(path: str, split: str, annotations: str | None, detections: str | None) -> RecordSet:
     from lgmpose.data.coco import load_coco
     from lgmpose.data.records import check_records
@@ -209,6 +215,7 @@ KINDS: dict[str, Callable[[str, str, str | None, str | None], RecordSet]] = {
     "mpii": _mpii,
     "lspet": _lspet,
     "lspet3": _lspet3,
+    "lspet-corrected": _lspet_corrected,
     "synthetic": _synthetic,
     "mix": _mix,
 }

@@ -2,7 +2,8 @@
 
 The official archive holds ``joints.mat`` with ``joints`` of shape (14, 3, n), that is x, y, flag in 1-based MATLAB
 pixels, and ``images/im00001.jpg`` and so on. There is no official split; ours holds out 500 persons for validation, and
-``lspet3`` another 500 for a test. The coordinates of joints whose flag is 0 are arbitrary.
+``lspet3`` another 500 for a test. ``lspet-corrected`` is ``lspet3`` with corrected labels of training persons. The
+coordinates of joints whose flag is 0 are arbitrary.
 """
 
 from __future__ import annotations
@@ -18,16 +19,19 @@ from lgmpose.data.images import ZIP_SEPARATOR
 from lgmpose.data.matlab import load_mat
 from lgmpose.data.records import PADDING, PersonRecord, RecordSet, check_records
 from lgmpose.errors import UserError, notice_once
+from lgmpose.files import read_json
 from lgmpose.pose.geometry import box_around_points, box_to_center_size
 from lgmpose.pose.skeletons import LSP
 
-__all__ = ["NUM_VALIDATION", "TEST_LIST", "VAL_LIST", "load_lspet", "split_lspet"]
+__all__ = ["CHANGES", "NUM_VALIDATION", "TEST_LIST", "VAL_LIST", "load_lspet", "picture_checksums", "split_lspet"]
 
 NUM_VALIDATION = 500
 VAL_LIST = Path(__file__).with_name("lspet_val_500.txt")
 # Drawn by content: the smallest CRC-32s of the training pictures without a near-duplicate. The shipped weights were
 # trained on them, so they are a test only for trainings on ``lspet3``.
 TEST_LIST = Path(__file__).with_name("lspet_test_500.txt")
+# Corrections of training labels, by the CRC-32 of the picture; see data_scripts/find_lspet_errors.py.
+CHANGES = Path(__file__).with_name("lspet_changes.json")
 SPLIT_SEED = 0
 
 
@@ -56,13 +60,16 @@ def _listed(path: Path) -> set[int]:
     return {int(line, 16) for line in path.read_text().splitlines() if not line.startswith("#")}
 
 
-def load_lspet(path: str | Path, split: str = "train", *, hold_out_test: bool = False) -> RecordSet:
+def load_lspet(
+    path: str | Path, split: str = "train", *, hold_out_test: bool = False, corrected: bool = False
+) -> RecordSet:
     """Load LSPET from its zip or from a folder with the same content.
 
     Args:
         path: ``lspet_dataset.zip`` or the folder it was unpacked to.
         split: ``train``, ``val``, ``test`` or ``all``.
         hold_out_test: leave the 500 test persons out of ``train``.
+        corrected: apply ``CHANGES``. They change no label of a validation or test person.
 
     Returns:
         One record per person with at least two labelled joints; centre and extent from the labelled joints.
@@ -80,9 +87,12 @@ def load_lspet(path: str | Path, split: str = "train", *, hold_out_test: bool = 
         chosen = [i for i in chosen if (checksums[i] in listed) == (split == "test")]
     if not chosen:
         raise UserError(f"{path}: holds none of the persons of the split {split}, which are known by their pictures")
-    records = []
+    changes = read_json(CHANGES) if corrected else {}
+    records, changed = [], 0
     for i in chosen:
         xy, flag = joints[:, :2, i] - 1.0, joints[:, 2, i] > 0  # MATLAB counts from 1
+        if change := changes.get(f"{checksums[i]:08x}"):
+            changed += apply_change(xy, flag, change)
         if flag.sum() < 2:
             continue
         box = box_around_points(xy[flag])
@@ -101,9 +111,29 @@ def load_lspet(path: str | Path, split: str = "train", *, hold_out_test: bool = 
         )
     left_out = len(chosen) - len(records)
     notes = {"fewer than two labelled joints": left_out} if left_out else {}
-    name = f"{'lspet3' if hold_out_test else 'lspet'}-{split}"
+    if changed:
+        notes["joints with a corrected label"] = changed
+    name = f"{'lspet-corrected' if corrected else 'lspet3' if hold_out_test else 'lspet'}-{split}"
     record_set = RecordSet(name, LSP, tuple(records), "ground-truth boxes (around the joints)", notes=notes)
     return check_records(record_set, path)
+
+
+def apply_change(xy: np.ndarray, flag: np.ndarray, change: dict[str, list]) -> int:
+    """Correct the labels (14, 2) and flags (14,) of one person in place; return how many joints were corrected.
+
+    ``change`` has pairs of joints that are ``exchanged``, and rows of joint, x, y that are ``moved`` or ``filled``.
+    """
+    for a, b in change.get("exchanged", []):
+        xy[[a, b]], flag[[a, b]] = xy[[b, a]], flag[[b, a]]
+    rows = change.get("moved", []) + change.get("filled", [])
+    for joint, x, y in rows:
+        xy[joint], flag[joint] = (x, y), True
+    return 2 * len(change.get("exchanged", [])) + len(rows)
+
+
+def picture_checksums(path: str | Path) -> list[int]:
+    """Return the CRC-32 of each picture's file, in the order of their names."""
+    return _read(Path(path))[2]
 
 
 def _read(path: Path) -> tuple[np.ndarray, list[str], list[int]]:

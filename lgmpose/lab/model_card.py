@@ -97,7 +97,7 @@ ABOUT_DATA = {
         "The network was trained on everyday pictures, not on drawings, X-rays or other kinds that COCO does not have.",
     ),
 }
-ABOUT_DATA["lspet3"] = ABOUT_DATA["lspet"]
+ABOUT_DATA["lspet3"] = ABOUT_DATA["lspet-corrected"] = ABOUT_DATA["lspet"]
 MPII_TERMS = (
     "MPII Human Pose (Andriluka et al., CVPR 2014): annotations under the simplified BSD licence; the pictures keep "
     "their owners' rights."

@@ -65,7 +65,7 @@ class TrainConfig:
         UserError: a value out of range.
     """
 
-    data: str = "synthetic"  # KIND:PATH with KIND coco, yolo, via, mpii, lspet, lspet3, synthetic or mix
+    data: str = "synthetic"  # KIND:PATH with KIND coco, yolo, via, mpii, lspet, lspet3, lspet-corrected, synthetic, mix
     annotations: str | None = None  # annotation file for training, if it is not in its usual place
     val_annotations: str | None = None  # the same for validation
     categories: tuple[str, ...] = ()  # names of the COCO categories to read; default: person, or those with its joints

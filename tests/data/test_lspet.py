@@ -14,7 +14,7 @@ from scipy.io import loadmat, savemat
 
 from lgmpose.data import SPLITS, load_records
 from lgmpose.data.images import read_image
-from lgmpose.data.lspet import NUM_VALIDATION, TEST_LIST, VAL_LIST, load_lspet, split_lspet
+from lgmpose.data.lspet import CHANGES, NUM_VALIDATION, TEST_LIST, VAL_LIST, load_lspet, picture_checksums, split_lspet
 from lgmpose.errors import UserError, notice_once
 from lgmpose.inference.figures import Predictions, joint_results
 
@@ -167,6 +167,54 @@ def test_heads_are_measured_from_neck_to_head_top(tmp_path):
     expected = [np.linalg.norm(s[12, :2] - s[13, :2]) if s[12:, 2].all() else np.nan for s in sources]
     np.testing.assert_allclose(found, expected)
     assert 5 < np.isfinite(found).sum() < len(found)
+
+
+# --- corrected labels ---------------------------------------------------------------------------------------------
+def test_corrected_labels_are_those_of_the_list(tmp_path, monkeypatch):
+    path = small_archive(tmp_path)
+    checksums, plain = picture_checksums(path), load_lspet(path)
+    first, second = plain.records[0].id, plain.records[1].id
+    changes = {
+        f"{checksums[first - 1]:08x}": {"exchanged": [[0, 5]], "moved": [[3, 7, 9]]},
+        f"{checksums[second - 1]:08x}": {"filled": [[13, 61, 62]]},
+        f"{checksums[load_lspet(path, 'val').records[0].id - 1]:08x}": {"moved": [[0, 1, 1]]},
+    }
+    monkeypatch.setattr("lgmpose.data.lspet.CHANGES", tmp_path / "changes.json")
+    (tmp_path / "changes.json").write_text(json.dumps(changes))
+    corrected = load_lspet(path, corrected=True)
+    assert corrected.notes["joints with a corrected label"] == 4 and corrected.name == "lspet-corrected-train"
+    for i, (old, new) in enumerate(zip(plain.records, corrected.records, strict=True)):
+        wanted, flags = old.keypoints_xy.copy(), old.visibility.copy()
+        if i == 0:
+            wanted[[0, 5]], wanted[3] = wanted[[5, 0]], (7, 9)
+            flags[[0, 5]], flags[3] = flags[[5, 0]], 2
+        elif i == 1:
+            wanted[13], flags[13] = (61, 62), 2
+            assert new.center_xy[0] != old.center_xy[0]  # the box is around the corrected labels
+        np.testing.assert_array_equal(new.keypoints_xy, wanted)
+        np.testing.assert_array_equal(new.visibility, flags)
+
+
+def test_the_list_of_corrections_changes_no_validation_or_test_person():
+    held_out = {line for path in (VAL_LIST, TEST_LIST) for line in path.read_text().splitlines()[1:]}
+    changes = json.loads(CHANGES.read_text())
+    assert len(changes) > 100 and not held_out & changes.keys()
+    for picture, change in changes.items():
+        assert int(picture, 16) < 2**32 and change.keys() <= {"exchanged", "moved", "filled"} and change
+        joints = [joint for pair in change.get("exchanged", []) for joint in pair]
+        rows = change.get("moved", []) + change.get("filled", [])
+        joints += [joint for joint, x, y in rows]
+        assert len(set(joints)) == len(joints) and set(joints) <= set(range(14))
+        assert all(-50 < value < 2000 for _, x, y in rows for value in (x, y))
+
+
+def test_the_corrections_fit_the_real_archive(shared_data):
+    path = shared_data / "lspet_dataset.zip"
+    sets = {kind: load_records(f"{kind}:{path}", "train") for kind in ("lspet3", "lspet-corrected")}
+    before, after = ({r.id: r for r in record_set.records} for record_set in sets.values())
+    changed = {i for i in before if not np.array_equal(before[i].keypoints_xy, after[i].keypoints_xy)}
+    checksums = picture_checksums(path)
+    assert {f"{checksums[i - 1]:08x}" for i in changed} == json.loads(CHANGES.read_text()).keys()
 
 
 # --- the real archive ---------------------------------------------------------------------------------------------
