@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -41,14 +42,14 @@ from tabulate import tabulate
 from lgmpose.data import load_validation_sets
 from lgmpose.errors import UserError
 from lgmpose.files import as_type, write_atomically
-from lgmpose.inference.evaluate import readable
-from lgmpose.inference.figures import joint_metrics, joint_results
+from lgmpose.inference.figures import joint_metrics
+from lgmpose.lab.ablate.runner import train_and_measure
 from lgmpose.lab.evidence import Family, judge
 from lgmpose.machine import machine_header, num_cores
 from lgmpose.training.recipe import MACHINE_FIELDS, TrainConfig
-from lgmpose.training.trainer import train
 
 METRIC = "PCK@0.2"
+RESULT = "result.json"  # in the folder of a finished run
 
 
 class Comparison(msgspec.Struct, forbid_unknown_fields=True):
@@ -95,19 +96,17 @@ def read_comparison(path: Path) -> tuple[Comparison, dict[str, TrainConfig]]:
 
 def one_run(config: TrainConfig, run_dir: Path, threads: int) -> dict[str, Any]:
     """Train one network and return its figures, and how many joints of each validation person are right."""
-    stored = run_dir / "result.json"
+    stored = run_dir / RESULT
     if stored.is_file():
         return json.loads(stored.read_text(encoding="utf-8"))
     torch.set_num_threads(threads)
-    evaluation = train(config, run_dir, resume=True, progress=False)
-    if evaluation is None or evaluation.predictions is None:
-        raise UserError(f"{run_dir}: had ended, but its result is missing; delete this folder to train it again")
     val_set = load_validation_sets(config.data, config.val_annotations, config.categories)[0]
-    val_set, predictions, _ = readable(val_set, evaluation.predictions)
-    joints = joint_results(predictions, val_set, val_set.skeleton)[METRIC]
+    run = train_and_measure(config, run_dir, val_set, progress=False)
+    joints = run["joints"][METRIC]
     own = list(joints.joints)
     result = {
-        "figures": evaluation.as_json()["figures"],
+        "figures": {METRIC: round(joints.mean_percent, 4), **run["other_figures"]},
+        "hours": run["hours"],
         "counted": joints.counted[:, own].sum(1).tolist(),
         "correct": joints.correct[:, own].sum(1).tolist(),
     }
@@ -165,9 +164,13 @@ def main(arguments: Arguments) -> None:
         for row in order
     }
     found: dict[tuple[str, int], dict[str, Any]] = {}
+    start, stored = time.monotonic(), len(list(arguments.out.glob(f"*/{RESULT}")))
     for (row, seed), result in finished(configs, arguments.out, arguments.jobs):
         found[row, seed] = result
-        print(f"[{len(found)}/{len(configs)}] {row}, seed {seed}: {result['figures']}", flush=True)
+        trained = max(1, len(found) - stored)
+        left = (time.monotonic() - start) / 60 / trained * (len(configs) - len(found))
+        print(f"[{len(found)}/{len(configs)}] {row}, seed {seed}: {METRIC} {result['figures'][METRIC]:.1f}; "
+              f"about {left:.0f} minutes left", flush=True)  # fmt: skip
         runs = {name: [run for (other, _), run in sorted(found.items()) if other == name] for name in order}
         if runs[comparison.baseline]:
             text = table(comparison, {name: some for name, some in runs.items() if some})

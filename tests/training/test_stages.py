@@ -104,7 +104,12 @@ def test_recipes_are_compared_and_the_same_command_repeats_nothing(people, tmp_p
         assert 100 * right / sum(counted) == pytest.approx(run["figures"]["PCK@0.2"], abs=1e-3)
     assert "| fast" in (tmp_path / "out" / "recipes.md").read_text()
     capsys.readouterr()
-    monkeypatch.setattr(module, "train", None)  # nothing is left to train
+    killed = tmp_path / "out" / "fast-seed1" / "result.json"  # the training had ended, and its result was not stored
+    before = json.loads(killed.read_text())
+    killed.unlink()
+    module.main(arguments)
+    assert json.loads(killed.read_text()) == before and "[4/4]" in capsys.readouterr().out
+    monkeypatch.setattr(module, "train_and_measure", None)  # nothing is left to train
     module.main(arguments)
     assert "[4/4]" in capsys.readouterr().out
 

@@ -35,7 +35,7 @@ from lgmpose.training.recipe import TrainConfig
 from lgmpose.training.trainer import train
 from lgmpose.zoo.catalogue import codec_of, create_model, load_weights
 
-__all__ = ["ablate", "add_run", "load_runs", "measure_speeds"]
+__all__ = ["ablate", "add_run", "load_runs", "measure_speeds", "train_and_measure"]
 
 
 def ablate(config: AblateConfig, *, tabulate: bool = False, progress: bool = True) -> dict[str, Any]:
@@ -90,7 +90,9 @@ def _train_missing(config: AblateConfig, progress: bool) -> dict[str, Any]:
             continue
         if progress:
             print(f"\n[{number}/{len(wanted)}] {NETWORKS[variant].label}, seed {seed}", flush=True)
-        add_run(results, variant, seed, **_one_run(config, variant, seed, val_set, progress), commit=code)
+        run_dir = config.out / f"{variant}-seed{seed}"
+        run = train_and_measure(config.run_config(variant, seed), run_dir, val_set, progress=progress)
+        add_run(results, variant, seed, **run, commit=code)
         _save(path, results)
         save_report(path, results)
     return results
@@ -172,12 +174,17 @@ def _rounded(row: Contrast) -> dict[str, Any]:
     return {name: (round(v, 4) if math.isfinite(v) else None) if isinstance(v, float) else v for name, v in fields}
 
 
-def _one_run(config: AblateConfig, variant: str, seed: int, val_set: RecordSet, progress: bool) -> dict[str, Any]:
-    """Train one network to its end, evaluate it, and return arguments of ``add_run``."""
-    run_dir, recipe = config.out / f"{variant}-seed{seed}", config.run_config(variant, seed)
+def train_and_measure(
+    recipe: TrainConfig, run_dir: Path, val_set: RecordSet, *, progress: bool = True
+) -> dict[str, Any]:
+    """Train one network to its end, or resume its training, and measure it on the validation set.
+
+    Returns:
+        Arguments of ``add_run``: ``joints``, ``conditions``, ``other_figures``, ``steps``, ``hours``, ``machine``.
+    """
     evaluation = train(recipe, run_dir, resume=True, progress=progress)
-    if evaluation is None:  # the training had ended, but its process was killed before the run was in the results
-        evaluation = _evaluate(run_dir / "best.safetensors", config, val_set, progress)
+    if evaluation is None:  # the training had ended, but its process was killed before its figures were stored
+        evaluation = _evaluate(run_dir / "best.safetensors", recipe, val_set, progress)
     val_set, predictions, _ = readable(val_set, evaluation.predictions)
     done = read_checkpoint(run_dir / CHECKPOINT)["progress"]
     return {
@@ -197,8 +204,7 @@ def _machine(device: torch.device) -> dict[str, Any]:
     return {"device": str(device), **versions, **header}
 
 
-def _evaluate(weights: Path, config: AblateConfig, val_set: RecordSet, progress: bool) -> Evaluation:
-    recipe = config.recipe
+def _evaluate(weights: Path, recipe: TrainConfig, val_set: RecordSet, progress: bool) -> Evaluation:
     net, card = load_weights(weights)
     return evaluate(
         channels_last(net.to(choose_device(recipe.device))), val_set,
