@@ -5,6 +5,7 @@
 Writes a COCO file. Boxes with a score of 0.5 or more are persons. Those with 0.3 to 0.5 may be persons: they are marked
 as crowds, which the training ignores. ``--add`` joins the pictures and boxes of a labelled COCO file. Its pictures and
 PICTURES must then lie in one folder, for example as links. Pictures that the file has already are not labelled again.
+Unreadable pictures are left out and counted.
 """
 
 from __future__ import annotations
@@ -40,10 +41,11 @@ def main(arguments: Arguments) -> None:
     """Write the file, and print how many boxes it has.
 
     Raises:
-        UserError: no picture, an unreadable one, or a bad detector or file.
+        UserError: no picture, or a bad detector or file.
     """
     known = read_json(arguments.add) if arguments.add else {"images": [], "annotations": []}
-    images, boxes = list(known["images"]), [entry for entry in known["annotations"] if entry["category_id"] == 1]
+    person = next((c["id"] for c in known.get("categories", []) if c["name"] == "person"), 1)
+    images, boxes = list(known["images"]), [entry for entry in known["annotations"] if entry["category_id"] == person]
     names = {image["file_name"] for image in images}
     files = sorted(file for file in arguments.pictures.iterdir() if file.suffix.lower() in SUFFIXES)
     files = [file for file in files if file.name not in names]
@@ -52,9 +54,14 @@ def main(arguments: Arguments) -> None:
     detector = open_detector(arguments.detector)
     image_id = max((image["id"] for image in images), default=0)
     box_id = max((entry["id"] for entry in boxes), default=0)
-    sure = possible = 0
+    sure = possible = unread = 0
     for file in tqdm(files, desc="label", unit="picture"):
-        picture = read_image(file)
+        try:
+            picture = read_image(file)
+        except UserError as error:
+            tqdm.write(f"left out: {error}")
+            unread += 1
+            continue
         image_id += 1
         images.append({"id": image_id, "file_name": file.name, "height": picture.shape[0], "width": picture.shape[1]})
         for (x, y, width, height), score in zip(*detect_people(detector, picture), strict=True):
@@ -64,12 +71,13 @@ def main(arguments: Arguments) -> None:
             sure, possible = sure + is_sure, possible + (not is_sure)
             box = [round(float(value), 1) for value in (x, y, width, height)]
             boxes.append({
-                "id": box_id, "image_id": image_id, "category_id": 1, "bbox": box, "area": round(box[2] * box[3], 1),
-                "iscrowd": int(not is_sure), "score": round(float(score), 3),
+                "id": box_id, "image_id": image_id, "category_id": person, "bbox": box,
+                "area": round(box[2] * box[3], 1), "iscrowd": int(not is_sure), "score": round(float(score), 3),
             })  # fmt: skip
-    content = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "person"}]}
+    content = {"images": images, "annotations": boxes, "categories": [{"id": person, "name": "person"}]}
     write_atomically(arguments.out, json.dumps(content).encode())
-    print(f"{arguments.out}: {len(files)} pictures labelled, {sure} persons and {possible} possible ones")
+    labelled = f"{len(files) - unread} pictures labelled" + (f", {unread} unreadable ones left out" if unread else "")
+    print(f"{arguments.out}: {labelled}; {sure} persons and {possible} possible ones")
 
 
 if __name__ == "__main__":

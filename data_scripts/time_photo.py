@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +26,7 @@ from lgmpose.errors import UserError
 from lgmpose.files import check_writable, write_atomically
 from lgmpose.inference.detectors import open_detector
 from lgmpose.inference.predictor import PADDING, Predictor
-from lgmpose.inference.timing import interleaved_times
+from lgmpose.inference.timing import MIN_ROUNDS, interleaved_times
 from lgmpose.machine import machine_header
 
 
@@ -72,7 +73,12 @@ def measure(arguments: Arguments) -> list[dict]:
             for people in (n for n in arguments.people if n >= size):
                 for part, call in parts(predictor, picture, boxes[:people]).items():
                     calls[file.stem, people, size, part] = call
-    times = interleaved_times({"|".join(map(str, key)): call for key, call in calls.items()}, rounds=200, warmup=3,
+    start = time.perf_counter()
+    for call in calls.values():
+        call()
+    least = MIN_ROUNDS * (time.perf_counter() - start)
+    print(f"{len(calls)} parts in turns: about {max(least, arguments.seconds):.0f} seconds", flush=True)
+    times = interleaved_times({"|".join(map(str, key)): call for key, call in calls.items()}, rounds=200, warmup=2,
                               max_seconds=arguments.seconds)  # fmt: skip
     rows = []
     for key, seconds in zip(calls, times.values(), strict=True):

@@ -146,14 +146,16 @@ def test_boxes_without_joints_become_detections(tmp_path):
 
 
 @pytest.mark.slow
-def test_people_are_labelled_by_a_detector_unless_they_are_labelled_already(tmp_path, monkeypatch):
+def test_people_are_labelled_by_a_detector_unless_they_are_labelled_already(tmp_path, monkeypatch, capsys):
     module, boxes = script("boxes_by_detector"), [((4, 4, 20, 40), 0.9), ((30, 4, 10, 10), 0.4), ((0, 0, 9, 9), 0.1)]
     for name in ("a.png", "b.png"):
         Image.new("RGB", (64, 48)).save(tmp_path / name)
     known = {
         "images": [{"id": 7, "file_name": "a.png", "height": 48, "width": 64}],
-        "annotations": [{"id": 3, "image_id": 7, "category_id": 1, "bbox": [1, 2, 3, 4], "area": 12, "iscrowd": 0}],
+        "annotations": [{"id": 3, "image_id": 7, "category_id": 5, "bbox": [1, 2, 3, 4], "area": 12, "iscrowd": 0}],
+        "categories": [{"id": 5, "name": "person"}],
     }
+    (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])
     (tmp_path / "known.json").write_text(json.dumps(known))
     monkeypatch.setattr(module, "open_detector", lambda name: None)
     monkeypatch.setattr(module, "detect_people", lambda *_: tuple(zip(*boxes, strict=True)))
@@ -162,6 +164,9 @@ def test_people_are_labelled_by_a_detector_unless_they_are_labelled_already(tmp_
     assert [image["file_name"] for image in content["images"]] == ["a.png", "b.png"]
     found = [(box["image_id"], box["bbox"], box["iscrowd"]) for box in content["annotations"]]
     assert found == [(7, [1, 2, 3, 4], 0), (8, [4, 4, 20, 40], 0), (8, [30, 4, 10, 10], 1)]
+    assert {box["category_id"] for box in content["annotations"]} == {5} == {content["categories"][0]["id"]}
+    assert "1 unreadable" in capsys.readouterr().out
+    (tmp_path / "cut.png").unlink()
     with pytest.raises(UserError, match="no picture"):
         module.main(module.Arguments(tmp_path, tmp_path / "out.json", "d.onnx", add=tmp_path / "out.json"))
 
