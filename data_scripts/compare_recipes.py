@@ -100,7 +100,7 @@ def one_run(config: TrainConfig, run_dir: Path, threads: int) -> dict[str, Any]:
     if stored.is_file():
         return json.loads(stored.read_text(encoding="utf-8"))
     torch.set_num_threads(threads)
-    val_set = load_validation_sets(config.data, config.val_annotations, config.categories)[0]
+    val_set = load_validation_sets(config.val_data or config.data, config.val_annotations, config.categories)[0]
     run = train_and_measure(config, run_dir, val_set, progress=False)
     joints = run["joints"][METRIC]
     own = list(joints.joints)
@@ -155,7 +155,7 @@ def main(arguments: Arguments) -> None:
     comparison, rows = read_comparison(arguments.recipes)
     order = dict.fromkeys((comparison.baseline, *comparison.rows))  # the baseline first, so that there is a table early
     for config in rows.values():
-        val_set = load_validation_sets(config.data, config.val_annotations, config.categories)[0]
+        val_set = load_validation_sets(config.val_data or config.data, config.val_annotations, config.categories)[0]
         if METRIC not in joint_metrics(val_set):
             raise UserError(f"{val_set.name}: rows are compared by {METRIC}, which needs labelled hips and shoulders")
     configs = {

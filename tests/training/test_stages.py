@@ -129,7 +129,8 @@ def test_bad_comparisons_are_refused_before_the_work(people, tmp_path, change, w
     with pytest.raises(UserError, match=words):
         module.main(module.Arguments(file, tmp_path / "out"))
     comparison, configs = module.read_comparison(SCRIPTS / "recipes_coco.toml")  # the shipped one is in order
-    assert len(configs) == 9 and configs["no-teacher"].teacher is None and configs["all"].teacher == "teacher.npz"
+    assert len(configs) == 8 and configs["no-teacher"].teacher is None and configs["all"].teacher == "teacher.npz"
+    assert len(module.read_comparison(SCRIPTS / "recipes_lspet.toml")[1]) == 2
 
 
 def test_boxes_without_joints_become_detections(tmp_path):
