@@ -35,7 +35,7 @@ from lgmpose.training.distill import open_teacher, teach
 
 CHUNK = 500  # persons whose predictions are saved together
 RED, GREEN, GREY = (235, 60, 60), (60, 220, 90), (190, 190, 190)
-CELL = 300  # pixels, side of a picture on a sheet
+CELL = 380  # pixels, side of a picture on a sheet
 
 
 @dataclass(frozen=True)
