@@ -36,7 +36,7 @@ for (const [name, file] of Object.entries(wasm)) {
   pack(`ort-${name}.wasm`, join(runtime, "dist", file));
 }
 for (const { name } of page.pictures) pack(name, join(files, name));
-for (const name of ["glass-128", "glass-192", "plain-128", "int8-128"]) pack(name, join(files, `${name}.onnx`));
+for (const name of ["glass-128", "glass-192", "plain-128", "int8-128", "lgm-det"]) pack(name, join(files, `${name}.onnx`));
 
 // A binary file becomes a script, which browsers load also from a disk.
 function pack(name, file) {

@@ -27,9 +27,10 @@ from lgmpose.network.layers import channel_shuffle
 from lgmpose.network.model import LGMPose
 from lgmpose.network.modules import LARM, MobileViM, SFusion, npt_op1, npt_op2, npt_op3
 from lgmpose.zoo.cards import codec_of, skeleton_of, weights_hash
-from lgmpose.zoo.catalogue import SPORTS_WEIGHTS, load_weights
+from lgmpose.zoo.catalogue import SPORTS_WEIGHTS, WEIGHTS_FOLDER, load_weights
 
 SWITCHES = ("larm", "residual", "encoder")  # scalars: 1 as trained, 0 without the part
+DETECTOR = WEIGHTS_FOLDER / "lgm-det.onnx"
 SIZES = (128, 192)  # the trained size, and one at which LARM's weights are resampled
 
 
@@ -110,7 +111,7 @@ def _fusion(
 def write_files(folder: Path) -> None:
     """Write the page's networks, pictures and ``page.json`` into a folder, unless they are there already."""
     weights = Path(SPORTS_WEIGHTS)
-    state = weights_hash(weights) + weights_hash(Path(__file__))
+    state = weights_hash(weights) + weights_hash(DETECTOR) + weights_hash(Path(__file__))
     described = folder / "page.json"
     if described.is_file() and json.loads(described.read_text(encoding="utf-8"))["state"] == state:
         return
@@ -121,6 +122,7 @@ def write_files(folder: Path) -> None:
         (folder / f"glass-{size}.onnx").write_bytes(glass_graph(sized).SerializeToString())
     (folder / "plain-128.onnx").write_bytes(export_graph(net, (128, 128)).SerializeToString())
     shutil.copy(weights.with_suffix(".onnx"), folder / "int8-128.onnx")
+    shutil.copy(DETECTOR, folder / "lgm-det.onnx")
     source = Source(net, skeleton_of(card), codec_of(card, net.config.image_hw),
                     {"file": weights.name, "sha256": weights_hash(weights)})  # fmt: skip
     page = {"state": state, "card": make_card(source, "fp32"), "pictures": write_pictures(folder)}

@@ -116,6 +116,7 @@ def constant(file: str, name: str) -> float:
         ("decode.js", "SMALLEST", codecs.SMALLEST),
         ("pose.js", "LOOKS", predictor.LOOKS),
         ("pose.js", "THRESHOLD", persons.JOINT_SCORE_THRESHOLD),
+        ("pose.js", "SAME_PERSON", persons.OKS_NMS_THRESHOLD),
         ("detector.js", "MIN_SCORE", predictor.MIN_BOX_SCORE),
         ("detector.js", "NMS_IOU", detectors.NMS_IOU),
     ],
@@ -169,6 +170,24 @@ def test_decoders_agree_with_python(tmp_path):
     np.testing.assert_allclose(quarter, codecs.StandardCodec((128, 96)).decode(maps)[0][0], atol=1e-3)
     np.testing.assert_allclose(dark, codec.decode(maps)[0][0], atol=1e-3)
     assert np.abs(argmax - dark).max() > 0.5 and (argmax % 4 == 0).all()
+
+
+@pytest.mark.slow
+def test_poses_of_one_person_are_merged_as_in_python():
+    rng, sigmas = np.random.default_rng(0), [0.1] * 14
+    xy = np.repeat(rng.uniform(0, 200, (8, 14, 2)), 3, axis=0)
+    xy += rng.uniform(0, 30, (24, 1, 1)) * rng.standard_normal((24, 14, 2))  # from nearly the same to far
+    scores, boxes = rng.random(24), rng.uniform(100, 200, (24, 2))
+    kept = persons.oks_nms(xy, scores, (1.25 * boxes.max(axis=1)) ** 2, sigmas)
+    assert 8 < len(kept) < 24
+    poses = [{"score": s, "keypoints": p, "box_xywh": [0, 0, *b]}
+             for s, p, b in zip(scores.tolist(), xy.tolist(), boxes.tolist(), strict=True)]  # fmt: skip
+    script = f"""
+        globalThis.PAGE = {{ card: {{ skeleton: {{ oks_sigmas: {sigmas} }} }} }};
+        const {{ eachOnce }} = await import("{(SRC / "pose.js").as_uri()}");
+        console.log(JSON.stringify(eachOnce({json.dumps(poses)}).map(({{ score }}) => score)));
+    """
+    assert json.loads(node(script)) == scores[kept].tolist()
 
 
 # The page in a browser
@@ -298,8 +317,9 @@ def opened(browser, address):
 @pytest.fixture(scope="module")
 def python_predictor():
     from lgmpose import Predictor
+    from lgmpose.zoo.catalogue import SPORTS_WEIGHTS
 
-    return Predictor(detector="none", flip_test=False)
+    return Predictor(SPORTS_WEIGHTS, detector="none", flip_test=False)
 
 
 def same_joints(person: dict, pose, atol: float = 1e-3) -> None:
@@ -314,6 +334,7 @@ def test_pictures_give_the_joints_of_python(opened, built, python_predictor):
 
     pictures = json.loads((ROOT / "build" / "live-files" / "page.json").read_text())["pictures"]
     same_joints(opened.people()[0], python_predictor(drawn_figure(), boxes=[pictures[0]["box"]])[0])
+    opened.page.select_option("#detector", "none")
     opened.page.focus("#view")
     opened.page.keyboard.press("Escape")  # the whole picture, three looks: each one adds to differences of rounding
     opened.idle()
@@ -411,12 +432,26 @@ def test_webcam_and_video(opened, tmp_path):
 
 
 @pytest.mark.slow
+def test_lgm_det_finds_people_as_in_python(opened):
+    import cv2
+    import skimage.data
+
+    photo = cv2.resize(skimage.data.astronaut(), (320, 320), interpolation=cv2.INTER_AREA)  # as large as its input
+    opened.page.set_input_files("#file", {"name": "photo.png", "mimeType": "image/png", "buffer": png(photo)})
+    opened.until("lgmLive.state.name === 'photo.png' && !lgmLive.isBusy()")
+    boxes = [person["box_xywh"] for person in opened.people()]
+    expected, scores = detectors.open_detector("lgm-det").detect(photo)
+    assert len(boxes) > 0
+    np.testing.assert_allclose(sorted(boxes), sorted(expected[scores >= predictor.MIN_BOX_SCORE].tolist()), atol=0.1)
+
+
+@pytest.mark.slow
 def test_a_detector_file_finds_several_people(opened, tmp_path):
     opened.page.set_input_files("#detector-file", str(yolox_file(tmp_path / "detector.onnx")))
     opened.until("lgmLive.state.people.length === 2")
     boxes = [person["box_xywh"] for person in opened.people()]
     expected, scores = detectors.OnnxDetector(tmp_path / "detector.onnx").detect(drawn_figure())
-    np.testing.assert_allclose(boxes, expected[scores >= predictor.MIN_BOX_SCORE], atol=1e-3)
+    np.testing.assert_allclose(sorted(boxes), sorted(expected[scores >= predictor.MIN_BOX_SCORE].tolist()), atol=1e-3)
 
 
 def yolox_file(path: Path) -> Path:

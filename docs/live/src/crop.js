@@ -1,7 +1,8 @@
 // From a person's box to the network's input and back, as lgmpose/pose/geometry.py and inference/predictor.py do it.
 // Boxes are [x, y, width, height] in picture pixels. A picture is {data, width, height}: RGBA bytes.
 
-const PADDING = 1.25, BOX_MARGIN = 0.05;
+export const PADDING = 1.25;
+const BOX_MARGIN = 0.05;
 
 // Return {scale, tx, ty}: crop point = scale * picture point + (tx, ty). Crops are squares of `size` pixels.
 export function cropTransform([x, y, width, height], size, padding = PADDING) {

@@ -1,4 +1,4 @@
-// A detector file of the user's: ONNX with the head of YOLOX or RTMDet, read as by lgmpose/inference/detectors.py.
+// A detector: ONNX with the head of YOLOX, or of RTMDet (as LGM-Det), read as by lgmpose/inference/detectors.py.
 
 const PAD = 114, MIN_SCORE = 0.4, NMS_IOU = 0.6, STRIDES = [8, 16, 32];
 const RTMDET_MEAN = [103.53, 116.28, 123.675],

@@ -2,7 +2,7 @@
 import { drawBox, drawPose } from "./drawing.js";
 import { openDetector } from "./detector.js";
 import { prepareInside, showInside } from "./inside.js";
-import { boxOfNext, findOnly, findPose, whole } from "./pose.js";
+import { boxOfNext, eachOnce, findOnly, findPose, whole } from "./pose.js";
 import { asCsv, asJson } from "./results.js";
 import { Runtime, loadAsset } from "./runtime.js";
 
@@ -17,8 +17,10 @@ const frameCanvas = document.createElement("canvas"),
 const video = Object.assign(document.createElement("video"), { muted: true, playsInline: true, loop: true });
 
 // picture: {data, width, height, source}, name; box: the user's, or null; people: of the picture; frames: results of a
-// video's frames so far, null for a picture; detect: the user's detector, or null
-const state = { runtime: null, picture: null, name: "", box: null, people: [], frames: null, detect: null };
+// video's frames so far, null for a picture; detect: the detector, or null; detecting: the promise of its loading
+const state = {
+  runtime: null, picture: null, name: "", box: null, people: [], frames: null, detect: null, detecting: null,
+};
 let busy = false, again = false;
 
 // What is chosen on the page
@@ -91,17 +93,20 @@ const analyse = shows(async () => {
 async function analyseOnce() {
   const { picture, runtime } = state, settings = options();
   await runtime.session(settings.model); // loading does not count as time
+  if (!state.box) await state.detecting;
   const start = performance.now();
   const boxes = state.box ? [{ box: state.box }] : state.detect ? await state.detect(picture.source) : null;
-  const people = [];
-  if (!boxes) people.push(await findOnly(runtime, picture, settings, { inside: true }));
-  for (const { box, score } of boxes ?? [])
-    people.push(await findPose(runtime, picture, box, settings, { inside: !people.length, boxScore: score }));
-  state.people = people;
+  const one = (box, more) => findPose(runtime, picture, box, settings, more);
+  const found = boxes
+    ? await inTurn(boxes, ({ box, score }) => one(box, { boxScore: score, inside: boxes.length === 1 }))
+    : [await findOnly(runtime, picture, settings, { inside: true })];
+  state.people = eachOnce(found);
+  const [best] = state.people;
+  if (found.length > 1) Object.assign(best, await one(best.box_xywh, { inside: true }), { score: best.score });
   draw();
   facts({ ms: performance.now() - start });
-  say(people.length ? "" : "The detector found nobody. Drag a box around a person.");
-  if (people.length) showInside({ pose: people[0], options: settings, runtime });
+  say(best ? "" : "The detector found nobody. Drag a box around a person.");
+  if (best) showInside({ pose: best, options: settings, runtime });
 }
 
 // Draw picture and people; small pictures are enlarged, so that lines are smooth.
@@ -136,8 +141,8 @@ function facts({ ms, fps }) {
   const mode = state.box
     ? "One person, in the white box."
     : state.detect
-      ? "Everybody whom your detector finds."
-      : "One person is looked for: no detector is built in.";
+      ? "Everybody whom the detector finds."
+      : "One person is looked for, without a detector.";
   $("people-mode").textContent = mode;
 }
 
@@ -179,7 +184,9 @@ async function followPeople(picture, frame) {
   const settings = options(), { runtime } = state;
   if (state.detect && frame % DETECT_EVERY === 0) {
     const found = await state.detect(frameCanvas);
-    return inTurn(found, ({ box, score }) => findPose(runtime, picture, box, settings, { boxScore: score }));
+    return eachOnce(
+      await inTurn(found, ({ box, score }) => findPose(runtime, picture, box, settings, { boxScore: score })),
+    );
   }
   const boxes = state.people
     .filter(({ score }) => score > LOST)
@@ -229,11 +236,29 @@ async function openCamera() {
   await openVideo(stream, "webcam");
 }
 
-async function openOwnDetector(file) {
-  if (!file) return;
-  state.detect = await openDetector(new Uint8Array(await file.arrayBuffer()), state.runtime);
+// Detectors that are open, or being opened, by the value of their option.
+const detectors = new Map();
+
+async function takeDetector() {
+  const name = $("detector").value;
+  if (name === "lgm-det" && !detectors.has(name))
+    detectors.set(name, loadAsset(name).then((bytes) => openDetector(bytes, state.runtime)));
+  state.detecting = detectors.get(name) ?? null;
+  state.detect = await state.detecting;
+}
+
+async function changeDetector() {
+  await takeDetector();
   state.box = null;
   if (!state.frames) await analyse();
+}
+
+async function openOwnDetector(file) {
+  if (!file) return;
+  detectors.set("own", await openDetector(new Uint8Array(await file.arrayBuffer()), state.runtime));
+  $("detector").querySelector('[value="own"]')?.remove();
+  $("detector").append(new Option(`everybody (${file.name})`, "own", false, true));
+  await changeDetector();
 }
 
 function download(name, text, type) {
@@ -303,6 +328,7 @@ function prepare() {
   $("weights").textContent = `${card.weights.file} (${card.weights.sha256})`;
   on("open", "click", () => $("file").click());
   on("file", "change", ({ target }) => openFile(target.files[0]));
+  on("detector", "change", changeDetector);
   on("open-detector", "click", () => $("detector-file").click());
   on("detector-file", "change", ({ target }) => openOwnDetector(target.files[0]));
   on("camera", "click", openCamera);
@@ -344,6 +370,7 @@ shows(async () => {
   state.runtime = await Runtime.open();
   offerRuntimes();
   await openBundled(pictures[0]);
+  await takeDetector();
 })();
 
 // Return the time of one crop in milliseconds.

@@ -1,9 +1,10 @@
 // From a picture to poses: boxes, crops, network, decoder, joints in picture pixels; and LARM's reach.
-import { boxAround, cropPicture, cropTransform, normalise, toPicture } from "./crop.js";
+import { PADDING, boxAround, cropPicture, cropTransform, normalise, toPicture } from "./crop.js";
 import { decode, personScore } from "./decode.js";
 
 const { card } = PAGE;
 const THRESHOLD = 0.2; // joints above it give the box of the next look
+const SAME_PERSON = 0.9; // above this similarity, two poses are of one person
 const LOOKS = 3; // without a box: the whole picture, then twice the box around the joints found so far
 
 export const whole = (picture) => [0, 0, picture.width, picture.height];
@@ -48,6 +49,25 @@ export async function findOnly(runtime, picture, options, { inside = false } = {
     pose = await findPose(runtime, picture, box, options, { inside });
   }
   return pose;
+}
+
+// Return the best pose of each person, best first; as oks_nms in lgmpose/pose/persons.py.
+export function eachOnce(poses) {
+  const kept = [];
+  for (const pose of [...poses].sort((a, b) => b.score - a.score))
+    if (kept.every((other) => similarity(pose, other) <= SAME_PERSON)) kept.push(pose);
+  return kept;
+}
+
+// Object keypoint similarity of two predicted poses; the scale is the mean area of their crops.
+function similarity(pose, other) {
+  const area = ({ box_xywh: [, , width, height] }) => (PADDING * Math.max(width, height)) ** 2;
+  const scale = (area(pose) + area(other)) / 2, sigmas = card.skeleton.oks_sigmas;
+  const parts = pose.keypoints.map(([x, y], joint) => {
+    const [otherX, otherY] = other.keypoints[joint];
+    return Math.exp(-((x - otherX) ** 2 + (y - otherY) ** 2) / (2 * (2 * sigmas[joint]) ** 2 * scale));
+  });
+  return parts.reduce((sum, part) => sum + part) / parts.length;
 }
 
 // Return the box around the joints that were found; null for fewer than two.
