@@ -120,6 +120,19 @@ def agreement() -> str:
                  "a perfect network, if both labels are imprecise | if one is wrong", rows)  # fmt: skip
 
 
+def lspet_changes() -> str:
+    found, rows = load("lspet-changes_*"), []
+    meaning = {
+        "exchanged": "left and right are exchanged (pairs of joints)",
+        "moved": "the label is more than 15 % of the person's size away",
+        "filled": "there is no label",
+    }
+    for kind, count in found["changes"].items():
+        seen = [row["verdict"] for row in found["looked_at"] if row["kind"] == kind]
+        rows.append([meaning[kind], f"{count:,}", *(seen.count(word) for word in ("right", "wrong", "unclear"))])
+    return table("what is changed | changes | looked at: the change is right | wrong | unclear", rows)
+
+
 # Costs
 
 
@@ -380,6 +393,7 @@ STORED = {  # the beginning of a result file's name, what is in it, the command;
                f"lgmpose export --format FORMAT --verify --data {LSPET} --out NET --json FILE"),
     "keep-memory": ("eager mode with freed memory kept", ""),
     "label-agreement": ("how well two annotators agree", ""),
+    "lspet-changes": ("wrong labels of LSPET, and what was seen in a sample of them", ""),
     "next": ("LGM-Pose-next, and the same with one choice changed", ""),
     "photo": ("a photo from detector to joints, part by part",
               "python data_scripts/time_photo.py --poses FILES --detectors DETECTORS --out results/photo"),
@@ -571,7 +585,7 @@ def start() -> str:
 
 BLOCKS = {
     "weights": weights, "weights-coco": weights_coco, "other-boxes": other_boxes, "few-pictures": few_pictures,
-    "wrong-joints": wrong_joints, "agreement": agreement,
+    "wrong-joints": wrong_joints, "agreement": agreement, "lspet-changes": lspet_changes,
     "costs": costs, "recovered": recovered, "table-1": table_1,
     "runtimes-256x192": lambda: runtimes("256x192"), "runtimes-384x288": lambda: runtimes("384x288"),
     "eager-384x288": eager_384x288, "matrix-products": matrix_products, "exported": exported, "pipeline": pipeline,
