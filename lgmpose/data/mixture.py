@@ -28,7 +28,7 @@ from typing import Annotated, Literal
 import msgspec
 import numpy as np
 
-from lgmpose.data.records import RecordSet
+from lgmpose.data.records import PersonRecord, RecordSet
 from lgmpose.errors import UserError
 from lgmpose.files import as_type
 from lgmpose.pose.joint_matching import match_joints
@@ -131,17 +131,29 @@ def join_skeletons(skeletons: Sequence[Skeleton]) -> Skeleton:
 
 
 def join_sets(record_sets: Sequence[RecordSet], weights: Sequence[float], *, joints: str = "all") -> RecordSet:
-    """Return one set with the persons of all, to train on; the weights say how often a person of each set is drawn."""
+    """Return one set with the persons of all, to train on; the weights say how often a person of each set is drawn.
+
+    Persons whose labelled joints are all missing in the skeleton are left out and counted.
+    """
     skeletons = [record_set.skeleton for record_set in record_sets]
     skeleton = join_skeletons(skeletons) if joints == "all" else skeletons[0]
-    placed = [record for record_set in record_sets for record in with_skeleton(record_set, skeleton).records]
+    placed, parts = list[PersonRecord](), list[tuple[int, float]]()
+    notes: dict[str, int] = {}
+    for given, weight in zip(record_sets, weights, strict=True):
+        pairs = zip(given.records, with_skeleton(given, skeleton).records, strict=True)
+        kept = [new for old, new in pairs if new.visibility.any() or not old.visibility.any()]
+        placed += kept
+        parts.append((len(kept), float(weight)))
+        notes |= {f"{given.name}: {reason}": number for reason, number in given.notes.items()}
+        if len(kept) < len(given):
+            notes[f"{given.name}: none of the network's joints is labelled"] = len(given) - len(kept)
     return RecordSet(
         name=" + ".join(record_set.name for record_set in record_sets),
         skeleton=skeleton,
         records=tuple(replace(record, id=i) for i, record in enumerate(placed)),
         box_source=record_sets[0].box_source,
-        notes={f"{s.name}: {reason}": number for s in record_sets for reason, number in s.notes.items()},
-        parts=tuple((len(s), float(weight)) for s, weight in zip(record_sets, weights, strict=True)),
+        notes=notes,
+        parts=tuple(parts),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,16 @@ def test_the_joints_of_the_first_set_alone():
     lsp = joined.records[1]
     assert lsp.visibility[COCO.index("nose")] == 0
     assert lsp.keypoints_xy[COCO.index("left_knee"), 0] == LSP.index("left_knee")
+
+
+def test_persons_without_a_joint_of_the_first_set_are_left_out_and_counted():
+    coco = made_up(COCO, "coco", 3)
+    face, box = np.where(np.arange(17) < 5, 2, 0), np.zeros(17, int)
+    coco = replace(coco, records=(coco.records[0], *(replace(coco.records[1], visibility=v) for v in (face, box))))
+    joined = join_sets([made_up(MPII, "mpii", 1), coco], [1, 0.5], joints="first")
+    assert joined.parts == ((1, 1.0), (2, 0.5)) and [record.id for record in joined.records] == [0, 1, 2]
+    assert joined.notes["coco: none of the network's joints is labelled"] == 1  # the face; the bare box stays
+    assert [record.visibility.any() for record in joined.records] == [True, True, False]
 
 
 @pytest.fixture(scope="module")
