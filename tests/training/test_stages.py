@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from training_tools import log_of
 
+from lgmpose.data.mixture import read_mixture
 from lgmpose.errors import UserError
 from lgmpose.zoo.catalogue import WEIGHTS_FOLDER, load_weights
 
@@ -131,6 +132,10 @@ def test_bad_comparisons_are_refused_before_the_work(people, tmp_path, change, w
     comparison, configs = module.read_comparison(SCRIPTS / "recipes_coco.toml")  # the shipped one is in order
     assert len(configs) == 8 and configs["no-teacher"].teacher is None and configs["all"].teacher == "teacher.npz"
     assert len(module.read_comparison(SCRIPTS / "recipes_lspet.toml")[1]) == 2
+    lists = {row: SCRIPTS / "recipes_coco" / config.data.removeprefix("mix:") for row, config in configs.items()}
+    assert {row: len(read_mixture(path).train) for row, path in lists.items()} == dict.fromkeys(configs, 4) | {
+        "no-teacher": 3
+    }
 
 
 def test_boxes_without_joints_become_detections(tmp_path):
