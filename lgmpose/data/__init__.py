@@ -91,6 +91,7 @@ def _load_entry(entry: Entry, split: str) -> RecordSet:
     record_set = load_records(
         entry.data, part, detections=entry.detections, annotations=entry.annotations, categories=entry.categories
     )
+    record_set = record_set if entry.limit is None else record_set.first(entry.limit)
     return replace(record_set, name=entry.name or record_set.name)
 
 

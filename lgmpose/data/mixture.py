@@ -48,6 +48,7 @@ class Entry(msgspec.Struct, forbid_unknown_fields=True):
         detections: COCO detection file whose boxes are persons without joints, for a training with a teacher.
         weight: how often a person is drawn: 2 is twice as often as 1. For training sets only.
         name: name of the set in ``log.csv``; by default made from the data's.
+        limit: use at most so many persons, those of the first pictures.
     """
 
     data: str
@@ -57,6 +58,7 @@ class Entry(msgspec.Struct, forbid_unknown_fields=True):
     detections: str | None = None
     weight: Annotated[float, msgspec.Meta(gt=0, le=1e6)] = 1.0
     name: str | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
 class MixtureFile(msgspec.Struct, forbid_unknown_fields=True):

@@ -126,6 +126,21 @@ def test_a_file_of_sets(people, tmp_path):
         load_records(data, "val")
 
 
+def test_a_limit_takes_the_persons_of_the_first_pictures(people, tmp_path):
+    text = f"""
+        [[train]]
+        data = "synthetic:{people[0]}"
+        limit = 3
+        [[train]]
+        data = "synthetic:{people[1]}"
+        [[val]]
+        data = "synthetic:{people[0]}"
+    """
+    joined, whole = load_records(write(tmp_path, text)), load_records(f"synthetic:{people[0]}")
+    assert joined.parts == ((3, 1.0), (5, 1.0))
+    assert [record.image for record in joined.records[:3]] == [record.image for record in whole.records[:3]]
+
+
 def test_boxes_of_a_detection_file_are_persons_without_joints(people, tmp_path):
     boxes = [{"image_id": 1, "category_id": 1, "bbox": [5, 5, 30, 40], "score": 0.9}]
     (tmp_path / "boxes.json").write_text(json.dumps(boxes))

@@ -132,6 +132,9 @@ def test_bad_comparisons_are_refused_before_the_work(people, tmp_path, change, w
     comparison, configs = module.read_comparison(SCRIPTS / "recipes_coco.toml")  # the shipped one is in order
     assert len(configs) == 8 and configs["no-teacher"].teacher is None and configs["all"].teacher == "teacher.npz"
     assert len(module.read_comparison(SCRIPTS / "recipes_lspet.toml")[1]) == 2
+    limits = module.read_comparison(SCRIPTS / "recipes_limits.toml")[1]
+    for config in limits.values():
+        read_mixture(SCRIPTS / "recipes_coco" / config.data.removeprefix("mix:"))
     lists = {row: SCRIPTS / "recipes_coco" / config.data.removeprefix("mix:") for row, config in configs.items()}
     assert {row: len(read_mixture(path).train) for row, path in lists.items()} == dict.fromkeys(configs, 4) | {
         "no-teacher": 3
