@@ -6,6 +6,7 @@
 
     baseline = "all"
     seeds = [0, 1, 2]
+    baseline_seeds = [3, 4]    # more seeds of the baseline, with which all rows are compared
 
     [options]                  # of `lgmpose train`, for all rows
     data = "mix:sets.toml"
@@ -59,6 +60,7 @@ class Comparison(msgspec.Struct, forbid_unknown_fields=True):
     seeds: Annotated[list[int], msgspec.Meta(min_length=1)]
     options: dict[str, Any]
     rows: Annotated[dict[str, dict[str, Any]], msgspec.Meta(min_length=2)]
+    baseline_seeds: list[int] = []
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,9 @@ def read_comparison(path: Path) -> tuple[Comparison, dict[str, TrainConfig]]:
     comparison = as_type(content, Comparison, f"{path}: not a comparison of recipes")
     if comparison.baseline not in comparison.rows:
         raise UserError(f"{path}: the baseline {comparison.baseline} is none of the rows {', '.join(comparison.rows)}")
+    every = comparison.seeds + comparison.baseline_seeds
+    if len(set(every)) < len(every):
+        raise UserError(f"{path}: seeds and baseline_seeds name a seed twice")
     configs = {}
     for row, changes in comparison.rows.items():
         options = {name: None if value == "" else value for name, value in {**comparison.options, **changes}.items()}
@@ -118,8 +123,8 @@ def table(comparison: Comparison, runs: dict[str, list[dict[str, Any]]]) -> str:
     """Return the Markdown table of the finished runs."""
     baseline = comparison.baseline
     others = tuple(row for row in comparison.rows if row != baseline)
-    seeds = len(comparison.seeds)
-    family = Family("recipes", "Recipes", baseline, others, baseline_seeds=seeds, row_seeds=seeds)
+    seeds, more = len(comparison.seeds), len(comparison.baseline_seeds)
+    family = Family("recipes", "Recipes", baseline, others, baseline_seeds=seeds + more, row_seeds=seeds)
     correct = {row: np.array([run["correct"] for run in found]) for row, found in runs.items()}
     lines = []
     judged = {contrast.row: contrast for contrast in judge(family, correct, np.array(runs[baseline][0]["counted"]))}
@@ -158,11 +163,9 @@ def main(arguments: Arguments) -> None:
         val_set = load_validation_sets(config.val_data or config.data, config.val_annotations, config.categories)[0]
         if METRIC not in joint_metrics(val_set):
             raise UserError(f"{val_set.name}: rows are compared by {METRIC}, which needs labelled hips and shoulders")
-    configs = {
-        (row, seed): TrainConfig.from_dict({**rows[row].as_dict(), "seed": seed})
-        for seed in comparison.seeds
-        for row in order
-    }
+    wanted = [(row, seed) for seed in comparison.seeds for row in order]
+    wanted += [(comparison.baseline, seed) for seed in comparison.baseline_seeds]
+    configs = {(row, seed): TrainConfig.from_dict({**rows[row].as_dict(), "seed": seed}) for row, seed in wanted}
     found: dict[tuple[str, int], dict[str, Any]] = {}
     start, stored = time.monotonic(), len(list(arguments.out.glob(f"*/{RESULT}")))
     for (row, seed), result in finished(configs, arguments.out, arguments.jobs):

@@ -74,6 +74,7 @@ def test_all_stages_are_trained_and_the_same_command_repeats_nothing(stages, tmp
 RECIPES = """
 baseline = "all"
 seeds = [0, 1]
+baseline_seeds = [5]
 [options]
 data = "synthetic:{people}"
 model = "tiny"
@@ -96,7 +97,8 @@ def test_recipes_are_compared_and_the_same_command_repeats_nothing(people, tmp_p
     arguments = module.Arguments(file, tmp_path / "out")
     module.main(arguments)
     content = json.loads((tmp_path / "out" / "recipes.json").read_text())
-    assert [(run["row"], run["seed"]) for run in content["runs"]] == [(r, s) for r in ("all", "fast") for s in (0, 1)]
+    runs = [("all", 0), ("all", 1), ("all", 5), ("fast", 0), ("fast", 1)]
+    assert [(run["row"], run["seed"]) for run in content["runs"]] == runs
     assert content["rows"]["fast"]["learning_rate"] == 1.0 and content["rows"]["all"]["learning_rate"] == 1e-3
     assert content["rows"]["fast"]["teacher"] is None
     counted = [int(number) for number in content["counted"].split()]
@@ -109,10 +111,10 @@ def test_recipes_are_compared_and_the_same_command_repeats_nothing(people, tmp_p
     before = json.loads(killed.read_text())
     killed.unlink()
     module.main(arguments)
-    assert json.loads(killed.read_text()) == before and "[4/4]" in capsys.readouterr().out
+    assert json.loads(killed.read_text()) == before and "[5/5]" in capsys.readouterr().out
     monkeypatch.setattr(module, "train_and_measure", None)  # nothing is left to train
     module.main(arguments)
-    assert "[4/4]" in capsys.readouterr().out
+    assert "[5/5]" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -121,6 +123,7 @@ def test_recipes_are_compared_and_the_same_command_repeats_nothing(people, tmp_p
         (('baseline = "all"', 'baseline = "none"'), "none of the rows"),
         (("epochs", "epoch"), "unknown setting epoch"),
         (("seeds = [0, 1]", "seeds = []"), "not a comparison"),
+        (("seeds = [5]", "seeds = [1]"), "a seed twice"),
         (("[rows.all]", "[rows.all"), "TOML"),
     ],
 )
