@@ -20,6 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, WEIGHTS = ROOT / "results", ROOT / "lgmpose" / "weights" / "lgm-pose-lspet-128x128.json"
 DEFAULT = WEIGHTS.with_name("lgm-pose-coco-256x192.json")  # of the default weights
+MPII = WEIGHTS.with_name("lgm-pose-mpii-256x256.json")
 PICTURE = ROOT / "docs" / "_static" / "results.png"
 MARKED = re.compile(r"(<!-- begin: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 REPOSITORY = ""  # owner/name on GitHub. Fill it in once for the buttons of docs/course.md
@@ -66,6 +67,15 @@ def weights_coco() -> str:
             cell += " ({:.{digits}f} … {:.{digits}f})".format(*pair, digits=digits)
         rows.append([metric, cell, f"{result['onnx'][metric]:.{digits}f}{unit}"])
     return table("metric | 854 persons of 350 pictures of val2017 (95 % interval) | the same, 8-bit file", rows)
+
+
+def weights_mpii() -> str:
+    result, rows = load(MPII), []
+    for metric in ("PCKh@0.5", "PCK@0.2"):
+        low, high = result["intervals_95"][metric]
+        cell = f"{result['figures'][metric]:.1f} % ({low:.1f} … {high:.1f})"
+        rows.append([metric, cell, *(f"{result[part][metric]:.1f} %" for part in ("onnx", "training_persons"))])
+    return table("metric | 216 persons (95 % interval) | the same, 8-bit file | 500 training persons", rows)
 
 
 def wrong_joints() -> str:
@@ -584,7 +594,8 @@ def start() -> str:
 
 
 BLOCKS = {
-    "weights": weights, "weights-coco": weights_coco, "other-boxes": other_boxes, "few-pictures": few_pictures,
+    "weights": weights, "weights-coco": weights_coco, "weights-mpii": weights_mpii,
+    "other-boxes": other_boxes, "few-pictures": few_pictures,
     "wrong-joints": wrong_joints, "agreement": agreement, "lspet-changes": lspet_changes,
     "costs": costs, "recovered": recovered, "table-1": table_1,
     "runtimes-256x192": lambda: runtimes("256x192"), "runtimes-384x288": lambda: runtimes("384x288"),

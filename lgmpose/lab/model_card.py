@@ -41,10 +41,10 @@ Intervals are 95 % bootstrap intervals over {drawn}. They do not cover other see
 
 ## How the weights were chosen
 
-The best epoch of each part was chosen by its figure on the validation persons. They were evaluated at least
-{evaluations} times (see the table of the training); evaluations after a part's best epoch may be missing in its log.
-There is one seed, and no test set that was never used for a choice. So the figures are optimistic, by an unknown
-amount.
+Each part was evaluated on validation persons of its own data, and its best epoch was kept. With the metrics above they
+were evaluated at least {evaluations} times (see the table of the training); evaluations after a part's best epoch may
+be missing in its log. There is one seed, and no test set that was never used for a choice. So the figures are
+optimistic, by an unknown amount.
 
 ## Errors
 
@@ -109,7 +109,8 @@ ABOUT_DATA["mpii"] = (
 )
 ABOUT_DATA["mix"] = (  # the mixture that shipped weights are trained on
     f"{ABOUT_DATA['coco'][0]} {MPII_TERMS} {ABOUT_DATA['lspet'][0]}",
-    ABOUT_DATA["coco"][1],
+    "The network was trained on pictures of everyday life and sports, not on drawings, X-rays or other kinds that "
+    "these data sets do not have.",
 )
 OTHER_DATA = ("The terms of the data set apply.", "The network has seen this data set only.")
 
@@ -131,7 +132,7 @@ def card_text(result: dict[str, Any]) -> str:
         drawn="persons, for AP over pictures" if "AP" in figures else "persons",
         evaluations=sum(any(metric in row for metric in figures) for row in result["log"]),
         seen=seen["persons"], seen_command=seen["command"], errors=_error_table(result), source=source, limits=limits,
-        persons=training["persons"], parts=_part_table(result, figures),
+        persons=" + ".join(dict.fromkeys(training["persons"].split(" + "))), parts=_part_table(result, figures),
         hours=sum(part["hours"] for part in result["parts"]), commit=result["commit"], machine=result["machine"],
     )  # fmt: skip
 

@@ -21,7 +21,7 @@ __all__ = [
 ]  # fmt: skip
 
 # The weights that come with the package, by model name; the first are the default.
-SHIPPED = ("lgm-pose-coco-256x192", "lgm-pose-lspet-128x128")
+SHIPPED = ("lgm-pose-coco-256x192", "lgm-pose-lspet-128x128", "lgm-pose-mpii-256x256")
 WEIGHTS_FOLDER = Path(__file__).parents[1] / "weights"
 DEFAULT_WEIGHTS = WEIGHTS_FOLDER / f"{SHIPPED[0]}.safetensors"
 SPORTS_WEIGHTS = WEIGHTS_FOLDER / "lgm-pose-lspet-128x128.safetensors"  # small and fast: of the lessons, the live page

@@ -42,7 +42,7 @@ def test_the_text_has_the_rest(result):
     measured = sum("PCK@0.2" in row for row in result["log"])
     for part in (
         "1,021,410 parameters", "input 128×128", "14 joints (lsp-14)", result["sha256"], "1.3 MB",
-        "PCK@0.2 66.33 %, PCKh@0.5 70.69 %", f"evaluated at least\n{measured} times", "8.55 hours",
+        "PCK@0.2 66.33 %, PCKh@0.5 70.69 %", f"evaluated at least {measured} times", "8.55 hours",
         f"`{result['commit']}`",
         result["machine"], result["command"], result["training_persons"]["command"], "head's size, neck to head top",
         "boxes: ground-truth boxes (around the joints)", "Leeds", "lspet-train",

@@ -123,7 +123,7 @@ def test_files_named_in_code_spans_exist():
 def test_the_page_on_training_names_every_kind_of_data():
     text = (ROOT / "docs" / "train.md").read_text(encoding="utf-8")
     table = text.partition("## Kinds of data")[2].partition("\n## ")[0]
-    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(KINDS)
+    assert set(re.findall(r"^\| `([\w-]+)` \|", table, re.MULTILINE)) == set(KINDS)
 
 
 def test_readmes_python_runs_as_far_as_syntax_goes():

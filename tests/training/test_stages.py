@@ -157,6 +157,22 @@ def test_boxes_without_joints_become_detections(tmp_path):
     assert box == {"image_id": 1, "category_id": 1, "bbox": [0, 0, 40, 10], "score": 1.0}
 
 
+def test_the_350_pictures_are_taken_from_cocos_file(tmp_path):
+    module = script("coco_val_350")
+    ids = [int(line) for line in module.IDS.read_text().split()]
+    assert len(set(ids)) == 350
+    annotations = [{"image_id": i} for i in (ids[0], 1, ids[0])]
+    (tmp_path / "annotations").mkdir()
+    file = tmp_path / "annotations" / "person_keypoints_val2017.json"
+    file.write_text(json.dumps({"images": [{"id": i} for i in (*ids[:-1], 1)], "annotations": annotations}))
+    with pytest.raises(UserError, match="only 349 of the 350"):
+        module.main(tmp_path)
+    file.write_text(json.dumps({"images": [{"id": i} for i in (*ids, 1)], "annotations": annotations}))
+    module.main(tmp_path)
+    written = json.loads(file.with_name("person_keypoints_val2017_350.json").read_text())
+    assert len(written["images"]) == 350 and written["annotations"] == [annotations[0], annotations[2]]
+
+
 @pytest.mark.slow
 def test_people_are_labelled_by_a_detector_unless_they_are_labelled_already(tmp_path, monkeypatch, capsys):
     module, boxes = script("boxes_by_detector"), [((4, 4, 20, 40), 0.9), ((30, 4, 10, 10), 0.4), ((0, 0, 9, 9), 0.1)]

@@ -138,7 +138,8 @@ def test_shipped_weights_load_and_are_what_their_name_says():
         net, card = load_weights(WEIGHTS_FOLDER / f"{name}.safetensors")
         assert net.config == create_model(name).config.with_(activation=net.config.activation)
         assert lgmpose.create_model(name, pretrained=True).config == net.config
-        assert card["skeleton"]["name"] == ("lsp-14" if "lspet" in name else "coco-17")
+        skeletons = {"lspet": "lsp-14", "mpii": "mpii-16", "coco": "coco-17"}
+        assert card["skeleton"]["name"] == skeletons[name.split("-")[2]]
     with pytest.raises(UserError, match="lgm-pose-coco-384x288.*lgm-pose-lspet"):
         lgmpose.create_model("lgm-pose-coco-384x288", pretrained=True)
 

@@ -141,7 +141,7 @@ function facts({ ms, fps }) {
   const mode = state.box
     ? "One person, in the white box."
     : state.detect
-      ? "Everybody whom the detector finds."
+      ? "All people whom the detector finds."
       : "One person is looked for, without a detector.";
   $("people-mode").textContent = mode;
 }
@@ -257,7 +257,7 @@ async function openOwnDetector(file) {
   if (!file) return;
   detectors.set("own", await openDetector(new Uint8Array(await file.arrayBuffer()), state.runtime));
   $("detector").querySelector('[value="own"]')?.remove();
-  $("detector").append(new Option(`everybody (${file.name})`, "own", false, true));
+  $("detector").append(new Option(`all people (${file.name})`, "own", false, true));
   await changeDetector();
 }
 
