@@ -150,7 +150,11 @@ def finished(
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         started = {pool.submit(one_run, *task): key for key, task in tasks.items()}
-        yield from ((started[future], future.result()) for future in as_completed(started))
+        try:
+            yield from ((started[future], future.result()) for future in as_completed(started))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # do not train the rest before the error is shown
+            raise
 
 
 def main(arguments: Arguments) -> None:

@@ -57,7 +57,8 @@ def link_the_live_page(app, docname: str, source: list[str]) -> None:
     built = (ROOT / "build" / "live" / "index.html").is_file()
     link = "<a href='../live/index.html'><strong>Open the live page</strong></a>"
     missing = "This copy of the site was built without the live page. The last section says how to build it."
-    source[0] = source[0].replace("<!-- LIVE_LINK -->", link if built else missing) if docname == "docs/live" else source[0]
+    if docname == "docs/live":
+        source[0] = source[0].replace("<!-- LIVE_LINK -->", link if built else missing)
 
 
 def list_the_rooms_modules(app, docname: str, source: list[str]) -> None:

@@ -26,6 +26,7 @@ from lgmpose.machine import choose_device, num_cores
 from lgmpose.pose.codecs import StandardCodec, make_codec
 from lgmpose.pose.joint_matching import match_joints
 from lgmpose.pose.skeletons import COCO, LSP, MPII, Skeleton
+from lgmpose.training.checkpoint import fingerprint
 from lgmpose.training.recipe import TrainConfig
 from lgmpose.zoo.cards import find_weights, weights_hash
 
@@ -174,21 +175,20 @@ def teach(teacher: Teacher, record_set: RecordSet, *, turns: bool, progress: boo
     return peaks
 
 
-def teacher_peaks(
-    config: TrainConfig, record_set: RecordSet, fingerprint: dict[str, int], file: Path, *, progress: bool = True
-) -> np.ndarray:
+def teacher_peaks(config: TrainConfig, record_set: RecordSet, file: Path, *, progress: bool = True) -> np.ndarray:
     """Return the teacher's peaks of a run, see ``teach``: from its file, or computed and written to it.
 
     Args:
-        config: names the teacher: a network (``open_teacher``), or the file of an earlier run with the same data.
+        config: names the teacher: a network (``open_teacher``), or the file of an earlier run with the same persons. The
+            weights of a list's sets may differ.
         record_set: the training persons.
-        fingerprint: identifies these persons; a file of other persons is refused.
         file: the run's own file.
         progress: show a bar.
 
     Raises:
         UserError: bad teacher, or a file of other data.
     """
+    persons = fingerprint(replace(record_set, parts=()))  # how often each one is drawn does not matter
     name = config.teacher or ""
     given = Path(name) if name.endswith(".npz") else file
     if not given.is_file():
@@ -197,7 +197,7 @@ def teacher_peaks(
         with torch.random.fork_rng(devices=[]):  # the training draws the same numbers whether the file is there or not
             peaks = teach(open_teacher(name, config.device), record_set, turns=config.teacher_turns, progress=progress)
         sha256 = weights_hash(Path(name).with_suffix(".bin") if name.endswith(".param") else find_weights(name))
-        made_by = json.dumps({"data": fingerprint, "teacher": Path(name).name, "sha256": sha256})
+        made_by = json.dumps({"data": persons, "teacher": Path(name).name, "sha256": sha256})
         with open_atomically(file) as out:
             np.savez(out, peaks=peaks, made_by=made_by)
         return peaks
@@ -207,6 +207,6 @@ def teacher_peaks(
         data, shape = made_by["data"], (len(record_set), record_set.skeleton.num_keypoints, 3)
     except Exception as error:  # a damaged file raises almost anything
         raise UserError(f"{given}: not a teacher's file, or a damaged one ({error})") from error
-    if data != fingerprint or peaks.shape != shape or not np.isfinite(peaks).all():
+    if data != persons or peaks.shape != shape or not np.isfinite(peaks).all():
         raise UserError(f"{given}: made for other persons than those of {config.data}; name the teacher itself")
     return peaks

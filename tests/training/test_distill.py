@@ -96,15 +96,16 @@ def test_a_run_keeps_its_teachers_peaks_and_another_run_takes_them(config, peopl
     again = replace(config, teacher=str(tmp_path / "one" / TEACHER_FILE))
     train(again, tmp_path / "two", progress=False)
     assert losses_of(tmp_path / "one") == losses_of(tmp_path / "two")
-    turned = teacher_peaks(replace(config, teacher_turns=True), record_set, {}, tmp_path / "turned.npz", progress=False)
+    turned = teacher_peaks(replace(config, teacher_turns=True), record_set, tmp_path / "turned.npz", progress=False)
     assert not np.array_equal(turned, expected) and (turned[..., 2].mean(1) >= expected[..., 2].mean(1) - 1e-6).all()
-    other = fingerprint(record_set.first(4))
+    weighted = replace(record_set, parts=((len(record_set), 0.5),))  # the persons are the same
+    np.testing.assert_array_equal(teacher_peaks(again, weighted, tmp_path / "x.npz"), expected)
     with pytest.raises(UserError, match="other persons"):
-        teacher_peaks(again, record_set, other, tmp_path / "x.npz")
+        teacher_peaks(again, record_set.first(4), tmp_path / "x.npz")
     (tmp_path / "bad.npz").write_bytes(b"PK")
     for name in ("bad.npz", "absent.npz", "absent.onnx", "absent.param"):
         with pytest.raises(UserError, match=name.removesuffix("param")):
-            teacher_peaks(replace(config, teacher=str(tmp_path / name)), record_set, other, tmp_path / "x.npz")
+            teacher_peaks(replace(config, teacher=str(tmp_path / name)), record_set, tmp_path / "x.npz")
 
 
 def test_the_teacher_changes_what_is_learned(config, tmp_path):
