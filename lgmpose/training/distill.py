@@ -179,8 +179,8 @@ def teacher_peaks(config: TrainConfig, record_set: RecordSet, file: Path, *, pro
     """Return the teacher's peaks of a run, see ``teach``: from its file, or computed and written to it.
 
     Args:
-        config: names the teacher: a network (``open_teacher``), or the file of an earlier run with the same persons. The
-            weights of a list's sets may differ.
+        config: names the teacher: a network (``open_teacher``), or the file of an earlier run with the same persons.
+            The weights of a list's sets may differ.
         record_set: the training persons.
         file: the run's own file.
         progress: show a bar.
