@@ -200,7 +200,9 @@ def save(
     counted = " ".join(map(str, next(iter(found.values()))["counted"]))
     content = {**machine_header(), "baseline": comparison.baseline, "rows": settings, "counted": counted, "runs": runs}
     write_atomically(out / "recipes.json", json.dumps(content, indent=1, default=str).encode())
-    write_atomically(out / "recipes.md", (text + "\n").encode())
+    options = ", ".join(f"`{name}` {value}" for name, value in comparison.options.items())
+    parts = ["# Recipes, compared by `data_scripts/compare_recipes.py`", f"Options of all rows: {options}", text]
+    write_atomically(out / "recipes.md", ("\n\n".join(parts) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -78,6 +78,11 @@ def weights_mpii() -> str:
     return table("metric | 216 persons (95 % interval) | the same, 8-bit file | 500 training persons", rows)
 
 
+def recipes_coco() -> str:
+    lines = max(RESULTS.glob("recipes_*.md")).read_text(encoding="utf-8").splitlines()
+    return "\n".join(line for line in lines if line.startswith("|"))
+
+
 def wrong_joints() -> str:
     from lgmpose.metrics import ERROR_KINDS
 
@@ -408,6 +413,8 @@ STORED = {  # the beginning of a result file's name, what is in it, the command;
     "photo": ("a photo from detector to joints, part by part",
               "python data_scripts/time_photo.py --poses FILES --detectors DETECTORS --out results/photo"),
     "pipeline": ("from a picture to the joints", ""),
+    "recipes": ("what the teacher, each data set and parts of the recipe change in a short training",
+                "python data_scripts/compare_recipes.py data_scripts/recipes_coco.toml --out runs/recipes --jobs 2"),
     "rtmpose": ("RTMPose, PP-TinyPose and other networks in three runtimes", ""),
     "runtimes": ("networks in PyTorch, ONNX Runtime and OpenVINO", ""),
     "search": ("networks with all costs that the paper prints", ""),
@@ -595,7 +602,7 @@ def start() -> str:
 
 BLOCKS = {
     "weights": weights, "weights-coco": weights_coco, "weights-mpii": weights_mpii,
-    "other-boxes": other_boxes, "few-pictures": few_pictures,
+    "recipes-coco": recipes_coco, "other-boxes": other_boxes, "few-pictures": few_pictures,
     "wrong-joints": wrong_joints, "agreement": agreement, "lspet-changes": lspet_changes,
     "costs": costs, "recovered": recovered, "table-1": table_1,
     "runtimes-256x192": lambda: runtimes("256x192"), "runtimes-384x288": lambda: runtimes("384x288"),
