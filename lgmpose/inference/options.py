@@ -23,7 +23,7 @@ class EvalConfig:
         UserError: a number that is out of range.
     """
 
-    data: str  # KIND:PATH with KIND coco, yolo, via, mpii, lspet, lspet3 or synthetic
+    data: str  # KIND:PATH with KIND coco, yolo, via, mpii, lspet, lspet3, lspet-corrected or synthetic
     weights: str | Path | None = None  # weights or an exported file; by default lgm-pose-coco-256x192
     split: Literal["train", "val", "test", "all"] = "val"  # part of the data; lspet and lspet3 have test
     annotations: str | None = None  # annotation file, if it is not in its usual place
