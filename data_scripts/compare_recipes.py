@@ -18,7 +18,8 @@
 
 To leave out a data set, give it a very small weight, such as 1e-9. No person of it is drawn then, and the teacher's
 file still fits. ``epoch_persons`` gives all rows the same number of steps. After an interruption, the same command
-resumes. The table has simultaneous intervals (``lgmpose.lab.evidence``).
+resumes; recipes.json alone is enough to keep the finished runs. The table has simultaneous intervals
+(``lgmpose.lab.evidence``).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import time
 import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,7 +43,7 @@ from tabulate import tabulate
 
 from lgmpose.data import load_validation_sets
 from lgmpose.errors import UserError
-from lgmpose.files import as_type, write_atomically
+from lgmpose.files import as_type, read_json, write_atomically
 from lgmpose.inference.figures import joint_metrics
 from lgmpose.lab.ablate.runner import train_and_measure
 from lgmpose.lab.evidence import Family, judge
@@ -50,7 +51,6 @@ from lgmpose.machine import machine_header, num_cores
 from lgmpose.training.recipe import MACHINE_FIELDS, TrainConfig
 
 METRIC = "PCK@0.2"
-RESULT = "result.json"  # in the folder of a finished run
 
 
 class Comparison(msgspec.Struct, forbid_unknown_fields=True):
@@ -101,22 +101,35 @@ def read_comparison(path: Path) -> tuple[Comparison, dict[str, TrainConfig]]:
 
 def one_run(config: TrainConfig, run_dir: Path, threads: int) -> dict[str, Any]:
     """Train one network and return its figures, and how many joints of each validation person are right."""
-    stored = run_dir / RESULT
-    if stored.is_file():
-        return json.loads(stored.read_text(encoding="utf-8"))
     torch.set_num_threads(threads)
     val_set = load_validation_sets(config.val_data or config.data, config.val_annotations, config.categories)[0]
     run = train_and_measure(config, run_dir, val_set, progress=False)
     joints = run["joints"][METRIC]
     own = list(joints.joints)
-    result = {
+    return {
         "figures": {METRIC: round(joints.mean_percent, 4), **run["other_figures"]},
         "hours": run["hours"],
         "counted": joints.counted[:, own].sum(1).tolist(),
         "correct": joints.correct[:, own].sum(1).tolist(),
     }
-    write_atomically(stored, json.dumps(result).encode())
-    return result
+
+
+def stored_runs(file: Path, settings: dict[str, Any]) -> dict[tuple[str, int], dict[str, Any]]:
+    """Return the runs that an earlier call has stored in recipes.json: (row, seed) → what ``one_run`` returns.
+
+    Raises:
+        UserError: the file has runs of other recipes.
+    """
+    if not file.is_file():
+        return {}
+    content = read_json(file)
+    if content.get("rows") != settings:
+        raise UserError(f"{file}: holds runs of other recipes; choose another --out")
+    counted = [int(number) for number in content["counted"].split()]
+    return {
+        (run["row"], run["seed"]): run | {"counted": counted, "correct": [int(n) for n in run["correct"].split()]}
+        for run in content["runs"]
+    }
 
 
 def table(comparison: Comparison, runs: dict[str, list[dict[str, Any]]]) -> str:
@@ -170,39 +183,43 @@ def main(arguments: Arguments) -> None:
     wanted = [(row, seed) for seed in comparison.seeds for row in order]
     wanted += [(comparison.baseline, seed) for seed in comparison.baseline_seeds]
     configs = {(row, seed): TrainConfig.from_dict({**rows[row].as_dict(), "seed": seed}) for row, seed in wanted}
-    found: dict[tuple[str, int], dict[str, Any]] = {}
-    start, stored = time.monotonic(), len(list(arguments.out.glob(f"*/{RESULT}")))
-    for (row, seed), result in finished(configs, arguments.out, arguments.jobs):
+    settings = {row: recipe_of(config) for row, config in rows.items()}
+    found = stored_runs(arguments.out / "recipes.json", settings)
+    missing = {key: config for key, config in configs.items() if key not in found}
+    stored, total, start, text = len(found), len(found) + len(missing), time.monotonic(), ""
+    for (row, seed), result in finished(missing, arguments.out, arguments.jobs):
         found[row, seed] = result
-        trained = max(1, len(found) - stored)
-        left = (time.monotonic() - start) / 60 / trained * (len(configs) - len(found))
-        print(f"[{len(found)}/{len(configs)}] {row}, seed {seed}: {METRIC} {result['figures'][METRIC]:.1f}; "
+        left = (time.monotonic() - start) / 60 / (len(found) - stored) * (total - len(found))
+        print(f"[{len(found)}/{total}] {row}, seed {seed}: {METRIC} {result['figures'][METRIC]:.1f}; "
               f"about {left:.0f} minutes left", flush=True)  # fmt: skip
-        runs = {name: [run for (other, _), run in sorted(found.items()) if other == name] for name in order}
-        if runs[comparison.baseline]:
-            text = table(comparison, {name: some for name, some in runs.items() if some})
-            save(arguments.out, comparison, rows, found, text)
-    print(f"\n{text}\n\nwritten: {arguments.out / 'recipes.json'}, recipes.md")
+        text = save(arguments.out, comparison, settings, found)
+    print(f"\n{text or save(arguments.out, comparison, settings, found)}\n\n"
+          f"written: {arguments.out / 'recipes.json'}, recipes.md")  # fmt: skip
+
+
+def recipe_of(config: TrainConfig) -> dict[str, Any]:
+    """Return a row's settings as recipes.json holds them: without the seed and without the machine's."""
+    return {name: value for name, value in config.as_dict().items() if name not in (*MACHINE_FIELDS, "seed")}
 
 
 def save(
-    out: Path, comparison: Comparison, configs: dict[str, TrainConfig], found: dict[tuple[str, int], dict], text: str
-) -> None:
-    """Write recipes.json and recipes.md."""
-    settings = {
-        row: {name: value for name, value in asdict(config).items() if name not in (*MACHINE_FIELDS, "seed")}
-        for row, config in configs.items()
-    }
+    out: Path, comparison: Comparison, settings: dict[str, Any], found: dict[tuple[str, int], dict[str, Any]]
+) -> str:
+    """Write recipes.json and recipes.md; return the table."""
     runs = [
-        {"row": row, "seed": seed, "figures": run["figures"], "correct": " ".join(map(str, run["correct"]))}
+        {"row": row, "seed": seed, "figures": run["figures"], "hours": run.get("hours"),
+         "correct": " ".join(map(str, run["correct"]))}
         for (row, seed), run in sorted(found.items())
-    ]
+    ]  # fmt: skip
     counted = " ".join(map(str, next(iter(found.values()))["counted"]))
     content = {**machine_header(), "baseline": comparison.baseline, "rows": settings, "counted": counted, "runs": runs}
-    write_atomically(out / "recipes.json", json.dumps(content, indent=1, default=str).encode())
+    write_atomically(out / "recipes.json", json.dumps(content, indent=1).encode())
+    of_row = {row: [run for (name, _), run in sorted(found.items()) if name == row] for row in comparison.rows}
+    text = table(comparison, {row: some for row, some in of_row.items() if some}) if of_row[comparison.baseline] else ""
     options = ", ".join(f"`{name}` {value}" for name, value in comparison.options.items())
     parts = ["# Recipes, compared by `data_scripts/compare_recipes.py`", f"Options of all rows: {options}", text]
     write_atomically(out / "recipes.md", ("\n\n".join(parts) + "\n").encode())
+    return text
 
 
 if __name__ == "__main__":

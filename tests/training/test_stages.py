@@ -107,14 +107,17 @@ def test_recipes_are_compared_and_the_same_command_repeats_nothing(people, tmp_p
         assert 100 * right / sum(counted) == pytest.approx(run["figures"]["PCK@0.2"], abs=1e-3)
     assert "| fast" in (tmp_path / "out" / "recipes.md").read_text()
     capsys.readouterr()
-    killed = tmp_path / "out" / "fast-seed1" / "result.json"  # the training had ended, and its result was not stored
-    before = json.loads(killed.read_text())
-    killed.unlink()
+    file_of_runs = tmp_path / "out" / "recipes.json"
+    cut = {**content, "runs": content["runs"][:-1]}  # killed after a training, before its result was written
+    file_of_runs.write_text(json.dumps(cut))
     module.main(arguments)
-    assert json.loads(killed.read_text()) == before and "[5/5]" in capsys.readouterr().out
+    assert json.loads(file_of_runs.read_text())["runs"] == content["runs"] and "[5/5]" in capsys.readouterr().out
     monkeypatch.setattr(module, "train_and_measure", None)  # nothing is left to train
     module.main(arguments)
-    assert "[5/5]" in capsys.readouterr().out
+    assert "| fast" in capsys.readouterr().out
+    file.write_text(file.read_text().replace("learning_rate = 1.0", "learning_rate = 2.0"))
+    with pytest.raises(UserError, match="other recipes"):
+        module.main(arguments)
 
 
 @pytest.mark.parametrize(
