@@ -79,7 +79,8 @@ def weights_mpii() -> str:
 
 
 def recipes_coco() -> str:
-    lines = max(RESULTS.glob("recipes_*.md")).read_text(encoding="utf-8").splitlines()
+    pages = sorted(RESULTS.glob("recipes_*.md"))
+    lines = pages[-1].read_text(encoding="utf-8").splitlines() if pages else ["| No result is stored yet. |"]
     return "\n".join(line for line in lines if line.startswith("|"))
 
 
