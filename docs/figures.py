@@ -227,7 +227,8 @@ def rtmpose() -> str:
         for label in dict.fromkeys(label for label, _, _ in at)
     ]
     ours = next(iter(at))[0]
-    rows[0][1:] = [f"{at[ours, *setting]['median_ms']:.1f} ms" for setting in measured]
+    marks = ["~" if at[ours, *setting].get("noise") else "" for setting in measured]
+    rows[0][1:] = [f"{mark}{at[ours, *key]['median_ms']:.1f} ms" for mark, key in zip(marks, measured, strict=True)]
     return table(" | ".join(["network", *(f"{backend}, {threads}" for backend, threads in measured)]), rows)
 
 
@@ -281,7 +282,8 @@ def verdicts() -> str:
     from lgmpose.lab.verdict.claim_timing import load_verdict
     from lgmpose.lab.verdict.verdict_card import side_by_side
 
-    stored = [load_verdict(path) for path in sorted(RESULTS.glob("verdict_*.json"))]
+    stored = [load_verdict(path) for path in RESULTS.glob("verdict_*.json")]
+    stored.sort(key=lambda verdict: verdict.header["date"])
     return side_by_side(stored) if stored else "No machine's result is stored yet."
 
 
@@ -390,10 +392,10 @@ def ablation_costs() -> str:
     speeds = results["speed"]["variants"]
     rows = [
         [NETWORKS[name].label, f"{cost['params'] / 1e6:.2f} M", f"{cost['macs'] / 1e6:.0f} M",
-         f"{speeds[name]['ratio'][0]:.2f}"]
+         f"{1 / speeds[name]['ratio'][0]:.2f}"]
         for name, cost in results["costs"].items() if name in speeds
     ]  # fmt: skip
-    return table("network | parameters | MACs | speed, × LGM-Pose's", rows)
+    return table("network | parameters | MACs | time, × LGM-Pose's", rows)
 
 
 PHOTO_PARTS = ("crops", "network", "decode")

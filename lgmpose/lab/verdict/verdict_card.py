@@ -84,7 +84,8 @@ def side_by_side(verdicts: Sequence[Verdict]) -> str:
             here = f"{found.ratio[0]:.2f}" if found.ratio else found.here
             cells.setdefault((found.section, claim, found.paper), {})[column] = f"{marks} {here}"
     machines = [
-        f"{v.header['cpu']}, {v.header['threads']} thread(s), {v.header['date'][:10]}, fastest: {v.header['runtime']}"
+        f"{v.header['cpu']}, {v.header['threads']} thread(s), {v.header['date'][:16].replace('T', ' ')}, "
+        f"fastest: {v.header['runtime']}"
         for v in verdicts
     ]
     parts = ["✓ holds, ✗ does not hold, ? not decidable, – not measured. One mark per claim, in their order."]
