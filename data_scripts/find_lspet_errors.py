@@ -167,12 +167,16 @@ def save_sheets(record_set: RecordSet, found: list[dict], limits: Arguments) -> 
 
 
 def main(arguments: Arguments) -> None:
-    """Predict, compare with the labels, and write the changes and the sheets."""
+    """Predict, compare with the labels, and write the changes and the sheets.
+
+    Raises:
+        UserError: bad data or networks, or one network given twice.
+    """
+    if Path(arguments.teacher).stem == Path(arguments.weights).stem:
+        raise UserError(f"{arguments.teacher} and {arguments.weights}: give two networks with different file names")
     record_set = load_records(f"lspet3:{arguments.lspet}", "train")
-    peaks = np.stack([
-        predictions(arguments.teacher, record_set, arguments.out / "teacher"),
-        predictions(arguments.weights, record_set, arguments.out / "network"),
-    ])  # fmt: skip
+    networks = (arguments.teacher, arguments.weights)
+    peaks = np.stack([predictions(name, record_set, arguments.out / Path(name).stem) for name in networks])
     names = record_set.skeleton.joint_names
     pairs = [(names.index(f"left_{name[6:]}"), i) for i, name in enumerate(names) if name.startswith("right_")]
     found = [find_changes(record, peaks[:, i], pairs, arguments) for i, record in enumerate(record_set.records)]

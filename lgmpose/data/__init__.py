@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -172,22 +173,10 @@ def _mpii(path: str, split: str, annotations: str | None, detections: str | None
     return load_mpii(annotations or Path(path) / f"mpii_{split}.json", Path(path) / "images")
 
 
-def _lspet(path: str, split: str, annotations: str | None, detections: str | None) -> RecordSet:
+def _lspet(path: str, split: str, annotations: str | None, detections: str | None, **options: bool) -> RecordSet:
     from lgmpose.data.lspet import load_lspet
 
-    return load_lspet(path, split)
-
-
-def _lspet3(path: str, split: str, annotations: str | None, detections: str | None) -> RecordSet:
-    from lgmpose.data.lspet import load_lspet
-
-    return load_lspet(path, split, hold_out_test=True)
-
-
-def _lspet_corrected(path: str, split: str, annotations: str | None, detections: str | None) -> RecordSet:
-    from lgmpose.data.lspet import load_lspet
-
-    return load_lspet(path, split, hold_out_test=True, corrected=True)
+    return load_lspet(path, split, **options)
 
 
 def _synthetic(path: str, split: str, annotations: str | None, detections: str | None) -> RecordSet:
@@ -215,8 +204,8 @@ KINDS: dict[str, Callable[[str, str, str | None, str | None], RecordSet]] = {
     "via": _via,
     "mpii": _mpii,
     "lspet": _lspet,
-    "lspet3": _lspet3,
-    "lspet-corrected": _lspet_corrected,
+    "lspet3": partial(_lspet, hold_out_test=True),
+    "lspet-corrected": partial(_lspet, hold_out_test=True, corrected=True),
     "synthetic": _synthetic,
     "mix": _mix,
 }

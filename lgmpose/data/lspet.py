@@ -92,7 +92,7 @@ def load_lspet(
     for i in chosen:
         xy, flag = joints[:, :2, i] - 1.0, joints[:, 2, i] > 0  # MATLAB counts from 1
         if change := changes.get(f"{checksums[i]:08x}"):
-            changed += apply_change(xy, flag, change)
+            changed += _apply_change(xy, flag, change)
         if flag.sum() < 2:
             continue
         box = box_around_points(xy[flag])
@@ -118,7 +118,7 @@ def load_lspet(
     return check_records(record_set, path)
 
 
-def apply_change(xy: np.ndarray, flag: np.ndarray, change: dict[str, list]) -> int:
+def _apply_change(xy: np.ndarray, flag: np.ndarray, change: dict[str, list]) -> int:
     """Correct the labels (14, 2) and flags (14,) of one person in place; return how many joints were corrected.
 
     ``change`` has pairs of joints that are ``exchanged``, and rows of joint, x, y that are ``moved`` or ``filled``.

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lgmpose.data.records import PersonRecord
+from lgmpose.errors import UserError
 
 FILE = Path(__file__).resolve().parents[2] / "data_scripts" / "find_lspet_errors.py"
 PAIRS = [(5, 0), (4, 1), (3, 2), (11, 6), (10, 7), (9, 8)]  # left, right
@@ -72,3 +73,8 @@ def test_no_joint_is_filled_where_the_networks_see_another_person(script, person
     peaks[..., :2] += 60
     found = script.find_changes(replace(record, visibility=flags), peaks, PAIRS, limits)
     assert "filled" not in found and found["moved"]
+
+
+def test_one_network_given_twice_is_refused(script):
+    with pytest.raises(UserError, match="two networks"):
+        script.main(script.Arguments(Path("x.zip"), "t.onnx", weights="other/t.onnx"))

@@ -243,8 +243,8 @@ async function takeDetector() {
   const name = $("detector").value;
   if (name === "lgm-det" && !detectors.has(name))
     detectors.set(name, loadAsset(name).then((bytes) => openDetector(bytes, state.runtime)));
-  state.detecting = detectors.get(name) ?? null;
-  state.detect = await state.detecting;
+  const detecting = (state.detecting = detectors.get(name) ?? null), detect = await detecting;
+  if (detecting === state.detecting) state.detect = detect; // else another one was chosen meanwhile
 }
 
 async function changeDetector() {
