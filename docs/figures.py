@@ -65,6 +65,8 @@ def weights_coco() -> str:
         cell = f"{result['figures'][metric]:.{digits}f}{unit}"
         if pair := result["intervals_95"].get(metric):
             cell += " ({:.{digits}f} … {:.{digits}f})".format(*pair, digits=digits)
+        if metric == "PCK@0.2":
+            cell += f", {result['conditions']['persons in PCK@0.2']} counted"
         rows.append([metric, cell, f"{result['onnx'][metric]:.{digits}f}{unit}"])
     return table("metric | 854 persons of 350 pictures of val2017 (95 % interval) | the same, 8-bit file", rows)
 
@@ -402,13 +404,13 @@ PHOTO_PARTS = ("crops", "network", "decode")
 LSPET = "lspet:data/lspet/lspet_dataset.zip"
 ON_LSPET = f"--data {LSPET} --weights lgm-pose-lspet-128x128.safetensors"
 STORED = {  # the beginning of a result file's name, what is in it, the command; "": the file's own, see command_of
-    "few-pictures": ("accuracy with 10 to 500 labelled persons", "lgmpose lab few-pictures"),
+    "few-pictures": ("accuracy with 10 to 500 labelled persons", "lgmpose lab few-pictures --data mpii:FOLDER"),
     "ablations": ("short trainings with one change each, and of other networks", ""),
     "boxes-none": ("the weights for sports people, without boxes", f"lgmpose eval {ON_LSPET} --boxes none --json FILE"),
     "boxes-shifted": ("the same, boxes shifted", f"lgmpose eval {ON_LSPET} --boxes shifted --json FILE"),
     "bench": ("the networks of the paper's Table 1 in PyTorch", ""),
     "export": ("exported files compared with PyTorch; the command was called for each format",
-               f"lgmpose export --format FORMAT --verify --data {LSPET} --out NET --json FILE"),
+               f"lgmpose export --format FORMAT --verify {ON_LSPET} --out NET --json FILE"),
     "keep-memory": ("eager mode with freed memory kept", ""),
     "label-agreement": ("how well two annotators agree", ""),
     "lspet-changes": ("wrong labels of LSPET, and what was seen in a sample of them", ""),

@@ -112,7 +112,8 @@ def _summary(counts: list[int]) -> str:
     """Return how many people there are in pictures, whose numbers of people are given."""
     pictures = "1 picture" if len(counts) == 1 else f"{len(counts)} pictures"
     empty = f" (no person in {counts.count(0)} of them)" if 0 in counts and len(counts) > 1 else ""
-    return f"{sum(counts)} people in {pictures}{empty}"
+    people = "1 person" if sum(counts) == 1 else f"{sum(counts)} people"
+    return f"{people} in {pictures}{empty}"
 
 
 def _numbers_of(sources: Sequence[Source]) -> dict[Source, int]:

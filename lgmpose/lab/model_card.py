@@ -58,7 +58,7 @@ fits.
 
 ## Data and terms
 
-{source} Trained on {persons}. The pictures are not part of this project.
+{source} Names of the training sets: {persons}. The pictures are not part of this project.
 
 ## Training
 

@@ -11,6 +11,7 @@ from PIL import Image
 from training_tools import log_of
 
 from lgmpose.data.mixture import read_mixture
+from lgmpose.data.mpii_split import read_val_list
 from lgmpose.errors import UserError
 from lgmpose.zoo.catalogue import WEIGHTS_FOLDER, load_weights
 
@@ -163,19 +164,33 @@ def test_boxes_without_joints_become_detections(tmp_path):
 
 
 def test_the_350_pictures_are_taken_from_cocos_file(tmp_path):
-    module = script("coco_val_350")
-    ids = [int(line) for line in module.IDS.read_text().split()]
+    module = script("validation_subset")
+    ids = [int(line) for line in module.LISTS["coco"].read_text().split()]
     assert len(set(ids)) == 350
     annotations = [{"image_id": i} for i in (ids[0], 1, ids[0])]
     (tmp_path / "annotations").mkdir()
     file = tmp_path / "annotations" / "person_keypoints_val2017.json"
     file.write_text(json.dumps({"images": [{"id": i} for i in (*ids[:-1], 1)], "annotations": annotations}))
     with pytest.raises(UserError, match="only 349 of the 350"):
-        module.main(tmp_path)
+        module.coco(tmp_path)
     file.write_text(json.dumps({"images": [{"id": i} for i in (*ids, 1)], "annotations": annotations}))
-    module.main(tmp_path)
-    written = json.loads(file.with_name("person_keypoints_val2017_350.json").read_text())
+    written = json.loads(module.coco(tmp_path).read_text())
     assert len(written["images"]) == 350 and written["annotations"] == [annotations[0], annotations[2]]
+
+
+def test_the_216_persons_are_taken_from_the_usual_validation_list(tmp_path):
+    module, usual = script("validation_subset"), read_val_list()
+    wanted = [line.split() for line in module.LISTS["mpii"].read_text().splitlines()]
+    assert all(usual[int(place)].picture in ("", picture) for place, picture in wanted)
+    persons = [{"image": person.picture, "place": place} for place, person in enumerate(usual)]
+    for place, picture in wanted:
+        persons[int(place)]["image"] = picture
+    (tmp_path / "mpii_val.json").write_text(json.dumps(persons[::-1]))
+    with pytest.raises(UserError, match="usual order"):
+        module.mpii(tmp_path)
+    (tmp_path / "mpii_val.json").write_text(json.dumps(persons))
+    written = json.loads(module.mpii(tmp_path).read_text())
+    assert [entry["place"] for entry in written] == [int(place) for place, _ in wanted] and len(written) == 216
 
 
 @pytest.mark.slow
