@@ -175,38 +175,62 @@ def teach(teacher: Teacher, record_set: RecordSet, *, turns: bool, progress: boo
     return peaks
 
 
-def teacher_peaks(config: TrainConfig, record_set: RecordSet, file: Path, *, progress: bool = True) -> np.ndarray:
+def teacher_peaks(
+    config: TrainConfig, record_set: RecordSet, file: Path, *, resumed: bool = False, progress: bool = True
+) -> np.ndarray:
     """Return the teacher's peaks of a run, see ``teach``: from its file, or computed and written to it.
 
     Args:
         config: names the teacher: a network (``open_teacher``), or the file of an earlier run with the same persons.
             The weights of a list's sets may differ.
         record_set: the training persons.
-        file: the run's own file.
+        file: the run's own file. It may be left from a run that was interrupted before its first checkpoint. If that
+            run had another teacher, other persons or another ``teacher_turns``, the peaks are computed again.
+        resumed: the run continues from a checkpoint. It keeps its peaks, whether its teacher still exists or not.
         progress: show a bar.
 
     Raises:
         UserError: bad teacher, or a file of other data.
     """
-    persons = fingerprint(replace(record_set, parts=()))  # how often each one is drawn does not matter
     name = config.teacher or ""
-    given = Path(name) if name.endswith(".npz") else file
-    if not given.is_file():
-        if name.endswith(".npz"):
-            raise UserError(f"teacher {name}: no such file")
-        with torch.random.fork_rng(devices=[]):  # the training draws the same numbers whether the file is there or not
-            peaks = teach(open_teacher(name, config.device), record_set, turns=config.teacher_turns, progress=progress)
-        sha256 = weights_hash(Path(name).with_suffix(".bin") if name.endswith(".param") else find_weights(name))
-        made_by = json.dumps({"data": persons, "teacher": Path(name).name, "sha256": sha256})
-        with open_atomically(file) as out:
-            np.savez(out, peaks=peaks, made_by=made_by)
-        return peaks
-    try:
-        with np.load(given) as content:
-            peaks, made_by = content["peaks"], json.loads(str(content["made_by"]))
-        data, shape = made_by["data"], (len(record_set), record_set.skeleton.num_keypoints, 3)
-    except Exception as error:  # a damaged file raises almost anything
-        raise UserError(f"{given}: not a teacher's file, or a damaged one ({error})") from error
-    if data != persons or peaks.shape != shape or not np.isfinite(peaks).all():
-        raise UserError(f"{given}: made for other persons than those of {config.data}; name the teacher itself")
+    named = name.endswith(".npz")
+    if named and not Path(name).is_file():
+        raise UserError(f"teacher {name}: no such file")
+    given = Path(name) if named else file
+    kept = named or (resumed and file.is_file())  # there is no teacher to compare with
+    persons = fingerprint(replace(record_set, parts=()))  # how often each one is drawn does not matter
+    made_by: dict[str, Any] = {"data": persons}
+    if not kept:
+        made_by |= {"sha256": _teacher_hash(name), "turns": config.teacher_turns}
+    if given.is_file():
+        peaks = _stored_peaks(given, (len(record_set), record_set.skeleton.num_keypoints, 3), made_by)
+        if peaks is not None:
+            return peaks
+        if kept:
+            raise UserError(f"{given}: made for other persons than those of {config.data}; name the teacher itself")
+        if progress:
+            print(f"{file}: from another teacher, other persons or another --teacher-turns; computing it again")
+    with torch.random.fork_rng(devices=[]):  # the training draws the same numbers whether the file is there or not
+        peaks = teach(open_teacher(name, config.device), record_set, turns=config.teacher_turns, progress=progress)
+    with open_atomically(file) as out:
+        np.savez(out, peaks=peaks, made_by=json.dumps(made_by | {"teacher": Path(name).name}))
     return peaks
+
+
+def _teacher_hash(name: str) -> str:
+    """Return the hash of a teacher's weights, which ncnn has beside the ``.param`` file."""
+    path = Path(name).with_suffix(".bin") if name.endswith(".param") else find_weights(name)
+    if not path.is_file():
+        raise UserError(f"teacher {path}: no such file")
+    return weights_hash(path)
+
+
+def _stored_peaks(path: Path, shape: tuple[int, ...], made_by: dict[str, Any]) -> np.ndarray | None:
+    """Return the peaks of a teacher's file; None if they have another shape or were made by something else."""
+    try:
+        with np.load(path) as content:
+            peaks, stored = content["peaks"], json.loads(str(content["made_by"]))
+        same = {name: stored.get(name) for name in made_by} == made_by
+        return peaks if same and peaks.shape == shape and np.isfinite(peaks).all() else None
+    except Exception as error:  # a damaged file raises almost anything
+        raise UserError(f"{path}: not a teacher's file, or a damaged one ({error})") from error

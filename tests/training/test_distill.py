@@ -1,6 +1,7 @@
 """Learning from a teacher: the targets, its peaks in picture pixels, which networks can teach, and a whole run."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -106,6 +107,45 @@ def test_a_run_keeps_its_teachers_peaks_and_another_run_takes_them(config, peopl
     for name in ("bad.npz", "absent.npz", "absent.onnx", "absent.param"):
         with pytest.raises(UserError, match=name.removesuffix("param")):
             teacher_peaks(replace(config, teacher=str(tmp_path / name)), record_set, tmp_path / "x.npz")
+
+
+@pytest.fixture
+def two_teachers(tmp_path) -> list[str]:
+    files = [str(tmp_path / name / "teacher.safetensors") for name in ("a", "b")]
+    for seed, file in enumerate(files):
+        torch.manual_seed(seed)
+        Path(file).parent.mkdir()
+        save_weights(file, create_model("tiny"), COCO, make_codec("dark", (64, 32)))
+    return files
+
+
+@pytest.mark.parametrize("change", ["teacher", "teacher_turns", "persons"])
+def test_a_run_that_starts_again_with_another_teacher_asks_it(config, two_teachers, tmp_path, capsys, change):
+    config, record_set = replace(config, teacher=two_teachers[0]), load_records(config.data, "train")
+    file = tmp_path / TEACHER_FILE
+    first = teacher_peaks(config, record_set, file, progress=False)
+    before = file.stat().st_ino
+    np.testing.assert_array_equal(teacher_peaks(config, record_set, file), first)
+    assert file.stat().st_ino == before and capsys.readouterr().out == ""
+    if change == "persons":
+        record_set = record_set.first(4)
+    else:
+        config = replace(config, **{change: two_teachers[1] if change == "teacher" else True})
+    found = teacher_peaks(config, record_set, file)
+    assert str(file) in capsys.readouterr().out
+    expected = teach(open_teacher(config.teacher, "cpu"), record_set, turns=config.teacher_turns, progress=False)
+    np.testing.assert_array_equal(found, expected)
+    with np.load(file) as content:
+        np.testing.assert_array_equal(content["peaks"], expected)
+
+
+def test_a_resumed_run_keeps_its_peaks_without_its_teacher(config, two_teachers, tmp_path, capsys):
+    config = replace(config, teacher=two_teachers[0], epochs=1)
+    train(config, tmp_path / "run", progress=False)
+    before = (tmp_path / "run" / TEACHER_FILE).read_bytes()
+    Path(two_teachers[0]).unlink()
+    train(config, tmp_path / "run", resume=True, progress=False)
+    assert (tmp_path / "run" / TEACHER_FILE).read_bytes() == before
 
 
 def test_the_teacher_changes_what_is_learned(config, tmp_path):
