@@ -6,8 +6,8 @@ parts: ``DynamicConv`` (the paper's dynamic kernel aggregation), ``GlobalContext
 
 Three properties of the published code are kept. Every fusion adds branch 0 twice (see ``quirk`` of
 ``multibranch.Fusion``). ``DenseContext`` gathers by reshaping, which does not bring neighbouring pixels together. Every
-``DenseContext`` has a mask for the lowest branch that it never uses, so these parameters get no gradient. (A mask's
-bias gets a gradient of zero, because softmax ignores what is added to all pixels.)
+``DenseContext`` has a mask for the lowest branch that it never uses, so its parameters require no gradient. (The bias
+of a used mask gets a gradient of zero, because softmax ignores what is added to all pixels.)
 
 Training needs more than one image per batch: the norms after a global pooling see one value per channel and image.
 """
@@ -111,7 +111,8 @@ class DenseContext(nn.Module):
         super().__init__()
         self.widths = list(widths)
         total = sum(widths)
-        self.masks = nn.ModuleList(nn.Conv2d(width, 1, 1) for width in widths)  # the last is never used
+        self.masks = nn.ModuleList(nn.Conv2d(width, 1, 1) for width in widths)
+        self.masks[-1].requires_grad_(False)  # never used; several processes would wait for its gradient
         self.gate = _gate(total, total // reduction)
 
     def forward(self, branches: list[Tensor]) -> list[Tensor]:

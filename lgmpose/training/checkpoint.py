@@ -69,6 +69,7 @@ class Run:
     def __init__(self, config: TrainConfig, net: nn.Module, device: torch.device):
         self.config, self.device = config, device
         self.net = channels_last(net.to(device))
+        self.trained = {name: p for name, p in self.net.named_parameters() if p.requires_grad}
         make = OPTIMIZERS[config.optimizer]
         fused = device.type in ("cpu", "cuda")
         self.optimizer: Optimizer = make(
@@ -104,7 +105,7 @@ class Run:
         from lgmpose.zoo.transfer import joint_axes  # few runs freeze anything
 
         rows = joint_axes(self.net)
-        for name, parameter in self.net.named_parameters():
+        for name, parameter in self.trained.items():
             parameter.requires_grad_(not frozen or name in rows)
         if frozen:
             self.net.eval()
