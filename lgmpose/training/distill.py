@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from lgmpose.data.images import normalise
 from lgmpose.data.records import RecordSet
 from lgmpose.errors import UserError
 from lgmpose.files import open_atomically
-from lgmpose.inference.backends import OPENERS, onnx_session, open_backend
+from lgmpose.inference.backends import OPENERS, ncnn_card, open_backend, open_graph
 from lgmpose.inference.evaluate import predict_records
 from lgmpose.machine import choose_device, num_cores
 from lgmpose.pose.codecs import StandardCodec, make_codec
@@ -82,7 +83,7 @@ def mixed_profiles(
 
 @dataclass(frozen=True)
 class Teacher:
-    """A pose network: what runs it (a PyTorch module or a ``backends.Backend``), its joints and its codec."""
+    """A pose network: a PyTorch module or what has the ``heatmaps`` of a ``backends.Backend``; its joints and codec."""
 
     net: Any
     skeleton: Skeleton
@@ -100,37 +101,24 @@ def open_teacher(name: str, device: str = "auto") -> Teacher:
     Raises:
         UserError: the file is missing or is none of these.
     """
-    if name.endswith(".param"):
-        from lgmpose.peers.tinypose import IMAGE_HW, read_ncnn  # only this teacher needs it
-
-        return Teacher(read_ncnn(name).to(choose_device(device)), COCO, make_codec("dark", IMAGE_HW))
     path = find_weights(name)
     if not path.is_file():
         raise UserError(f"teacher {name}: no such file")
+    if path.suffix == ".param" and ncnn_card(path) is None:
+        from lgmpose.peers.tinypose import IMAGE_HW, read_ncnn  # only this teacher needs it
+
+        return Teacher(read_ncnn(path).to(choose_device(device)), COCO, make_codec("dark", IMAGE_HW))
     if path.suffix == ".onnx":
-        session = onnx_session(path, num_cores())
-        if "lgmpose" not in session.get_modelmeta().custom_metadata_map:
-            return _plain_onnx(session, path)
+        run, card, shapes = open_graph(path, num_cores())
+        if card is None:
+            return _plain_onnx(path, run, shapes)
     backend = open_backend(path, device="auto" if path.suffix in OPENERS else device)
     return Teacher(backend, backend.skeleton, backend.codec)
 
 
-class _OnnxNetwork:
-    """A network of an ONNX file without a card, whose inputs are normalised as those of all pose networks."""
-
-    def __init__(self, run: Callable[[np.ndarray], np.ndarray], batch: int | None):
-        self.run, self.batch = run, batch
-
-    def heatmaps(self, crops: np.ndarray) -> np.ndarray:
-        inputs = normalise(crops)
-        size = self.batch or len(inputs)
-        return np.concatenate([self.run(inputs[i : i + size]) for i in range(0, len(inputs), size)])
-
-
-def _plain_onnx(session: Any, path: Path) -> Teacher:
-    ins, outs = session.get_inputs(), session.get_outputs()
+def _plain_onnx(path: Path, run: Callable[[np.ndarray], np.ndarray], shapes: list) -> Teacher:
+    """Return an ONNX file without a card as a teacher; its inputs are normalised as those of all pose networks."""
     skeletons = {skeleton.num_keypoints: skeleton for skeleton in (COCO, MPII, LSP)}
-    shapes = [end.shape for end in (*ins, *outs)]
     batch = shapes[0][0] if isinstance(shapes[0][0], int) else None
     maps = len(shapes) == 2 and [len(shape) for shape in shapes] == [4, 4] and shapes[1][1] in skeletons
     if not maps or batch not in (1, None):
@@ -141,8 +129,13 @@ def _plain_onnx(session: Any, path: Path) -> Teacher:
     image_hw = shapes[0][2], shapes[0][3]
     if [4 * side for side in shapes[1][2:]] != list(image_hw):
         raise UserError(f"teacher {path}: its heatmaps {shapes[1]} are not a quarter of its input {shapes[0]}")
-    net = _OnnxNetwork(lambda inputs: session.run(None, {ins[0].name: inputs})[0], batch)
-    return Teacher(net, skeletons[shapes[1][1]], make_codec("dark", image_hw))
+
+    def heatmaps(crops: np.ndarray) -> np.ndarray:
+        inputs = normalise(crops)
+        size = batch or len(inputs)
+        return np.concatenate([run(inputs[i : i + size]) for i in range(0, len(inputs), size)])
+
+    return Teacher(SimpleNamespace(heatmaps=heatmaps), skeletons[shapes[1][1]], make_codec("dark", image_hw))
 
 
 def teach(teacher: Teacher, record_set: RecordSet, *, turns: bool, progress: bool = True) -> np.ndarray:

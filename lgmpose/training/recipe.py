@@ -113,8 +113,9 @@ class TrainConfig:
     # None: √(rows / 8)
     sigma: float | None = None
     augmentation: Augmentation = Augmentation()
-    # a pose network to learn from, besides the labels. A weights file, an ONNX file that returns heatmaps, the .param
-    # file of PP-TinyPose, or the teacher.npz of an earlier run with the same data. None: labels only
+    # a pose network to learn from, besides the labels. A weights file, an exported file, another ONNX file that returns
+    # heatmaps, the .param file of PP-TinyPose, or the teacher.npz of an earlier run with the same data. None: labels
+    # only
     teacher: str | None = None
     teacher_share: float = 0.5  # where label and teacher agree: the share of the teacher's peak in the target
     teacher_turns: bool = False  # the teacher predicts each person at four rotations: for people upside down

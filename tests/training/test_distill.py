@@ -8,6 +8,7 @@ import pytest
 import torch
 from training_tools import losses_of
 
+from lgmpose.cli import main
 from lgmpose.data import load_records
 from lgmpose.errors import UserError
 from lgmpose.inference.backends import flip_tested
@@ -188,6 +189,19 @@ def test_any_onnx_file_with_heatmaps_teaches(tmp_path, batch):
     np.testing.assert_allclose(teacher.net.heatmaps(crops)[:, 2], 2 * expected, atol=1e-4)
     with pytest.raises(UserError, match="five.onnx"):
         open_teacher(write_onnx(tmp_path / "five.onnx", 5, batch))
+
+
+def test_an_exported_ncnn_file_teaches_what_its_weights_teach(tmp_path):
+    pytest.importorskip("ncnn")
+    pytest.importorskip("pnnx")
+    torch.manual_seed(2)
+    save_weights(tmp_path / "net.safetensors", create_model("tiny"), COCO, make_codec("udp", (64, 32)))
+    arguments = ["--weights", tmp_path / "net.safetensors", "--format", "ncnn", "--out", tmp_path / "net.param"]
+    assert main(["export", *map(str, arguments)]) == 0
+    ours, theirs = (open_teacher(str(tmp_path / name), "cpu") for name in ("net.safetensors", "net.param"))
+    assert theirs.skeleton is COCO and str(theirs.codec) == str(ours.codec)
+    crops = np.random.default_rng(0).integers(0, 256, (2, 64, 32, 3), np.uint8)
+    np.testing.assert_allclose(theirs.net.heatmaps(crops), ours.net.heatmaps(crops), atol=1e-5)
 
 
 def test_other_ncnn_files_are_refused(tmp_path):
