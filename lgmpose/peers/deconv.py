@@ -14,7 +14,7 @@ from types import ModuleType
 
 from torch import Tensor, nn
 
-from lgmpose.errors import UserError
+from lgmpose.errors import require
 from lgmpose.network.config import check_image_hw
 
 __all__ = [
@@ -74,15 +74,11 @@ def torchvision_models() -> ModuleType:
     """Import ``torchvision.models``, only when a network needs it.
 
     Raises:
-        UserError: torchvision is not installed, or cannot be imported.
+        UserError: torchvision is not installed.
     """
-    try:
-        from torchvision import models
-    except ImportError as error:
-        raise UserError(
-            f"this network's backbone is torchvision's, which cannot be imported ({error}); "
-            "pip install 'lgmpose[peers]' installs it"
-        ) from error
+    require("torchvision", "peers", "this network's backbone")
+    from torchvision import models
+
     return models
 
 

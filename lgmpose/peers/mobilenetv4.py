@@ -29,7 +29,7 @@ class MobileNetV4Pose(nn.Module):
 
     def __init__(self, num_keypoints: int):
         super().__init__()
-        require("timm", "timm", "this network's backbone is timm's, which")
+        require("timm", "timm", "this network's backbone")
         import timm  # an optional dependency
 
         backbone: Any = timm.create_model(
