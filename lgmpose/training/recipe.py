@@ -7,10 +7,9 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args, get_type_hints
 
-import msgspec
-
 from lgmpose.data.augment import Augmentation
 from lgmpose.errors import UserError
+from lgmpose.files import as_type
 from lgmpose.network.config import (
     DETECTOR_NAME,
     VARIANTS,
@@ -175,13 +174,9 @@ class TrainConfig:
         Raises:
             UserError: an unknown setting, or a value of another type.
         """
-        unknown = sorted(values.keys() - {field.name for field in fields(cls)})
-        try:
-            if unknown:
-                raise msgspec.ValidationError(f"unknown setting {unknown[0]}")
-            return msgspec.convert(values, cls)
-        except (msgspec.ValidationError, UnicodeEncodeError) as error:
-            raise UserError(f"settings of another version ({error})") from error
+        if unknown := sorted(values.keys() - {field.name for field in fields(cls)}):
+            raise UserError(f"settings of another version (unknown setting {unknown[0]})")
+        return as_type(values, cls, "settings of another version", strict=True)
 
 
 @dataclass(frozen=True)
