@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from lgmpose.network.layers import ConvNormAct, InvertedResidual
+from lgmpose.network.layers import ConvNormAct, InvertedResidual, init_conv
 from lgmpose.network.variants import MobileViTBlock
 from lgmpose.peers.deconv import DeconvPose
 
@@ -74,13 +74,7 @@ class MobileViT(nn.Sequential):
             self.add_module(f"layer{number}", layer)
             in_channels = channels
         self.out_channels = in_channels
-        self.apply(_init_weights)
-
-
-def _init_weights(module: nn.Module) -> None:
-    """Initialise convolutions as the authors do; a ``TransformerLayer`` initialises itself."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out")
+        self.apply(init_conv)  # as the authors do; a TransformerLayer initialises itself
 
 
 def _pose_network(size: str, num_keypoints: int) -> DeconvPose:
