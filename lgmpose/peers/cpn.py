@@ -24,7 +24,7 @@ from lgmpose.network.config import check_image_hw
 from lgmpose.network.layers import ConvNormAct, init_conv
 from lgmpose.peers.deconv import torchvision_models
 
-__all__ = ["CPN", "Bottleneck", "GlobalNet", "RefineNet", "cpn_r50"]
+__all__ = ["CPN", "Bottleneck", "GlobalNet", "RefineNet"]
 
 SCALES = (256, 512, 1024, 2048)  # channels of ResNet-50's C2 … C5, strides 4 … 32
 WIDTH = 256  # channels of all maps behind the backbone
@@ -124,8 +124,3 @@ class CPN(nn.Module):
 def _resize(x: Tensor, hw: torch.Size) -> Tensor:
     """Resample bilinearly with aligned corners, as the code that this file follows does."""
     return F.interpolate(x, size=hw, mode="bilinear", align_corners=True)
-
-
-def cpn_r50(num_keypoints: int, image_hw: tuple[int, int]) -> CPN:
-    """Return CPN with ResNet-50, as in its PyTorch port."""
-    return CPN(num_keypoints)

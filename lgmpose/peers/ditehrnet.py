@@ -21,11 +21,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lgmpose.network.layers import ConvNormAct, channel_shuffle, make_activation
-from lgmpose.peers.multibranch import LIGHT_MODULES, HalfBlock, LightHRNet, Parallel
+from lgmpose.peers.multibranch import HalfBlock, LightHRNet, Parallel
 
 __all__ = [
     "DenseContext", "DiteHRNet", "DiteStem", "DynamicConv", "GlobalContext", "SplitConv", "context_block",
-    "dite_hrnet_18", "dite_hrnet_30",
 ]  # fmt: skip
 
 
@@ -197,13 +196,3 @@ class DiteHRNet(LightHRNet):
     """Dite-HRNet; (B, 3, H, W) → (B, K, H/4, W/4). Arguments and errors: see ``LightHRNet``."""
 
     make_stem, make_block, quirk = DiteStem, staticmethod(context_block), "dite"
-
-
-def dite_hrnet_18(num_keypoints: int, image_hw: tuple[int, int]) -> DiteHRNet:
-    """Return Dite-HRNet-18: 1.19 M parameters."""
-    return DiteHRNet(num_keypoints, modules=LIGHT_MODULES[18])
-
-
-def dite_hrnet_30(num_keypoints: int, image_hw: tuple[int, int]) -> DiteHRNet:
-    """Return Dite-HRNet-30: 1.86 M parameters."""
-    return DiteHRNet(num_keypoints, modules=LIGHT_MODULES[30])

@@ -51,7 +51,7 @@ SHALLOW = {
 
 
 def test_every_family_has_a_shallow_network():
-    assert set(SHALLOW) == {module for module, _ in PEERS.values()}
+    assert set(SHALLOW) == {peer.module for peer in PEERS.values()}
 
 
 def unused_parameters(net: nn.Module) -> set[str]:

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lgmpose.network.layers import ConvNormAct
 from lgmpose.network.variants import MobileViTBlock
-from lgmpose.peers.mobilevit import SIZES, MobileViT, mobilevit_s, mobilevit_xs, mobilevit_xxs
+from lgmpose.peers.mobilevit import SIZES, MobileViT, mobilevit_pose
 
 # Backbone; with the classifier; each block and the transformer in it. Counted on the authors' code.
 PARAMS = {
@@ -21,7 +21,6 @@ PARAMS = {
 }
 # The classifier at 256 × 256: GMAC of convolutions and linear layers, MMAC of the attention's products.
 CLASSIFIER_MACS = {"xxs": (0.329, 78), "xs": (0.909, 117), "s": (1.823, 178)}
-NETWORKS = {"xxs": mobilevit_xxs, "xs": mobilevit_xs, "s": mobilevit_s}
 HW = (64, 96)  # the last map is 2 × 3: odd, as 384 × 288's 12 × 9 is
 
 
@@ -72,7 +71,7 @@ def test_params(size):
 def test_pose_networks_are_backbone_and_head(size):
     for num_keypoints in (17, 16):
         with torch.device("meta"):
-            net = NETWORKS[size](num_keypoints, (384, 288))
+            net = mobilevit_pose(num_keypoints, size=size)
         channels = net.backbone.out_channels
         head_params = 16 * 256 * (channels + 256 + 256) + 3 * 2 * 256 + 257 * num_keypoints
         assert num_params(net) == PARAMS[size][0] + head_params
@@ -91,7 +90,7 @@ def test_pose_networks_are_backbone_and_head(size):
 @pytest.mark.parametrize("image_hw", [(256, 192), (256, 256), (96, 32), (32, 64)])
 def test_one_network_takes_every_multiple_of_32(image_hw):
     with torch.device("meta"):
-        net = mobilevit_xxs(17, (256, 192)).eval()
+        net = mobilevit_pose(17, size="xxs").eval()
         assert net(torch.empty(2, 3, *image_hw)).shape == (2, 17, image_hw[0] // 4, image_hw[1] // 4)
     with pytest.raises(ValueError, match=f"{image_hw[0]} × {image_hw[1] + 16}"):
         net(torch.empty(1, 3, image_hw[0], image_hw[1] + 16, device="meta"))
