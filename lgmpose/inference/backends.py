@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = [
-    "OPENERS", "Backend", "ExportedBackend", "TorchBackend", "flip_tested", "onnx_session", "open_backend",
+    "OPENERS", "Backend", "ExportedBackend", "TorchBackend", "flip_tested", "ncnn_card", "onnx_session", "open_backend",
     "open_graph", "openvino_options", "run_module",
 ]  # fmt: skip
 
@@ -224,8 +224,8 @@ def _open_onnx(path: Path, threads: int) -> tuple[Callable[[np.ndarray], np.ndar
         text = session.get_modelmeta().custom_metadata_map.get("lgmpose")
     except Exception as error:  # ONNX Runtime's exception classes are private
         raise UserError(f"{path}: its metadata are damaged ({first_line(error)})") from error
-    shapes = [end.shape for end in session.get_inputs() + session.get_outputs()]
-    return lambda inputs: session.run(None, {"images": inputs})[0], text, shapes
+    ins, outs = session.get_inputs(), session.get_outputs()
+    return lambda inputs: session.run(None, {ins[0].name: inputs})[0], text, [end.shape for end in (*ins, *outs)]
 
 
 def openvino_options(threads: int, *, bf16: bool = False) -> dict[str, Any]:
@@ -264,13 +264,18 @@ def _open_openvino(path: Path, threads: int) -> tuple[Callable[[np.ndarray], np.
     return run, text, [[d.get_length() if d.is_static else None for d in shape] for shape in shapes]
 
 
+def ncnn_card(path: Path) -> str | None:
+    """Return the text of the card of an ncnn ``.param``, its last line; None: a file of others, which has none."""
+    lines = path.read_bytes().decode(errors="replace").splitlines() or [""]
+    return lines[-1] if lines[-1].startswith("{") else None
+
+
 def _open_ncnn(path: Path, threads: int) -> tuple[Callable[[np.ndarray], np.ndarray], str | None, list]:
     """Return the same as ``_open_onnx`` for ncnn's ``.param`` with its ``.bin``; it computes in fp32."""
     require("ncnn", "ncnn", f"{path}: an ncnn file, which")
     import ncnn
 
-    lines = path.read_bytes().decode(errors="replace").splitlines() or [""]
-    text = lines[-1] if lines[-1].startswith("{") else None
+    text = ncnn_card(path)
     H, W = read_card(path, text)["image_hw"]
     net, weights = ncnn.Net(), path.with_suffix(".bin")
     net.opt.num_threads, net.opt.use_vulkan_compute = threads, False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-__all__ = ["ConvNormAct", "InvertedResidual", "channel_shuffle", "make_activation"]
+__all__ = ["ConvNormAct", "InvertedResidual", "channel_shuffle", "init_conv", "make_activation"]
 
 
 def make_activation(name: str) -> nn.Module:
@@ -64,6 +64,14 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.layers(x) if self.has_residual else self.layers(x)
+
+
+def init_conv(module: nn.Module) -> None:
+    """Initialise a convolution as MobileNetV2 does, normal by its fan-out; for ``net.apply``."""
+    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 def channel_shuffle(x: Tensor, groups: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lgmpose.network.config import LGMPoseConfig, Stage
-from lgmpose.network.layers import ConvNormAct, InvertedResidual
+from lgmpose.network.layers import ConvNormAct, InvertedResidual, init_conv
 from lgmpose.network.modules import LARM, MobileViM
 from lgmpose.network.next import DepthwiseFirst, FusedResidual
 from lgmpose.network.resize import resample_larm
@@ -58,7 +58,7 @@ class LGMPose(nn.Module):
             factor = 2 ** (3 - len(widths))
             head = nn.ConvTranspose2d(channels, config.num_keypoints, factor, stride=factor)
             self.head = nn.Sequential(head)
-        self.apply(_init_weights)
+        self.apply(init_conv)  # the paper does not say how; other layers stay as PyTorch makes them
         if config.linear_init != "own":
             restart_linear_layers(self, small=config.linear_init == "small")
         nn.init.normal_(head.weight, std=0.001)  # heatmaps start near zero, as in SimpleBaseline
@@ -138,11 +138,3 @@ def _make_stage(in_channels: int, stage: Stage, map_hw: tuple[int, int], config:
             MobileViTBlock(stage.channels, stage.token_width, layers=stage.vit_layers, activation=vit_act)
         )
     return blocks
-
-
-def _init_weights(module: nn.Module) -> None:
-    """Initialise convolutions as MobileNetV2 does. The others stay as PyTorch makes them; the paper does not say."""
-    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

@@ -21,10 +21,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lgmpose.network.config import check_image_hw
-from lgmpose.network.layers import ConvNormAct
+from lgmpose.network.layers import ConvNormAct, init_conv
 from lgmpose.peers.deconv import torchvision_models
 
-__all__ = ["CPN", "Bottleneck", "GlobalNet", "RefineNet", "cpn_r50"]
+__all__ = ["CPN", "Bottleneck", "GlobalNet", "RefineNet"]
 
 SCALES = (256, 512, 1024, 2048)  # channels of ResNet-50's C2 … C5, strides 4 … 32
 WIDTH = 256  # channels of all maps behind the backbone
@@ -107,7 +107,7 @@ class CPN(nn.Module):
         self.stages = nn.ModuleList([resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4])
         self.global_net = GlobalNet(num_keypoints)
         self.refine_net = RefineNet(num_keypoints)
-        self.global_net.apply(_init_weights)  # the port leaves RefineNet to PyTorch
+        self.global_net.apply(init_conv)  # the port leaves RefineNet to PyTorch
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         check_image_hw(x.shape[-2:])
@@ -124,13 +124,3 @@ class CPN(nn.Module):
 def _resize(x: Tensor, hw: torch.Size) -> Tensor:
     """Resample bilinearly with aligned corners, as the code that this file follows does."""
     return F.interpolate(x, size=hw, mode="bilinear", align_corners=True)
-
-
-def _init_weights(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-
-def cpn_r50(num_keypoints: int, image_hw: tuple[int, int]) -> CPN:
-    """Return CPN with ResNet-50, as in its PyTorch port."""
-    return CPN(num_keypoints)

@@ -14,7 +14,7 @@ from types import ModuleType
 
 from torch import Tensor, nn
 
-from lgmpose.errors import UserError
+from lgmpose.errors import require
 from lgmpose.network.config import check_image_hw
 
 __all__ = [
@@ -74,15 +74,11 @@ def torchvision_models() -> ModuleType:
     """Import ``torchvision.models``, only when a network needs it.
 
     Raises:
-        UserError: torchvision is not installed, or cannot be imported.
+        UserError: torchvision is not installed.
     """
-    try:
-        from torchvision import models
-    except ImportError as error:
-        raise UserError(
-            f"this network's backbone is torchvision's, which cannot be imported ({error}); "
-            "pip install 'lgmpose[peers]' installs it"
-        ) from error
+    require("torchvision", "peers", "this network's backbone")
+    from torchvision import models
+
     return models
 
 
@@ -95,19 +91,19 @@ def backbone_of(classifier: nn.Module) -> nn.Sequential:
     return nn.Sequential(OrderedDict((name, part) for name, part in parts if name not in {"avgpool", "fc"}))
 
 
-def simplebaseline_r50(num_keypoints: int, image_hw: tuple[int, int]) -> DeconvPose:
+def simplebaseline_r50(num_keypoints: int) -> DeconvPose:
     """Return SimpleBaseline with ResNet-50."""
     backbone = backbone_of(torchvision_models().resnet50(weights=None))
     return DeconvPose(backbone=backbone, channels=2048, num_keypoints=num_keypoints)
 
 
-def mobilenetv2(num_keypoints: int, image_hw: tuple[int, int]) -> DeconvPose:
+def mobilenetv2(num_keypoints: int) -> DeconvPose:
     """Return MobileNetV2 1×; the last 1×1, to 1280 channels, belongs to the backbone."""
     backbone = torchvision_models().mobilenet_v2(weights=None).features
     return DeconvPose(backbone=backbone, channels=1280, num_keypoints=num_keypoints)
 
 
-def shufflenetv2(num_keypoints: int, image_hw: tuple[int, int]) -> DeconvPose:
+def shufflenetv2(num_keypoints: int) -> DeconvPose:
     """Return ShuffleNetV2 1×; the last 1×1, to 1024 channels, belongs to the backbone."""
     backbone = backbone_of(torchvision_models().shufflenet_v2_x1_0(weights=None))
     return DeconvPose(backbone=backbone, channels=1024, num_keypoints=num_keypoints)

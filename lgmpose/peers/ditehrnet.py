@@ -6,8 +6,8 @@ parts: ``DynamicConv`` (the paper's dynamic kernel aggregation), ``GlobalContext
 
 Three properties of the published code are kept. Every fusion adds branch 0 twice (see ``quirk`` of
 ``multibranch.Fusion``). ``DenseContext`` gathers by reshaping, which does not bring neighbouring pixels together. Every
-``DenseContext`` has a mask for the lowest branch that it never uses, so these parameters get no gradient. (A mask's
-bias gets a gradient of zero, because softmax ignores what is added to all pixels.)
+``DenseContext`` has a mask for the lowest branch that it never uses, so its parameters require no gradient. (The bias
+of a used mask gets a gradient of zero, because softmax ignores what is added to all pixels.)
 
 Training needs more than one image per batch: the norms after a global pooling see one value per channel and image.
 """
@@ -21,11 +21,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lgmpose.network.layers import ConvNormAct, channel_shuffle, make_activation
-from lgmpose.peers.multibranch import LIGHT_MODULES, HalfBlock, LightHRNet, Parallel
+from lgmpose.peers.multibranch import HalfBlock, LightHRNet, Parallel
 
 __all__ = [
     "DenseContext", "DiteHRNet", "DiteStem", "DynamicConv", "GlobalContext", "SplitConv", "context_block",
-    "dite_hrnet_18", "dite_hrnet_30",
 ]  # fmt: skip
 
 
@@ -111,7 +110,8 @@ class DenseContext(nn.Module):
         super().__init__()
         self.widths = list(widths)
         total = sum(widths)
-        self.masks = nn.ModuleList(nn.Conv2d(width, 1, 1) for width in widths)  # the last is never used
+        self.masks = nn.ModuleList(nn.Conv2d(width, 1, 1) for width in widths)
+        self.masks[-1].requires_grad_(False)  # never used; several processes would wait for its gradient
         self.gate = _gate(total, total // reduction)
 
     def forward(self, branches: list[Tensor]) -> list[Tensor]:
@@ -196,13 +196,3 @@ class DiteHRNet(LightHRNet):
     """Dite-HRNet; (B, 3, H, W) → (B, K, H/4, W/4). Arguments and errors: see ``LightHRNet``."""
 
     make_stem, make_block, quirk = DiteStem, staticmethod(context_block), "dite"
-
-
-def dite_hrnet_18(num_keypoints: int, image_hw: tuple[int, int]) -> DiteHRNet:
-    """Return Dite-HRNet-18: 1.19 M parameters."""
-    return DiteHRNet(num_keypoints, modules=LIGHT_MODULES[18])
-
-
-def dite_hrnet_30(num_keypoints: int, image_hw: tuple[int, int]) -> DiteHRNet:
-    """Return Dite-HRNet-30: 1.86 M parameters."""
-    return DiteHRNet(num_keypoints, modules=LIGHT_MODULES[30])

@@ -16,7 +16,7 @@ from lgmpose.network.layers import ConvNormAct
 from lgmpose.peers.multibranch import Parallel, Trunk, dense_step, init_normal
 
 __all__ = [
-    "HRNet", "HRNetBackbone", "HRNetStem3", "Residual", "basic_block", "bottleneck_block", "hrnet_w32", "small_hrnet",
+    "HRNet", "HRNetBackbone", "HRNetStem3", "Residual", "basic_block", "bottleneck_block",
 ]  # fmt: skip
 
 
@@ -119,14 +119,7 @@ class HRNet(nn.Module):
     H and W are multiples of 32; the weights do not depend on them. ``layout``: the arguments of ``HRNetBackbone``.
     """
 
-    def __init__(
-        self,
-        num_keypoints: int,
-        *,
-        widths: Sequence[int] = (32, 64, 128, 256),
-        modules: Sequence[int] = (1, 4, 3),
-        **layout: int,
-    ):
+    def __init__(self, num_keypoints: int, *, widths: Sequence[int], modules: Sequence[int], **layout: int):
         super().__init__()
         self.backbone = HRNetBackbone(widths=widths, modules=modules, **layout)
         self.head = nn.Conv2d(widths[0], num_keypoints, 1)
@@ -134,15 +127,3 @@ class HRNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.backbone(x))
-
-
-def hrnet_w32(num_keypoints: int, image_hw: tuple[int, int]) -> HRNet:
-    """Return HRNet-W32: 28.5 M parameters."""
-    return HRNet(num_keypoints)
-
-
-def small_hrnet(num_keypoints: int, image_hw: tuple[int, int]) -> HRNet:
-    """Return Small HRNet: 1.3 M parameters; half as wide, fewer modules and blocks, one thin bottleneck."""
-    return HRNet(
-        num_keypoints, widths=(16, 32, 64, 128), modules=(1, 1, 1), blocks=2, bottlenecks=1, bottleneck_width=32
-    )

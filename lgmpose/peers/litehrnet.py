@@ -18,11 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lgmpose.network.layers import ConvNormAct, channel_shuffle
-from lgmpose.peers.multibranch import LIGHT_MODULES, HalfBlock, LightHRNet, Parallel
+from lgmpose.peers.multibranch import HalfBlock, LightHRNet, Parallel
 
 __all__ = [
-    "CrossResolutionWeighting", "LiteHRNet", "LiteStem", "SpatialWeighting", "lite_hrnet_18", "lite_hrnet_30",
-    "weighting_block",
+    "CrossResolutionWeighting", "LiteHRNet", "LiteStem", "SpatialWeighting", "weighting_block",
 ]  # fmt: skip
 
 
@@ -104,13 +103,3 @@ class LiteHRNet(LightHRNet):
     """Lite-HRNet; (B, 3, H, W) → (B, K, H/4, W/4). Arguments and errors: see ``LightHRNet``."""
 
     make_stem, make_block, quirk = LiteStem, staticmethod(weighting_block), "lite"
-
-
-def lite_hrnet_18(num_keypoints: int, image_hw: tuple[int, int]) -> LiteHRNet:
-    """Return Lite-HRNet-18: 1.13 M parameters."""
-    return LiteHRNet(num_keypoints, modules=LIGHT_MODULES[18])
-
-
-def lite_hrnet_30(num_keypoints: int, image_hw: tuple[int, int]) -> LiteHRNet:
-    """Return Lite-HRNet-30: 1.76 M parameters."""
-    return LiteHRNet(num_keypoints, modules=LIGHT_MODULES[30])

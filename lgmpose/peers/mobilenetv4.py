@@ -16,7 +16,7 @@ from lgmpose.network.config import LGMPoseConfig, check_image_hw
 from lgmpose.network.layers import ConvNormAct
 from lgmpose.network.modules import SFusion
 
-__all__ = ["MobileNetV4Pose", "mobilenetv4_small"]
+__all__ = ["MobileNetV4Pose"]
 
 
 class MobileNetV4Pose(nn.Module):
@@ -29,7 +29,7 @@ class MobileNetV4Pose(nn.Module):
 
     def __init__(self, num_keypoints: int):
         super().__init__()
-        require("timm", "timm", "this network's backbone is timm's, which")
+        require("timm", "timm", "this network's backbone")
         import timm  # an optional dependency
 
         backbone: Any = timm.create_model(
@@ -51,8 +51,3 @@ class MobileNetV4Pose(nn.Module):
         for deconv, fuse in zip(self.deconvs, self.fusions, strict=True):
             x = fuse(deconv(x), skips.pop())
         return self.head(x)
-
-
-def mobilenetv4_small(num_keypoints: int, image_hw: tuple[int, int]) -> MobileNetV4Pose:
-    """Return the network with timm's ``mobilenetv4_conv_small``."""
-    return MobileNetV4Pose(num_keypoints)

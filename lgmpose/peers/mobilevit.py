@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from lgmpose.network.layers import ConvNormAct, InvertedResidual
+from lgmpose.network.layers import ConvNormAct, InvertedResidual, init_conv
 from lgmpose.network.variants import MobileViTBlock
 from lgmpose.peers.deconv import DeconvPose
 
-__all__ = ["SIZES", "MobileViT", "MobileViTSize", "mobilevit_s", "mobilevit_xs", "mobilevit_xxs"]
+__all__ = ["SIZES", "MobileViT", "MobileViTSize", "mobilevit_pose"]
 
 
 @dataclass(frozen=True)
@@ -74,30 +74,10 @@ class MobileViT(nn.Sequential):
             self.add_module(f"layer{number}", layer)
             in_channels = channels
         self.out_channels = in_channels
-        self.apply(_init_weights)
+        self.apply(init_conv)  # as the authors do; a TransformerLayer initialises itself
 
 
-def _init_weights(module: nn.Module) -> None:
-    """Initialise convolutions as the authors do; a ``TransformerLayer`` initialises itself."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out")
-
-
-def _pose_network(size: str, num_keypoints: int) -> DeconvPose:
+def mobilevit_pose(num_keypoints: int, *, size: str) -> DeconvPose:
+    """Return MobileViT of a size of ``SIZES`` with SimpleBaseline's head."""
     backbone = MobileViT(SIZES[size])
     return DeconvPose(backbone=backbone, channels=backbone.out_channels, num_keypoints=num_keypoints)
-
-
-def mobilevit_xxs(num_keypoints: int, image_hw: tuple[int, int]) -> DeconvPose:
-    """Return MobileViT-XXS: 0.92 M parameters in the backbone."""
-    return _pose_network("xxs", num_keypoints)
-
-
-def mobilevit_xs(num_keypoints: int, image_hw: tuple[int, int]) -> DeconvPose:
-    """Return MobileViT-XS: 1.90 M parameters in the backbone."""
-    return _pose_network("xs", num_keypoints)
-
-
-def mobilevit_s(num_keypoints: int, image_hw: tuple[int, int]) -> DeconvPose:
-    """Return MobileViT-S: 4.83 M parameters in the backbone."""
-    return _pose_network("s", num_keypoints)

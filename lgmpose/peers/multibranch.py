@@ -21,7 +21,7 @@ from lgmpose.network.config import check_image_hw
 from lgmpose.network.layers import ConvNormAct, channel_shuffle
 
 __all__ = [
-    "LIGHT_MODULES", "Fusion", "HalfBlock", "IterativeHead", "LightHRNet", "Parallel", "Transition", "Trunk",
+    "Fusion", "HalfBlock", "IterativeHead", "LightHRNet", "Parallel", "Transition", "Trunk",
     "dense_step", "init_normal", "separable_step",
 ]  # fmt: skip
 
@@ -219,10 +219,6 @@ class IterativeHead(nn.Module):
         return x
 
 
-# Number of modules of the three stages, for the two published depths. A module is two blocks and a fusion.
-LIGHT_MODULES = {18: (2, 4, 2), 30: (3, 8, 3)}
-
-
 class LightHRNet(nn.Module):
     """Stem → trunk of separable steps → iterative head → heatmaps; (B, 3, H, W) → (B, K, H/4, W/4).
 
@@ -235,7 +231,7 @@ class LightHRNet(nn.Module):
 
     Args:
         num_keypoints: number of joints, K.
-        modules: per stage, see ``LIGHT_MODULES``.
+        modules: number of modules per stage. A module is two blocks and a fusion.
         widths: widths of the branches.
 
     Raises:

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from lgmpose.errors import UserError
 from lgmpose.network.fast import fold_batchnorm
 from lgmpose.network.layers import ConvNormAct
+from lgmpose.peers import PeerConfig, build_peer
 from lgmpose.peers.litehrnet import LiteStem
-from lgmpose.peers.multibranch import LIGHT_MODULES, HalfBlock, LightHRNet, Parallel
+from lgmpose.peers.multibranch import HalfBlock, LightHRNet, Parallel
 
-__all__ = ["IMAGE_HW", "TinyPose", "pp_tinypose", "read_ncnn", "shuffle_units"]
+__all__ = ["IMAGE_HW", "TinyPose", "read_ncnn", "shuffle_units"]
 
 IMAGE_HW = (256, 192)  # of the published weights
 _FP16_MARK = bytes.fromhex("476b3001")  # ncnn writes it before weights in half precision
@@ -47,11 +48,6 @@ class TinyPose(LightHRNet):
     make_stem, make_block, quirk = LiteStem, staticmethod(shuffle_units), "tiny"
 
 
-def pp_tinypose(num_keypoints: int, image_hw: tuple[int, int]) -> TinyPose:
-    """Return PP-TinyPose: 1.32 M parameters."""
-    return TinyPose(num_keypoints, modules=LIGHT_MODULES[18])
-
-
 @torch.no_grad()
 def read_ncnn(param: str | Path) -> nn.Module:
     """Return the trained PP-TinyPose of COCO's joints from its ncnn files, in eval mode with BatchNorms folded.
@@ -62,7 +58,7 @@ def read_ncnn(param: str | Path) -> nn.Module:
     Raises:
         UserError: a file is missing, or holds another network.
     """
-    net = fold_batchnorm(pp_tinypose(17, IMAGE_HW).eval())
+    net = fold_batchnorm(build_peer(PeerConfig("pp-tinypose", IMAGE_HW)).eval())
     try:
         layers, weights = _in_ncnns_order(net, torch.zeros(1, 3, *IMAGE_HW)), _ncnn_weights(Path(param))
         for layer, (weight, bias) in zip(layers, weights, strict=True):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lgmpose.network.modules import npt_op1, patch_grid
 from lgmpose.peers.hrnet import HRNetStem3
 
-__all__ = ["EncoderLayer", "TokenPose", "choose_patch_hw", "sine_positions", "tokenpose_b", "tokenpose_l_d6"]
+__all__ = ["EncoderLayer", "TokenPose", "choose_patch_hw", "sine_positions"]
 
 
 class EncoderLayer(nn.Module):
@@ -53,8 +53,8 @@ class TokenPose(nn.Module):
     Args:
         num_keypoints: number of joints, K.
         image_hw: the input's height and width.
-        backbone_width: width of HRNet's 1/4-resolution branch: 32 or 48.
         layers: number of transformer layers in each group. The head reads the keypoint tokens after each group.
+        backbone_width: width of HRNet's 1/4-resolution branch: 32 or 48.
         width: width of a token, d.
         heads: number of heads of the attention; a divisor of ``width``.
 
@@ -67,8 +67,8 @@ class TokenPose(nn.Module):
         *,
         num_keypoints: int,
         image_hw: tuple[int, int],
+        layers: Sequence[int],
         backbone_width: int = 32,
-        layers: Sequence[int] = (12,),
         width: int = 192,
         heads: int = 8,
     ):
@@ -158,13 +158,3 @@ def _init_weights(module: nn.Module) -> None:
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-
-def tokenpose_b(num_keypoints: int, image_hw: tuple[int, int]) -> TokenPose:
-    """Return TokenPose-B: HRNet-W32 to stage 3, twelve layers."""
-    return TokenPose(num_keypoints=num_keypoints, image_hw=image_hw)
-
-
-def tokenpose_l_d6(num_keypoints: int, image_hw: tuple[int, int]) -> TokenPose:
-    """Return TokenPose-L/D6: HRNet-W48 to stage 3, three groups of two layers."""
-    return TokenPose(num_keypoints=num_keypoints, image_hw=image_hw, backbone_width=48, layers=(2, 2, 2))

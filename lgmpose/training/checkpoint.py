@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from lgmpose.data.records import RecordSet
 from lgmpose.errors import UserError
-from lgmpose.files import write_atomically
+from lgmpose.files import as_type, write_atomically
 from lgmpose.network.fast import channels_last
 from lgmpose.training.muon import Muon, is_dense
 from lgmpose.training.recipe import RESUME_FIELDS, TrainConfig
@@ -69,6 +69,7 @@ class Run:
     def __init__(self, config: TrainConfig, net: nn.Module, device: torch.device):
         self.config, self.device = config, device
         self.net = channels_last(net.to(device))
+        self.trained = {name: p for name, p in self.net.named_parameters() if p.requires_grad}
         make = OPTIMIZERS[config.optimizer]
         fused = device.type in ("cpu", "cuda")
         self.optimizer: Optimizer = make(
@@ -104,7 +105,7 @@ class Run:
         from lgmpose.zoo.transfer import joint_axes  # few runs freeze anything
 
         rows = joint_axes(self.net)
-        for name, parameter in self.net.named_parameters():
+        for name, parameter in self.trained.items():
             parameter.requires_grad_(not frozen or name in rows)
         if frozen:
             self.net.eval()
@@ -232,10 +233,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file raises almost anything, KeyError and OverflowError among them
         raise UserError(f"{path}: not a checkpoint, or a damaged one") from error
-    try:
-        checked = msgspec.convert(state, CheckpointState)
-    except (msgspec.ValidationError, UnicodeEncodeError, RecursionError) as error:
-        raise UserError(f"{path}: not a checkpoint of a training run, or a damaged one ({error})") from error
+    checked = as_type(
+        state, CheckpointState, f"{path}: not a checkpoint of a training run, or a damaged one", strict=True
+    )
     try:
         TrainConfig.from_dict(checked.config)
     except UserError as error:

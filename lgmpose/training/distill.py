@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from lgmpose.data.images import normalise
 from lgmpose.data.records import RecordSet
 from lgmpose.errors import UserError
 from lgmpose.files import open_atomically
-from lgmpose.inference.backends import OPENERS, onnx_session, open_backend
+from lgmpose.inference.backends import OPENERS, ncnn_card, open_backend, open_graph
 from lgmpose.inference.evaluate import predict_records
 from lgmpose.machine import choose_device, num_cores
 from lgmpose.pose.codecs import StandardCodec, make_codec
@@ -82,7 +83,7 @@ def mixed_profiles(
 
 @dataclass(frozen=True)
 class Teacher:
-    """A pose network: what runs it (a PyTorch module or a ``backends.Backend``), its joints and its codec."""
+    """A pose network: a PyTorch module or what has the ``heatmaps`` of a ``backends.Backend``; its joints and codec."""
 
     net: Any
     skeleton: Skeleton
@@ -100,37 +101,24 @@ def open_teacher(name: str, device: str = "auto") -> Teacher:
     Raises:
         UserError: the file is missing or is none of these.
     """
-    if name.endswith(".param"):
-        from lgmpose.peers.tinypose import IMAGE_HW, read_ncnn  # only this teacher needs it
-
-        return Teacher(read_ncnn(name).to(choose_device(device)), COCO, make_codec("dark", IMAGE_HW))
     path = find_weights(name)
     if not path.is_file():
         raise UserError(f"teacher {name}: no such file")
+    if path.suffix == ".param" and ncnn_card(path) is None:
+        from lgmpose.peers.tinypose import IMAGE_HW, read_ncnn  # only this teacher needs it
+
+        return Teacher(read_ncnn(path).to(choose_device(device)), COCO, make_codec("dark", IMAGE_HW))
     if path.suffix == ".onnx":
-        session = onnx_session(path, num_cores())
-        if "lgmpose" not in session.get_modelmeta().custom_metadata_map:
-            return _plain_onnx(session, path)
+        run, card, shapes = open_graph(path, num_cores())
+        if card is None:
+            return _plain_onnx(path, run, shapes)
     backend = open_backend(path, device="auto" if path.suffix in OPENERS else device)
     return Teacher(backend, backend.skeleton, backend.codec)
 
 
-class _OnnxNetwork:
-    """A network of an ONNX file without a card, whose inputs are normalised as those of all pose networks."""
-
-    def __init__(self, run: Callable[[np.ndarray], np.ndarray], batch: int | None):
-        self.run, self.batch = run, batch
-
-    def heatmaps(self, crops: np.ndarray) -> np.ndarray:
-        inputs = normalise(crops)
-        size = self.batch or len(inputs)
-        return np.concatenate([self.run(inputs[i : i + size]) for i in range(0, len(inputs), size)])
-
-
-def _plain_onnx(session: Any, path: Path) -> Teacher:
-    ins, outs = session.get_inputs(), session.get_outputs()
+def _plain_onnx(path: Path, run: Callable[[np.ndarray], np.ndarray], shapes: list) -> Teacher:
+    """Return an ONNX file without a card as a teacher; its inputs are normalised as those of all pose networks."""
     skeletons = {skeleton.num_keypoints: skeleton for skeleton in (COCO, MPII, LSP)}
-    shapes = [end.shape for end in (*ins, *outs)]
     batch = shapes[0][0] if isinstance(shapes[0][0], int) else None
     maps = len(shapes) == 2 and [len(shape) for shape in shapes] == [4, 4] and shapes[1][1] in skeletons
     if not maps or batch not in (1, None):
@@ -141,8 +129,13 @@ def _plain_onnx(session: Any, path: Path) -> Teacher:
     image_hw = shapes[0][2], shapes[0][3]
     if [4 * side for side in shapes[1][2:]] != list(image_hw):
         raise UserError(f"teacher {path}: its heatmaps {shapes[1]} are not a quarter of its input {shapes[0]}")
-    net = _OnnxNetwork(lambda inputs: session.run(None, {ins[0].name: inputs})[0], batch)
-    return Teacher(net, skeletons[shapes[1][1]], make_codec("dark", image_hw))
+
+    def heatmaps(crops: np.ndarray) -> np.ndarray:
+        inputs = normalise(crops)
+        size = batch or len(inputs)
+        return np.concatenate([run(inputs[i : i + size]) for i in range(0, len(inputs), size)])
+
+    return Teacher(SimpleNamespace(heatmaps=heatmaps), skeletons[shapes[1][1]], make_codec("dark", image_hw))
 
 
 def teach(teacher: Teacher, record_set: RecordSet, *, turns: bool, progress: bool = True) -> np.ndarray:
@@ -175,38 +168,62 @@ def teach(teacher: Teacher, record_set: RecordSet, *, turns: bool, progress: boo
     return peaks
 
 
-def teacher_peaks(config: TrainConfig, record_set: RecordSet, file: Path, *, progress: bool = True) -> np.ndarray:
+def teacher_peaks(
+    config: TrainConfig, record_set: RecordSet, file: Path, *, resumed: bool = False, progress: bool = True
+) -> np.ndarray:
     """Return the teacher's peaks of a run, see ``teach``: from its file, or computed and written to it.
 
     Args:
         config: names the teacher: a network (``open_teacher``), or the file of an earlier run with the same persons.
             The weights of a list's sets may differ.
         record_set: the training persons.
-        file: the run's own file.
+        file: the run's own file. It may be left from a run that was interrupted before its first checkpoint. If that
+            run had another teacher, other persons or another ``teacher_turns``, the peaks are computed again.
+        resumed: the run continues from a checkpoint. It keeps its peaks, whether its teacher still exists or not.
         progress: show a bar.
 
     Raises:
         UserError: bad teacher, or a file of other data.
     """
-    persons = fingerprint(replace(record_set, parts=()))  # how often each one is drawn does not matter
     name = config.teacher or ""
-    given = Path(name) if name.endswith(".npz") else file
-    if not given.is_file():
-        if name.endswith(".npz"):
-            raise UserError(f"teacher {name}: no such file")
-        with torch.random.fork_rng(devices=[]):  # the training draws the same numbers whether the file is there or not
-            peaks = teach(open_teacher(name, config.device), record_set, turns=config.teacher_turns, progress=progress)
-        sha256 = weights_hash(Path(name).with_suffix(".bin") if name.endswith(".param") else find_weights(name))
-        made_by = json.dumps({"data": persons, "teacher": Path(name).name, "sha256": sha256})
-        with open_atomically(file) as out:
-            np.savez(out, peaks=peaks, made_by=made_by)
-        return peaks
-    try:
-        with np.load(given) as content:
-            peaks, made_by = content["peaks"], json.loads(str(content["made_by"]))
-        data, shape = made_by["data"], (len(record_set), record_set.skeleton.num_keypoints, 3)
-    except Exception as error:  # a damaged file raises almost anything
-        raise UserError(f"{given}: not a teacher's file, or a damaged one ({error})") from error
-    if data != persons or peaks.shape != shape or not np.isfinite(peaks).all():
-        raise UserError(f"{given}: made for other persons than those of {config.data}; name the teacher itself")
+    named = name.endswith(".npz")
+    if named and not Path(name).is_file():
+        raise UserError(f"teacher {name}: no such file")
+    given = Path(name) if named else file
+    kept = named or (resumed and file.is_file())  # there is no teacher to compare with
+    persons = fingerprint(replace(record_set, parts=()))  # how often each one is drawn does not matter
+    made_by: dict[str, Any] = {"data": persons}
+    if not kept:
+        made_by |= {"sha256": _teacher_hash(name), "turns": config.teacher_turns}
+    if given.is_file():
+        peaks = _stored_peaks(given, (len(record_set), record_set.skeleton.num_keypoints, 3), made_by)
+        if peaks is not None:
+            return peaks
+        if kept:
+            raise UserError(f"{given}: made for other persons than those of {config.data}; name the teacher itself")
+        if progress:
+            print(f"{file}: from another teacher, other persons or another --teacher-turns; computing it again")
+    with torch.random.fork_rng(devices=[]):  # the training draws the same numbers whether the file is there or not
+        peaks = teach(open_teacher(name, config.device), record_set, turns=config.teacher_turns, progress=progress)
+    with open_atomically(file) as out:
+        np.savez(out, peaks=peaks, made_by=json.dumps(made_by | {"teacher": Path(name).name}))
     return peaks
+
+
+def _teacher_hash(name: str) -> str:
+    """Return the hash of a teacher's weights, which ncnn has beside the ``.param`` file."""
+    path = Path(name).with_suffix(".bin") if name.endswith(".param") else find_weights(name)
+    if not path.is_file():
+        raise UserError(f"teacher {path}: no such file")
+    return weights_hash(path)
+
+
+def _stored_peaks(path: Path, shape: tuple[int, ...], made_by: dict[str, Any]) -> np.ndarray | None:
+    """Return the peaks of a teacher's file; None if they have another shape or were made by something else."""
+    try:
+        with np.load(path) as content:
+            peaks, stored = content["peaks"], json.loads(str(content["made_by"]))
+        same = {name: stored.get(name) for name in made_by} == made_by
+        return peaks if same and peaks.shape == shape and np.isfinite(peaks).all() else None
+    except Exception as error:  # a damaged file raises almost anything
+        raise UserError(f"{path}: not a teacher's file, or a damaged one ({error})") from error

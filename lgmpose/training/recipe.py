@@ -7,10 +7,9 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args, get_type_hints
 
-import msgspec
-
 from lgmpose.data.augment import Augmentation
 from lgmpose.errors import UserError
+from lgmpose.files import as_type
 from lgmpose.network.config import (
     DETECTOR_NAME,
     VARIANTS,
@@ -113,8 +112,9 @@ class TrainConfig:
     # None: √(rows / 8)
     sigma: float | None = None
     augmentation: Augmentation = Augmentation()
-    # a pose network to learn from, besides the labels. A weights file, an ONNX file that returns heatmaps, the .param
-    # file of PP-TinyPose, or the teacher.npz of an earlier run with the same data. None: labels only
+    # a pose network to learn from, besides the labels. A weights file, an exported file, another ONNX file that returns
+    # heatmaps, the .param file of PP-TinyPose, or the teacher.npz of an earlier run with the same data. None: labels
+    # only
     teacher: str | None = None
     teacher_share: float = 0.5  # where label and teacher agree: the share of the teacher's peak in the target
     teacher_turns: bool = False  # the teacher predicts each person at four rotations: for people upside down
@@ -174,13 +174,9 @@ class TrainConfig:
         Raises:
             UserError: an unknown setting, or a value of another type.
         """
-        unknown = sorted(values.keys() - {field.name for field in fields(cls)})
-        try:
-            if unknown:
-                raise msgspec.ValidationError(f"unknown setting {unknown[0]}")
-            return msgspec.convert(values, cls)
-        except (msgspec.ValidationError, UnicodeEncodeError) as error:
-            raise UserError(f"settings of another version ({error})") from error
+        if unknown := sorted(values.keys() - {field.name for field in fields(cls)}):
+            raise UserError(f"settings of another version (unknown setting {unknown[0]})")
+        return as_type(values, cls, "settings of another version", strict=True)
 
 
 @dataclass(frozen=True)

@@ -259,7 +259,8 @@ class Session:
         self.encode: Encode | None = None
         if config.teacher is not None:
             file = self.run_dir / TEACHER_FILE
-            self.dataset.teacher = teacher_peaks(config, train_set, file, progress=self.progress)
+            resumed = run.step > 0
+            self.dataset.teacher = teacher_peaks(config, train_set, file, resumed=resumed, progress=self.progress)
             make = mixed_targets if config.cache == "none" else mixed_profiles
             self.encode = partial(make, self.codec, config.teacher_share)
         elif config.cache == "device" and self.codec.head == "heatmap":

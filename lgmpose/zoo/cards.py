@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from lgmpose.errors import UserError
+from lgmpose.files import as_type
 from lgmpose.pose.codecs import CodecName, StandardCodec, make_codec
 from lgmpose.pose.skeletons import SKELETONS, Skeleton, check_sigmas
 
@@ -101,10 +102,7 @@ def check_card(card: Any, kind: type[WeightsCard | ExportCard], path: str | Path
     Raises:
         UserError: the card is damaged, or of a newer version.
     """
-    try:
-        checked = msgspec.convert(card, kind)
-    except (msgspec.ValidationError, UnicodeEncodeError, RecursionError) as error:
-        raise UserError(f"{path}: its card is damaged, or of a newer lgmpose ({error})") from error
+    checked = as_type(card, kind, f"{path}: its card is damaged, or of a newer lgmpose", strict=True)
     check_sigmas(checked.skeleton.oks_sigmas, f"{path}: its card")
 
 

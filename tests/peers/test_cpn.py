@@ -9,7 +9,7 @@ from peer_tools import blank, macs_on_meta, num_params, random, randomise
 from torch import nn
 from torch.testing import assert_close
 
-from lgmpose.peers.cpn import CPN, GlobalNet, RefineNet, cpn_r50
+from lgmpose.peers.cpn import CPN, GlobalNet, RefineNet
 
 models = pytest.importorskip("torchvision").models
 
@@ -29,7 +29,7 @@ def scales() -> list[torch.Tensor]:
 
 def on_meta(num_keypoints: int = 17) -> CPN:
     with torch.device("meta"):
-        return cpn_r50(num_keypoints, (256, 192)).eval()
+        return CPN(num_keypoints).eval()
 
 
 # Counts

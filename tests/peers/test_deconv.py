@@ -12,7 +12,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from lgmpose.errors import UserError
-from lgmpose.peers.cpn import cpn_r50
+from lgmpose.peers.cpn import CPN
 from lgmpose.peers.deconv import DeconvHead, DeconvPose, mobilenetv2, shufflenetv2, simplebaseline_r50
 
 models = pytest.importorskip("torchvision").models
@@ -38,7 +38,7 @@ def seed():
 def on_meta(make, num_keypoints: int) -> DeconvPose:
     """Shapes without numbers: made at once, however large."""
     with torch.device("meta"):
-        return make(num_keypoints, SIZES[0])
+        return make(num_keypoints)
 
 
 def randomised(make) -> DeconvPose:
@@ -129,8 +129,8 @@ def test_sizes_that_do_not_fit_are_refused(image_hw):
         net(torch.zeros(1, 3, *image_hw))
 
 
-@pytest.mark.parametrize("make", [*COUNTS, cpn_r50], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [*COUNTS, CPN], ids=lambda make: make.__name__)
 def test_without_torchvision_the_extra_is_named(make, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision", None)  # what an import finds where nothing is installed
     with pytest.raises(UserError, match=r"torchvision.*lgmpose\[peers\]"):
-        make(17, HW)
+        make(17)

@@ -5,9 +5,10 @@ import torch
 from peer_tools import macs_on_meta, num_params, randomise_by_kind
 from torch import nn
 
-from lgmpose.peers.hrnet import HRNet, HRNetStem3, basic_block, bottleneck_block, hrnet_w32, small_hrnet
+from lgmpose.peers.hrnet import HRNet, HRNetStem3, basic_block, bottleneck_block
 from lgmpose.peers.litehrnet import LiteHRNet
 from lgmpose.peers.multibranch import Fusion, IterativeHead, Transition, dense_step, separable_step
+from lgmpose.zoo.catalogue import create_model
 
 
 def same_weights(net: nn.Module, theirs: nn.Module) -> nn.Module:
@@ -24,15 +25,15 @@ def same_weights(net: nn.Module, theirs: nn.Module) -> nn.Module:
 @pytest.fixture(scope="module")
 def on_meta():
     with torch.device("meta"):
-        return {"w32": hrnet_w32(17, (256, 192)).eval(), "small": small_hrnet(17, (256, 192)).eval()}
+        return {"w32": create_model("hrnet-w32").eval(), "small": create_model("small-hrnet").eval()}
 
 
 def test_parameters_are_those_of_the_published_networks(on_meta):
     assert num_params(on_meta["w32"]) == 28_536_113
     assert num_params(on_meta["small"]) == 1_284_961
     with torch.device("meta"):
-        assert num_params(hrnet_w32(16, (256, 256))) == 28_536_080
-        assert num_params(small_hrnet(16, (256, 256))) == 1_284_961 - 17
+        assert num_params(create_model("hrnet-w32", num_keypoints=16)) == 28_536_080
+        assert num_params(create_model("small-hrnet", num_keypoints=16)) == 1_284_961 - 17
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_blocks_equal_torchvisions():
 def test_hrnet_w32_equals_timms():
     timm = pytest.importorskip("timm")
     theirs = randomise_by_kind(timm.create_model("hrnet_w32", pretrained=False))
-    net = hrnet_w32(17, (64, 96))
+    net = create_model("hrnet-w32")
     same_weights(net.backbone, theirs)
     x = torch.rand(1, 3, 64, 96)
     with torch.no_grad():
@@ -87,7 +88,7 @@ def test_hrnet_w32_equals_timms():
 
 
 def test_the_stem_is_two_convolutions_each_with_norm_and_relu():
-    stem = randomise_by_kind(small_hrnet(17, (64, 96)).backbone.stem)
+    stem = randomise_by_kind(create_model("small-hrnet").backbone.stem)
     x = y = torch.rand(1, 3, 64, 96)
     for conv, norm, _ in stem:
         y = norm(nn.functional.conv2d(y, conv.weight, stride=2, padding=1)).relu()

@@ -51,7 +51,7 @@ SHALLOW = {
 
 
 def test_every_family_has_a_shallow_network():
-    assert set(SHALLOW) == {module for module, _ in PEERS.values()}
+    assert set(SHALLOW) == {peer.module for peer in PEERS.values()}
 
 
 def unused_parameters(net: nn.Module) -> set[str]:
@@ -72,11 +72,15 @@ def loss_of(net: nn.Module, images: torch.Tensor, heatmaps: torch.Tensor, weight
 
 
 def check_gradient(net: nn.Module, *batch: torch.Tensor) -> None:
-    """One small step against the gradient lowers the loss as predicted; all used parameters have a gradient."""
+    """One small step against the gradient lowers the loss as predicted; all used parameters have a gradient.
+
+    Training in several processes waits for the gradient of every parameter that requires one.
+    """
     before = loss_of(net, *batch)
     before.backward()
     gradients = {key: p.grad for key, p in net.named_parameters()}
-    assert {key for key, gradient in gradients.items() if gradient is None} == unused_parameters(net)
+    without = {key for key, gradient in gradients.items() if gradient is None}
+    assert without == unused_parameters(net) == {key for key, p in net.named_parameters() if not p.requires_grad}
     square = sum(gradient.square().sum() for gradient in gradients.values() if gradient is not None)
     with torch.no_grad():
         for p in net.parameters():

@@ -7,7 +7,7 @@ from peer_tools import blank, randomise_by_kind
 from torch import nn
 
 from lgmpose.peers.multibranch import Fusion, separable_step
-from lgmpose.peers.tinypose import pp_tinypose, read_ncnn
+from lgmpose.peers.tinypose import read_ncnn
 from lgmpose.zoo.catalogue import create_model
 
 
@@ -17,7 +17,7 @@ def convolutions(net: nn.Module) -> list[nn.Conv2d]:
 
 @pytest.mark.parametrize("num_keypoints, parameters", [(17, 1_318_625), (16, 1_318_584)])
 def test_parameters_are_the_published_ones(num_keypoints, parameters):
-    net = blank(lambda: pp_tinypose(num_keypoints, (256, 192)))
+    net = blank(lambda: create_model("pp-tinypose", num_keypoints=num_keypoints))
     assert sum(p.numel() for p in net.parameters()) == parameters
 
 

@@ -12,14 +12,8 @@ from torch import nn
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
-from lgmpose.peers.tokenpose import (
-    EncoderLayer,
-    TokenPose,
-    choose_patch_hw,
-    sine_positions,
-    tokenpose_b,
-    tokenpose_l_d6,
-)
+from lgmpose.peers.tokenpose import EncoderLayer, TokenPose, choose_patch_hw, sine_positions
+from lgmpose.zoo.catalogue import create_model
 
 HW = (128, 192)  # the map of 32 × 48 is cut into 16 × 16 patches of 2 × 3
 
@@ -29,25 +23,25 @@ def seed():
     torch.manual_seed(0)
 
 
-def on_meta(make, num_keypoints: int, image_hw: tuple[int, int]) -> TokenPose:
+def on_meta(name: str, num_keypoints: int = 17, image_hw: tuple[int, int] = (256, 192)) -> TokenPose:
     with torch.device("meta"):
-        return make(num_keypoints, image_hw).eval()
+        return create_model(name, num_keypoints=num_keypoints, image_hw=image_hw).eval()
 
 
 # Counts. MACs: of convolutions and linear layers, then of the attention's products.
 
 
-@pytest.mark.parametrize("make, num_keypoints, image_hw, expected_params, expected_macs, expected_attention", [
-    (tokenpose_b, 17, (256, 192), 13_514_368, 5.933e9, 0.343e9),
-    (tokenpose_l_d6, 16, (256, 256), 21_492_448, 12.721e9, None),
-    pytest.param(tokenpose_b, 17, (384, 288), 18_484_000, 12.04e9, None, marks=pytest.mark.slow),
-    pytest.param(tokenpose_b, 17, (256, 256), 14_482_432, 7.52e9, None, marks=pytest.mark.slow),
-    pytest.param(tokenpose_l_d6, 17, (256, 192), 20_864_928, None, None, marks=pytest.mark.slow),
+@pytest.mark.parametrize("name, num_keypoints, image_hw, expected_params, expected_macs, expected_attention", [
+    ("tokenpose-b", 17, (256, 192), 13_514_368, 5.933e9, 0.343e9),
+    ("tokenpose-l-d6", 16, (256, 256), 21_492_448, 12.721e9, None),
+    pytest.param("tokenpose-b", 17, (384, 288), 18_484_000, 12.04e9, None, marks=pytest.mark.slow),
+    pytest.param("tokenpose-b", 17, (256, 256), 14_482_432, 7.52e9, None, marks=pytest.mark.slow),
+    pytest.param("tokenpose-l-d6", 17, (256, 192), 20_864_928, None, None, marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_counts_equal_the_reference(
-    make, num_keypoints, image_hw, expected_params, expected_macs, expected_attention
+    name, num_keypoints, image_hw, expected_params, expected_macs, expected_attention
 ):
-    net = on_meta(make, num_keypoints, image_hw)
+    net = on_meta(name, num_keypoints, image_hw)
     assert num_params(net) == expected_params
     with torch.no_grad(), FlopCounterMode(display=False) as mode:
         y = net(torch.empty(1, 3, *image_hw, device="meta"))
@@ -63,7 +57,7 @@ def test_counts_equal_the_reference(
 
 
 def test_the_table_of_positions_is_counted_but_not_trained():
-    net = on_meta(tokenpose_b, 17, (256, 192))
+    net = on_meta("tokenpose-b")
     assert net.positions.numel() == 49_152
     assert sum(p.numel() for p in net.parameters() if p.requires_grad) == 13_465_216
     assert "positions" in net.state_dict()
@@ -181,10 +175,9 @@ def test_exchanged_keypoint_tokens_exchange_heatmaps():
 
 
 def test_the_heads_hidden_layer_is_there_where_it_is_wide_enough():
-    linear = {make: [m for m in on_meta(make, 17, (256, 192)).head if isinstance(m, nn.Linear)] for make in
-              (tokenpose_b, tokenpose_l_d6)}  # fmt: skip
-    assert [(m.in_features, m.out_features) for m in linear[tokenpose_b]] == [(192, 384), (384, 64 * 48)]
-    assert [(m.in_features, m.out_features) for m in linear[tokenpose_l_d6]] == [(576, 64 * 48)]
+    for name, expected in (("tokenpose-b", [(192, 384), (384, 64 * 48)]), ("tokenpose-l-d6", [(576, 64 * 48)])):
+        linear = [m for m in on_meta(name).head if isinstance(m, nn.Linear)]
+        assert [(m.in_features, m.out_features) for m in linear] == expected
     for width, count in ((64, 2), (65, 1)):  # 32 × 32 pixels: a hidden layer of 128
         with torch.device("meta"):
             head = TokenPose(num_keypoints=1, image_hw=(128, 128), layers=(1,), width=width, heads=1).head

@@ -52,6 +52,17 @@ def test_the_minutes_of_a_run_are_over_after_sixty_seconds_each(config):
     assert not started(config, steps=0).out_of_time
 
 
+def test_after_frozen_epochs_what_is_fixed_in_a_network_stays_fixed(config):
+    with torch.device("meta"):
+        net = create_model("tokenpose-b", image_hw=(64, 64))  # with a fixed table of positions
+    run = Run(replace(config, freeze_epochs=1), net, torch.device("meta"))
+    run.freeze_trunk()
+    assert {name for name, p in net.named_parameters() if p.requires_grad} == {"keypoint_tokens"}
+    run.epoch = 1
+    run.freeze_trunk()
+    assert {name for name, p in net.named_parameters() if not p.requires_grad} == {"positions"}
+
+
 def test_averaged_weights_draw_no_random_numbers(config):
     """Rank 0 alone asks for them: its dropout must stay like the others'."""
     run = started(config)

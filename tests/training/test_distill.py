@@ -1,12 +1,14 @@
 """Learning from a teacher: the targets, its peaks in picture pixels, which networks can teach, and a whole run."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from training_tools import losses_of
 
+from lgmpose.cli import main
 from lgmpose.data import load_records
 from lgmpose.errors import UserError
 from lgmpose.inference.backends import flip_tested
@@ -108,6 +110,45 @@ def test_a_run_keeps_its_teachers_peaks_and_another_run_takes_them(config, peopl
             teacher_peaks(replace(config, teacher=str(tmp_path / name)), record_set, tmp_path / "x.npz")
 
 
+@pytest.fixture
+def two_teachers(tmp_path) -> list[str]:
+    files = [str(tmp_path / name / "teacher.safetensors") for name in ("a", "b")]
+    for seed, file in enumerate(files):
+        torch.manual_seed(seed)
+        Path(file).parent.mkdir()
+        save_weights(file, create_model("tiny"), COCO, make_codec("dark", (64, 32)))
+    return files
+
+
+@pytest.mark.parametrize("change", ["teacher", "teacher_turns", "persons"])
+def test_a_run_that_starts_again_with_another_teacher_asks_it(config, two_teachers, tmp_path, capsys, change):
+    config, record_set = replace(config, teacher=two_teachers[0]), load_records(config.data, "train")
+    file = tmp_path / TEACHER_FILE
+    first = teacher_peaks(config, record_set, file, progress=False)
+    before = file.stat().st_ino
+    np.testing.assert_array_equal(teacher_peaks(config, record_set, file), first)
+    assert file.stat().st_ino == before and capsys.readouterr().out == ""
+    if change == "persons":
+        record_set = record_set.first(4)
+    else:
+        config = replace(config, **{change: two_teachers[1] if change == "teacher" else True})
+    found = teacher_peaks(config, record_set, file)
+    assert str(file) in capsys.readouterr().out
+    expected = teach(open_teacher(config.teacher, "cpu"), record_set, turns=config.teacher_turns, progress=False)
+    np.testing.assert_array_equal(found, expected)
+    with np.load(file) as content:
+        np.testing.assert_array_equal(content["peaks"], expected)
+
+
+def test_a_resumed_run_keeps_its_peaks_without_its_teacher(config, two_teachers, tmp_path, capsys):
+    config = replace(config, teacher=two_teachers[0], epochs=1)
+    train(config, tmp_path / "run", progress=False)
+    before = (tmp_path / "run" / TEACHER_FILE).read_bytes()
+    Path(two_teachers[0]).unlink()
+    train(config, tmp_path / "run", resume=True, progress=False)
+    assert (tmp_path / "run" / TEACHER_FILE).read_bytes() == before
+
+
 def test_the_teacher_changes_what_is_learned(config, tmp_path):
     record_set = load_records(config.data, "train")
     shape = (len(record_set), 17)
@@ -148,6 +189,19 @@ def test_any_onnx_file_with_heatmaps_teaches(tmp_path, batch):
     np.testing.assert_allclose(teacher.net.heatmaps(crops)[:, 2], 2 * expected, atol=1e-4)
     with pytest.raises(UserError, match="five.onnx"):
         open_teacher(write_onnx(tmp_path / "five.onnx", 5, batch))
+
+
+def test_an_exported_ncnn_file_teaches_what_its_weights_teach(tmp_path):
+    pytest.importorskip("ncnn")
+    pytest.importorskip("pnnx")
+    torch.manual_seed(2)
+    save_weights(tmp_path / "net.safetensors", create_model("tiny"), COCO, make_codec("udp", (64, 32)))
+    arguments = ["--weights", tmp_path / "net.safetensors", "--format", "ncnn", "--out", tmp_path / "net.param"]
+    assert main(["export", *map(str, arguments)]) == 0
+    ours, theirs = (open_teacher(str(tmp_path / name), "cpu") for name in ("net.safetensors", "net.param"))
+    assert theirs.skeleton is COCO and str(theirs.codec) == str(ours.codec)
+    crops = np.random.default_rng(0).integers(0, 256, (2, 64, 32, 3), np.uint8)
+    np.testing.assert_allclose(theirs.net.heatmaps(crops), ours.net.heatmaps(crops), atol=1e-5)
 
 
 def test_other_ncnn_files_are_refused(tmp_path):

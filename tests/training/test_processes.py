@@ -171,11 +171,12 @@ def free_port():
 
 
 @slow
-def test_torchrun_trains_on_two_processes(config, tmp_path):
+@pytest.mark.parametrize("model", ["lgm-pose-coco-256x192", "dite-hrnet-18"])  # the second has unused parameters
+def test_torchrun_trains_on_two_processes(config, tmp_path, model):
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port()),
         "-m", "lgmpose", "train", "--data", config.data, "--image-hw", "64", "32", "--batch-size", "4", "--epochs", "1",
-        "--out", str(tmp_path / "run"), "--device", "cpu", "--workers", "0",
+        "--out", str(tmp_path / "run"), "--device", "cpu", "--workers", "0", "--model", model,
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
