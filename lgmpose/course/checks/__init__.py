@@ -16,6 +16,7 @@ import sys
 import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FrameType, ModuleType
@@ -55,12 +56,15 @@ class Task:
         level: "easy", "medium" or "hard", as the notebook says it.
         way: for a prediction: how to find the answer. It is printed after the second wrong answer.
         forbidden: names of functions that the attempt must not call, for example "softmax" or "npt_op1".
+        rule: what else is forbidden: a function of the attempt that returns a context manager, in which each call of
+            the attempt runs. It raises ``Different``. Marking enters it in the process that runs the attempt.
     """
 
     check: Callable[[Any], str | None]
     level: str = "medium"
     way: str = ""
     forbidden: tuple[str, ...] = ()
+    rule: Callable[[Any], AbstractContextManager] = nullcontext
 
     @property
     def points(self) -> int:
@@ -150,7 +154,7 @@ def verdict(task: str, attempt: Any, misses: int = 0) -> Verdict:
     try:
         if attempt is None or attempt is ...:
             raise NotAttempted
-        said = tasks[task].check(guarded(attempt, tasks[task].forbidden))
+        said = tasks[task].check(guarded(attempt, tasks[task]))
     except ReturnsNothing as nothing:
         if not has_code(attempt):
             return Verdict("not attempted", "not attempted yet")
@@ -192,8 +196,8 @@ def has_code(attempt: Any) -> bool:
     return code is not None and any(step.opname not in idle for step in dis.get_instructions(code))
 
 
-def guarded(attempt: Any, forbidden: tuple[str, ...]) -> Any:
-    """Return the attempt. A function raises ``Different`` if it calls a forbidden function or changes its input."""
+def guarded(attempt: Any, task: Task) -> Any:
+    """Return the attempt. A function raises ``Different`` if it does what the task forbids, or changes its input."""
     if not callable(attempt):
         return attempt
 
@@ -208,12 +212,13 @@ def guarded(attempt: Any, forbidden: tuple[str, ...]) -> Any:
                 names = frame.f_code.co_qualname.split(".")  # a reader's own function may have the same name
             else:
                 return
-            used.extend(name for name in names if name in forbidden)
+            used.extend(name for name in names if name in task.forbidden)
 
         given, profile = _contents(args), sys.getprofile()
-        sys.setprofile(watch if forbidden else profile)
+        sys.setprofile(watch if task.forbidden else profile)
         try:
-            result = attempt(*args, **kwargs)
+            with task.rule(attempt):
+                result = attempt(*args, **kwargs)
         finally:
             sys.setprofile(profile)
         if used:

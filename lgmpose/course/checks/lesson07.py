@@ -43,9 +43,7 @@ def check_grouped_conv(attempt) -> None:
     for seed, (C, per_group, map_hw) in enumerate(((8, 2, (4, 5)), (6, 3, (3, 7)), (5, 1, (4, 4)), (4, 4, (6, 3)))):
         x, weight = _random(seed, 2, C, *map_hw), _random(seed + 10, C, per_group, 3, 3)
         expected = F.conv2d(x, weight, padding=1, groups=C // per_group)
-        with WithoutGroups():
-            got = attempt(x.clone(), weight.clone(), per_group)
-        compare(got, expected, f"called with C={C}, per_group={per_group}")
+        compare(attempt(x.clone(), weight.clone(), per_group), expected, f"called with C={C}, per_group={per_group}")
 
 
 def check_parameters(attempt) -> None:
@@ -101,7 +99,7 @@ TASKS = {
     "07.4": Task(
         check_small_pairs, "easy", way="Write u0 u1 u2 u3 above u4 u5 s0 s1 and count the columns with a u and an s"
     ),
-    "07.5": Task(check_grouped_conv, "medium"),
+    "07.5": Task(check_grouped_conv, "medium", rule=lambda attempt: WithoutGroups()),
     "07.6": Task(check_parameters, "medium"),
     "07.7": Task(check_two_groups, "easy", way="Two groups, each with C/2 × C/2 × 9 weights; divide by C × C × 9"),
     "07.8": Task(check_dense_kernel, "hard"),
