@@ -90,11 +90,12 @@ def test_a_verdict_names_the_first_difference(wrong, named):
 
 
 def test_an_unknown_task_gives_one_line(capsys):
-    for task in ("1.1", "99.7", "5", "", "lesson", "55.1", 99.1):
+    for task in ("1.1", "99.7", "5", "", "lesson", "55.1", 5.1, 99.1):
         check(task, double)
-        hint(str(task))
+        hint(task)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 14 and "99.1, 99.2, 99.3" in lines[2] and "01.1" in lines[0] and lines[12] == "99.1: correct"
+    assert len(lines) == 16 and "99.1, 99.2, 99.3" in lines[2] and "01.1" in lines[0] and lines[14] == "99.1: correct"
+    assert lines[:14:2] == lines[1:14:2], "both say the same"
 
 
 def test_a_wrong_prediction_gets_a_direction_then_a_way_then_the_answer(capsys):

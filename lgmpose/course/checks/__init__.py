@@ -103,6 +103,7 @@ def check(task: str, attempt: Any) -> None:
 
 def hint(task: str) -> None:
     """Print the next hint for a task, for example "05.1". The lesson's notebook has all of them, folded."""
+    task = str(task)
     tasks = tasks_of(task)
     hints = _folded_hints(task) if task in tasks else []
     if task not in tasks:
