@@ -1,7 +1,7 @@
 """Check the tasks of the course and give hints. ``check("05.1", yours)`` prints a verdict and never raises.
 
-The module ``lessonNN`` has the tasks of a lesson: its ``TASKS`` maps each number to a ``Task``. CONTRIBUTING.md shows
-how one is declared.
+The module ``lessonNN`` has the tasks of a lesson: ``task`` decorates the function that checks one. CONTRIBUTING.md has
+an example.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import CodeType, FrameType, ModuleType
+from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,7 +39,7 @@ from lgmpose.course.checks.comparison import (
 
 __all__ = [
     "Different", "Task", "Verdict", "check", "compare", "compare_prediction", "guarded", "has_code", "hint",
-    "randomised", "tasks_of", "verdict",
+    "randomised", "task", "tasks_of", "verdict",
 ]  # fmt: skip
 
 LIBRARIES = {"lgmpose", "numpy", "scipy", "torch", "torchvision"}
@@ -61,7 +61,7 @@ class Task:
     """
 
     check: Callable[[Any], str | None]
-    level: str = "medium"
+    level: str
     way: str = ""
     forbidden: tuple[str, ...] = ()
     rule: Callable[[Any], AbstractContextManager] = nullcontext
@@ -70,6 +70,25 @@ class Task:
     def points(self) -> int:
         """Return 1, 2 or 3 points for the level."""
         return POINTS[self.level]
+
+
+_declared: defaultdict[str, dict[str, Task]] = defaultdict(dict)  # lesson → number → task, in order of definition
+
+
+def task(number: str, level: str, **options: Any) -> Callable[[Callable], Callable]:
+    """Declare the function below as the check of a task.
+
+    Args:
+        number: lesson and number, for example "05.1".
+        level: see ``Task``.
+        options: ``way``, ``forbidden`` and ``rule``, see ``Task``.
+    """
+
+    def declare(function: Callable[[Any], str | None]) -> Callable[[Any], str | None]:
+        _declared[number[:2]][number] = Task(function, level, **options)
+        return function
+
+    return declare
 
 
 class Verdict(NamedTuple):
@@ -132,11 +151,11 @@ def _folded_hints(task: str) -> list[str]:
 
 def tasks_of(task: str) -> dict[str, Task]:
     """Return all tasks of a task's lesson; none if there is no such lesson."""
-    name = f"lgmpose.course.checks.lesson{task[:2]}"
-    if not re.fullmatch(r"\d\d(\.\d+)?", task) or not (name in sys.modules or importlib.util.find_spec(name)):
-        return {}
-    module: ModuleType = importlib.import_module(name)
-    return module.TASKS
+    lesson = task[:2]
+    name = f"lgmpose.course.checks.lesson{lesson}"
+    if lesson.isdecimal() and lesson not in _declared and importlib.util.find_spec(name):
+        importlib.import_module(name)
+    return _declared.get(lesson, {})
 
 
 def _unknown(task: str) -> str:
