@@ -112,17 +112,15 @@ def check_pose_nms(attempt) -> None:
         threshold = (0.9, 0.6, 0.75, 0.3)[case % 4]
         got = attempt(poses.copy(), scores.copy(), areas.copy(), sigmas.copy(), threshold)
         expected = oks_nms(poses, scores, areas, sigmas, threshold)
-        if got is not None and got is not ... and np.ndim(got) == 1:
-            got = np.asarray(got)
         compare(got, expected, f"called with {len(poses)} poses and the threshold {threshold}")
     # Three poses in a row: the middle one is similar to both others and is dropped; the outer two are kept.
     chain = people[0] + np.arange(3)[:, None, None] * 4.0
     got = attempt(chain, np.array([0.9, 0.8, 0.7]), np.full(3, 5000.0), sigmas, 0.6)
-    compare(np.asarray(got), np.array([0, 2]), "called with three poses, the middle one similar to both others")
+    compare(got, np.array([0, 2]), "called with three poses, the middle one similar to both others")
     # Two equal poses have an OKS of exactly the threshold, 1; the third pose is far away.
     poses = np.concatenate([people[:1], people[:1], people[1:2] + 4000])
     got = attempt(poses, np.array([0.5, 0.9, 0.7]), np.full(3, 5000.0), sigmas, 1.0)
-    compare(np.asarray(got), np.array([1, 2, 0]), "called with two equal poses and the threshold 1")
+    compare(got, np.array([1, 2, 0]), "called with two equal poses and the threshold 1")
 
 
 @task("11.10", "medium", way="Draw the staircase for both rankings; it takes the best precision from each recall on")
