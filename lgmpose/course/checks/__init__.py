@@ -39,7 +39,7 @@ from lgmpose.course.checks.comparison import (
 
 __all__ = [
     "Different", "Task", "Verdict", "check", "compare", "compare_prediction", "guarded", "has_code", "hint",
-    "randomised", "task", "tasks_of", "verdict",
+    "random_tensor", "randomised", "task", "tasks_of", "verdict",
 ]  # fmt: skip
 
 LIBRARIES = {"lgmpose", "numpy", "scipy", "torch", "torchvision"}
@@ -254,6 +254,11 @@ def _contents(values: tuple) -> list[bytes]:
     """Return the bytes of each tensor and array."""
     tensors = (value.detach() if isinstance(value, torch.Tensor) else value for value in values)
     return [np.asarray(tensor).tobytes() for tensor in tensors if isinstance(tensor, (torch.Tensor, np.ndarray))]
+
+
+def random_tensor(seed: int, *shape: int) -> torch.Tensor:
+    """Return standard normal random numbers. A seed always gives the same ones."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def randomised(net: nn.Module, seed: int = 0) -> nn.Module:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from lgmpose.course.checks import compare, compare_prediction, randomised, task
+from lgmpose.course.checks import compare, compare_prediction, random_tensor, randomised, task
 from lgmpose.network.layers import channel_shuffle
 from lgmpose.network.modules import LARM
 from lgmpose.zoo.catalogue import create_model
@@ -21,7 +21,7 @@ def check_order(prediction) -> str:
 @task("03.2", "medium", forbidden=("channel_shuffle", "native_channel_shuffle", "ChannelShuffle"))
 def check_shuffle(attempt) -> None:
     for B, C, groups in ((1, 6, 2), (2, 12, 3), (2, 8, 4)):
-        x = torch.randn(B, C, 3, 5, generator=torch.Generator().manual_seed(C))
+        x = random_tensor(C, B, C, 3, 5)
         case = f"called with a tensor of shape {tuple(x.shape)} and {groups} groups"
         compare(attempt(x, groups), channel_shuffle(x, groups), case)
 
@@ -38,7 +38,7 @@ def check_reach(prediction) -> str:
 def _inputs_seen(shuffled: bool) -> int:
     """Count the input channels that output channel 0 depends on: 16 channels, two convolutions in 8 groups."""
     first, second = (randomised(nn.Conv2d(16, 16, 1, groups=8), seed) for seed in (0, 1))
-    x = torch.randn(1, 16, 1, 1, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    x = random_tensor(0, 1, 16, 1, 1).requires_grad_()
     y = first(x)
     y = second(channel_shuffle(y, 2) if shuffled else y)
     (gradient,) = torch.autograd.grad(y[0, 0, 0, 0], x)
@@ -47,7 +47,7 @@ def _inputs_seen(shuffled: bool) -> int:
 
 @task("03.4", "easy", way="Two independent chances of one half are multiplied.")
 def check_share(prediction) -> str:
-    points = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0))
+    points = random_tensor(0, 1000, 2)
     return compare_prediction(prediction, float((points > 0).all(dim=1).float().mean()), atol=0.03)
 
 
@@ -55,7 +55,7 @@ def check_share(prediction) -> str:
 def check_norm(attempt) -> None:
     for seed, (B, C, H, W) in enumerate(((2, 3, 4, 5), (1, 6, 6, 2))):
         bn = randomised(nn.BatchNorm2d(C, eps=0.01), seed)  # a large eps: leaving it out shows
-        x = torch.randn(B, C, H, W, generator=torch.Generator().manual_seed(seed))
+        x = random_tensor(seed, B, C, H, W)
         with torch.no_grad():
             expected = bn(x)
         compare(attempt(x, bn), expected, f"called with a tensor of shape {(B, C, H, W)}")
@@ -86,7 +86,7 @@ def check_fold(attempt) -> None:
     """Compare with PyTorch's own folding. The eps is large, so that leaving it out shows."""
     for seed, weight_shape in enumerate(((6, 4, 3, 3), (6, 1, 3, 3), (5, 8, 1, 1))):  # plain, depthwise, 1×1
         norm = randomised(nn.BatchNorm2d(weight_shape[0], eps=0.01), seed)
-        weight = torch.randn(weight_shape, generator=torch.Generator().manual_seed(seed))
+        weight = random_tensor(seed, *weight_shape)
         expected = fuse_conv_bn_weights(
             weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         )

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from lgmpose.course.checks import compare, compare_prediction, task
+from lgmpose.course.checks import compare, compare_prediction, random_tensor, task
 from lgmpose.course.checks.comparison import Different, NotAttempted
 from lgmpose.network.modules import npt_op1, npt_op2, npt_op3
 
@@ -67,7 +67,7 @@ def check_weights(prediction) -> str:
 @task("04.6", "hard", forbidden=("npt_op2", "npt_op3"))
 def check_map_from_op1(attempt) -> None:
     for seed, (map_hw, patch_hw) in enumerate(SIZES):
-        x = torch.randn(2, 3, *map_hw, generator=torch.Generator().manual_seed(seed))
+        x = random_tensor(seed, 2, 3, *map_hw)
         case = f"called with tokens of a map of {map_hw} and patches of {patch_hw}"
         compare(attempt(npt_op1(x, patch_hw), patch_hw, map_hw), x, case)
 
@@ -86,7 +86,7 @@ def check_copies(prediction) -> str:
 @task("04.8", "medium", forbidden=("npt_op1", "permute", "unfold", "im2col", "pixel_unshuffle"))
 def check_slices(attempt) -> None:
     for seed, (map_hw, patch_hw) in enumerate(SIZES):
-        x = torch.randn(2, 3, *map_hw, generator=torch.Generator().manual_seed(seed))
+        x = random_tensor(seed, 2, 3, *map_hw)
         case = f"called with a map of {map_hw} and patches of {patch_hw}"
         compare(attempt(x, patch_hw), npt_op1(x, patch_hw), case)
 

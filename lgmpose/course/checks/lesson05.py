@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lgmpose.course.checks import compare, compare_prediction, randomised, task
+from lgmpose.course.checks import compare, compare_prediction, random_tensor, randomised, task
 from lgmpose.network.modules import npt_op1, npt_op2, npt_op3
 from lgmpose.network.variants import TransformerLayer
 
@@ -14,10 +14,6 @@ KNEES = torch.tensor([[2.0, 0.0], [0.0, 2.0], [0.0, 0.0], [1.0, 1.0], [1.0, 0.0]
 def attend(q_Nd: Tensor, k_Nd: Tensor, v_Nd: Tensor) -> Tensor:
     """Return attention of one head: (N, d)."""
     return torch.softmax(q_Nd @ k_Nd.T / q_Nd.shape[1] ** 0.5, dim=1) @ v_Nd
-
-
-def random_tokens(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 @task(
@@ -33,7 +29,7 @@ def check_dot_products(prediction) -> str:
 @task("05.2", "easy", forbidden=("softmax",))
 def check_softmax(attempt) -> None:
     for seed, shape in enumerate(((3, 3), (5, 5), (4, 7))):
-        scores = random_tokens(seed, *shape)
+        scores = random_tensor(seed, *shape)
         compare(attempt(scores), torch.softmax(scores, dim=1), f"called with a table of {shape}")
 
 
@@ -47,14 +43,14 @@ def check_sharpness(prediction) -> str:
 @task("05.4", "medium", forbidden=("scaled_dot_product_attention",))
 def check_attend(attempt) -> None:
     for seed, shape in enumerate(((5, 2), (3, 3), (4, 9))):
-        x_Nd = random_tokens(seed, *shape)
+        x_Nd = random_tensor(seed, *shape)
         compare(attempt(x_Nd), attend(x_Nd, x_Nd, x_Nd), f"called with {shape[0]} tokens of {shape[1]} numbers")
 
 
 @task("05.5", "medium", forbidden=("scaled_dot_product_attention",))
 def check_attend_qkv(attempt) -> None:
     for seed, (N, d) in enumerate(((5, 2), (3, 3), (4, 9))):
-        x_Nd, *matrices = random_tokens(seed, N + 3 * d, d).split([N, d, d, d])
+        x_Nd, *matrices = random_tensor(seed, N + 3 * d, d).split([N, d, d, d])
         expected = attend(*(x_Nd @ matrix for matrix in matrices))
         compare(attempt(x_Nd, *matrices), expected, f"called with {N} tokens of {d} numbers")
 
@@ -62,7 +58,7 @@ def check_attend_qkv(attempt) -> None:
 @task("05.6", "hard")
 def check_split_heads(attempt) -> None:
     for seed, (N, d, heads) in enumerate(((5, 2, 2), (3, 12, 4), (4, 6, 3), (2, 5, 1))):
-        x_Nd = random_tokens(seed, N, d)
+        x_Nd = random_tensor(seed, N, d)
         expected = torch.stack(x_Nd.chunk(heads, dim=1))
         compare(attempt(x_Nd, heads), expected, f"called with {N} tokens of {d} numbers and {heads} heads")
 
@@ -106,7 +102,7 @@ def check_layer_macs(attempt) -> None:
 def check_mobilevit_global(attempt) -> None:
     for seed, (map_hw, patch_hw, d) in enumerate((((4, 6), (2, 3), 4), ((8, 4), (2, 2), 8), ((6, 4), (3, 1), 12))):
         layers = nn.Sequential(*(randomised(TransformerLayer(d), seed + i) for i in range(2)))
-        x = random_tokens(seed, 2, d, *map_hw)
+        x = random_tensor(seed, 2, d, *map_hw)
         with torch.no_grad():
             tokens = layers(npt_op1(x, patch_hw).transpose(2, 3)).transpose(2, 3)
             expected = npt_op3(npt_op2(tokens), patch_hw, map_hw)

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lgmpose.course.checks import compare, compare_prediction, randomised, task
+from lgmpose.course.checks import compare, compare_prediction, random_tensor, randomised, task
 from lgmpose.network.modules import LARM, MLPBlock, MobileViM, npt_op1, npt_op2, npt_op3
 from lgmpose.network.variants import MobileViTBlock
 
@@ -20,7 +20,7 @@ def check_layer_norm(prediction) -> str:
 def check_mlp_block(attempt) -> None:
     for seed, shape in enumerate(((4,), (2, 5), (2, 3, 7, 12))):
         block = randomised(MLPBlock(shape[-1]), seed)
-        x = _random(seed, *shape)
+        x = random_tensor(seed, *shape)
         with torch.no_grad():
             compare(attempt(x, block), block(x), f"called with a tensor of {shape}")
 
@@ -33,7 +33,7 @@ def check_mlp_block(attempt) -> None:
 def check_reach(prediction) -> str:
     """Count by the gradient the pixels that one output depends on."""
     larm = randomised(LARM((32, 24), (4, 4)))
-    x = _random(0, 1, 1, 32, 24).requires_grad_()
+    x = random_tensor(0, 1, 1, 32, 24).requires_grad_()
     first = npt_op3(npt_op2(larm.between_patches(npt_op1(x, (4, 4)))), (4, 4), (32, 24))
     reached = [torch.autograd.grad(y[0, 0, 9, 13], x)[0] for y in (first, larm(x))]
     return compare_prediction(prediction, tuple(int((gradient != 0).sum()) for gradient in reached), unit="pixels")
@@ -43,7 +43,7 @@ def check_reach(prediction) -> str:
 def check_first_step(attempt) -> None:
     for seed, (map_hw, patch_hw) in enumerate((((4, 6), (2, 3)), ((12, 8), (3, 4)), ((8, 4), (4, 1)))):
         mlp = randomised(LARM(map_hw, patch_hw), seed).between_patches
-        x = _random(seed, 2, 3, *map_hw)
+        x = random_tensor(seed, 2, 3, *map_hw)
         with torch.no_grad():
             expected = npt_op3(npt_op2(mlp(npt_op1(x, patch_hw))), patch_hw, map_hw)
             got = attempt(x, mlp, patch_hw)
@@ -79,7 +79,7 @@ def check_larm_parameters(attempt) -> None:
 def check_factor_ten(prediction) -> str:
     measured = {}
     for name, residual in (("without", False), ("with", True)):
-        block, x = randomised(MLPBlock(12, residual=residual)), _random(0, 3, 12)
+        block, x = randomised(MLPBlock(12, residual=residual)), random_tensor(0, 3, 12)
         with torch.no_grad():
             measured[name] = "same" if torch.allclose(block(10 * x), block(x), atol=1e-3) else "other"
     return compare_prediction(prediction, measured, choices=("same", "other"))
@@ -90,7 +90,7 @@ def check_within_first(attempt) -> None:
     cases = (((8, 32), (2, 8), True), ((12, 18), (2, 3), True), ((8, 12), (4, 2), False))
     for seed, (map_hw, patch_hw, residual) in enumerate(cases):
         larm = randomised(LARM(map_hw, patch_hw, residual=residual), seed)
-        x = _random(seed, 2, 3, *map_hw)
+        x = random_tensor(seed, 2, 3, *map_hw)
         with torch.no_grad():
             tokens = larm.within_patch(npt_op2(npt_op1(x, patch_hw)))  # (B, N, d, P)
             tokens = npt_op2(larm.between_patches(npt_op2(tokens)))  # to (B, P, d, N) and back
@@ -109,10 +109,6 @@ def check_growth(prediction) -> str:
     """Count LARM's MACs and parameters on a map, and on one with twice as many rows and columns."""
     small, large = (_cost(LARM(map_hw, (4, 4)), map_hw) for map_hw in ((32, 24), (64, 48)))
     return compare_prediction(prediction, {name: large[name] / small[name] for name in small}, rtol=0.05)
-
-
-def _random(seed: int, *shape: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def _cost(larm: nn.Module, map_hw: tuple[int, int]) -> dict[str, int]:

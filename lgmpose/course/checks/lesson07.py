@@ -2,10 +2,10 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from lgmpose.course.checks import Different, compare, compare_prediction, task
+from lgmpose.course.checks import Different, compare, compare_prediction, random_tensor, task
 from lgmpose.network.layers import channel_shuffle
 from lgmpose.network.modules import SFusion
 
@@ -50,7 +50,7 @@ class WithoutGroups(TorchFunctionMode):
 @task("07.5", "medium", rule=lambda attempt: WithoutGroups())
 def check_grouped_conv(attempt) -> None:
     for seed, (C, per_group, map_hw) in enumerate(((8, 2, (4, 5)), (6, 3, (3, 7)), (5, 1, (4, 4)), (4, 4, (6, 3)))):
-        x, weight = _random(seed, 2, C, *map_hw), _random(seed + 10, C, per_group, 3, 3)
+        x, weight = random_tensor(seed, 2, C, *map_hw), random_tensor(seed + 10, C, per_group, 3, 3)
         expected = F.conv2d(x, weight, padding=1, groups=C // per_group)
         compare(attempt(x.clone(), weight.clone(), per_group), expected, f"called with C={C}, per_group={per_group}")
 
@@ -86,10 +86,6 @@ def check_dense_kernel(attempt) -> None:
 @task("07.9", "medium", way="Only pairs of rows 2 and 3 can be mixed: count the channels of row 2 that are below 208")
 def check_four_rows(prediction) -> str:
     return compare_prediction(prediction, _mixed_pairs(208, 96, 4), unit="pairs")
-
-
-def _random(seed: int, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def _order(C: int, rows: int) -> list[int]:
