@@ -6,6 +6,7 @@ here is read without pickle, so that it can be nothing but numbers, texts and co
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import pickle
@@ -17,7 +18,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
-__all__ = ["MAX_BYTES", "receive", "restored", "run", "send"]
+from lgmpose.course import checks
+
+__all__ = ["MAX_BYTES", "receive", "reply", "restored", "run", "send", "serve"]
 
 MAX_BYTES = 1 << 28  # of one message
 
@@ -50,7 +53,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
         return {"array": torch.from_numpy(np.ascontiguousarray(value))}
     if isinstance(value, (tuple, list)):
-        return type(value)(map(plain, value)) if type(value) in (tuple, list) else list(map(plain, value))
+        return (list if isinstance(value, list) else tuple)(map(plain, value))
+    if isinstance(value, set):
+        return {"set": list(map(plain, value))}
     if isinstance(value, dict):
         return {"dict": {plain(key): plain(item) for key, item in value.items()}}
     return f"a {type(value).__name__}"
@@ -61,8 +66,35 @@ def restored(value: Any) -> Any:
     if isinstance(value, dict):
         if "array" in value:
             return value["array"].numpy()
+        if "set" in value:
+            return set(map(restored, value["set"]))
         return ... if "ellipsis" in value else {key: restored(item) for key, item in value["dict"].items()}
     return type(value)(map(restored, value)) if isinstance(value, (tuple, list)) else value
+
+
+def reply(stream: BinaryIO, **message: Any) -> None:
+    """Send values to the marking process."""
+    data = io.BytesIO()
+    torch.save({key: plain(value) for key, value in message.items()}, data)
+    send(stream, data.getvalue())
+
+
+def serve(requests: BinaryIO, replies: BinaryIO, task: str, attempt: Any) -> None:
+    """Hand over an attempt, and call it as often as the marking process asks for it."""
+    task = str(task)
+    declared = checks.tasks_of(task).get(task)
+    guarded = checks.guarded(attempt, declared) if declared else attempt
+    reply(replies, task=task, value=... if callable(attempt) else attempt, callable=callable(attempt))
+    while request := pickle.loads(receive(requests)):
+        arguments, keywords, gradients = request
+        try:
+            with torch.set_grad_enabled(gradients):
+                result = guarded(*arguments, **keywords)
+            reply(replies, result=... if result is None and not checks.has_code(attempt) else result)
+        except checks.Different as difference:
+            reply(replies, different=str(difference))
+        except Exception as error:
+            reply(replies, error=f"{type(error).__name__}: {error}")
 
 
 def run(path: Path, requests: BinaryIO, replies: BinaryIO) -> None:
@@ -70,30 +102,7 @@ def run(path: Path, requests: BinaryIO, replies: BinaryIO) -> None:
     import nbformat
     from IPython.core.interactiveshell import InteractiveShell
 
-    from lgmpose.course import checks
-
-    def reply(**message: Any) -> None:
-        stream = io.BytesIO()
-        torch.save({key: plain(value) for key, value in message.items()}, stream)
-        send(replies, stream.getvalue())
-
-    def serve(task: str, attempt: Any) -> None:
-        task = str(task)
-        known = checks.tasks_of(task)
-        guarded = checks.guarded(attempt, known[task].forbidden if task in known else ())
-        reply(task=task, value=... if callable(attempt) else attempt, callable=callable(attempt))
-        while request := pickle.loads(receive(requests)):
-            arguments, keywords, gradients = request
-            try:
-                with torch.set_grad_enabled(gradients):
-                    result = guarded(*arguments, **keywords)
-                reply(result=... if result is None and not checks.has_code(attempt) else result)
-            except checks.Different as difference:
-                reply(different=str(difference))
-            except Exception as error:
-                reply(error=f"{type(error).__name__}: {error}")
-
-    checks.check = serve
+    checks.check = functools.partial(serve, requests, replies)
     shell = InteractiveShell.instance()
     problem = ""
     for number, cell in enumerate((c for c in nbformat.read(path, 4).cells if c.cell_type == "code"), 1):
@@ -101,7 +110,7 @@ def run(path: Path, requests: BinaryIO, replies: BinaryIO) -> None:
         error = outcome.error_before_exec or outcome.error_in_exec
         if error and not problem:
             problem = f"code cell {number}: {type(error).__name__}: {error}"
-    reply(end=problem)
+    reply(replies, end=problem)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from collections.abc import Callable
 
-from lgmpose.course.widgets import STATIC
+from lgmpose.course.widgets import live
 
 __all__ = ["label_points"]
 
@@ -25,7 +23,7 @@ def label_points(
         size_wh: width and height of the pictures.
         draw: draws a picture, given by its index, with its points; the second argument is the chosen joint.
     """
-    if os.environ.get(STATIC) or importlib.util.find_spec("ipywidgets") is None:
+    if not live():
         return
     import ipywidgets  # only in a live notebook
     from IPython.display import display

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from collections.abc import Callable
 
 import cv2
 import numpy as np
 
-from lgmpose.course.widgets import STATIC
+from lgmpose.course.widgets import live
 from lgmpose.errors import UserError
 
 __all__ = ["decoded", "snapshot", "upload_button"]
@@ -42,7 +40,7 @@ def snapshot(camera: int = 0) -> np.ndarray:
 
 def upload_button(show: Callable[[np.ndarray], None]) -> None:
     """Show an upload button, and call ``show`` with each uploaded picture. Stored pages have a sentence instead."""
-    if os.environ.get(STATIC) or importlib.util.find_spec("ipywidgets") is None:
+    if not live():
         print("When you run this notebook, a button for your own photo appears here.")
         return
     import ipywidgets  # only in a live notebook

@@ -6,9 +6,14 @@ import importlib.util
 import os
 from collections.abc import Callable
 
-__all__ = ["STATIC", "sliders"]
+__all__ = ["STATIC", "live", "sliders"]
 
 STATIC = "LGMPOSE_STATIC"  # ``lgmpose course run`` and ``build`` set it: the sliders of a stored page do not move
+
+
+def live() -> bool:
+    """Return whether controls work: in a notebook with ipywidgets that is not run for a stored page."""
+    return not os.environ.get(STATIC) and importlib.util.find_spec("ipywidgets") is not None
 
 
 def sliders(draw: Callable[..., object], **controls: tuple | list) -> None:
@@ -19,7 +24,7 @@ def sliders(draw: Callable[..., object], **controls: tuple | list) -> None:
         controls: for each value (lowest, highest, step, first), or a list of choices of which the first is shown first.
     """
     first = {name: control[0] if isinstance(control, list) else control[3] for name, control in controls.items()}
-    if os.environ.get(STATIC) or importlib.util.find_spec("ipywidgets") is None:
+    if not live():
         draw(**first)
         return
     import ipywidgets  # only in a live notebook

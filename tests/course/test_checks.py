@@ -1,8 +1,6 @@
 """``check`` and ``hint``: empty stubs, right, wrong and crashing attempts, and which difference a verdict names."""
 
-import sys
 from collections import Counter, defaultdict
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -14,7 +12,7 @@ from notebook_tools import run_core
 from torch import nn
 
 from lgmpose.course import checks
-from lgmpose.course.checks import Task, check, compare, compare_prediction, hint, randomised, verdict
+from lgmpose.course.checks import check, compare, compare_prediction, hint, randomised, task, verdict
 from lgmpose.course.checks.comparison import Different, NotAttempted
 from lgmpose.network.modules import npt_op1
 
@@ -36,18 +34,21 @@ def forgets_return(x):
 @pytest.fixture(autouse=True)
 def lesson(monkeypatch):
     """A lesson 99: to double a tensor in two tests, a prediction, a forbidden function."""
-    module = ModuleType("lgmpose.course.checks.lesson99")
+    monkeypatch.setitem(checks._declared, "99", {})
 
+    @task("99.1", "easy")
     def check_double(attempt) -> None:
         compare(attempt(X), 2 * X, "called with (2, 3)")
         compare(attempt(X[0]), 2 * X[0], "called with (3,)")
 
-    module.TASKS = {
-        "99.1": Task(check_double, "easy"),
-        "99.2": Task(lambda attempt: compare_prediction(attempt, 10, atol=1, unit="%"), way="Count the rows."),
-        "99.3": Task(lambda attempt: compare(attempt(X), X.softmax(1), "called"), forbidden=("softmax", "npt_op1")),
-    }
-    monkeypatch.setitem(sys.modules, "lgmpose.course.checks.lesson99", module)
+    @task("99.2", "medium", way="Count the rows.")
+    def check_ten(prediction) -> str:
+        return compare_prediction(prediction, 10, atol=1, unit="%")
+
+    @task("99.3", "medium", forbidden=("softmax", "npt_op1"))
+    def check_softmax(attempt) -> None:
+        compare(attempt(X), X.softmax(1), "called")
+
     monkeypatch.setattr(checks, "_hinted", Counter())
     monkeypatch.setattr(checks, "_missed", defaultdict(set))
 
@@ -90,11 +91,12 @@ def test_a_verdict_names_the_first_difference(wrong, named):
 
 
 def test_an_unknown_task_gives_one_line(capsys):
-    for task in ("1.1", "99.7", "5", "", "lesson", "55.1", 99.1):
-        check(task, double)
-        hint(str(task))
+    for number in ("1.1", "99.7", "5", "", "lesson", "55.1", 5.1, 99.1):
+        check(number, double)
+        hint(number)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 14 and "99.1, 99.2, 99.3" in lines[2] and "01.1" in lines[0] and lines[12] == "99.1: correct"
+    assert len(lines) == 16 and "99.1, 99.2, 99.3" in lines[2] and "01.1" in lines[0] and lines[14] == "99.1: correct"
+    assert lines[:14:2] == lines[1:14:2], "both say the same"
 
 
 def test_a_wrong_prediction_gets_a_direction_then_a_way_then_the_answer(capsys):
@@ -109,14 +111,16 @@ def test_a_wrong_prediction_gets_a_direction_then_a_way_then_the_answer(capsys):
 
 
 def test_a_way_that_ends_with_a_question_gets_no_full_stop():
-    sys.modules["lgmpose.course.checks.lesson99"].TASKS["99.2"] = Task(lambda x: compare_prediction(x, 1), way="Why?")
+    task("99.2", "easy", way="Why?")(lambda prediction: compare_prediction(prediction, 1))
     assert verdict("99.2", 3, misses=2).text.endswith("Why? Answer: 1")
 
 
 def test_a_function_that_changes_its_input_is_wrong():
-    sys.modules["lgmpose.course.checks.lesson99"].TASKS["99.1"] = Task(
-        lambda attempt: [compare(attempt(x), 2 * X, "x") for x in (X.clone(), X.clone().numpy())]
-    )
+    @task("99.1", "easy")
+    def check_double(attempt) -> None:
+        for x in (X.clone(), X.clone().numpy()):
+            compare(attempt(x), 2 * X, "x")
+
     assert verdict("99.1", lambda x: x * 2).status == "correct"
     for wrong in (lambda x: x.mul_(2), lambda x: np.multiply(x, 2, out=x) if isinstance(x, np.ndarray) else 2 * x):
         status, text = verdict("99.1", wrong)
@@ -161,8 +165,8 @@ def test_hints_of_the_notebook_come_one_after_the_other(capsys, tmp_path, monkey
     cells = [new_markdown_cell(text) for text in ("Text", FOLDED, FOLDED.replace("Task 99.1", "Exercise 99.3"))]
     write(new_notebook(cells=cells), tmp_path / "99_test.ipynb")
     monkeypatch.chdir(tmp_path)
-    for task in ("99.1", "99.1", "99.1", "99.3", "99.3", "99.3", "99.2"):
-        hint(task)
+    for number in ("99.1", "99.1", "99.1", "99.3", "99.3", "99.3", "99.2"):
+        hint(number)
     first, second, no_more, _, _, exercise, unknown = capsys.readouterr().out.splitlines()
     assert first.endswith("1 of 2: Look at the shape.") and second.endswith("Use `sum` if a < b.")
     assert "below" in no_more and "notebooks/solutions/99_" in exercise and "notebooks/99_" in unknown
@@ -185,7 +189,7 @@ def test_a_none_inside_a_result_is_no_missing_return():
     def halves(x):
         return (x.sum(), None) if len(x) else None
 
-    sys.modules["lgmpose.course.checks.lesson99"].TASKS["99.1"] = Task(lambda a: compare(a(X), (15.0, 1.0), "x"))
+    task("99.1", "easy")(lambda attempt: compare(attempt(X), (15.0, 1.0), "x"))
     status, text = verdict("99.1", halves)
     assert status == "wrong" and "return`" not in text and "result[1]" in text
 

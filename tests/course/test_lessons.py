@@ -7,12 +7,16 @@ must notice), RIGHT, BLANK and WRONG (attempts at the tasks).
 from __future__ import annotations
 
 import importlib
+import os
+import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
 from notebook_tools import LESSONS, run_core
 
-from lgmpose.course.checks import tasks_of, verdict
+from lgmpose.course import attempts, marking
+from lgmpose.course.checks import Verdict, tasks_of, verdict
 
 CASES = {number: importlib.import_module(f"cases_{number}") for number in LESSONS}
 TASKS = [task for number in LESSONS for task in tasks_of(number)]
@@ -89,5 +93,36 @@ def test_wrong_attempts_are_rejected(task):
     assert len(cases) >= 3, "name three wrong answers that a student would give"
     for name, wrong in cases.items():
         status, text = verdict(task, wrong)
+        assert status == "wrong", name
+        assert ("stops with" in text) == name.endswith("(crashes)"), f"{name}: {text}"
+
+
+def marked(task: str, attempt) -> Verdict:
+    """Return the verdict of ``lgmpose course mark``. A thread behind two pipes stands for the notebook's process."""
+    mark = marking.Mark("", task[:2])
+    (asked, asking), (heard, answering) = os.pipe(), os.pipe()
+
+    def hand_over() -> None:
+        with os.fdopen(asked, "rb") as requests, os.fdopen(answering, "wb") as replies:
+            attempts.serve(requests, replies, task, attempt)
+            attempts.reply(replies, end="")
+
+    notebook = threading.Thread(target=hand_over)
+    notebook.start()
+    with os.fdopen(asking, "wb") as stdin, os.fdopen(heard, "rb") as stdout:
+        marking._exchange(SimpleNamespace(stdin=stdin, stdout=stdout), mark)
+    notebook.join()
+    return mark.verdicts[task]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_marking_comes_to_the_same_verdicts(task):
+    for blank in (None, ..., *cases_of(task, "BLANK")):
+        assert marked(task, blank).status == "not attempted"
+    for right in cases_of(task, "RIGHT"):
+        assert marked(task, right).status == "correct"
+    for name, wrong in cases_of(task, "WRONG").items():
+        status, text = marked(task, wrong)
         assert status == "wrong", name
         assert ("stops with" in text) == name.endswith("(crashes)"), f"{name}: {text}"

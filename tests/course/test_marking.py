@@ -55,9 +55,10 @@ def test_an_endless_loop_is_stopped(tmp_path):
 
 
 def test_what_comes_from_a_notebook_is_data():
-    value = (1, 2.5, True, None, "a", [torch.ones(2), np.arange(3.0)], {"x": ..., 3: np.float64(2)})
+    value = (1, 2.5, True, None, "a", [torch.ones(2), np.arange(3.0)], {"x": ..., 3: np.float64(2)}, {"a", (1, ...)})
     back = restored(plain(value))
-    assert back[:5] == value[:5] and torch.equal(back[5][0], torch.ones(2)) and back[6] == {"x": ..., 3: 2.0}
+    assert back[:5] == value[:5] and torch.equal(back[5][0], torch.ones(2))
+    assert back[6:] == ({"x": ..., 3: 2.0}, {"a", (1, ...)}) and restored(plain({torch.Size([2])})) == {(2,)}
     np.testing.assert_array_equal(back[5][1], np.arange(3.0))
     assert (
         plain(open) == "a builtin_function_or_method" and type(plain(torch.nn.Parameter(torch.ones(1)))) is torch.Tensor

@@ -1,7 +1,7 @@
 """Check the tasks of the course and give hints. ``check("05.1", yours)`` prints a verdict and never raises.
 
-The module ``lessonNN`` has the tasks of a lesson: its ``TASKS`` maps each number to a ``Task``. CONTRIBUTING.md shows
-how one is declared.
+The module ``lessonNN`` has the tasks of a lesson: ``task`` decorates the function that checks one. CONTRIBUTING.md has
+an example.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import sys
 import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import CodeType, FrameType, ModuleType
+from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,7 +39,7 @@ from lgmpose.course.checks.comparison import (
 
 __all__ = [
     "Different", "Task", "Verdict", "check", "compare", "compare_prediction", "guarded", "has_code", "hint",
-    "randomised", "tasks_of", "verdict",
+    "random_tensor", "randomised", "task", "tasks_of", "verdict",
 ]  # fmt: skip
 
 LIBRARIES = {"lgmpose", "numpy", "scipy", "torch", "torchvision"}
@@ -55,17 +56,39 @@ class Task:
         level: "easy", "medium" or "hard", as the notebook says it.
         way: for a prediction: how to find the answer. It is printed after the second wrong answer.
         forbidden: names of functions that the attempt must not call, for example "softmax" or "npt_op1".
+        rule: what else is forbidden: a function of the attempt that returns a context manager, in which each call of
+            the attempt runs. It raises ``Different``. Marking enters it in the process that runs the attempt.
     """
 
     check: Callable[[Any], str | None]
-    level: str = "medium"
+    level: str
     way: str = ""
     forbidden: tuple[str, ...] = ()
+    rule: Callable[[Any], AbstractContextManager] = nullcontext
 
     @property
     def points(self) -> int:
         """Return 1, 2 or 3 points for the level."""
         return POINTS[self.level]
+
+
+_declared: defaultdict[str, dict[str, Task]] = defaultdict(dict)  # lesson → number → task, in order of definition
+
+
+def task(number: str, level: str, **options: Any) -> Callable[[Callable], Callable]:
+    """Declare the function below as the check of a task.
+
+    Args:
+        number: lesson and number, for example "05.1".
+        level: see ``Task``.
+        options: ``way``, ``forbidden`` and ``rule``, see ``Task``.
+    """
+
+    def declare(function: Callable[[Any], str | None]) -> Callable[[Any], str | None]:
+        _declared[number[:2]][number] = Task(function, level, **options)
+        return function
+
+    return declare
 
 
 class Verdict(NamedTuple):
@@ -99,6 +122,7 @@ def check(task: str, attempt: Any) -> None:
 
 def hint(task: str) -> None:
     """Print the next hint for a task, for example "05.1". The lesson's notebook has all of them, folded."""
+    task = str(task)
     tasks = tasks_of(task)
     hints = _folded_hints(task) if task in tasks else []
     if task not in tasks:
@@ -127,11 +151,11 @@ def _folded_hints(task: str) -> list[str]:
 
 def tasks_of(task: str) -> dict[str, Task]:
     """Return all tasks of a task's lesson; none if there is no such lesson."""
-    name = f"lgmpose.course.checks.lesson{task[:2]}"
-    if not re.fullmatch(r"\d\d(\.\d+)?", task) or not (name in sys.modules or importlib.util.find_spec(name)):
-        return {}
-    module: ModuleType = importlib.import_module(name)
-    return module.TASKS
+    lesson = task[:2]
+    name = f"lgmpose.course.checks.lesson{lesson}"
+    if lesson.isdecimal() and lesson not in _declared and importlib.util.find_spec(name):
+        importlib.import_module(name)
+    return _declared.get(lesson, {})
 
 
 def _unknown(task: str) -> str:
@@ -150,7 +174,7 @@ def verdict(task: str, attempt: Any, misses: int = 0) -> Verdict:
     try:
         if attempt is None or attempt is ...:
             raise NotAttempted
-        said = tasks[task].check(guarded(attempt, tasks[task].forbidden))
+        said = tasks[task].check(guarded(attempt, tasks[task]))
     except ReturnsNothing as nothing:
         if not has_code(attempt):
             return Verdict("not attempted", "not attempted yet")
@@ -192,8 +216,8 @@ def has_code(attempt: Any) -> bool:
     return code is not None and any(step.opname not in idle for step in dis.get_instructions(code))
 
 
-def guarded(attempt: Any, forbidden: tuple[str, ...]) -> Any:
-    """Return the attempt. A function raises ``Different`` if it calls a forbidden function or changes its input."""
+def guarded(attempt: Any, task: Task) -> Any:
+    """Return the attempt. A function raises ``Different`` if it does what the task forbids, or changes its input."""
     if not callable(attempt):
         return attempt
 
@@ -208,12 +232,13 @@ def guarded(attempt: Any, forbidden: tuple[str, ...]) -> Any:
                 names = frame.f_code.co_qualname.split(".")  # a reader's own function may have the same name
             else:
                 return
-            used.extend(name for name in names if name in forbidden)
+            used.extend(name for name in names if name in task.forbidden)
 
         given, profile = _contents(args), sys.getprofile()
-        sys.setprofile(watch if forbidden else profile)
+        sys.setprofile(watch if task.forbidden else profile)
         try:
-            result = attempt(*args, **kwargs)
+            with task.rule(attempt):
+                result = attempt(*args, **kwargs)
         finally:
             sys.setprofile(profile)
         if used:
@@ -229,6 +254,11 @@ def _contents(values: tuple) -> list[bytes]:
     """Return the bytes of each tensor and array."""
     tensors = (value.detach() if isinstance(value, torch.Tensor) else value for value in values)
     return [np.asarray(tensor).tobytes() for tensor in tensors if isinstance(tensor, (torch.Tensor, np.ndarray))]
+
+
+def random_tensor(seed: int, *shape: int) -> torch.Tensor:
+    """Return standard normal random numbers. A seed always gives the same ones."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def randomised(net: nn.Module, seed: int = 0) -> nn.Module:

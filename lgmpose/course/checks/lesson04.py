@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from lgmpose.course.checks import Task, compare, compare_prediction
+from lgmpose.course.checks import compare, compare_prediction, random_tensor, task
 from lgmpose.course.checks.comparison import Different, NotAttempted
 from lgmpose.network.modules import npt_op1, npt_op2, npt_op3
 
@@ -12,10 +12,16 @@ ORDERS = {"a": "N", "b": "P", "c": "NP", "d": "NN"}  # the axes that are mixed, 
 SIZES = (((4, 6), (2, 3)), ((12, 24), (4, 6)), ((8, 4), (4, 1)))  # map (H, W), patch (h, w)
 
 
+@task(
+    "04.1",
+    "easy",
+    way="n = patch row × 2 + patch column, p = row inside × 3 + column inside; all four come from `divmod`.",
+)
 def check_one_address(prediction) -> str:
     return compare_prediction(prediction, _address(3, 2, (4, 6), (2, 3)))
 
 
+@task("04.2", "medium")
 def check_address(attempt) -> None:
     for map_hw, patch_hw in SIZES:
         for row, column in ((0, 0), (map_hw[0] - 1, patch_hw[1] - 1), (map_hw[0] // 2, map_hw[1] - 1)):
@@ -31,11 +37,13 @@ def _address(row: int, column: int, map_hw: tuple[int, int], patch_hw: tuple[int
     return n, p
 
 
+@task("04.3", "easy", way="The second row has position 1 of each patch, one column to the right of position 0.")
 def check_second_row(prediction) -> str:
     labels = 10 * torch.arange(4)[:, None] + torch.arange(6)
     return compare_prediction(prediction, tuple(npt_op1(labels[None, None], (2, 3))[0, 1, 0].tolist()), labels=True)
 
 
+@task("04.4", "medium")
 def check_order(attempt) -> None:
     if not isinstance(attempt, (tuple, list)) or len(attempt) != 6:
         raise Different("give a tuple of six numbers")
@@ -51,17 +59,20 @@ def check_order(attempt) -> None:
         compare(got, npt_op1(x, (h, w)), f"used on a map of {H} × {W} with patches of {h} × {w}")
 
 
+@task("04.5", "easy", way="P = 4 × 3 and N = 16 × 12 / P; a linear layer on an axis of length L has L × L weights.")
 def check_weights(prediction) -> str:
     return compare_prediction(prediction, (16**2, 12**2), unit="weights")
 
 
+@task("04.6", "hard", forbidden=("npt_op2", "npt_op3"))
 def check_map_from_op1(attempt) -> None:
     for seed, (map_hw, patch_hw) in enumerate(SIZES):
-        x = torch.randn(2, 3, *map_hw, generator=torch.Generator().manual_seed(seed))
+        x = random_tensor(seed, 2, 3, *map_hw)
         case = f"called with tokens of a map of {map_hw} and patches of {patch_hw}"
         compare(attempt(npt_op1(x, patch_hw), patch_hw, map_hw), x, case)
 
 
+@task("04.7", "medium", way="Only a reshape that joins axes which are not neighbours in memory has to move numbers.")
 def check_copies(prediction) -> str:
     x = torch.randn(1, 5, 8, 12)
     split = x.reshape(1, 5, 4, 2, 4, 3)
@@ -72,13 +83,19 @@ def check_copies(prediction) -> str:
     return compare_prediction(prediction, copied, choices=("copy", "no copy"))
 
 
+@task("04.8", "medium", forbidden=("npt_op1", "permute", "unfold", "im2col", "pixel_unshuffle"))
 def check_slices(attempt) -> None:
     for seed, (map_hw, patch_hw) in enumerate(SIZES):
-        x = torch.randn(2, 3, *map_hw, generator=torch.Generator().manual_seed(seed))
+        x = random_tensor(seed, 2, 3, *map_hw)
         case = f"called with a map of {map_hw} and patches of {patch_hw}"
         compare(attempt(x, patch_hw), npt_op1(x, patch_hw), case)
 
 
+@task(
+    "04.9",
+    "medium",
+    way="Count N and P; the first layer mixes N pixels, the second P, and the groups of one layer never overlap.",
+)
 def check_reach(prediction) -> str:
     """Measure by the gradient how many pixels one output depends on."""
     generator = torch.Generator().manual_seed(0)
@@ -100,36 +117,3 @@ def _mix(x: Tensor, axis: str, layers: dict[str, nn.Module]) -> Tensor:
     tokens = npt_op1(x, PATCH_HW)  # (B, P, d, N)
     tokens = npt_op2(layers["N"](tokens)) if axis == "N" else layers["P"](npt_op2(tokens))
     return npt_op3(tokens, PATCH_HW, MAP_HW)
-
-
-TASKS = {
-    "04.1": Task(
-        check_one_address,
-        "easy",
-        way="n = patch row × 2 + patch column, p = row inside × 3 + column inside; all four come from `divmod`.",
-    ),
-    "04.2": Task(check_address, "medium"),
-    "04.3": Task(
-        check_second_row,
-        "easy",
-        way="The second row has position 1 of each patch, one column to the right of position 0.",
-    ),
-    "04.4": Task(check_order, "medium"),
-    "04.5": Task(
-        check_weights,
-        "easy",
-        way="P = 4 × 3 and N = 16 × 12 / P; a linear layer on an axis of length L has L × L weights.",
-    ),
-    "04.6": Task(check_map_from_op1, "hard", forbidden=("npt_op2", "npt_op3")),
-    "04.7": Task(
-        check_copies,
-        "medium",
-        way="Only a reshape that joins axes which are not neighbours in memory has to move numbers.",
-    ),
-    "04.8": Task(check_slices, "medium", forbidden=("npt_op1", "permute", "unfold", "im2col", "pixel_unshuffle")),
-    "04.9": Task(
-        check_reach,
-        "medium",
-        way="Count N and P; the first layer mixes N pixels, the second P, and the groups of one layer never overlap.",
-    ),
-}

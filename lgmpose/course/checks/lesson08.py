@@ -5,7 +5,7 @@ from functools import cache
 import torch
 from torch import nn
 
-from lgmpose.course.checks import Task, compare, compare_prediction, randomised
+from lgmpose.course.checks import compare, compare_prediction, randomised, task
 from lgmpose.lab.macs import count_macs
 from lgmpose.lab.profiling import profile
 from lgmpose.network.config import VARIANTS, LGMPoseConfig
@@ -13,6 +13,9 @@ from lgmpose.network.model import LGMPose
 from lgmpose.network.variants import MobileViTBlock
 
 
+@task(
+    "08.1", "easy", way="Divide 384 and 288 by the product of the strides, 2 · 1 · 2 · 2 · 2; channels are the column c"
+)
 def check_shape(prediction) -> str:
     net = LGMPose(VARIANTS["lgm-pose-coco-384x288"]).eval()
     with torch.no_grad():
@@ -20,6 +23,7 @@ def check_shape(prediction) -> str:
     return compare_prediction(prediction, tuple(shape))
 
 
+@task("08.2", "easy", way="Add: the first deconvolution and stage 4, the second and stage 3, the third and stage 2")
 def check_fused_channels(prediction) -> str:
     config = VARIANTS["lgm-pose-fast-coco-256x192"]
     skips = [stage.channels for stage in config.stages[-2:0:-1]]
@@ -27,6 +31,7 @@ def check_fused_channels(prediction) -> str:
     return compare_prediction(prediction, channels, unit="channels")
 
 
+@task("08.3", "easy")
 def check_groups_and_kernel(attempt) -> None:
     for c_in, c_out, k, groups in ((8, 12, 3, 1), (6, 6, 3, 6), (12, 8, 1, 1), (10, 20, 5, 5)):
         weight = nn.Conv2d(c_in, c_out, k, groups=groups).weight.detach()
@@ -34,6 +39,7 @@ def check_groups_and_kernel(attempt) -> None:
         compare(attempt(c_in, weight), (groups, k), case)
 
 
+@task("08.4", "medium")
 def check_parameters_by_part(attempt) -> None:
     for name in ("lgm-pose-lspet-128x128", "lgm-pose-coco-256x192"):
         net = randomised(LGMPose(VARIANTS[name]))
@@ -41,6 +47,7 @@ def check_parameters_by_part(attempt) -> None:
         compare(attempt(net.state_dict()), parts, f"called with the weights of {name}", atol=1e-9)
 
 
+@task("08.5", "easy", way="Multiply channels by channels for each part, and for MACs also by the pixels of its map")
 def check_largest_parts(prediction) -> str:
     costs = profile(LGMPose(LGMPoseConfig())).per_stage
     names = [part.name.replace("decoder", "up") for part in costs]  # the lesson says "up 1"
@@ -48,15 +55,18 @@ def check_largest_parts(prediction) -> str:
     return compare_prediction(prediction, tuple(names[i] for i in largest), choices=names)
 
 
+@task("08.6", "medium", way="96 · 576, then 576 · 9, then 576 · 176, and for the BatchNorms 2 · (576 + 576 + 176)")
 def check_stage_5(prediction) -> str:
     stage = LGMPose(VARIANTS["lgm-pose-fast-coco-256x192"]).stages[4]
     return compare_prediction(prediction, sum(p.numel() for p in stage.parameters()), unit="parameters")
 
 
+@task("08.7", "easy", way="Half a hundredth below 1.08, and a whole hundredth above it")
 def check_interval(prediction) -> str:
     return compare_prediction(prediction, (1.075, 1.09), atol=0.0005, unit="M")
 
 
+@task("08.8", "hard")
 def check_mobilevit_cost(attempt) -> None:
     for c, d, layers, map_hw in ((8, 12, 0, (4, 6)), (12, 20, 1, (4, 6)), (8, 24, 3, (6, 10)), (48, 96, 2, (8, 12))):
         pixels = map_hw[0] * map_hw[1]
@@ -73,6 +83,11 @@ def _block_cost(c: int, d: int, layers: int, map_hw: tuple[int, int]) -> tuple[i
     return sum(p.numel() for p in block.parameters()), macs
 
 
+@task(
+    "08.9",
+    "medium",
+    way="Four times everything, and 12 times more for the first steps of both LARMs: divide by all MACs",
+)
 def check_growth_of_macs(prediction) -> str:
     return compare_prediction(prediction, _growth(), atol=0.2)
 
@@ -84,36 +99,3 @@ def _growth() -> float:
         count_macs(LGMPose(LGMPoseConfig(image_hw)), image_hw)[""].total() for image_hw in ((256, 192), (512, 384))
     )
     return large / small
-
-
-TASKS = {
-    "08.1": Task(
-        check_shape,
-        "easy",
-        way="Divide 384 and 288 by the product of the strides, 2 · 1 · 2 · 2 · 2; channels are the column c",
-    ),
-    "08.2": Task(
-        check_fused_channels,
-        "easy",
-        way="Add: the first deconvolution and stage 4, the second and stage 3, the third and stage 2",
-    ),
-    "08.3": Task(check_groups_and_kernel, "easy"),
-    "08.4": Task(check_parameters_by_part, "medium"),
-    "08.5": Task(
-        check_largest_parts,
-        "easy",
-        way="Multiply channels by channels for each part, and for MACs also by the pixels of its map",
-    ),
-    "08.6": Task(
-        check_stage_5,
-        "medium",
-        way="96 · 576, then 576 · 9, then 576 · 176, and for the BatchNorms 2 · (576 + 576 + 176)",
-    ),
-    "08.7": Task(check_interval, "easy", way="Half a hundredth below 1.08, and a whole hundredth above it"),
-    "08.8": Task(check_mobilevit_cost, "hard"),
-    "08.9": Task(
-        check_growth_of_macs,
-        "medium",
-        way="Four times everything, and 12 times more for the first steps of both LARMs: divide by all MACs",
-    ),
-}

@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 
-from lgmpose.course.checks import Different, Task, compare, compare_prediction
+from lgmpose.course.checks import Different, compare, compare_prediction, task
 from lgmpose.data.augment import Augmentation, augment_record
 from lgmpose.data.records import PersonRecord
 from lgmpose.pose.geometry import (
@@ -18,6 +18,7 @@ from lgmpose.pose.geometry import (
 from lgmpose.pose.skeletons import COCO, LSP, MPII
 
 
+@task("09.1", "easy")
 def check_keypoints(attempt) -> None:
     rng = np.random.default_rng(0)
     for K in (3, 5):
@@ -25,6 +26,7 @@ def check_keypoints(attempt) -> None:
         compare(attempt(table_K3.ravel().tolist()), (table_K3[:, :2], table_K3[:, 2]), f"called with {K} joints")
 
 
+@task("09.2", "medium", forbidden=("sanitize_box", "load_coco"))
 def check_coco_box(attempt) -> None:
     for bbox, image_hw in (
         ([10, 20, 30, 40], (50, 80)),
@@ -36,10 +38,12 @@ def check_coco_box(attempt) -> None:
         compare(attempt(bbox, image_hw), list(expected), f"coco_box({bbox}, {image_hw})")
 
 
+@task("09.3", "easy", way="Side: 200 × scale × 1.25. Centre: add 15 × scale to y, then subtract 1 from x and y")
 def check_mpii_square(prediction) -> str:
     return compare_prediction(prediction, (200, 120, 112), unit="pixels")
 
 
+@task("09.4", "easy", forbidden=("fit_aspect",))
 def check_grow(attempt) -> None:
     # In the second and the last box, the longer side must grow.
     portrait, landscape = (64, 48), (96, 160)
@@ -48,12 +52,14 @@ def check_grow(attempt) -> None:
         compare(attempt(w, h, image_hw), expected, f"grow({w}, {h}, {image_hw})")
 
 
+@task("09.5", "easy", way="x' = 0.32 × (182 − 132) + 24, and in the same way y' from 50, 100 and 32")
 def check_point(prediction) -> str:
     matrix = crop_matrix((132, 100), (80, 200), (64, 48))
     (measured,) = transform_points(matrix, np.array([[182.0, 50.0]])).round(6)
     return compare_prediction(prediction, tuple(measured.tolist()), atol=0.1, unit="pixels")
 
 
+@task("09.6", "medium", forbidden=("invert_matrix",))
 def check_back(attempt) -> None:
     rng = np.random.default_rng(2)
     for case, rotation, flip in (
@@ -69,6 +75,11 @@ def check_back(attempt) -> None:
         compare(attempt(matrix, points_xy), expected, f"a {case} crop", atol=1e-4)
 
 
+@task(
+    "09.7",
+    "medium",
+    way="Multiply the share of crops that are rotated by the share of normal numbers beyond one standard deviation",
+)
 def check_rotated_share(prediction) -> str:
     return compare_prediction(prediction, _rotated_percent(), atol=2, unit="%")
 
@@ -81,6 +92,7 @@ def _rotated_percent(draws: int = 4000) -> float:
     return 100 * float(np.mean(np.abs(angles) > 40))
 
 
+@task("09.8", "medium")
 def check_partners(attempt) -> None:
     for case, names in (
         ("three joints", ("nose", "left_wrist", "right_wrist")),
@@ -91,6 +103,7 @@ def check_partners(attempt) -> None:
         compare(attempt(list(names)), [names.index(name) for name in other], f"called with {case}")
 
 
+@task("09.9", "hard", forbidden=("crop_matrix", "invert_matrix"))
 def check_outline(attempt) -> None:
     rng = np.random.default_rng(0)
     for image_hw, rotation in (((64, 48), 0.0), ((96, 160), 0.0), ((64, 48), 30.0), ((96, 160), -75.0)):
@@ -115,6 +128,7 @@ class _Drawn:
         return self.normal
 
 
+@task("09.10", "hard", forbidden=("augment_record",))
 def check_half_body(attempt) -> None:
     rng, whole = np.random.default_rng(6), Augmentation(1.0, 0, scale_factor=0.0, rotation_prob=0.0, flip_prob=0.0)
     few_upper, two_each, one = np.full(17, 2), np.zeros(17, int), np.zeros(17, int)
@@ -141,25 +155,3 @@ def check_half_body(attempt) -> None:
 
 def _person(keypoints_K2: np.ndarray, visibility_K: np.ndarray) -> PersonRecord:
     return PersonRecord("", np.array([50.0, 50.0]), np.array([200.0, 200.0]), keypoints_K2, visibility_K, 1, 1)
-
-
-TASKS = {
-    "09.1": Task(check_keypoints, "easy"),
-    "09.2": Task(check_coco_box, "medium", forbidden=("sanitize_box", "load_coco")),
-    "09.3": Task(
-        check_mpii_square,
-        "easy",
-        way="Side: 200 × scale × 1.25. Centre: add 15 × scale to y, then subtract 1 from x and y",
-    ),
-    "09.4": Task(check_grow, "easy", forbidden=("fit_aspect",)),
-    "09.5": Task(check_point, "easy", way="x' = 0.32 × (182 − 132) + 24, and in the same way y' from 50, 100 and 32"),
-    "09.6": Task(check_back, "medium", forbidden=("invert_matrix",)),
-    "09.7": Task(
-        check_rotated_share,
-        "medium",
-        way="Multiply the share of crops that are rotated by the share of normal numbers beyond one standard deviation",
-    ),
-    "09.8": Task(check_partners, "medium"),
-    "09.9": Task(check_outline, "hard", forbidden=("crop_matrix", "invert_matrix")),
-    "09.10": Task(check_half_body, "hard", forbidden=("augment_record",)),
-}

@@ -1,17 +1,18 @@
 """Tasks of lesson 10: the heatmap loss, its gradient, Adam, moving averages, and reading a curve."""
 
 import dis
-import inspect
+from contextlib import contextmanager
 from functools import cache
 
 import torch
 from torch import Tensor
 
-from lgmpose.course.checks import Different, Task, compare, compare_prediction
+from lgmpose.course.checks import Different, compare, compare_prediction, task
 from lgmpose.training.loop import heatmap_loss
 from lgmpose.zoo.catalogue import create_model
 
 
+@task("10.1", "easy", way="Add 6 × 81 to the 6 of the first joint, and divide by 2 × 12")
 def check_labelled_loss(prediction) -> str:
     target = torch.zeros(1, 2, 2, 3)
     target[0, 0, 0, 1] = 4
@@ -35,19 +36,22 @@ def _maps(*shapes: tuple[int, ...]):
         )
 
 
-def check_fast_loss(attempt) -> None:
-    if _has_loop(inspect.unwrap(attempt)):
+@contextmanager
+def without_loop(attempt):
+    """Raise ``Different`` if a function's own code jumps back, as every `for` and `while` does."""
+    code = getattr(attempt, "__code__", None)
+    if code is not None and any(step.opname.startswith("JUMP_BACKWARD") for step in dis.get_instructions(code)):
         raise Different("has a loop, which this task asks you to avoid")
+    yield
+
+
+@task("10.2", "medium", forbidden=("heatmap_loss",), rule=without_loop)
+def check_fast_loss(attempt) -> None:
     for case, predicted, target, weights in _maps((1, 1, 2, 3), (3, 5, 6, 4), (2, 17, 7, 12)):
         compare(attempt(predicted, target, weights), heatmap_loss(predicted, target, weights), case)
 
 
-def _has_loop(function) -> bool:
-    """Return whether a function's own code jumps back, as every `for` and `while` does."""
-    code = getattr(function, "__code__", None)
-    return code is not None and any(step.opname.startswith("JUMP_BACKWARD") for step in dis.get_instructions(code))
-
-
+@task("10.3", "medium", forbidden=("heatmap_loss", "backward", "grad"))
 def check_gradient(attempt) -> None:
     for case, predicted, target, weights in _maps((1, 1, 2, 3), (3, 5, 6, 4), (2, 17, 7, 12)):
         leaf = predicted.clone().requires_grad_()
@@ -58,10 +62,12 @@ def check_gradient(attempt) -> None:
         compare(got, right * predicted.numel(), f"{case}, × {predicted.numel()}")
 
 
+@task("10.4", "easy", way="Take the mean of the four targets, at A and at B separately")
 def check_two_places(prediction) -> str:
     return compare_prediction(prediction, (0.75, 0.25), atol=0.01)
 
 
+@task("10.5", "hard", way="m = 0.9 × 0.4 − 0.1 × 4 and v = 0.999 × 0.016 + 0.001 × 16, both corrected for t = 2")
 def check_second_step(prediction) -> str:
     weight = torch.zeros(1, dtype=torch.float64, requires_grad=True)
     optimizer, places = torch.optim.Adam([weight], lr=1.0), []
@@ -72,6 +78,7 @@ def check_second_step(prediction) -> str:
     return compare_prediction(prediction, abs(places[1] - places[0]), rtol=0.05, unit="rates")
 
 
+@task("10.6", "easy", way="After n steps the average is 1 − 0.9ⁿ")
 def check_average(prediction) -> str:
     average, steps = 0.0, 0
     while average <= 0.5:
@@ -79,6 +86,7 @@ def check_average(prediction) -> str:
     return compare_prediction(prediction, steps, unit="steps")
 
 
+@task("10.7", "easy", way="The stored gradients are 1, 2 and 3. Each step subtracts 0.1 times the stored one")
 def check_forgotten_gradients(prediction) -> str:
     weight = torch.zeros(1, requires_grad=True)
     optimizer = torch.optim.SGD([weight], lr=0.1)
@@ -88,11 +96,13 @@ def check_forgotten_gradients(prediction) -> str:
     return compare_prediction(prediction, weight.item(), atol=0.01)
 
 
+@task("10.8", "easy")
 def check_nothing(attempt) -> None:
     for case, _, target, weights in _maps((2, 3, 4, 5), (1, 14, 8, 6)):
         compare(attempt(target, weights), heatmap_loss(torch.zeros_like(target), target, weights), case)
 
 
+@task("10.9", "hard", forbidden=("backward", "grad", "Adam"))
 def check_line(attempt) -> None:
     generator = torch.Generator().manual_seed(0)
     # Adam hides a factor of the gradients, unless they are as small as its eps.
@@ -105,12 +115,15 @@ def check_line(attempt) -> None:
             optimizer.zero_grad()
             (0.5 * ((line[0] * x + line[1] - y) ** 2).mean()).backward()
             optimizer.step()
-        got = attempt(x.clone(), y.clone(), steps, rate)
-        got = tuple(got) if isinstance(got, (Tensor, list)) else got
         case = f"steps={steps}, rate={rate}" + (", y and the gradients about 1e-8" if size < 1 else "")
-        compare(got, tuple(line.tolist()), case, atol=1e-4)
+        compare(attempt(x.clone(), y.clone(), steps, rate), tuple(line.tolist()), case, atol=1e-4)
 
 
+@task(
+    "10.10",
+    "medium",
+    way="SGD's step is proportional to the gradient. In Adam's step, a factor of the gradient cancels",
+)
 def check_doubled_loss(prediction) -> str:
     """Measure how much longer the first step gets if the loss is doubled: with SGD, with Adam."""
     measured = (_first_step(kind, 2.0) / _first_step(kind, 1.0) for kind in (torch.optim.SGD, torch.optim.Adam))
@@ -132,29 +145,3 @@ def _first_step(optimizer_type: type[torch.optim.Optimizer], factor: float) -> f
     (factor * heatmap_loss(net(images), target, torch.ones(4, 17))).backward()
     optimizer.step()
     return float((torch.cat([parameter.detach().flatten() for parameter in net.parameters()]) - before).norm())
-
-
-TASKS = {
-    "10.1": Task(check_labelled_loss, "easy", way="Add 6 × 81 to the 6 of the first joint, and divide by 2 × 12"),
-    "10.2": Task(check_fast_loss, "medium", forbidden=("heatmap_loss",)),
-    "10.3": Task(check_gradient, "medium", forbidden=("heatmap_loss", "backward", "grad")),
-    "10.4": Task(check_two_places, "easy", way="Take the mean of the four targets, at A and at B separately"),
-    "10.5": Task(
-        check_second_step,
-        "hard",
-        way="m = 0.9 × 0.4 − 0.1 × 4 and v = 0.999 × 0.016 + 0.001 × 16, both corrected for t = 2",
-    ),
-    "10.6": Task(check_average, "easy", way="After n steps the average is 1 − 0.9ⁿ"),
-    "10.7": Task(
-        check_forgotten_gradients,
-        "easy",
-        way="The stored gradients are 1, 2 and 3. Each step subtracts 0.1 times the stored one",
-    ),
-    "10.8": Task(check_nothing, "easy"),
-    "10.9": Task(check_line, "hard", forbidden=("backward", "grad", "Adam")),
-    "10.10": Task(
-        check_doubled_loss,
-        "medium",
-        way="SGD's step is proportional to the gradient. In Adam's step, a factor of the gradient cancels",
-    ),
-}

@@ -2,18 +2,20 @@
 
 import numpy as np
 
-from lgmpose.course.checks import Task, compare, compare_prediction
+from lgmpose.course.checks import compare, compare_prediction, task
 from lgmpose.metrics import coco_ap, coco_results, oks_nms, pck, rescore
 from lgmpose.pose.skeletons import COCO
 
 ERRORS_PX = np.array([[10.0, 0], [10, 0], [10, 0], [13, 0]])  # of the lesson's four joints
 
 
+@task("11.1", "easy", way="0.2 × 65 = 13 pixels are allowed, and an error of exactly 13 is allowed, too")
 def check_longer_torso(prediction) -> str:
     result = pck(ERRORS_PX[None], np.zeros((1, 4, 2)), np.ones((1, 4)), np.array([65.0]))
     return compare_prediction(prediction, result.mean_percent, atol=0.5, unit="%")
 
 
+@task("11.2", "medium", forbidden=("pck", "pckh"))
 def check_pck(attempt) -> None:
     rng = np.random.default_rng(5)
     for case, B, hidden, threshold in (
@@ -32,15 +34,18 @@ def check_pck(attempt) -> None:
         compare(attempt(predicted_BK2, true_BK2, visible_BK, torso_B, threshold), expected, case)
 
 
+@task("11.3", "easy", way="Diagonal of the box, times 0.6, times 0.5")
 def check_head(prediction) -> str:
     return compare_prediction(prediction, 0.5 * 0.6 * float(np.hypot(30, 40)), atol=0.1, unit="pixels")
 
 
+@task("11.4", "medium", way="Set the exponent to −1/2: d = 2σ√A")
 def check_wrist_distance(prediction) -> str:
     measured = 2 * COCO.oks_sigmas[COCO.index("left_wrist")] * 10_000**0.5
     return compare_prediction(prediction, measured, rtol=0.02, unit="pixels")
 
 
+@task("11.5", "easy", forbidden=("rescore",))
 def check_score(attempt) -> None:
     rng = np.random.default_rng(8)
     for case, joint_scores_K in (
@@ -53,6 +58,7 @@ def check_score(attempt) -> None:
         compare(attempt(joint_scores_K.copy(), 0.5), expected, case)
 
 
+@task("11.6", "hard")
 def check_match(attempt) -> None:
     rng = np.random.default_rng(9)
     cases = [(np.array([0.9, 0.8, 0.6]), np.array([[0.8, 0.3], [0.75, 0.4], [0.2, 0.55]]), t) for t in (0.5, 0.75)]
@@ -76,6 +82,7 @@ def _matched(scores: np.ndarray, oks_nm: np.ndarray, threshold: float) -> list[b
     return right
 
 
+@task("11.7", "medium", way="Add height × width of the three parts of the staircase")
 def check_staircase(prediction) -> str:
     people = np.random.default_rng(4).uniform(0, 200, (4, 17, 2))
     poses = np.concatenate([people[:2], people[:1] + 5000, people[2:3], people[:1] + 9000])
@@ -83,6 +90,7 @@ def check_staircase(prediction) -> str:
     return compare_prediction(prediction, measured, atol=0.01)
 
 
+@task("11.8", "medium", way="The OKS of each pose is 14 / 17. Count the thresholds that it passes")
 def check_three_lost_joints(prediction) -> str:
     people = np.random.default_rng(4).uniform(0, 200, (10, 17, 2))
     poses = people.copy()
@@ -91,6 +99,7 @@ def check_three_lost_joints(prediction) -> str:
     return compare_prediction(prediction, measured, atol=0.02)
 
 
+@task("11.9", "hard", forbidden=("oks_nms",))
 def check_pose_nms(attempt) -> None:
     rng, sigmas = np.random.default_rng(3), np.array(COCO.oks_sigmas)
     for case in range(8):
@@ -103,19 +112,18 @@ def check_pose_nms(attempt) -> None:
         threshold = (0.9, 0.6, 0.75, 0.3)[case % 4]
         got = attempt(poses.copy(), scores.copy(), areas.copy(), sigmas.copy(), threshold)
         expected = oks_nms(poses, scores, areas, sigmas, threshold)
-        if got is not None and got is not ... and np.ndim(got) == 1:
-            got = np.asarray(got)
         compare(got, expected, f"called with {len(poses)} poses and the threshold {threshold}")
     # Three poses in a row: the middle one is similar to both others and is dropped; the outer two are kept.
     chain = people[0] + np.arange(3)[:, None, None] * 4.0
     got = attempt(chain, np.array([0.9, 0.8, 0.7]), np.full(3, 5000.0), sigmas, 0.6)
-    compare(np.asarray(got), np.array([0, 2]), "called with three poses, the middle one similar to both others")
+    compare(got, np.array([0, 2]), "called with three poses, the middle one similar to both others")
     # Two equal poses have an OKS of exactly the threshold, 1; the third pose is far away.
     poses = np.concatenate([people[:1], people[:1], people[1:2] + 4000])
     got = attempt(poses, np.array([0.5, 0.9, 0.7]), np.full(3, 5000.0), sigmas, 1.0)
-    compare(np.asarray(got), np.array([1, 2, 0]), "called with two equal poses and the threshold 1")
+    compare(got, np.array([1, 2, 0]), "called with two equal poses and the threshold 1")
 
 
+@task("11.10", "medium", way="Draw the staircase for both rankings; it takes the best precision from each recall on")
 def check_false_persons(prediction) -> str:
     """Compute AP with false persons scored lower than all true persons, then higher."""
     people = np.random.default_rng(4).uniform(0, 200, (10, 17, 2))
@@ -139,25 +147,3 @@ def _ap(people_BK2: np.ndarray, true_ids, poses_BK2: np.ndarray, ids, scores: np
         ],
     }
     return coco_ap(coco_results(list(ids), poses_BK2, np.ones((len(poses_BK2), 17)), scores), truth)["AP"]
-
-
-TASKS = {
-    "11.1": Task(
-        check_longer_torso, "easy", way="0.2 × 65 = 13 pixels are allowed, and an error of exactly 13 is allowed, too"
-    ),
-    "11.2": Task(check_pck, "medium", forbidden=("pck", "pckh")),
-    "11.3": Task(check_head, "easy", way="Diagonal of the box, times 0.6, times 0.5"),
-    "11.4": Task(check_wrist_distance, "medium", way="Set the exponent to −1/2: d = 2σ√A"),
-    "11.5": Task(check_score, "easy", forbidden=("rescore",)),
-    "11.6": Task(check_match, "hard"),
-    "11.7": Task(check_staircase, "medium", way="Add height × width of the three parts of the staircase"),
-    "11.8": Task(
-        check_three_lost_joints, "medium", way="The OKS of each pose is 14 / 17. Count the thresholds that it passes"
-    ),
-    "11.9": Task(check_pose_nms, "hard", forbidden=("oks_nms",)),
-    "11.10": Task(
-        check_false_persons,
-        "medium",
-        way="Draw the staircase for both rankings; it takes the best precision from each recall on",
-    ),
-}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from lgmpose.course.checks import Task, compare, compare_prediction
+from lgmpose.course.checks import compare, compare_prediction, task
 from lgmpose.metrics import bootstrap_interval
 
 NAMES = ["face", "belt", "left_glove", "right_glove", "left_boot", "right_boot"]
 
 
+@task("14.1", "easy")
 def check_mirror_pairs(attempt) -> None:
     for names, pairs in (
         (NAMES, [(2, 3), (4, 5)]),
@@ -17,12 +18,10 @@ def check_mirror_pairs(attempt) -> None:
         (["face", "belt"], []),
         (["handle_left", "handle_right", "left_foot", "left_hand", "right_hand", "right_foot"], [(2, 5), (3, 4)]),
     ):
-        got = attempt(list(names))
-        if isinstance(got, list):
-            got = [tuple(pair) if isinstance(pair, list) else pair for pair in got]
-        compare(got, pairs, f"called with {names}")
+        compare(attempt(list(names)), pairs, f"called with {names}")
 
 
+@task("14.2", "easy")
 def check_coco_keypoints(attempt) -> None:
     points = {"face": (31.5, 20.0), "right_glove": (12.0, 44.5), "belt": (30.0, 61.0), "left_glove": (50.5, 48.0)}
     points |= {"left_boot": (38.0, 118.5), "right_boot": (22.0, 120.0)}
@@ -35,6 +34,7 @@ def check_coco_keypoints(attempt) -> None:
         compare(attempt(dict(labelled), set(hidden), list(NAMES)), flat, case)
 
 
+@task("14.3", "medium")
 def check_box_around(attempt) -> None:
     rng = np.random.default_rng(143)
     for margin, unlabelled in ((0.0, 0), (0.2, 0), (0.6, 2)):
@@ -44,20 +44,25 @@ def check_box_around(attempt) -> None:
         low, size = xy.min(axis=0), np.ptp(xy, axis=0)
         points[unlabelled + xy[:, 0].argmin(), 2] = 1  # a hidden joint counts
         expected = tuple(map(float, (*(low - margin * size), *(size * (1 + 2 * margin)))))
-        got = attempt(points.copy(), margin)
-        if isinstance(got, (list, np.ndarray)):
-            got = tuple(got)
-        compare(got, expected, f"called with margin {margin}, {unlabelled} joints without a label")
+        case = f"called with margin {margin}, {unlabelled} joints without a label"
+        compare(attempt(points.copy(), margin), expected, case)
 
 
+@task("14.4", "easy", way="Compare a validation picture with its two neighbours in the training set.")
 def check_split(prediction) -> str:
     return compare_prediction(prediction, "b")
 
 
+@task(
+    "14.5",
+    "easy",
+    way="Steps: epochs × persons per epoch / batch size. Uses: epochs × persons per epoch / labelled persons.",
+)
 def check_steps(prediction) -> str:
     return compare_prediction(prediction, (4 * 160 / 16, 4 * 160 / 10))
 
 
+@task("14.6", "medium")
 def check_share_right(attempt) -> None:
     rng = np.random.default_rng(146)
     for persons, labelled_share, limit in ((5, 1.0, 0.1), (8, 0.7, 0.1), (4, 1.0, 0.25)):
@@ -78,10 +83,12 @@ def check_share_right(attempt) -> None:
         compare(got, 100 * sum(right) / len(right), f"called with {case}")
 
 
+@task("14.7", "easy", way="Multiply the parameters by the bytes of one number.")
 def check_file_size(prediction) -> str:
     return compare_prediction(prediction, 4.08, rtol=0.1, unit="MB")
 
 
+@task("14.8", "medium")
 def check_find_swapped(attempt) -> None:
     rng = np.random.default_rng(148)
     for pairs, swapped in (([(2, 3)], [1]), ([(2, 3), (4, 5)], [0, 4]), ([(2, 3), (4, 5)], [])):
@@ -94,19 +101,16 @@ def check_find_swapped(attempt) -> None:
         if len(pairs) == 2:
             found[5, [2, 3]] = found[5, [3, 2]]  # and the network exchanged them; the labels are right
         case = f"called with {len(pairs)} pair(s), {len(swapped)} of 6 persons exchanged"
-        _compare_swapped(attempt(labels.copy(), found.copy(), list(pairs)), swapped, case)
+        compare(attempt(labels.copy(), found.copy(), list(pairs)), swapped, case)
     # x of (left, right) of two pairs; y is 0. Only the middle person has the smaller sum after the exchange: 88 for 92.
     labels_x = [[10, 10, 40, 40], [0, 30, 0, 30], [0, 30, 0, 20]]
     found_x = [[12, 15, 41, 47], [16, 14, 40, 50], [30, 30, 0, 20]]
     labels, found = (np.array([[[x, 0.0] for x in person] for person in rows]) for rows in (labels_x, found_x))
     got = attempt(labels.copy(), found.copy(), [(0, 1), (2, 3)])
-    _compare_swapped(got, [1], f"called with three persons, x of the labels {labels_x}, found {found_x}, y 0")
+    compare(got, [1], f"called with three persons, x of the labels {labels_x}, found {found_x}, y 0")
 
 
-def _compare_swapped(got, swapped: list[int], case: str) -> None:
-    compare([int(i) for i in got] if isinstance(got, (tuple, np.ndarray)) else got, swapped, case)
-
-
+@task("14.9", "medium", way="Take the root of the ratio of the numbers of persons.")
 def check_interval_width(prediction) -> str:
     """Accept what is within 15 % of the measured ratios."""
     return compare_prediction(prediction, width_ratios(), rtol=0.15, unit="times")
@@ -123,20 +127,3 @@ def width_ratios() -> tuple[float, float]:
             ends.append(high - low)
         widths[persons] = float(np.mean(ends))
     return widths[10] / widths[50], widths[50] / widths[200]
-
-
-TASKS = {
-    "14.1": Task(check_mirror_pairs, "easy"),
-    "14.2": Task(check_coco_keypoints, "easy"),
-    "14.3": Task(check_box_around, "medium"),
-    "14.4": Task(check_split, "easy", way="Compare a validation picture with its two neighbours in the training set."),
-    "14.5": Task(
-        check_steps,
-        "easy",
-        way="Steps: epochs × persons per epoch / batch size. Uses: epochs × persons per epoch / labelled persons.",
-    ),
-    "14.6": Task(check_share_right, "medium"),
-    "14.7": Task(check_file_size, "easy", way="Multiply the parameters by the bytes of one number."),
-    "14.8": Task(check_find_swapped, "medium"),
-    "14.9": Task(check_interval_width, "medium", way="Take the root of the ratio of the numbers of persons."),
-}
