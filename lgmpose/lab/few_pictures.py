@@ -215,17 +215,17 @@ def page(result: dict[str, Any]) -> str:
             mean = np.mean([cell["pck"] for cell in cells])
             row.append(f"{mean:.1f} ({low:.1f} … {high:.1f}; {len(cells)})")
         rows.append(row)
-    titles = {"all": "all joints", "six": "six new joints"}
-    header = ["persons", *(f"{titles[joints]}, {start}" for joints, start in columns)]
+    titles = {"all": "all joints", "six": "six new joints", "weights": "shipped weights", "scratch": "random weights"}
+    header = ["labelled persons", *(f"{titles[joints]}, {titles[start]}" for joints, start in columns)]
     seconds = {start: [c["seconds"] for c in result["cells"] if c["start"] == start] for start in STARTS}
-    times = ", ".join(f"{start} {np.median(values):.0f} s" for start, values in seconds.items() if values)
+    times = ", ".join(f"{titles[start]} {np.median(values):.0f} s" for start, values in seconds.items() if values)
     return "\n".join([
         "# Few labelled persons, measured by `lgmpose lab few-pictures`", "",
         f"* {result['cpu']}, {result['cores']} cores; {result['system']}; {result['date']}; lgmpose "
         f"{result['lgmpose']}, commit {result['commit'] or 'unknown'}; Python {result['python']}",
         f"* PCK@0.2 in per cent on {result['validation_persons']} validation persons, after the last epoch. In "
         "brackets: 95 % interval over draws and persons (bootstrap); number of draws",
-        "* Recipe `few-pictures`, 128×128. `scratch` starts from random weights, with no frozen epoch, learning rate "
+        "* Recipe `few-pictures`, 128×128. From random weights: no frozen epoch, learning rate "
         f"{STARTS['scratch']['learning_rate']} and {STARTS['scratch']['epochs']} epochs",
         "* all joints: the mean of shoulders, elbows, wrists, hips, knees and ankles; six new joints: of all six",
         f"* Median time of a run: {times}", "", tabulate(rows, header, tablefmt="github"), "",

@@ -22,7 +22,7 @@ from lgmpose.lab.ablate.comparisons import (
 from lgmpose.lab.ablate.rows import ABLATIONS, BASELINE, CHOICES, FAMILIES, NETWORKS, OTHER_NETWORKS
 from lgmpose.lab.evidence import NOT_SIGNIFICANT
 
-__all__ = ["draw_bars", "draw_peers", "markdown", "save_report"]
+__all__ = ["costs_table", "draw_bars", "draw_peers", "markdown", "save_report"]
 
 REMARKS = {  # family → how to read its table
     "peers": """\
@@ -69,11 +69,13 @@ def markdown(results: dict[str, Any]) -> str:
     for family in judged_families(results):
         texts = [f"## {family.heading}", family_table(results, family), family_note(results, family)]
         parts += [text for text in (*texts, REMARKS.get(family.name)) if text]
-    return "\n\n".join([*parts, *_costs(results)]) + "\n"
+    if costs := costs_table(results):
+        parts += ["## Costs", costs]
+    return "\n\n".join(parts) + "\n"
 
 
-def _costs(results: dict[str, Any]) -> list[str]:
-    """Return the table of costs and speeds, and how speeds were measured; nothing where there are no costs."""
+def costs_table(results: dict[str, Any]) -> str:
+    """Return the table of costs and speeds, and how speeds were measured; "" where there are no costs."""
     speed = results["speed"]
     rows = []
     for name, cost in results["costs"].items():
@@ -83,15 +85,15 @@ def _costs(results: dict[str, Any]) -> list[str]:
         fps = (f"{timed['fps']:.0f}", f"{timed['ratio'][0]:.2f}") if timed else ("–", "–")
         rows.append([NETWORKS[name].label, f"{cost['params']:,}", f"{cost['macs'] / 1e6:.1f} M", *fps])
     if not rows:
-        return []
+        return ""
     head = ["network", "parameters", "MACs", "FPS", "× speed"]
-    parts = ["## Costs", tabulate(rows, head, "pipe", colalign=["left", *["right"] * 4], disable_numparse=True)]
+    text = tabulate(rows, head, "pipe", colalign=["left", *["right"] * 4], disable_numparse=True)
     if speed is not None:
         on = speed["conditions"]
-        text = f"FPS: one picture at a time, {on['device']}, {on['threads']} thread(s), {on['cpu']}; × speed is the "
-        text += f"median of {on['rounds']} paired rounds"
-        parts.append(text + ("; busy machine, do not quote the FPS" if speed["noisy"] else ""))
-    return parts
+        text += f"\n\nFPS: one picture at a time, {on['device']}, {on['threads']} thread(s), {on['cpu']}; × speed is "
+        text += f"the median of {on['rounds']} paired rounds"
+        text += "; busy machine, do not quote the FPS" if speed["noisy"] else ""
+    return text
 
 
 def draw_bars(figure, results: dict[str, Any]) -> None:
