@@ -240,7 +240,7 @@ def test_table_and_figures_come_from_the_file_alone(config, results, tmp_path, m
     assert moved.with_suffix(".png").read_bytes()[:4] == b"\x89PNG" and not (tmp_path / "moved-peers.png").exists()
 
 
-def test_speeds_are_measured_again_for_new_networks_or_if_asked(config, results, monkeypatch):
+def test_speeds_are_measured_again_for_new_networks(config, results, monkeypatch):
     asked = []
     monkeypatch.setattr(runner, "train", None)
 
@@ -252,9 +252,9 @@ def test_speeds_are_measured_again_for_new_networks_or_if_asked(config, results,
     known = {**results, "runs": results["runs"][:2], "costs": dict.fromkeys(NETWORKS, {"params": 1, "macs": 1})}
     one_seed = replace(config, seeds=(0,))
     for change, expected in (
-        ({"again_fps": True}, [(set(NAMES), 2)]),
-        ({"again_fps": True, "fps_rounds": 0}, []),
+        ({}, []),
         ({"variants": (*NAMES, "silu", "fusion-dw1")}, [({*NAMES, "fusion-dw1"}, 2)]),
+        ({"variants": (*NAMES, "silu", "fusion-dw1"), "fps_rounds": 0}, []),
     ):
         asked.clear()
         config.json_file.with_name("again.json").write_text(json.dumps(known))
