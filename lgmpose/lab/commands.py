@@ -158,23 +158,17 @@ def search(config: SearchConfig, json: Path = Path("runs/search.json")) -> None:
 
 
 @group.command
-def agreement(
-    data: tyro.conf.Positional[str],
-    weights: Path | None = None,
-    json: Path | None = None,
-    sheet: Path | None = None,
-) -> None:
+def agreement(data: tyro.conf.Positional[str], weights: Path | None = None, json: Path | None = None) -> None:
     """Measure how well two annotators of the same photographs agree, and how well a network agrees with them.
 
     Args:
         data: KIND:PATH of a data set with one person per picture (lspet).
         weights: a weights file; by default those for sports people.
         json: JSON file for the metrics.
-        sheet: where to draw the pairs that agree least and most (a PNG): one annotator left, the other right.
     """
     from lgmpose.lab.agreement import measure_agreement
 
-    measure_agreement(data, weights=weights, json_file=json, sheet=sheet)
+    measure_agreement(data, weights=weights, json_file=json)
 
 
 @group.command

@@ -67,7 +67,7 @@ def test_finished_cells_are_not_repeated(people, settings, tmp_path, monkeypatch
         return {"pck": 50.0, "correct": [1, 1], "counted": [2, 2], "seconds": 1.0}
 
     monkeypatch.setattr(few_pictures, "train_on", fake)
-    config, file = FewPicturesConfig(people, persons=(2, 3), draws=2, joints=("all", "six")), tmp_path / "few.json"
+    config, file = FewPicturesConfig(people, persons=(2, 3), draws=2), tmp_path / "few.json"
     with pytest.raises(KeyboardInterrupt):
         measure_few_pictures(config, file)
     measure_few_pictures(config, file)
@@ -88,7 +88,7 @@ def test_the_interval_covers_draws_and_persons():
 
 
 @pytest.mark.parametrize(
-    "changes, named", [({"persons": (999,)}, "999"), ({"draws": 0}, "draws"), ({"joints": ("hands",)}, "hands")]
+    "changes, named", [({"persons": (999,)}, "999"), ({"draws": 0}, "draws")]
 )
 def test_what_cannot_be_measured_is_refused(people, tmp_path, changes, named):
     with pytest.raises(UserError, match=named):
