@@ -187,9 +187,9 @@ def ship(
         folder: where to write; by default the package's weights folder.
     """
     from lgmpose.lab.ship import ship as ship_weights
+    from lgmpose.zoo.cards import SHIPPED, WEIGHTS_FOLDER
 
-    options = {"name": name, "folder": folder}
-    ship_weights(data, runs, **{key: value for key, value in options.items() if value is not None})
+    ship_weights(data, runs, name=name or SHIPPED[0], folder=folder or WEIGHTS_FOLDER)
 
 
 @group.command(name="bench-training")

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
 
-from lgmpose.files import write_atomically
+from lgmpose.files import open_atomically, write_atomically
 from lgmpose.lab.ablate.comparisons import (
     PAPER_PCKH,
     contrasts,
-    family_note,
-    family_table,
+    family_section,
     joint_verdict,
     judged_families,
     mean_figures,
@@ -48,10 +46,10 @@ def save_report(json_file: Path, results: dict[str, Any]) -> None:
     if len(_timed_peers(results)) > 1:
         figures[json_file.with_name(f"{json_file.stem}-peers.png")] = (draw_peers, (7.5, 4.6))
     for path, (draw, size) in figures.items():
-        figure, buffer = Figure(figsize=size, layout="constrained", dpi=110), io.BytesIO()
+        figure = Figure(figsize=size, layout="constrained", dpi=110)
         draw(figure, results)
-        figure.savefig(buffer, format="png")
-        write_atomically(path, buffer.getvalue())
+        with open_atomically(path) as file:
+            figure.savefig(file, format="png")
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -67,8 +65,9 @@ def markdown(results: dict[str, Any]) -> str:
         "Evaluation: " + ", ".join(f"{name} {value}" for name, value in results["conditions"].items()),
     ]
     for family in judged_families(results):
-        texts = [f"## {family.heading}", family_table(results, family), family_note(results, family)]
-        parts += [text for text in (*texts, REMARKS.get(family.name)) if text]
+        parts.append(family_section(results, family))
+        if family.name in REMARKS:
+            parts.append(REMARKS[family.name])
     if costs := costs_table(results):
         parts += ["## Costs", costs]
     return "\n\n".join(parts) + "\n"
