@@ -11,7 +11,6 @@ Unreadable pictures are left out and counted.
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import tyro
 from tqdm import tqdm
 
 from lgmpose.data.images import read_image
-from lgmpose.errors import UserError
+from lgmpose.errors import UserError, run_script
 from lgmpose.files import read_json, write_atomically
 from lgmpose.inference.detectors import detect_people, open_detector
 
@@ -81,7 +80,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Arguments))
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    run_script(lambda: main(tyro.cli(Arguments)))

@@ -25,7 +25,6 @@ resumes; recipes.json alone is enough to keep the finished runs. The table has s
 from __future__ import annotations
 
 import json
-import sys
 import time
 import tomllib
 from collections.abc import Iterator
@@ -42,7 +41,7 @@ import tyro
 from tabulate import tabulate
 
 from lgmpose.data import load_validation_sets
-from lgmpose.errors import UserError
+from lgmpose.errors import UserError, run_script
 from lgmpose.files import as_type, read_json, write_atomically
 from lgmpose.inference.figures import joint_metrics
 from lgmpose.lab.ablate.runner import train_and_measure
@@ -223,7 +222,4 @@ def save(
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Arguments))
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    run_script(lambda: main(tyro.cli(Arguments)))

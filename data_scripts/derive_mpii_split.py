@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from lgmpose.data.mpii import MATCH_PX
 from lgmpose.data.mpii_split import VAL_LIST, find_persons
 from lgmpose.data.mpii_truth import load_mpii_truth
-from lgmpose.errors import UserError
+from lgmpose.errors import UserError, run_script
 
 UPPER_NECK = 8
 
@@ -91,8 +90,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_script(main)

@@ -16,7 +16,6 @@ and the change in green. After an interruption, the same command resumes.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +28,7 @@ from lgmpose.data import load_records
 from lgmpose.data.images import read_image
 from lgmpose.data.lspet import picture_checksums
 from lgmpose.data.records import PersonRecord, RecordSet
-from lgmpose.errors import UserError
+from lgmpose.errors import UserError, run_script
 from lgmpose.files import open_atomically, write_atomically
 from lgmpose.training.distill import open_teacher, teach
 
@@ -191,7 +190,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Arguments))
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    run_script(lambda: main(tyro.cli(Arguments)))

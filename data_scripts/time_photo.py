@@ -10,7 +10,6 @@ to the network at once.
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ import numpy as np
 import tyro
 from tabulate import tabulate
 
-from lgmpose.errors import UserError
+from lgmpose.errors import run_script
 from lgmpose.files import check_writable, write_atomically
 from lgmpose.inference.detectors import open_detector
 from lgmpose.inference.predictor import PADDING, Predictor
@@ -118,7 +117,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Arguments))
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    run_script(lambda: main(tyro.cli(Arguments)))

@@ -9,7 +9,6 @@ starts from the weights of the stage before. The same command goes on where an i
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 import tyro
 
 from lgmpose.data.augment import Augmentation
-from lgmpose.errors import UserError
+from lgmpose.errors import UserError, run_script
 from lgmpose.files import read_json
 from lgmpose.training.recipe import TrainConfig
 from lgmpose.training.trainer import resume, train
@@ -92,7 +91,4 @@ def main(stages: Stages) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(tyro.cli(Stages))
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    run_script(lambda: main(tyro.cli(Stages)))

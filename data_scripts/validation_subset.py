@@ -6,15 +6,16 @@
     python data_scripts/validation_subset.py mpii data/mpii
     lgmpose eval --data mpii:data/mpii --annotations data/mpii/mpii_val_216.json
 
-COCO: 350 pictures of val2017; 2,110 others were in the training. MPII: 216 of the 2,958 usual validation persons, after
-``lgmpose data mpii``. The lists are coco_val_350.txt (ids) and mpii_val_216.txt (places in mpii_val.json, pictures).
+COCO: 350 pictures of val2017; 2,110 others were in the training. MPII: 216 of the 2,958 usual validation persons,
+after ``lgmpose data mpii``. The lists are coco_val_350.txt (ids) and mpii_val_216.txt (places in mpii_val.json, and
+pictures).
 """
 
 import argparse
 import json
 from pathlib import Path
 
-from lgmpose.errors import UserError
+from lgmpose.errors import UserError, run_script
 from lgmpose.files import read_json, write_atomically
 
 LISTS = {"coco": Path(__file__).with_name("coco_val_350.txt"), "mpii": Path(__file__).with_name("mpii_val_216.txt")}
@@ -60,7 +61,4 @@ if __name__ == "__main__":
     parser.add_argument("kind", choices=LISTS)
     parser.add_argument("folder", type=Path, help="folder of the data set")
     args = parser.parse_args()
-    try:
-        {"coco": coco, "mpii": mpii}[args.kind](args.folder)
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from error
+    run_script(lambda: {"coco": coco, "mpii": mpii}[args.kind](args.folder))

@@ -23,7 +23,6 @@ DEFAULT = WEIGHTS.with_name("lgm-pose-coco-256x192.json")  # of the default weig
 MPII = WEIGHTS.with_name("lgm-pose-mpii-256x256.json")
 PICTURE = ROOT / "docs" / "_static" / "results.png"
 MARKED = re.compile(r"(<!-- begin: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-REPOSITORY = ""  # owner/name on GitHub. Fill it in once for the buttons of docs/course.md
 MPII_MODEL = "lgm-pose-mpii-256x256"  # Tables 3 to 5
 RUNTIMES = ("eager", "onnxruntime", "openvino", "openvino-bf16", "openvino-int8")
 
@@ -35,6 +34,20 @@ def load(path: Path | str) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def rows_of(name: str, image_hw: list[int] | None = None) -> dict[tuple[str, str, int], dict]:
+    """Return (network, backend, threads) → row of a stored benchmark; ``image_hw`` chooses one of its input sizes."""
+    return {
+        (row["label"].rpartition(":")[2], row["backend"], row["threads"]): row
+        for row in load(name)["rows"] if image_hw in (None, row["image_hw"])
+    }  # fmt: skip
+
+
+def stored_table(name: str) -> str:
+    """Return the table of the newest stored page of a kind."""
+    lines = max(RESULTS.glob(f"{name}_*.md")).read_text(encoding="utf-8").splitlines()
+    return "\n".join(line for line in lines if line.startswith("|"))
+
+
 def table(head: str, rows: list[list[object]]) -> str:
     """Return a Markdown table. ``head`` has the column titles, separated by `` | ``."""
     titles = head.split(" | ")
@@ -42,98 +55,57 @@ def table(head: str, rows: list[list[object]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def rounded(metric: str, value: float) -> str:
+    """Return ``66.2 %`` for PCK and PCKh, which are in per cent, and ``0.368`` for AP."""
+    return f"{value:.1f} %" if metric.startswith("PCK") else f"{value:.3f}"
+
+
+def shown(found: dict, metric: str) -> str:
+    """Return a figure, with its 95 % interval where there is one: ``66.2 % (63.3 … 68.9)``."""
+    ends = [rounded(metric, end).removesuffix(" %") for end in found["intervals_95"].get(metric, ())]
+    return rounded(metric, found["figures"][metric]) + (f" ({' … '.join(ends)})" if ends else "")
+
+
 # Weights
 
 
-def weights() -> str:
-    result = load(WEIGHTS)
-    # The weights' own file does not say how many persons count. These evaluations are of the same persons and labels.
-    counted = load("boxes-shifted_*")["conditions"]
-    rows = []
-    for metric, value in result["figures"].items():
-        low, high = result["intervals_95"][metric]
-        persons = f"{counted[f'persons in {metric}']} counted"
-        rows.append([metric, f"{value:.1f} % ({low:.1f} … {high:.1f}), {persons}", f"{result['onnx'][metric]:.1f} %",
-                     f"{result['training_persons'][metric]:.1f} %"])  # fmt: skip
-    return table("metric | 500 validation persons (95 % interval) | the same, 8-bit file | 500 training persons", rows)
-
-
-def weights_coco() -> str:
-    result, rows = load(DEFAULT), []
-    for metric in ("AP", "AP50", "AP75", "PCK@0.2"):
-        digits, unit = (3, "") if metric.startswith("AP") else (1, " %")
-        cell = f"{result['figures'][metric]:.{digits}f}{unit}"
-        if pair := result["intervals_95"].get(metric):
-            cell += " ({:.{digits}f} … {:.{digits}f})".format(*pair, digits=digits)
-        if metric == "PCK@0.2":
-            cell += f", {result['conditions']['persons in PCK@0.2']} counted"
-        rows.append([metric, cell, f"{result['onnx'][metric]:.{digits}f}{unit}"])
-    return table("metric | 854 persons of 350 pictures of val2017 (95 % interval) | the same, 8-bit file", rows)
-
-
-def weights_mpii() -> str:
-    result, rows = load(MPII), []
-    for metric in ("PCKh@0.5", "PCK@0.2"):
-        low, high = result["intervals_95"][metric]
-        cell = f"{result['figures'][metric]:.1f} % ({low:.1f} … {high:.1f})"
-        rows.append([metric, cell, *(f"{result[part][metric]:.1f} %" for part in ("onnx", "training_persons"))])
-    return table("metric | 216 persons (95 % interval) | the same, 8-bit file | 500 training persons", rows)
-
-
-def recipes_coco() -> str:
-    pages = sorted(RESULTS.glob("recipes_*.md"))
-    lines = pages[-1].read_text(encoding="utf-8").splitlines() if pages else ["| No result is stored yet. |"]
-    return "\n".join(line for line in lines if line.startswith("|"))
+def weights(path: Path, persons: str, training_persons: str = "") -> str:
+    result, rows = load(path), []
+    # The file of the sports weights does not say how many persons count. The other evaluation is of the same persons.
+    counted = load("boxes-shifted_*" if path == WEIGHTS else path)["conditions"]
+    for metric in ("AP", "AP50", "AP75", "PCKh@0.5", "PCK@0.2"):
+        if metric in result["figures"]:
+            count = counted.get(f"persons in {metric}")
+            row = [metric, shown(result, metric) + (f", {count} counted" if count else "")]
+            parts = ("onnx", "training_persons") if training_persons else ("onnx",)
+            rows.append([*row, *(rounded(metric, result[part][metric]) for part in parts)])
+    head = f"metric | {persons} (95 % interval) | the same, 8-bit file"
+    return table(f"{head} | {training_persons}" if training_persons else head, rows)
 
 
 def wrong_joints() -> str:
-    from lgmpose.metrics import ERROR_KINDS
+    from lgmpose.lab.model_card import error_table
 
-    result, metric = load(WEIGHTS), "PCK@0.2"
-    parts = (result, result["training_persons"])
-    rows = [["within the threshold", f"{result['figures'][metric]:.1f} %", f"{parts[1][metric]:.1f} %"]]
-    for kind, meaning in ERROR_KINDS.items():
-        rows.append([meaning, *(f"{part['errors'][metric][kind]:.1f} %" for part in parts)])
-    return table("position of the predicted joint, by PCK@0.2 | validation | training", rows)
+    return error_table(load(WEIGHTS))
 
 
 def other_boxes() -> str:
-    metric, given = "PCK@0.2", load(WEIGHTS)
-    rows = []
+    metric, rows = "PCK@0.2", []
     for boxes, option, found in (
-        ("around the true joints", "given", given),
+        ("around the true joints", "given", load(WEIGHTS)),
         ("the same, moved by up to 10 % of their sides and scaled by 0.8 to 1.25", "shifted", load("boxes-shifted_*")),
         ("none: the network searches the whole picture for the person", "none", load("boxes-none_*")),
     ):
-        low, high = found["intervals_95"][metric]
-        rows.append([boxes, f"`--boxes {option}`", f"{found['figures'][metric]:.1f} % ({low:.1f} … {high:.1f})"])
-    return table("boxes | option of `lgmpose eval` | PCK@0.2 (95 % interval)", rows)
-
-
-def few_pictures() -> str:
-    from lgmpose.lab.few_pictures import STARTS, interval
-
-    cells, rows = load("few-pictures_*")["cells"], []
-    for persons in sorted({cell["persons"] for cell in cells}):
-        row: list[object] = [persons]
-        for joints, start in ((joints, start) for joints in ("all", "six") for start in STARTS):
-            found = [c for c in cells if (c["joints"], c["start"], c["persons"]) == (joints, start, persons)]
-            low, high = interval(found)
-            row.append(f"{sum(cell['pck'] for cell in found) / len(found):.1f} ({low:.1f} … {high:.1f})")
-        rows.append(row)
-    return table("labelled persons | MPII's joints, from the weights for sports people | from random weights | "
-                 "six new joints, from the weights for sports people | from random weights", rows)  # fmt: skip
+        rows.append([boxes, f"`--boxes {option}`", shown(found, metric)])
+    return table(f"boxes | option of `lgmpose eval` | {metric} (95 % interval)", rows)
 
 
 def agreement() -> str:
     found = load("label-agreement_*")
     perfect, rows = found["a perfect network (estimated)"], []
     for metric in found["annotators"]["figures"]:
-        cells = []
-        for who in ("annotators", "network"):
-            low, high = found[who]["intervals_95"][metric]
-            cells.append(f"{found[who]['figures'][metric]:.1f} % ({low:.1f} … {high:.1f})")
-        rows.append([metric, *cells, *(f"{noise[metric]:.1f} %" for noise in perfect.values())])
+        cells = [shown(found[who], metric) for who in ("annotators", "network")]
+        rows.append([metric, *cells, *(rounded(metric, noise[metric]) for noise in perfect.values())])
     return table("metric | one annotator, measured by the other | the weights for sports people, on the same joints | "
                  "a perfect network, if both labels are imprecise | if one is wrong", rows)  # fmt: skip
 
@@ -197,21 +169,19 @@ def ratio(row: dict) -> str:
 def table_1() -> str:
     from lgmpose.lab.paper import TABLES
 
-    at = {(r["label"], tuple(r["image_hw"]), r["backend"], r["threads"]): r for r in load("bench_*")["rows"]}
     published = {(row.name, row.image_hw): row.fps_cpu for row in TABLES[1] if row.fps_cpu}
     rows = []
     for (name, hw), fps in published.items():
         if name != "LGM-Pose":
-            cells = [ratio(at[name, hw, backend, n]) for n in (1, 2) for backend in ("eager", "eager-folded")]
+            at = rows_of("bench_*", [*hw])
+            cells = [ratio(at[name, backend, n]) for n in (1, 2) for backend in ("eager", "eager-folded")]
             rows.append([name, f"{hw[0]}×{hw[1]}", f"{published['LGM-Pose', hw] / fps:.2f}", *cells])
     return table("network | input | paper | 1 thread | 1, folded | 2 threads | 2, folded", rows)
 
 
 def runtimes(size: str) -> str:
-    stored = load(f"runtimes-{size}_*")["rows"]
-    at = {(row["label"], row["backend"], row["threads"]): row for row in stored}
-    rows = []
-    for label in dict.fromkeys(row["label"] for row in stored):
+    at, rows = rows_of(f"runtimes-{size}_*"), []
+    for label in dict.fromkeys(label for label, _, _ in at):
         cells = [ratio(at[label, backend, n]) for n in (1, 2) for backend in RUNTIMES]
         timed = [at[label, backend, 1] for backend in RUNTIMES if at[label, backend, 1].get("median_ms")]
         best = min(timed, key=lambda row: row["median_ms"])
@@ -221,13 +191,11 @@ def runtimes(size: str) -> str:
 
 
 def rtmpose() -> str:
-    at = {(row["label"], row["backend"], row["threads"]): row for row in load("rtmpose_*")["rows"]}
+    at = rows_of("rtmpose_*")
     measured = [(backend, threads) for backend in ("eager", "onnxruntime", "openvino", "openvino-bf16")
                 for threads in (1, 2)]  # fmt: skip
-    rows = [
-        [label.rpartition(":")[2], *(ratio(at[label, *setting]) for setting in measured)]
-        for label in dict.fromkeys(label for label, _, _ in at)
-    ]
+    labels = dict.fromkeys(label for label, _, _ in at)
+    rows = [[label, *(ratio(at[label, *setting]) for setting in measured)] for label in labels]
     ours = next(iter(at))[0]
     marks = ["~" if at[ours, *setting].get("noise") else "" for setting in measured]
     rows[0][1:] = [f"{mark}{at[ours, *key]['median_ms']:.1f} ms" for mark, key in zip(marks, measured, strict=True)]
@@ -236,26 +204,23 @@ def rtmpose() -> str:
 
 def next_variants() -> str:
     """Networks by name, with parameters, MACs and ratios in each runtime."""
-    result = load("next_*")
-    backends, at = result["header"]["settings"]["backends"], {(r["label"], r["backend"]): r for r in result["rows"]}
-    rows = []
-    for label in dict.fromkeys(label for label, _ in at):
-        row = at[label, backends[0]]
-        name = label.rpartition(":")[2].replace("_", " ")
-        rows.append([name, f"{row['params'] / 1e6:.2f} M", f"{row['macs'] / 1e6:.0f} M",
-                     *(ratio(at[label, backend]) for backend in backends)])  # fmt: skip
+    at, rows = rows_of("next_*"), []
+    backends = load("next_*")["header"]["settings"]["backends"]
+    for label in dict.fromkeys(label for label, _, _ in at):
+        row = at[label, backends[0], 1]
+        rows.append([label.replace("_", " "), f"{row['params'] / 1e6:.2f} M", f"{row['macs'] / 1e6:.0f} M",
+                     *(ratio(at[label, backend, 1]) for backend in backends)])  # fmt: skip
     return table(" | ".join(["network", "parameters", "MACs", *backends]), rows)
 
 
 def eight_bits() -> str:
     """How many times as fast 8 bits are as fp32 in the same runtime, in the run of ``next_variants``."""
-    at = {(r["label"].rpartition(":")[2], r["backend"]): r for r in load("next_*")["rows"]}
-    rows = []
+    at, rows = rows_of("next_*"), []
     for label in ("lgm-pose-coco-256x192", "lgm-pose-next-coco-256x192", "no_global_block", "silu",
                   "lgm-pose-fast-coco-256x192", "rtmpose-t", "small-hrnet"):  # fmt: skip
         cells = []
         for runtime in ("onnxruntime", "openvino"):
-            plain, small = at[label, runtime], at[label, f"{runtime}-int8"]
+            plain, small = at[label, runtime, 1], at[label, f"{runtime}-int8", 1]
             mark = "~" if plain.get("noise") or small.get("noise") else ""
             cells.append(f"{mark}{plain['median_ms'] / small['median_ms']:.2f}")
         name = label if "-" in label else f"LGM-Pose-next, {label.replace('_', ' ')}"
@@ -268,15 +233,13 @@ def eager_384x288() -> str:
     names = {"MobileNetV2 1": "mobilenetv2", "ShuffleNetV2 1": "shufflenetv2", "Small HRNet": "small-hrnet",
              "Lite-HRNet-18": "lite-hrnet-18", "Lite-HRNet-30": "lite-hrnet-30", "Dite-HRNet-18": "dite-hrnet-18",
              "Dite-HRNet-30": "dite-hrnet-30"}  # fmt: skip
-    runs = [
-        {row["label"]: row for row in load(file)["rows"]
-         if (row["image_hw"], row["backend"], row["threads"]) == ([384, 288], "eager", 1)}
-        for file in ("bench_*", "runtimes-384x288_*", "keep-memory-384x288_*")
-    ]  # fmt: skip
-    rows = [
-        [name, ratio(runs[0][name]), ratio(runs[1][model]), ratio(runs[2][model]) if model in runs[2] else "–"]
-        for name, model in names.items()
-    ]
+    first, second = rows_of("bench_*", [384, 288]), rows_of("runtimes-384x288_*")
+    kept = rows_of("keep-memory-384x288_*")
+    rows = []
+    for name, model in names.items():
+        key = (model, "eager", 1)
+        third = ratio(kept[key]) if key in kept else "–"
+        rows.append([name, ratio(first[name, "eager", 1]), ratio(second[key]), third])
     return table("network | first run (PyTorch 2.15) | second run (2.14) | second run, freed memory kept", rows)
 
 
@@ -286,13 +249,13 @@ def verdicts() -> str:
 
     stored = [load_verdict(path) for path in RESULTS.glob("verdict_*.json")]
     stored.sort(key=lambda verdict: verdict.header["date"])
-    return side_by_side(stored) if stored else "No machine's result is stored yet."
+    return side_by_side(stored)
 
 
 def matrix_products() -> str:
     rows = []
     for size in ("256x192", "384x288"):
-        at = {(r["label"], r["backend"], r["threads"]): r for r in load(f"runtimes-{size}_*")["rows"]}
+        at = rows_of(f"runtimes-{size}_*")
         for backend in RUNTIMES:
             row = at["LGM-Pose", backend, 1]
             share = "–" if row.get("of_floor") is None else f"{row['of_floor']:.0%}"
@@ -388,16 +351,9 @@ def photo() -> str:
 
 
 def ablation_costs() -> str:
-    from lgmpose.lab.ablate import NETWORKS
+    from lgmpose.lab.ablate.run_table import costs_table
 
-    results = load("ablations")
-    speeds = results["speed"]["variants"]
-    rows = [
-        [NETWORKS[name].label, f"{cost['params'] / 1e6:.2f} M", f"{cost['macs'] / 1e6:.0f} M",
-         f"{1 / speeds[name]['ratio'][0]:.2f}"]
-        for name, cost in results["costs"].items() if name in speeds
-    ]  # fmt: skip
-    return table("network | parameters | MACs | time, × LGM-Pose's", rows)
+    return costs_table(load("ablations"))
 
 
 PHOTO_PARTS = ("crops", "network", "decode")
@@ -558,9 +514,7 @@ def lesson_heads() -> dict[str, tuple[str, str, tuple[int, int, int], str]]:
         minutes = [int(number) for number in re.findall(r"\d+", re.search(r"\*\*About (.*?)\*\*", text)[1])]
         needs = " ".join(re.search(r"You need (.*?\.)(?:\s|$)", text, re.DOTALL)[1].split())
         needs = re.sub(r"\[(.*?)\]\(.*?\)", r"\1", needs).rstrip(".")
-        # A lesson of the first edition states its reading only; its two exercises take about 15 minutes each.
-        found[path.name[:2]] = (path.name, re.search(r"# \d\d · (.*)\n", text)[1],
-                                (*minutes, *(0, 30)[len(minutes) - 1 :])[:3], needs)  # fmt: skip
+        found[path.name[:2]] = path.name, re.search(r"# \d\d · (.*)\n", text)[1], tuple(minutes), needs
     return found
 
 
@@ -583,31 +537,20 @@ def weeks(plan: tuple) -> str:
     rows = []
     for meeting, entry in enumerate(plan, 1):
         wanted, board = entry if isinstance(entry, tuple) else (entry, "")
-        present = [number for number in wanted.split() if number in lesson_heads()]
-        reading, tasks, exercises = (sum(lesson_heads()[number][2][i] for number in present) for i in range(3))
-        row = [meeting, ", ".join(present), f"{reading + tasks} min", f"{exercises} min"]
+        numbers = wanted.split()
+        reading, tasks, exercises = (sum(lesson_heads()[number][2][i] for number in numbers) for i in range(3))
+        row = [meeting, ", ".join(numbers), f"{reading + tasks} min", f"{exercises} min"]
         rows.append([*row, board] if board else row)
     head = "meeting | lessons | before it: reading and tasks | after it: exercises"
     return table(f"{head} | on the board, and together" if board else head, rows)
 
 
-def start() -> str:
-    if not REPOSITORY:
-        return "<!-- With REPOSITORY in docs/figures.py filled in, a section with buttons stands here. -->"
-    first, github = next(iter(lesson_heads().values()))[0], f"https://github.com/{REPOSITORY}"
-    buttons = {
-        "Colab": f"https://colab.research.google.com/github/{REPOSITORY}/blob/main/notebooks/{first}",
-        "Binder": f"https://mybinder.org/v2/gh/{REPOSITORY}/HEAD?labpath=notebooks/{first}",
-        "Codespaces": f"https://codespaces.new/{REPOSITORY}",
-    }
-    lines = [f"* [{name}]({address})" for name, address in buttons.items()]
-    install = f"In Colab, run this in a first cell: `%pip install -q 'lgmpose[course] @ git+{github}'`"
-    return "\n".join(["## Start without installing", "", *lines, "", install])
-
-
 BLOCKS = {
-    "weights": weights, "weights-coco": weights_coco, "weights-mpii": weights_mpii,
-    "recipes-coco": recipes_coco, "other-boxes": other_boxes, "few-pictures": few_pictures,
+    "weights": lambda: weights(WEIGHTS, "500 validation persons", "500 training persons"),
+    "weights-coco": lambda: weights(DEFAULT, "854 persons of 350 pictures of val2017"),
+    "weights-mpii": lambda: weights(MPII, "216 persons", "500 training persons"),
+    "recipes-coco": lambda: stored_table("recipes"), "few-pictures": lambda: stored_table("few-pictures"),
+    "other-boxes": other_boxes,
     "wrong-joints": wrong_joints, "agreement": agreement, "lspet-changes": lspet_changes,
     "costs": costs, "recovered": recovered, "table-1": table_1,
     "runtimes-256x192": lambda: runtimes("256x192"), "runtimes-384x288": lambda: runtimes("384x288"),
@@ -618,7 +561,6 @@ BLOCKS = {
     "ablations": lambda: family("parts"), "peers": lambda: family("peers"),
     "recipes": lambda: family("recipes"), "ablation-costs": ablation_costs, "slips": slips, "lessons": lessons,
     "teaching": teaching, "four-weeks": lambda: weeks(FOUR_WEEKS), "nine-weeks": lambda: weeks(NINE_WEEKS),
-    "start": start,
     "results": results, "shapes": shapes, "results-pages": results_pages, "rooms": rooms,
 }  # fmt: skip
 
@@ -637,7 +579,7 @@ def current(text: str) -> str:
 
 def picture_data() -> dict:
     joints = load(DEFAULT)["per_joint"]["PCK@0.2"]
-    at = {(row["label"], row["backend"], row["threads"]): row for row in load("runtimes-256x192_*")["rows"]}
+    at = rows_of("runtimes-256x192_*")
     labels = ("LGM-Pose", "small-hrnet", "lite-hrnet-18", "mobilenetv2", "shufflenetv2", "hrnet-w32")
     rows = {name: [at[name, backend, 1] for backend in ("eager", "onnxruntime")] for name in labels}
     times = {name: [[row["median_ms"], bool(row.get("noise"))] for row in both] for name, both in rows.items()}

@@ -3,8 +3,9 @@
 import functools
 import importlib.util
 import sys
+from collections.abc import Callable
 
-__all__ = ["UserError", "as_sentence", "first_line", "notice_once", "require"]
+__all__ = ["UserError", "as_sentence", "first_line", "notice_once", "require", "run_script"]
 
 
 class UserError(Exception):
@@ -30,6 +31,15 @@ def require(module: str, extra: str, what: str) -> None:
     """Raise UserError, naming the extra that installs it, if a module is not installed."""
     if importlib.util.find_spec(module) is None:
         raise UserError(f"{what} needs {module}: pip install 'lgmpose[{extra}]'")
+
+
+def run_script(main: Callable[[], object]) -> None:
+    """Run a script. As on the command line, ``UserError`` prints the message alone and ends it with status 2."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 @functools.cache

@@ -24,7 +24,6 @@ from lgmpose.data.records import PersonRecord, RecordSet
 from lgmpose.errors import UserError
 from lgmpose.files import check_writable, write_atomically
 from lgmpose.inference.evaluate import predict_records
-from lgmpose.inference.extremes import save_extremes
 from lgmpose.inference.figures import Evaluation, summary
 from lgmpose.lab.conventions import input_hw
 from lgmpose.machine import machine_header
@@ -168,9 +167,7 @@ def against_noisy_labels(twice: LabelledTwice) -> dict[str, dict[str, float]]:
     }
 
 
-def measure_agreement(
-    data: str, *, weights: Path | None = None, json_file: Path | None = None, sheet: Path | None = None
-) -> None:
+def measure_agreement(data: str, *, weights: Path | None = None, json_file: Path | None = None) -> None:
     """Print how far two annotators of one photograph agree, and a network with either of them.
 
     If the network was trained on these persons, its figures are too high. The options are those of the command.
@@ -178,8 +175,8 @@ def measure_agreement(
     Raises:
         UserError: data or weights that cannot be read, no photograph twice, or a file that cannot be written.
     """
-    for file in filter(None, (json_file, sheet)):
-        check_writable(file)
+    if json_file is not None:
+        check_writable(json_file)
     weights = find_weights(weights or SPORTS_WEIGHTS.name)
     net, card = load_weights(weights)
     train, val = (load_records(data, split) for split in ("train", "val"))
@@ -203,19 +200,9 @@ def measure_agreement(
             "network": {"weights": weights.name, "sha256": weights_hash(weights), **network.as_json()},
         }
         write_atomically(json_file, f"{json.dumps(content, indent=1)}\n".encode())
-    if sheet is not None:
-        _draw_pairs(twice, sheet)
     print(f"Left out: {twice.num_left_out} pairs whose labels overlap too little to be of one person.\n{NOTE}")
     for title, evaluation in (("one annotator by the other", annotators), (f"{weights.name} by both", network)):
         print(f"\n{title}\n{evaluation.as_text()}")
     print("\na network that knows the truth, measured by one annotator (estimated)")
     for assumption, figures in noise.items():
         print(f"{assumption}: " + ", ".join(f"{metric} {value:.1f} %" for metric, value in figures.items()))
-
-
-def _draw_pairs(twice: LabelledTwice, sheet: Path) -> None:
-    """Draw each pair once, with the joints that both labelled."""
-    n = len(twice.pairs)
-    compared = np.where(np.isfinite(twice.other_xy[:n]).all(axis=-1), 2, 0)
-    shown = [replace(record, visibility=v) for record, v in zip(twice.truth.records[:n], compared, strict=True)]
-    save_extremes(replace(twice.truth, records=tuple(shown)), twice.other_xy[:n], sheet)

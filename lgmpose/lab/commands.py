@@ -158,23 +158,17 @@ def search(config: SearchConfig, json: Path = Path("runs/search.json")) -> None:
 
 
 @group.command
-def agreement(
-    data: tyro.conf.Positional[str],
-    weights: Path | None = None,
-    json: Path | None = None,
-    sheet: Path | None = None,
-) -> None:
+def agreement(data: tyro.conf.Positional[str], weights: Path | None = None, json: Path | None = None) -> None:
     """Measure how well two annotators of the same photographs agree, and how well a network agrees with them.
 
     Args:
         data: KIND:PATH of a data set with one person per picture (lspet).
         weights: a weights file; by default those for sports people.
         json: JSON file for the metrics.
-        sheet: where to draw the pairs that agree least and most (a PNG): one annotator left, the other right.
     """
     from lgmpose.lab.agreement import measure_agreement
 
-    measure_agreement(data, weights=weights, json_file=json, sheet=sheet)
+    measure_agreement(data, weights=weights, json_file=json)
 
 
 @group.command
@@ -193,9 +187,9 @@ def ship(
         folder: where to write; by default the package's weights folder.
     """
     from lgmpose.lab.ship import ship as ship_weights
+    from lgmpose.zoo.cards import SHIPPED, WEIGHTS_FOLDER
 
-    options = {"name": name, "folder": folder}
-    ship_weights(data, runs, **{key: value for key, value in options.items() if value is not None})
+    ship_weights(data, runs, name=name or SHIPPED[0], folder=folder or WEIGHTS_FOLDER)
 
 
 @group.command(name="bench-training")

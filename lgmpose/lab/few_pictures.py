@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import shutil
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -38,10 +37,11 @@ STARTS: dict[str, dict[str, Any]] = {
     "weights": {},
     "scratch": {"init_weights": None, "freeze_epochs": 0, "learning_rate": 2e-3, "epochs": 24},
 }
-SIX_JOINTS = {  # joint of the data -> a name that matches no joint of the weights
+SIX_JOINTS = {  # joint of the data → a name that matches no joint of the weights
     "pelvis": "belt", "thorax": "collar", "left_elbow": "left_marker_a", "right_elbow": "right_marker_a",
     "left_knee": "left_marker_b", "right_knee": "right_marker_b",
 }  # fmt: skip
+JOINTS = {"all": None, "six": SIX_JOINTS}  # the data's own joints, or six of them under other names
 BOOTSTRAP = 2000
 
 
@@ -58,17 +58,11 @@ class FewPicturesConfig:
     val_annotations: str | None = None  # the same for validation
     persons: tuple[int, ...] = (10, 20, 50, 100, 200, 500)  # numbers of training persons, measured in this order
     draws: int = 3  # random draws of each number
-    joints: tuple[str, ...] = ("all", "six")  # all: the data's own joints; six: six of them under other names
-    starts: tuple[str, ...] = ("weights", "scratch")  # the shipped weights, or random ones
     workers: int | None = None  # loader processes; None: chosen for this machine
 
     def __post_init__(self):
         if self.draws < 1 or not self.persons or min(self.persons) < 1:
             raise UserError(f"persons {self.persons} and draws {self.draws} must be at least 1")
-        for name, allowed in (("joints", ("all", "six")), ("starts", tuple(STARTS))):
-            for value in getattr(self, name):
-                if value not in allowed:
-                    raise UserError(f"{name} {value!r}: choose from {', '.join(allowed)}")
 
 
 def measure_few_pictures(config: FewPicturesConfig, json_file: Path) -> dict[str, Any]:
@@ -88,15 +82,13 @@ def measure_few_pictures(config: FewPicturesConfig, json_file: Path) -> dict[str
     result |= {"validation_persons": len(val_set), "training_persons": len(train_set)}
     done = {_key(cell) for cell in result["cells"]}
     # An interrupted measurement has all draws of the first numbers of persons.
-    for persons, draw, joints, start in itertools.product(
-        config.persons, range(config.draws), config.joints, config.starts
-    ):
+    for persons, draw, joints, start in itertools.product(config.persons, range(config.draws), JOINTS, STARTS):
         cell = {"joints": joints, "start": start, "persons": persons, "draw": draw}
         if _key(cell) in done:
             continue
         chosen = np.random.default_rng(draw).permutation(len(train_set))[:persons]
         settings = recipe("few-pictures", **STARTS[start], seed=draw, workers=config.workers)
-        cell |= train_on(train_set.subset(chosen), val_set, settings, renamed=SIX_JOINTS if joints == "six" else None)
+        cell |= train_on(train_set.subset(chosen), val_set, settings, renamed=JOINTS[joints])
         result["cells"].append(cell)
         write_atomically(json_file, json.dumps(result).encode())
         write_atomically(json_file.with_suffix(".md"), page(result).encode())
@@ -128,18 +120,15 @@ def train_on(
     skeleton = val_set.skeleton
     chosen = [skeleton.index(name) for name in renamed] if renamed else list(range(skeleton.num_keypoints))
     names = list(renamed.values()) if renamed else list(skeleton.joint_names)
-    folder = Path(tempfile.mkdtemp(prefix="few-pictures-"))
-    try:
+    with tempfile.TemporaryDirectory(prefix="few-pictures-", ignore_cleanup_errors=True) as folder:
         files = {}
         for option, record_set in (("annotations", train_set), ("val_annotations", val_set)):
-            files[option] = str(folder / f"{option}.json")
+            files[option] = f"{folder}/{option}.json"
             Path(files[option]).write_text(json.dumps(_as_coco(record_set, chosen, names)))
         settings = replace(settings, data=f"coco:{folder}", eval_every=settings.epochs, **files)
         began = time.monotonic()
-        evaluation = train(settings, folder / "run", progress=False)
+        evaluation = train(settings, f"{folder}/run", progress=False)
         seconds = time.monotonic() - began
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     assert evaluation is not None and evaluation.predictions is not None
     truth = np.stack([record.keypoints_xy for record in val_set.records])
     visibility = np.stack([record.visibility for record in val_set.records])
@@ -201,9 +190,8 @@ def page(result: dict[str, Any]) -> str:
     groups: dict[tuple, list[dict[str, Any]]] = {}
     for cell in result["cells"]:
         groups.setdefault((cell["persons"], cell["joints"], cell["start"]), []).append(cell)
-    columns = [(joints, start) for joints in ("all", "six") for start in STARTS]
-    columns = [column for column in columns if any(key[1:] == column for key in groups)]
-    rows = []
+    columns = [(joints, start) for joints in JOINTS for start in STARTS]
+    draws, rows = max(map(len, groups.values()), default=0), []
     for persons in sorted({key[0] for key in groups}):
         row = [str(persons)]
         for joints, start in columns:
@@ -213,19 +201,20 @@ def page(result: dict[str, Any]) -> str:
                 continue
             low, high = interval(cells)
             mean = np.mean([cell["pck"] for cell in cells])
-            row.append(f"{mean:.1f} ({low:.1f} … {high:.1f}; {len(cells)})")
+            fewer = f"; {len(cells)}" if len(cells) < draws else ""
+            row.append(f"{mean:.1f} ({low:.1f} … {high:.1f}{fewer})")
         rows.append(row)
-    titles = {"all": "all joints", "six": "six new joints"}
-    header = ["persons", *(f"{titles[joints]}, {start}" for joints, start in columns)]
+    titles = {"all": "all joints", "six": "six new joints", "weights": "shipped weights", "scratch": "random weights"}
+    header = ["labelled persons", *(f"{titles[joints]}, {titles[start]}" for joints, start in columns)]
     seconds = {start: [c["seconds"] for c in result["cells"] if c["start"] == start] for start in STARTS}
-    times = ", ".join(f"{start} {np.median(values):.0f} s" for start, values in seconds.items() if values)
+    times = ", ".join(f"{titles[start]} {np.median(values):.0f} s" for start, values in seconds.items() if values)
     return "\n".join([
         "# Few labelled persons, measured by `lgmpose lab few-pictures`", "",
         f"* {result['cpu']}, {result['cores']} cores; {result['system']}; {result['date']}; lgmpose "
         f"{result['lgmpose']}, commit {result['commit'] or 'unknown'}; Python {result['python']}",
         f"* PCK@0.2 in per cent on {result['validation_persons']} validation persons, after the last epoch. In "
-        "brackets: 95 % interval over draws and persons (bootstrap); number of draws",
-        "* Recipe `few-pictures`, 128×128. `scratch` starts from random weights, with no frozen epoch, learning rate "
+        f"brackets: 95 % interval over draws and persons (bootstrap); {draws} draws, if no smaller number stands there",
+        "* Recipe `few-pictures`, 128×128. From random weights: no frozen epoch, learning rate "
         f"{STARTS['scratch']['learning_rate']} and {STARTS['scratch']['epochs']} epochs",
         "* all joints: the mean of shoulders, elbows, wrists, hips, knees and ankles; six new joints: of all six",
         f"* Median time of a run: {times}", "", tabulate(rows, header, tablefmt="github"), "",

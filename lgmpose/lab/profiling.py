@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import torch
@@ -181,64 +179,26 @@ def _published_text(row: PaperRow, image_hw: tuple[int, int]) -> str:
     return "\n    ".join(lines)
 
 
-def measure_fps(
-    net: nn.Module,
-    image_hw: tuple[int, int] | None = None,
-    *,
-    threads: int = 1,
-    warmup: int = 10,
-    max_runs: int = 100,
-    seconds: float = 5.0,
-) -> dict:
-    """Measure the frames per second of the network alone: one picture at a time, eval mode, ``inference_mode``.
+def measure_fps(net: nn.Module, image_hw: tuple[int, int], *, threads: int = 1) -> dict:
+    """Measure the frames per second of a network in eval mode alone, on the CPU, one picture (1, 3, H, W) at a time.
 
-    The network (1, 3, H, W) → heatmaps runs where it is, in its own precision. ``lgmpose bench`` compares networks and
-    runtimes.
-
-    Args:
-        net: the network.
-        image_hw: height and width of the input; by default ``net.config.image_hw``.
-        threads: PyTorch's, on the CPU.
-        warmup, max_runs, seconds: see ``interleaved_times``; at least three runs.
+    ``lgmpose bench`` compares networks and runtimes.
 
     Returns:
         ``fps``, ``median_ms``, ``iqr_ms`` (interquartile range), ``p95_ms``, ``n`` (runs), the conditions, and
         ``noise``, the reasons not to quote the figure: an interquartile range above 10 % of the median, or a load above
         the number of cores.
-
-    Raises:
-        ValueError: ``image_hw`` is missing, or one that the network refuses.
     """
-    image_hw = input_hw(net, image_hw)
-    first = next(net.parameters(), torch.empty(0))  # a network from outside may have none
-    generator = torch.Generator().manual_seed(0)  # its own: measuring must not change a training run beside it
-    image = torch.rand(1, 3, *image_hw, generator=generator).to(first.device, first.dtype)
-    conditions = {"image_hw": image_hw, "device": str(image.device), "dtype": str(image.dtype).removeprefix("torch."),
-                  "threads": threads, "torch": torch.__version__, "load": load(), **machine_header()}  # fmt: skip
+    image, threads_before = torch.rand(1, 3, *image_hw), torch.get_num_threads()
+    conditions = {"image_hw": image_hw, "device": "cpu", "dtype": "float32", "threads": threads,
+                  "torch": torch.__version__, "load": load(), **machine_header()}  # fmt: skip
     busy = (conditions["load"] or 0) > conditions["cores"]
     noise = [f"load {conditions['load']} on {conditions['cores']} cores"] if busy else []
-    with _measuring(net, threads):
-        times = interleaved_times(
-            {"net": lambda: net(image)}, rounds=max_runs, warmup=warmup, max_seconds=seconds, min_rounds=3,
-            synchronize=None if first.device.type == "cpu" else lambda: torch.accelerator.synchronize(first.device),
-        )["net"]  # fmt: skip
+    torch.set_num_threads(threads)
+    with torch.inference_mode():
+        times = interleaved_times({"net": lambda: net(image)}, max_seconds=5, min_rounds=3)["net"]
+    torch.set_num_threads(threads_before)
     return {**conditions, **summary((1e3 * times).tolist(), (), noise=noise)}
-
-
-@contextmanager
-def _measuring(net: nn.Module, threads: int) -> Iterator[None]:
-    """Set eval mode, inference mode and the number of threads, and restore them afterwards."""
-    modes = {module: module.training for module in net.modules()}
-    threads_before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(threads)
-        net.eval()
-        with torch.inference_mode():
-            yield
-    finally:
-        torch.set_num_threads(threads_before)
-        for module, training in modes.items():
-            module.training = training
 
 
 def _fps_text(fps: dict) -> str:

@@ -7,7 +7,6 @@ does not exist: ``recovered`` means that no search found one without the value.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 from tabulate import tabulate
 
 from lgmpose.errors import UserError
-from lgmpose.files import write_atomically
+from lgmpose.files import open_atomically
 from lgmpose.lab.closed_form import Candidates, decoder_costs, encoder_costs, has_block
 from lgmpose.lab.paper import ROWS
 from lgmpose.network.config import LGMPoseConfig
@@ -279,6 +278,5 @@ def draw_space(result: Mapping[str, Any], path: Path) -> None:
     for axes in figure.axes[len(result["space"]) :]:
         axes.axis("off")
     figure.suptitle(f"{len(survivors)} networks with all printed costs; orange and ▼: the values of this project")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    write_atomically(path, buffer.getvalue())
+    with open_atomically(path) as file:
+        figure.savefig(file, format="png")

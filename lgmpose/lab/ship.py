@@ -33,7 +33,7 @@ FIRST = 60  # persons whose figures are stored separately, for a quick test
 SEEN = 500  # training persons that are evaluated, to compare with the validation persons
 
 
-def ship(data: str, runs: tuple[Path, ...], *, name: str = SHIPPED[0], folder: Path = WEIGHTS_FOLDER) -> None:
+def ship(data: str, runs: tuple[Path, ...], *, name: str, folder: Path) -> None:
     """Write NAME.safetensors, .onnx, .json (figures), .png (curve) and .md (model card); see the command's options.
 
     The first run may have started from the weights that are in the folder, or from other weights that ship.

@@ -240,7 +240,7 @@ def test_table_and_figures_come_from_the_file_alone(config, results, tmp_path, m
     assert moved.with_suffix(".png").read_bytes()[:4] == b"\x89PNG" and not (tmp_path / "moved-peers.png").exists()
 
 
-def test_speeds_are_measured_again_for_new_networks_or_if_asked(config, results, monkeypatch):
+def test_speeds_are_measured_again_for_new_networks(config, results, monkeypatch):
     asked = []
     monkeypatch.setattr(runner, "train", None)
 
@@ -252,9 +252,9 @@ def test_speeds_are_measured_again_for_new_networks_or_if_asked(config, results,
     known = {**results, "runs": results["runs"][:2], "costs": dict.fromkeys(NETWORKS, {"params": 1, "macs": 1})}
     one_seed = replace(config, seeds=(0,))
     for change, expected in (
-        ({"again_fps": True}, [(set(NAMES), 2)]),
-        ({"again_fps": True, "fps_rounds": 0}, []),
+        ({}, []),
         ({"variants": (*NAMES, "silu", "fusion-dw1")}, [({*NAMES, "fusion-dw1"}, 2)]),
+        ({"variants": (*NAMES, "silu", "fusion-dw1"), "fps_rounds": 0}, []),
     ):
         asked.clear()
         config.json_file.with_name("again.json").write_text(json.dumps(known))
@@ -424,8 +424,8 @@ def test_costs_and_speeds_are_in_the_table_and_in_the_figure_of_the_peers():
     results |= {"speed": {"conditions": on, "noisy": True, "variants": variants}}
     results |= {"costs": {name: {"params": 1_000_000, "macs": 10_000_000} for name in times}}
     row = table_rows(markdown(results), "## Costs")["MobileNetV2"]
-    shown = [row[name] for name in ("parameters", "MACs", "FPS", "× speed")]
-    assert shown == ["1,000,000", "10.0 M", "125", "0.62"] and "do not quote" in markdown(results)
+    shown = [row[name] for name in ("parameters", "MACs", "FPS", "time / LGM-Pose's")]
+    assert shown == ["1,000,000", "10.0 M", "125", "1.60"] and "do not quote" in markdown(results)
     draw_peers(figure := Figure(), results)
     (axes,) = figure.axes
     rows = {name: np.mean([run["figures"]["PCKh@0.5"] for run in results["runs"] if run["variant"] == name])

@@ -150,22 +150,9 @@ def test_the_speed_takes_its_number_of_threads(monkeypatch, capsys):
 
     def measure(net, image_hw, threads):
         asked.append((net.config.image_hw, threads))
-        return {
-            "image_hw": (64, 64),
-            "fps": 12.5,
-            "median_ms": 80.0,
-            "iqr_ms": 1.0,
-            "p95_ms": 82.0,
-            "n": 7,
-            "cpu": "",
-            "device": "cpu",
-            "dtype": "float32",
-            "threads": 3,
-            "cores": 4,
-            "torch": "",
-            "load": None,
-            "noise": (),
-        }
+        times = {"fps": 12.5, "median_ms": 80.0, "iqr_ms": 1.0, "p95_ms": 82.0, "n": 7, "noise": ()}
+        machine = {"cpu": "", "cores": 4, "torch": "", "load": None}
+        return {"image_hw": (64, 64), "device": "cpu", "dtype": "float32", "threads": 3, **machine, **times}
 
     monkeypatch.setattr("lgmpose.lab.cost_tables.measure_fps", measure)
     assert main(["profile", "--image-hw", "64", "64", "--threads", "3"]) == 0

@@ -61,11 +61,8 @@ def test_other_networks_go_by_their_children_and_the_rest():
 
 
 def test_the_input_size_must_be_known_and_fit():
-    for call in (profile, measure_fps):
-        with pytest.raises(ValueError, match="image_hw"):
-            call(nn.Conv2d(3, 4, 1))
-    small = lgmpose.create_model("lgm-pose-coco-256x192", image_hw=(64, 96))
-    assert measure_fps(small, seconds=0)["image_hw"] == (64, 96)
+    with pytest.raises(ValueError, match="image_hw"):
+        profile(nn.Conv2d(3, 4, 1))
     with pytest.raises(ValueError, match="256 × 192"):
         profile(lgmpose.create_model("lgm-pose-coco-256x192"), (128, 128))
 
@@ -111,24 +108,22 @@ class Sleeper(nn.Module):
 
     def __init__(self, *times_ms):
         super().__init__()
-        self.bias = nn.Parameter(torch.zeros(1))
         self.times_ms, self.calls, self.seen = times_ms, 0, set()
 
     def forward(self, x):
-        self.seen.add((self.training, torch.is_inference_mode_enabled(), torch.get_num_threads(), x.shape, x.dtype))
+        self.seen.add((torch.is_inference_mode_enabled(), torch.get_num_threads(), x.shape, x.dtype))
         time.sleep(self.times_ms[self.calls % len(self.times_ms)] / 1e3)
         self.calls += 1
-        return x + self.bias
+        return x
 
 
 def test_speed_is_measured_as_stated(monkeypatch):
     monkeypatch.setattr(os, "getloadavg", lambda: (0.25, 0, 0), raising=False)
     net = Sleeper(2)
     threads = torch.get_num_threads()
-    speed = measure_fps(net, (32, 64), threads=threads + 1, max_runs=20)
-    assert net.seen == {(False, True, threads + 1, (1, 3, 32, 64), torch.float32)}
-    assert net.calls == 10 + 20 and speed["n"] == 20
-    assert net.training and torch.get_num_threads() == threads, "restored"
+    speed = measure_fps(net, (32, 64), threads=threads + 1)
+    assert net.seen == {(True, threads + 1, (1, 3, 32, 64), torch.float32)}
+    assert net.calls == 10 + 100 and speed["n"] == 100 and torch.get_num_threads() == threads
     assert 2 <= speed["median_ms"] <= speed["p95_ms"], "a sleep is never shorter than asked for"
     assert speed["fps"] == pytest.approx(1000 / speed["median_ms"], rel=1e-3)
     assert speed["threads"] == threads + 1 and speed["load"] == 0.25 and speed["cpu"] and speed["dtype"] == "float32"
@@ -138,20 +133,7 @@ def test_speed_is_measured_as_stated(monkeypatch):
 
 def test_noise_is_flagged(monkeypatch):
     monkeypatch.setattr(os, "getloadavg", lambda: (1e6, 0, 0), raising=False)
-    speed = measure_fps(Sleeper(1, 6), (32, 64), max_runs=12, warmup=0)
+    speed = measure_fps(Sleeper(1, 6), (32, 64))
     assert speed["iqr_ms"] >= 2 and len(speed["noise"]) == 2
     text = profile(nn.Conv2d(3, 4, 1), IMAGE_HW).as_text(fps=speed)
-    assert all(reason in text for reason in speed["noise"]) and f"{speed['fps']:.1f} FPS" in text and "12 runs" in text
-
-
-def test_measuring_stops_in_time_and_cleans_up_after_an_error():
-    net = Sleeper(5)
-    assert measure_fps(net, (32, 64), warmup=1, max_runs=1000, seconds=0.03)["n"] <= 7
-    calls = net.calls
-    assert measure_fps(net, (32, 64), warmup=2, max_runs=1000, seconds=0)["n"] == 3 and net.calls == calls + 2 + 3
-
-    threads = torch.get_num_threads()
-    net = lgmpose.create_model("lgm-pose-coco-256x192", image_hw=(64, 96))
-    with pytest.raises(ValueError, match="64 × 96"):
-        measure_fps(net, (96, 64), threads=threads + 1)
-    assert net.training and torch.get_num_threads() == threads
+    assert all(reason in text for reason in speed["noise"]) and f"{speed['fps']:.1f} FPS" in text and "100 runs" in text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lgmpose.data.augment import Augmentation
 from lgmpose.errors import UserError
@@ -54,100 +54,92 @@ class Variant:
         return None if self.paper_pckh is None else round(self.paper_pckh - published(PAPER_MODEL).pckh, 1)
 
 
+Row = TypeVar("Row", Variant, Family)
+
+
+def _by_name(*rows: Row) -> dict[str, Row]:
+    return {row.name: row for row in rows}
+
+
 BASELINE = "lgm-pose"  # all other rows are compared with it; its fusion is SFusion, its block MobileViM
-ABLATIONS = {
-    variant.name: variant
-    for variant in (
-        Variant(BASELINE, "LGM-Pose"),
-        Variant("mobilevit", "MobileViT block", {"global_block": "mobilevit"}),  # Table 4
-        Variant("fusion-none", "no fusion", {"fusion": "none"}),  # Table 5, and the next three
-        Variant("fusion-conv3x3", "fusion: conv 3×3", {"fusion": "conv3x3"}),
-        Variant("fusion-dw1", "fusion: DW g=1", {"fusion": "dw1"}),
-        Variant("fusion-dw2", "fusion: DW g=2", {"fusion": "dw2"}),
-        Variant("larm-within", "LARM without 1st MLP", {"larm": "within_patch"}),  # ours, and the next three
-        Variant("larm-between", "LARM without 2nd MLP", {"larm": "between_patches"}),
-        Variant("larm-identity", "no LARM (identity)", {"larm": "identity"}),
-        Variant("larm-no-residual", "LARM without residual", {"larm_residual": False}),
-    )
-}
+ABLATIONS = _by_name(
+    Variant(BASELINE, "LGM-Pose"),
+    Variant("mobilevit", "MobileViT block", {"global_block": "mobilevit"}),  # Table 4
+    Variant("fusion-none", "no fusion", {"fusion": "none"}),  # Table 5, and the next three
+    Variant("fusion-conv3x3", "fusion: conv 3×3", {"fusion": "conv3x3"}),
+    Variant("fusion-dw1", "fusion: DW g=1", {"fusion": "dw1"}),
+    Variant("fusion-dw2", "fusion: DW g=2", {"fusion": "dw2"}),
+    Variant("larm-within", "LARM without 1st MLP", {"larm": "within_patch"}),  # ours, and the next three
+    Variant("larm-between", "LARM without 2nd MLP", {"larm": "between_patches"}),
+    Variant("larm-identity", "no LARM (identity)", {"larm": "identity"}),
+    Variant("larm-no-residual", "LARM without residual", {"larm_residual": False}),
+)
 
 # Other networks, trained from scratch by the same recipe on the same images.
-OTHER_NETWORKS = {
-    variant.name: variant
-    for variant in (
-        Variant("lgm-pose-fast", "LGM-Pose fast", {"model": "lgm-pose-fast-coco-256x192"}),  # ours
-        Variant("mobilenetv2", "MobileNetV2", {"model": "mobilenetv2"}),  # Table 3, and the next three
-        Variant("shufflenetv2", "ShuffleNetV2", {"model": "shufflenetv2"}),
-        Variant("small-hrnet", "Small HRNet", {"model": "small-hrnet"}),
-        Variant("lite-hrnet-18", "Lite-HRNet-18", {"model": "lite-hrnet-18"}),
-    )
-}
+OTHER_NETWORKS = _by_name(
+    Variant("lgm-pose-fast", "LGM-Pose fast", {"model": "lgm-pose-fast-coco-256x192"}),  # ours
+    Variant("mobilenetv2", "MobileNetV2", {"model": "mobilenetv2"}),  # Table 3, and the next three
+    Variant("shufflenetv2", "ShuffleNetV2", {"model": "shufflenetv2"}),
+    Variant("small-hrnet", "Small HRNet", {"model": "small-hrnet"}),
+    Variant("lite-hrnet-18", "Lite-HRNet-18", {"model": "lite-hrnet-18"}),
+)
 # LGM-Pose with one thing of the recipe changed, or another activation. Own parts go here too: these rows are trained
 # only if --variants names them, and they are neither timed nor printed with costs (`lgmpose profile` does both). The
 # stored results have no runs of no-colour, sigma-1 and standard.
-CHOICES = {
-    variant.name: variant
-    for variant in (
-        Variant("rate-1e-3", "learning rate 1e-3", {"learning_rate": 1e-3}),  # the paper's
-        Variant("rate-4e-3", "learning rate 4e-3", {"learning_rate": 4e-3}),
-        Variant("constant-rate", "constant rate", {"schedule": "steps"}),  # its first step comes after epoch 200
-        Variant("no-ema", "no average of weights", {"ema_decay": 0.0}),
-        Variant("batch-16", "batch 16", {"batch_size": 16}),
-        Variant("rotation-20", "rotation σ 20°", {"augmentation.rotation_deg": 20.0}),
-        Variant("rotation-90", "rotation σ 90°", {"augmentation.rotation_deg": 90.0}),
-        Variant("scale-0.35", "scale ± 35 %", {"augmentation.scale_factor": 0.35}),
-        Variant("no-colour", "no change of colour", {"augmentation.colour": 0.0}),
-        Variant("occlusion", "occlusion, every second", {"augmentation.occlusion_prob": 0.5}),
-        Variant("sigma-1", "heatmap σ 1", {"sigma": 1.0}),
-        Variant("sigma-2", "heatmap σ 2", {"sigma": 2.0}),
-        Variant("standard", "centres rounded, quarter offset", {"codec": "standard"}),  # SimpleBaseline's
-        Variant("limb-weights", "limbs' ends weigh more", {"joint_weights": "hrnet"}),
-        Variant("silu", "SiLU", {"activation": "silu"}),
-        Variant("mobilevit-relu6", "MobileViT block, but ReLU6", {"global_block": "mobilevit_relu6"}),  # it has SiLU
-    )
-}
+CHOICES = _by_name(
+    Variant("rate-1e-3", "learning rate 1e-3", {"learning_rate": 1e-3}),  # the paper's
+    Variant("rate-4e-3", "learning rate 4e-3", {"learning_rate": 4e-3}),
+    Variant("constant-rate", "constant rate", {"schedule": "steps"}),  # its first step comes after epoch 200
+    Variant("no-ema", "no average of weights", {"ema_decay": 0.0}),
+    Variant("batch-16", "batch 16", {"batch_size": 16}),
+    Variant("rotation-20", "rotation σ 20°", {"augmentation.rotation_deg": 20.0}),
+    Variant("rotation-90", "rotation σ 90°", {"augmentation.rotation_deg": 90.0}),
+    Variant("scale-0.35", "scale ± 35 %", {"augmentation.scale_factor": 0.35}),
+    Variant("no-colour", "no change of colour", {"augmentation.colour": 0.0}),
+    Variant("occlusion", "occlusion, every second", {"augmentation.occlusion_prob": 0.5}),
+    Variant("sigma-1", "heatmap σ 1", {"sigma": 1.0}),
+    Variant("sigma-2", "heatmap σ 2", {"sigma": 2.0}),
+    Variant("standard", "centres rounded, quarter offset", {"codec": "standard"}),  # SimpleBaseline's
+    Variant("limb-weights", "limbs' ends weigh more", {"joint_weights": "hrnet"}),
+    Variant("silu", "SiLU", {"activation": "silu"}),
+    Variant("mobilevit-relu6", "MobileViT block, but ReLU6", {"global_block": "mobilevit_relu6"}),  # it has SiLU
+)
 # Rows of later families, trained only if --variants names them.
-FURTHER = {
-    variant.name: variant
-    for variant in (
-        # other networks with all printed costs, from `lgmpose lab search`
-        Variant("t3", "other widths, t = 3", {"model": "lgm-pose-t3-mpii-256x256"}),
-        Variant("three-blocks", "three MobileViM blocks", {"model": "lgm-pose-three-blocks-mpii-256x256"}),
-        # both blocks with the initial weights of the other
-        Variant("larm-small-init", "LARM, small initial weights", {"linear_init": "small"}),
-        Variant("mobilevit-default-init", "MobileViT block, PyTorch's initial weights",
-                {"global_block": "mobilevit", "linear_init": "default"}),
-        # networks for speed
-        Variant("next", "LGM-Pose-next", {"model": "lgm-pose-next-coco-256x192"}),
-        Variant("rtmpose-t", "RTMPose-t", {"model": "rtmpose-t", "codec": "simcc", "sigma": None}),
-    )
-}  # fmt: skip
+FURTHER = _by_name(
+    # other networks with all printed costs, from `lgmpose lab search`
+    Variant("t3", "other widths, t = 3", {"model": "lgm-pose-t3-mpii-256x256"}),
+    Variant("three-blocks", "three MobileViM blocks", {"model": "lgm-pose-three-blocks-mpii-256x256"}),
+    # both blocks with the initial weights of the other
+    Variant("larm-small-init", "LARM, small initial weights", {"linear_init": "small"}),
+    Variant("mobilevit-default-init", "MobileViT block, PyTorch's initial weights",
+            {"global_block": "mobilevit", "linear_init": "default"}),
+    # networks for speed
+    Variant("next", "LGM-Pose-next", {"model": "lgm-pose-next-coco-256x192"}),
+    Variant("rtmpose-t", "RTMPose-t", {"model": "rtmpose-t", "codec": "simcc", "sigma": None}),
+)  # fmt: skip
 NETWORKS = ABLATIONS | OTHER_NETWORKS | CHOICES | FURTHER
 
 # What is judged together. The names are written out: a row that is added above joins no family by itself, so that it
 # changes no verdict. Put later rows into a new family. These families were written down after the stored runs of seeds
 # 0 and 1, and before any run of other seeds.
-FAMILIES = {
-    family.name: family
-    for family in (
-        Family("parts", "LGM-Pose with one thing changed", BASELINE, (
-            "mobilevit", "fusion-none", "fusion-conv3x3", "fusion-dw1", "fusion-dw2", "larm-within", "larm-between",
-            "larm-identity", "larm-no-residual",
-        )),
-        Family("peers", "Other networks, the same recipe", BASELINE, (
-            "lgm-pose-fast", "mobilenetv2", "shufflenetv2", "small-hrnet", "lite-hrnet-18",
-        )),
-        Family("recipes", "LGM-Pose, other recipes and activations", BASELINE, (
-            "rate-1e-3", "rate-4e-3", "constant-rate", "no-ema", "batch-16", "rotation-20", "rotation-90", "scale-0.35",
-            "no-colour", "occlusion", "sigma-1", "sigma-2", "standard", "limb-weights", "silu", "mobilevit-relu6",
-        ), exploratory=True),
-        Family("survivors", "Other networks with all printed costs", BASELINE, ("t3", "three-blocks")),
-        Family("initial-weights", "Initial weights of LARM and of the MobileViT block", BASELINE, (
-            "larm-small-init", "mobilevit-default-init",
-        )),
-        Family("fast", "Networks for speed, the same recipe", BASELINE, ("next", "rtmpose-t")),
-    )
-}  # fmt: skip
+FAMILIES = _by_name(
+    Family("parts", "LGM-Pose with one thing changed", BASELINE, (
+        "mobilevit", "fusion-none", "fusion-conv3x3", "fusion-dw1", "fusion-dw2", "larm-within", "larm-between",
+        "larm-identity", "larm-no-residual",
+    )),
+    Family("peers", "Other networks, the same recipe", BASELINE, (
+        "lgm-pose-fast", "mobilenetv2", "shufflenetv2", "small-hrnet", "lite-hrnet-18",
+    )),
+    Family("recipes", "LGM-Pose, other recipes and activations", BASELINE, (
+        "rate-1e-3", "rate-4e-3", "constant-rate", "no-ema", "batch-16", "rotation-20", "rotation-90", "scale-0.35",
+        "no-colour", "occlusion", "sigma-1", "sigma-2", "standard", "limb-weights", "silu", "mobilevit-relu6",
+    ), exploratory=True),
+    Family("survivors", "Other networks with all printed costs", BASELINE, ("t3", "three-blocks")),
+    Family("initial-weights", "Initial weights of LARM and of the MobileViT block", BASELINE, (
+        "larm-small-init", "mobilevit-default-init",
+    )),
+    Family("fast", "Networks for speed, the same recipe", BASELINE, ("next", "rtmpose-t")),
+)  # fmt: skip
 
 # For runs of a few epochs: the recipe of the shipped weights, with a running average of shorter memory.
 RECIPE = TrainConfig(
@@ -190,7 +182,6 @@ class AblateConfig:
     out: Path = Path("runs/ablations")  # folder of the runs
     json: Path | None = None  # results file, with table and figures beside it; default: ablations.json in --out
     fps_rounds: int = 100  # rounds in which all networks are timed; 0: do not measure speed
-    again_fps: bool = False  # measure the speeds again, although the results file has them
 
     def __post_init__(self):
         unknown = [name for name in self.variants if name not in NETWORKS]

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
 
-from lgmpose.files import write_atomically
+from lgmpose.files import open_atomically, write_atomically
 from lgmpose.lab.ablate.comparisons import (
     PAPER_PCKH,
     contrasts,
-    family_note,
-    family_table,
+    family_section,
     joint_verdict,
     judged_families,
     mean_figures,
@@ -22,7 +20,7 @@ from lgmpose.lab.ablate.comparisons import (
 from lgmpose.lab.ablate.rows import ABLATIONS, BASELINE, CHOICES, FAMILIES, NETWORKS, OTHER_NETWORKS
 from lgmpose.lab.evidence import NOT_SIGNIFICANT
 
-__all__ = ["draw_bars", "draw_peers", "markdown", "save_report"]
+__all__ = ["costs_table", "draw_bars", "draw_peers", "markdown", "save_report"]
 
 REMARKS = {  # family → how to read its table
     "peers": """\
@@ -48,10 +46,10 @@ def save_report(json_file: Path, results: dict[str, Any]) -> None:
     if len(_timed_peers(results)) > 1:
         figures[json_file.with_name(f"{json_file.stem}-peers.png")] = (draw_peers, (7.5, 4.6))
     for path, (draw, size) in figures.items():
-        figure, buffer = Figure(figsize=size, layout="constrained", dpi=110), io.BytesIO()
+        figure = Figure(figsize=size, layout="constrained", dpi=110)
         draw(figure, results)
-        figure.savefig(buffer, format="png")
-        write_atomically(path, buffer.getvalue())
+        with open_atomically(path) as file:
+            figure.savefig(file, format="png")
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -67,31 +65,34 @@ def markdown(results: dict[str, Any]) -> str:
         "Evaluation: " + ", ".join(f"{name} {value}" for name, value in results["conditions"].items()),
     ]
     for family in judged_families(results):
-        texts = [f"## {family.heading}", family_table(results, family), family_note(results, family)]
-        parts += [text for text in (*texts, REMARKS.get(family.name)) if text]
-    return "\n\n".join([*parts, *_costs(results)]) + "\n"
+        parts.append(family_section(results, family))
+        if family.name in REMARKS:
+            parts.append(REMARKS[family.name])
+    if costs := costs_table(results):
+        parts += ["## Costs", costs]
+    return "\n\n".join(parts) + "\n"
 
 
-def _costs(results: dict[str, Any]) -> list[str]:
-    """Return the table of costs and speeds, and how speeds were measured; nothing where there are no costs."""
+def costs_table(results: dict[str, Any]) -> str:
+    """Return the table of costs and speeds, and how speeds were measured; "" where there are no costs."""
     speed = results["speed"]
     rows = []
     for name, cost in results["costs"].items():
         if name in CHOICES:  # most of them change no network
             continue
         timed = (speed or {"variants": {}})["variants"].get(name)
-        fps = (f"{timed['fps']:.0f}", f"{timed['ratio'][0]:.2f}") if timed else ("–", "–")
+        fps = (f"{timed['fps']:.0f}", f"{1 / timed['ratio'][0]:.2f}") if timed else ("–", "–")
         rows.append([NETWORKS[name].label, f"{cost['params']:,}", f"{cost['macs'] / 1e6:.1f} M", *fps])
     if not rows:
-        return []
-    head = ["network", "parameters", "MACs", "FPS", "× speed"]
-    parts = ["## Costs", tabulate(rows, head, "pipe", colalign=["left", *["right"] * 4], disable_numparse=True)]
+        return ""
+    head = ["network", "parameters", "MACs", "FPS", "time / LGM-Pose's"]
+    text = tabulate(rows, head, "pipe", colalign=["left", *["right"] * 4], disable_numparse=True)
     if speed is not None:
         on = speed["conditions"]
-        text = f"FPS: one picture at a time, {on['device']}, {on['threads']} thread(s), {on['cpu']}; × speed is the "
-        text += f"median of {on['rounds']} paired rounds"
-        parts.append(text + ("; busy machine, do not quote the FPS" if speed["noisy"] else ""))
-    return parts
+        text += f"\n\nFPS: one picture at a time, {on['device']}, {on['threads']} thread(s), {on['cpu']}; the last "
+        text += f"column is the median of {on['rounds']} paired rounds"
+        text += "; busy machine, do not quote the FPS" if speed["noisy"] else ""
+    return text
 
 
 def draw_bars(figure, results: dict[str, Any]) -> None:

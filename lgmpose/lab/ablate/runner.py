@@ -224,7 +224,7 @@ def _measure_costs(config: AblateConfig, results: dict[str, Any], num_keypoints:
             counts = count_by_conventions(nets[name], nets[name].config.image_hw)
             results["costs"][name] = {"params": counts.params, "macs": counts.true_macs}
     nets = {name: net for name, net in nets.items() if name not in CHOICES}  # most of them change no network
-    if config.fps_rounds and (config.again_fps or nets.keys() - known.keys()):
+    if config.fps_rounds and nets.keys() - known.keys():
         device = choose_device(config.recipe.device)
         results["speed"] = measure_speeds({name: net.to(device) for name, net in nets.items()}, config.fps_rounds)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lgmpose.errors import UserError, require
+from lgmpose.files import write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -127,9 +127,7 @@ def _onnx_file(net: nn.Module, example: Tensor, folder: Path, int8: bool) -> Pat
         model = quantise(exact, noise).model
     else:
         model = export_graph(net.cpu(), image_hw, fast=own_config(net) is not None)
-    partial = path.with_suffix(".partial")  # a killed process leaves no half file under the final name
-    onnx.save(model, partial)
-    os.replace(partial, path)
+    write_atomically(path, model.SerializeToString())  # a killed process leaves no half file
     return path
 
 

@@ -20,13 +20,12 @@ from lgmpose.lab.bench.plan import BenchConfig, Job
 from lgmpose.lab.bench.processes import measure_job
 from lgmpose.lab.bench.runtimes import RUNTIMES, find_runtime
 from lgmpose.lab.verdict.paper_claims import (
-    LARGE_HW,
     LGM,
     NOT_TESTED,
     SETTINGS,
     SMALL_HW,
     Finding,
-    Samples,
+    Timed,
     VerdictConfig,
     cost_findings,
     rule,
@@ -34,25 +33,12 @@ from lgmpose.lab.verdict.paper_claims import (
 )
 from lgmpose.machine import machine_header, num_cores
 
-__all__ = ["Timed", "Verdict", "load_verdict", "measure_verdict", "with_mobilevit"]
+__all__ = ["Verdict", "load_verdict", "measure_verdict", "with_mobilevit"]
 
 CANDIDATES = ("eager-fast", "onnxruntime", "openvino")  # of RUNTIMES: exact, and ready within seconds
 # Processes differ by more than the rounds of one process, so time goes into processes rather than rounds.
 ROUNDS, WARM_UP = 6, 2
 EXPORTS_AT_ONCE = 4  # each takes about a gigabyte
-
-
-class Timed(msgspec.Struct):
-    """What one process measured: medians over its rounds."""
-
-    setting: str
-    backend: str
-    image_hw: tuple[int, int]
-    median_ms: dict[str, float] = {}
-    ratios: dict[str, float] = {}  # network → its time / LGM-Pose's
-    reasons: dict[str, str] = {}
-    load: float | None = None
-    load_after: float | None = None
 
 
 class Verdict(msgspec.Struct):
@@ -124,21 +110,15 @@ def measure_verdict(config: VerdictConfig, json_file: Path) -> Verdict:
             _export_all(config, header["runtime"], folder)
         backends = {"eager": "eager", "fastest": header["runtime"]}
         plan = [(setting, hw) for _ in range(config.repeats) for setting in SETTINGS for hw in config.networks]
-        seconds = [_expected_seconds(setting, len(config.networks[hw])) for setting, hw in plan]
-        layout = "{desc}{percentage:.0f} %|{bar}| {elapsed} passed, {remaining} left"
-        with tqdm(total=sum(seconds), bar_format=layout, disable=None, leave=False) as bar:
-            for done, (setting, hw) in enumerate(plan):
-                name = f"process {done + 1} of {len(plan)}"
+        with tqdm(plan, unit="process", disable=None, leave=False) as bar:
+            for setting, hw in bar:
                 job = _job(config.networks[hw], hw, backends[setting], config.threads, folder)
-                outcome = measure_job(job, lambda text, name=name: bar.set_description(f"{name}, {text}"))
+                outcome = measure_job(job, bar.set_description)
                 header["versions"] = header.get("versions", {}) | outcome.environment.get("versions", {})
                 result.processes.append(_timed(setting, job, outcome))
-                result.finished = done + 1 == len(plan)
-                result.findings = costs + [
-                    f for s in SETTINGS for f in speed_findings(config, s, _samples(result.processes, s))
-                ]
+                result.finished = len(result.processes) == len(plan)
+                result.findings = costs + [f for s in SETTINGS for f in speed_findings(config, s, result.processes)]
                 result.save(json_file)
-                bar.update(seconds[done])
     result.save(json_file)  # after Ctrl-C in the first process, too
     return result
 
@@ -157,11 +137,6 @@ def _export_all(config: VerdictConfig, backend: str, folder: str) -> None:
             one.result()
     finally:  # after Ctrl-C, too
         pool.shutdown(cancel_futures=True)
-
-
-def _expected_seconds(setting: str, networks: int) -> float:
-    """Return about how long a process takes, for the bar: its start and its networks."""
-    return 5 + networks * (1.3 if setting == "eager" else 1)
 
 
 def _job(models: tuple[str, ...], hw: tuple[int, int], backend: str, threads: int, folder: str, rounds=ROUNDS) -> Job:
@@ -202,18 +177,3 @@ def _timed(setting: str, job: Job, outcome: Outcome) -> Timed:
         {model: round(ratio[0], 4) for model, ratio in ratios.items() if ratio},
         outcome.reasons, outcome.environment.get("load"), outcome.environment.get("load_after"),
     )  # fmt: skip
-
-
-def _samples(processes: list[Timed], setting: str) -> Samples:
-    """Collect the processes of one setting. The growth compares processes that ran one after the other."""
-    samples, own = Samples({}, [], {}), [process for process in processes if process.setting == setting]
-    for process in own:
-        for model, ratio in process.ratios.items():
-            samples.ratios.setdefault((process.image_hw, model), []).append(ratio)
-        for model, reason in process.reasons.items():
-            samples.reasons[process.image_hw, model] = reason
-    small, large = ([p for p in own if p.image_hw == hw] for hw in (SMALL_HW, LARGE_HW))
-    for a, b in zip(small, large, strict=False):
-        if LGM in a.median_ms and LGM in b.median_ms:
-            samples.growth.append(b.median_ms[LGM] / a.median_ms[LGM])
-    return samples

@@ -6,7 +6,7 @@ Both are fixed before anything is measured. What a laptop cannot test is listed 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -16,7 +16,7 @@ from lgmpose.errors import UserError
 from lgmpose.lab.paper import NOT_REPRODUCIBLE, ROWS, TABLES
 
 __all__ = [
-    "COUNT_SECTIONS", "LARGE_HW", "LGM", "NOT_TESTED", "OPEN", "SETTINGS", "SMALL_HW", "Finding", "Samples",
+    "COUNT_SECTIONS", "LGM", "NOT_TESTED", "OPEN", "SETTINGS", "SMALL_HW", "Finding", "Timed",
     "VerdictConfig", "cost_findings", "interval", "judge", "planned_intervals", "rule", "speed_findings",
 ]  # fmt: skip
 
@@ -195,7 +195,7 @@ def cost_findings() -> list[Finding]:
         verdicts = {"parameters": HOLDS if cost.params_match else FAILS, "FLOPs": HOLDS if cost.flops_match else FAILS}
         here = f"{counts.params:,}; {counts.true_macs / 1e9:.3f} G"
         found.append(Finding(COUNT_SECTIONS[0], subject, f"{row.params}; {row.flops}", here, verdicts))
-    return found + [_share_finding(share, _count) for share in SHARES]
+    return found + [_share_finding(share) for share in SHARES]
 
 
 def _count(share: Share, model: str, changes: dict[str, str]) -> int:
@@ -212,13 +212,14 @@ def _count(share: Share, model: str, changes: dict[str, str]) -> int:
     return sum(parameter.numel() for parameter in net.parameters())
 
 
-def _share_finding(share: Share, count: Callable[[Share, str, dict[str, str]], int]) -> Finding:
+def _share_finding(share: Share) -> Finding:
     from lgmpose.lab.cost_tables import matches
 
     fields: dict[str, Any] = {"section": COUNT_SECTIONS[1], "subject": share.words}
     fields["paper"] = f"{share.percent} %" if share.percent != 100 else "no more"
     try:
-        ours, other = count(share, _MPII if share.other == _MPII else LGM, {}), count(share, share.other, share.changes)
+        ours = _count(share, _MPII if share.other == _MPII else LGM, {})
+        other = _count(share, share.other, share.changes)
     except UserError as error:  # torchvision is not installed
         return Finding(**fields, here=str(error), verdicts={"": OPEN})
     percent = 100 * ours / other
@@ -230,30 +231,31 @@ def _share_finding(share: Share, count: Callable[[Share, str, dict[str, str]], i
 # Times
 
 
-class Samples(msgspec.Struct):
-    """What the processes of one setting measured, one entry per process.
+class Timed(msgspec.Struct):
+    """What one process measured: medians over its rounds."""
 
-    Attributes:
-        ratios: (input size, network) → its time / LGM-Pose's.
-        growth: LGM-Pose's time at the larger input / at the smaller one.
-        reasons: (input size, network) → why it has no times.
-    """
+    setting: str
+    backend: str
+    image_hw: tuple[int, int]
+    median_ms: dict[str, float] = {}
+    ratios: dict[str, float] = {}  # network → its time / LGM-Pose's
+    reasons: dict[str, str] = {}
+    load: float | None = None
+    load_after: float | None = None
 
-    ratios: dict[tuple[tuple[int, int], str], list[float]]
-    growth: list[float]
-    reasons: dict[tuple[tuple[int, int], str], str]
 
-
-def speed_findings(config: VerdictConfig, setting: str, samples: Samples) -> list[Finding]:
+def speed_findings(config: VerdictConfig, setting: str, processes: Sequence[Timed]) -> list[Finding]:
     """Judge the claims about speed in one of ``SETTINGS``."""
     family, found = planned_intervals(config), []
+    own = {hw: [p for p in processes if (p.setting, p.image_hw) == (setting, hw)] for hw in config.networks}
     for image_hw, models in config.networks.items():
         section = f"Speed at {image_hw[0]}×{image_hw[1]}, {SETTINGS[setting]}"
         for model in models[1:]:
             name, claimed, note = _claimed_ratio(model, image_hw)
-            ratio = interval(samples.ratios.get((image_hw, model), []), family)
+            ratio = interval(_ratios(own[image_hw], model), family)
             verdicts = {"faster": judge(ratio, 1), f"at least {claimed:.2f} times": judge(ratio, claimed)}
-            here = samples.reasons.get((image_hw, model)) or _with_interval(ratio)
+            reasons = [process.reasons[model] for process in own[image_hw] if model in process.reasons]
+            here = reasons[-1] if reasons else _with_interval(ratio)
             found.append(
                 Finding(section, f"times as fast as {name}", f"{claimed:.2f}{note}", here, verdicts, ratio, claimed)
             )
@@ -263,7 +265,11 @@ def speed_findings(config: VerdictConfig, setting: str, samples: Samples) -> lis
             counted = sum(finding.verdicts["faster"] == HOLDS for finding in found)
             words, here = 'faster than all of them: "highest FPS on CPU"', f"than {counted} of {len(found)}"
             found.append(Finding(section, words, "yes", here, {"": verdict}))
-    return found if config.quick else found + _growth_findings(config, setting, samples)
+    return found if config.quick else found + _growth_findings(config, setting, own[SMALL_HW], own[LARGE_HW])
+
+
+def _ratios(processes: Sequence[Timed], model: str) -> list[float]:
+    return [process.ratios[model] for process in processes if model in process.ratios]
 
 
 def _claimed_ratio(model: str, image_hw: tuple[int, int]) -> tuple[str, float, str]:
@@ -277,16 +283,21 @@ def _claimed_ratio(model: str, image_hw: tuple[int, int]) -> tuple[str, float, s
     return rows[model].name.removesuffix(" 1"), ours.fps_cpu / rows[model].fps_cpu, text
 
 
-def _growth_findings(config: VerdictConfig, setting: str, samples: Samples) -> list[Finding]:
+def _growth_findings(
+    config: VerdictConfig, setting: str, small: Sequence[Timed], large: Sequence[Timed]
+) -> list[Finding]:
+    """Judge how times grow with the input size, by processes that ran one after the other."""
     section, family = f"Input of 384×288 instead of 256×192, {SETTINGS[setting]}", planned_intervals(config)
     ours = [next(row for row in rows.values() if row.name == "LGM-Pose").fps_cpu for rows in (_SMALL, _LARGE)]
-    claimed, ratio = ours[0] / ours[1], interval(samples.growth, family)
+    pairs = [(a.median_ms, b.median_ms) for a, b in zip(small, large, strict=False)]
+    growth = [b[LGM] / a[LGM] for a, b in pairs if LGM in a and LGM in b]
+    claimed, ratio = ours[0] / ours[1], interval(growth, family)
     words = 'LGM-Pose takes so many times as long: "minimal impact"'
     verdicts = {f"at most {claimed:.2f} times": judge(ratio, claimed, at_most=True)}
     found = [Finding(section, words, f"{claimed:.2f}", _with_interval(ratio), verdicts, ratio, claimed)]
     for model in GROWTH_PEERS:
-        pairs = (samples.ratios.get((hw, model), []) for hw in (SMALL_HW, LARGE_HW))
-        ratio = interval([small / large for small, large in zip(*pairs, strict=False)], family)
+        both = zip(_ratios(small, model), _ratios(large, model), strict=False)
+        ratio = interval([a / b for a, b in both], family)
         printed = claimed * _LARGE[model].fps_cpu / _SMALL[model].fps_cpu
         words = f"LGM-Pose's growth / {_SMALL[model].name}'s: \"much less pronounced\""
         verdicts = {"less than 1": judge(ratio, 1, at_most=True)}
