@@ -15,6 +15,7 @@ from lgmpose.cli import main
 from lgmpose.data import load_records
 from lgmpose.data.coco import load_coco
 from lgmpose.data.crops import CropDataset
+from lgmpose.data.mixture import with_skeleton
 from lgmpose.data.mpii import load_mpii
 from lgmpose.data.records import PersonRecord, RecordSet
 from lgmpose.errors import UserError
@@ -32,7 +33,7 @@ from lgmpose.metrics import ap_engine, head_size_from_joints
 from lgmpose.pose.codecs import make_codec
 from lgmpose.pose.geometry import PADDING, transform_points
 from lgmpose.pose.skeletons import COCO, LSP, MPII
-from lgmpose.zoo.catalogue import create_model
+from lgmpose.zoo.catalogue import create_model, save_weights
 
 IMAGE_HW = (256, 192)
 
@@ -708,6 +709,25 @@ def test_without_boxes_the_poses_are_those_of_the_predictor(people, coco_weights
     crowd = replace(record_set, records=record_set.records[:1] * 2)
     with pytest.raises(UserError, match="--boxes none"):
         predict_without_boxes(backend, crowd, progress=False)
+
+
+def test_without_boxes_the_network_may_have_more_joints_than_the_data(people, tmp_path, monkeypatch):
+    """MPII's network finds pelvis and thorax, which LSP's data do not have."""
+    torch.manual_seed(0)
+    net, codec = create_model("lgm-pose-mpii-256x256", image_hw=(64, 64)), make_codec("dark", (64, 64))
+    save_weights(tmp_path / "mpii.safetensors", net, MPII, codec)
+    data = with_skeleton(one_person_per_picture(load_records(f"synthetic:{people}")).subset(range(2)), LSP)
+    data = replace(data, annotation_file=None)
+    monkeypatch.setattr(evaluate_weights_module, "load_records", lambda *_, **__: data)
+    config = EvalConfig("synthetic", tmp_path / "mpii.safetensors", boxes="none", flip_test=False, device="cpu")
+    found = evaluate_weights(config).predictions
+    predictor = Predictor(tmp_path / "mpii.safetensors", detector="none", device="cpu", flip_test=False)
+    joints = [MPII.index(name) for name in ("right_ankle", "left_wrist", "head_top")]
+    ours = [LSP.index(name) for name in ("right_ankle", "left_wrist", "head_top")]
+    for record, points in zip(data.records, found.keypoints_xy, strict=True):
+        (pose,) = predictor(record.image)
+        assert points.shape == (14, 2)
+        np.testing.assert_allclose(points[ours], pose.keypoints_xy[joints], atol=1e-4)
 
 
 def test_boxes_option_changes_what_is_evaluated(people, coco_weights, monkeypatch):
