@@ -103,7 +103,7 @@ def _with_ap_interval(evaluation: Evaluation, record_set: RecordSet, codec: Stan
         predicted_persons(predictions, record_set, codec), file, record_set.skeleton.oks_sigmas,
         image_ids=record_set.image_ids, category_ids=record_set.category_ids,
     )  # fmt: skip
-    return replace(evaluation, intervals={"AP": interval, **evaluation.intervals})
+    return evaluation if interval is None else replace(evaluation, intervals={"AP": interval, **evaluation.intervals})
 
 
 def _network(backend: Backend, image_hw: tuple[int, int], path: Path) -> nn.Module | Backend:

@@ -129,14 +129,14 @@ def ap_interval(
     category_ids: Sequence[int] | None = None,
     num: int = 1000,
     seed: int = 0,
-) -> tuple[float, float]:
+) -> tuple[float, float] | None:
     """Return the 95 % bootstrap interval (percentile method) of AP: pictures are drawn with replacement.
 
     The arguments are those of ``coco_ap``, and ``num`` is the number of drawings. A picture that is drawn twice counts
     twice, with all its persons. Drawings without a labelled person are left out.
 
     Returns:
-        (low, high) in [0, 1].
+        (low, high) in [0, 1]; None where AP is not defined, because the pictures have no labelled person.
 
     Raises:
         UserError: as ``coco_ap``.
@@ -149,6 +149,8 @@ def ap_interval(
     persons_N = np.zeros(pictures)
     for i, part in found:
         persons_N[i] = np.count_nonzero(np.equal(part["gtIgnore"], 0))
+    if not persons_N.any():
+        return None
     order = np.argsort(-np.concatenate([part["dtScores"] for _, part in found]), kind="stable")
     picture_D = np.repeat([i for i, _ in found], [len(part["dtScores"]) for _, part in found])[order]
     right_TD, ignored_TD = (

@@ -559,6 +559,25 @@ def test_pictures_without_a_box_count_in_the_whole_and_not_in_a_part(people, tmp
     assert ap(detected) < ap(detected.subset(range(len(detected)))) - 0.05
 
 
+def test_a_picture_without_persons_has_no_ap_and_no_interval(people, coco_weights, tmp_path, capsys):
+    content = json.loads((people / "annotations.json").read_text())
+    first = content["annotations"][0]
+    content["annotations"] = [person for person in content["annotations"] if person["image_id"] != first["image_id"]]
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    (tmp_path / "images").symlink_to(people / "images")
+    boxes = [
+        {"image_id": person["image_id"], "category_id": 1, "bbox": person["bbox"], "score": 0.9}
+        for person in (first, content["annotations"][-1])
+    ]
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    words = ["--data", f"coco:{tmp_path}", "--annotations", str(tmp_path / "annotations.json"), "--limit", "1"]
+    words += ["--detections", str(tmp_path / "boxes.json"), "--json", str(tmp_path / "out.json"), "--workers", "0"]
+    assert main(["eval", "--weights", str(coco_weights), "--device", "cpu", *words]) == 0
+    assert f"{'AP':10} –\n" in capsys.readouterr().out
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert written["figures"]["AP"] == -1 and "AP" not in written["intervals_95"]
+
+
 def test_test_dev_has_boxes_but_no_truth(people, tmp_path):
     """Pictures without annotations and a detector's boxes: there are poses to write, AP is left to the server."""
     content = json.loads((people / "annotations.json").read_text())

@@ -401,3 +401,7 @@ def test_the_interval_of_ap_draws_whole_pictures(tmp_path):
         one = [r for r in results if r["image_id"] == i]
         assert metrics.ap_interval(one, content, image_ids=[i], num=5) == pytest.approx((ap, ap))
     assert metrics.ap_interval([], content) == (0, 0)
+    for nobody in ([], [{**content["annotations"][0], "keypoints": [0] * 51}]):  # or one without a labelled joint
+        alone = {**content, "annotations": [p for p in content["annotations"] if p["image_id"] != 40083] + nobody}
+        assert metrics.coco_ap(results, alone, image_ids=[40083])["AP"] == -1
+        assert metrics.ap_interval(results, alone, image_ids=[40083]) is None
