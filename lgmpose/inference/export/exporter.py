@@ -15,7 +15,7 @@ from lgmpose.data.images import normalise
 from lgmpose.data.records import RecordSet
 from lgmpose.errors import UserError, first_line, require
 from lgmpose.files import check_writable, write_atomically
-from lgmpose.inference.export.graph_files import Source, make_card, write_graph
+from lgmpose.inference.export.graph_files import Source, files_of, make_card, write_graph
 from lgmpose.inference.options import ExportConfig
 from lgmpose.zoo.cards import codec_of, find_weights, skeleton_of, weights_hash
 
@@ -36,8 +36,8 @@ def export(config: ExportConfig) -> dict[str, Any]:
     """
     out = config.out
     _check_installed(config)
-    beside = out.with_suffix(".bin") if out.suffix.lower() in (".xml", ".param") else None
-    for path in (out if config.format != "coreml" else out.with_suffix(""), beside, config.json):
+    written = files_of(out) if config.format != "coreml" else [out.with_suffix("")]
+    for path in (*written, config.json):
         if path is not None:
             check_writable(path)
     if config.model is not None:
@@ -61,7 +61,7 @@ def export(config: ExportConfig) -> dict[str, Any]:
         graph, card["int8_layers"] = done.model, done.layers
         print(f"{done.layers} convolutions in 8 bits; relative error of the heatmaps {100 * done.error:.1f} %")
     write_graph(out, graph, card)
-    print(f"written: {out} ({out.stat().st_size / 1e6:.1f} MB), from {source.weights['file']}")
+    _print_written(out, source.weights["file"])
     if config.verify:
         from lgmpose.inference.export.verify import verify_export
 
@@ -77,10 +77,7 @@ def _export_edge(
 
     out = config.out
     write_edge(out, source, card)
-    files = [file for file in (out, out.with_suffix(".bin")) if file.is_file()] if config.format == "ncnn" else [out]
-    files = [file for path in files for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
-    size = sum(file.stat().st_size for file in files)
-    print(f"written: {out} ({size / 1e6:.1f} MB), from {source.weights['file']}")
+    _print_written(out, source.weights["file"])
     if config.verify and config.format == "coreml":
         card["verified"] = check_coreml(out, source)
     elif config.verify:
@@ -88,6 +85,11 @@ def _export_edge(
 
         card["verified"] = verify_export(source, out, card, None, val_set)
     return _keep(card, config.json)
+
+
+def _print_written(out: Path, name: str) -> None:
+    size = sum(file.stat().st_size for file in files_of(out))
+    print(f"written: {out} ({size / 1e6:.1f} MB), from {name}")
 
 
 def _keep(written: dict[str, Any], json_file: Path | None) -> dict[str, Any]:
@@ -121,7 +123,7 @@ def _export_model(config: ExportConfig, name: str) -> dict[str, Any]:
     except Exception as error:  # PyTorch's exporter has many, and any code can be behind the name
         raise UserError(f"model {name}: PyTorch cannot export it ({first_line(error)})") from error
     write_graph(config.out, graph, None)
-    print(f"written: {config.out} ({config.out.stat().st_size / 1e6:.1f} MB), from {name}")
+    _print_written(config.out, name)
     written: dict[str, Any] = {"model": name, "image_hw": list(image_hw), "file": config.out.name}
     if config.verify:
         from lgmpose.inference.export.verify import verify_outputs

@@ -1,4 +1,4 @@
-"""Make the card of an exported network, and write graphs as ONNX or OpenVINO files."""
+"""Make the card of an exported network, write graphs as ONNX or OpenVINO files, and list the files of a network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import onnx
     from torch import nn
 
-__all__ = ["Source", "make_card", "write_graph"]
+__all__ = ["Source", "files_of", "make_card", "write_graph"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,13 @@ class Source:
     skeleton: Skeleton
     codec: StandardCodec
     weights: dict[str, str]
+
+
+def files_of(out: Path) -> list[Path]:
+    """Return the files of an exported network: OpenVINO and ncnn have a ``.bin`` beside it, CoreML has a folder."""
+    if out.is_dir():
+        return [file for file in out.rglob("*") if file.is_file()]
+    return [out, out.with_suffix(".bin")] if out.suffix.lower() in (".xml", ".param") else [out]
 
 
 def make_card(source: Source, precision: str) -> dict[str, Any]:

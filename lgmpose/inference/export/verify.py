@@ -21,7 +21,7 @@ from lgmpose.data.records import RecordSet
 from lgmpose.errors import UserError
 from lgmpose.inference.backends import ExportedBackend, open_graph
 from lgmpose.inference.evaluate import evaluate
-from lgmpose.inference.export.graph_files import Source, write_graph
+from lgmpose.inference.export.graph_files import Source, files_of, write_graph
 from lgmpose.inference.timing import interleaved_times
 from lgmpose.machine import tune_allocator
 from lgmpose.network.fast import channels_last
@@ -94,9 +94,8 @@ def verify_outputs(net: nn.Module, out: Path, image_hw: tuple[int, int]) -> dict
 
 
 def _remove(out: Path) -> None:
-    out.unlink()
-    if out.suffix.lower() in (".xml", ".param"):
-        out.with_suffix(".bin").unlink()
+    for file in files_of(out):
+        file.unlink()
 
 
 def _crops(record_set: RecordSet, source: Source) -> np.ndarray:
