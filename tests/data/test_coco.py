@@ -277,6 +277,16 @@ def test_categories_can_be_chosen(load, content):
             load(content, categories=names)
 
 
+def test_categories_may_have_no_name(load, content):
+    del content["categories"][0]["name"]
+    assert load(content).skeleton.name == "custom-3"
+    content["categories"].append({"id": 9, "name": None, "keypoints": ["beak", "tail"]})
+    with pytest.raises(UserError, match=r"\(7, 9\)"):
+        load(content)
+    with pytest.raises(UserError, match="no category 'None'; it has none"):
+        load(content, categories=("None",))
+
+
 def test_ap_is_of_the_chosen_categories(load, content, tmp_path):
     cat, person = content["categories"][0], content["annotations"][0]
     content["categories"].append({**cat, "id": 8, "name": "kitten"})
