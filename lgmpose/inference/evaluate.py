@@ -31,9 +31,7 @@ from lgmpose.pose.skeletons import Skeleton, notice_unpaired
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = [
-    "channels_for", "evaluate", "evaluate_predictions", "predict_records", "predicted_persons", "readable",
-]  # fmt: skip
+__all__ = ["channels_for", "evaluate", "evaluate_predictions", "predict_records", "readable"]
 
 
 def evaluate(  # every argument is a condition of the figures
@@ -103,7 +101,7 @@ def evaluate_predictions(
         conditions["head size"] = f"{HEAD_BOX_FACTOR:g} × head box" if by_box else "neck to head top"
     if record_set.annotation_file is not None:
         compared = compare_persons(
-            predicted_persons(predictions, record_set, codec), record_set.annotation_file, skeleton.oks_sigmas,
+            coco_persons(predictions, record_set, codec.image_hw), record_set.annotation_file, skeleton.oks_sigmas,
             record_set.image_ids, record_set.category_ids,
         )  # fmt: skip
         figures |= ap_figures(compared)
@@ -208,9 +206,3 @@ def readable(record_set: RecordSet, predictions: Predictions) -> tuple[RecordSet
         left = replace(left, image_ids=tuple(i for i in record_set.image_ids or () if i not in unreadable))
     parts = (predictions.keypoints_xy, predictions.scores, predictions.unread)
     return left, Predictions(*(part[kept] for part in parts)), len(unreadable)
-
-
-def predicted_persons(predictions: Predictions, record_set: RecordSet, codec: StandardCodec) -> list[dict]:
-    """Return the predictions in COCO's results format; see ``top_down.coco_persons``."""
-    sigmas = record_set.skeleton.oks_sigmas
-    return coco_persons(predictions.keypoints_xy, predictions.scores, record_set, sigmas, codec.image_hw)

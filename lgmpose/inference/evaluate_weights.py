@@ -13,11 +13,12 @@ from lgmpose.errors import UserError
 from lgmpose.files import check_writable, write_atomically
 from lgmpose.inference.backends import Backend, TorchBackend, open_backend
 from lgmpose.inference.detectors import open_detector
-from lgmpose.inference.evaluate import evaluate, evaluate_predictions, predicted_persons
+from lgmpose.inference.evaluate import evaluate, evaluate_predictions
 from lgmpose.inference.extremes import require_truth, save_extremes
 from lgmpose.inference.figures import Evaluation, Predictions, joint_metrics
 from lgmpose.inference.options import EvalConfig
 from lgmpose.inference.other_boxes import predict_without_boxes, shift_boxes, with_detected_boxes
+from lgmpose.inference.top_down import coco_persons
 from lgmpose.machine import machine_header, tune_allocator
 from lgmpose.metrics import results_json
 from lgmpose.pose.codecs import StandardCodec, make_codec
@@ -77,7 +78,7 @@ def evaluate_weights(config: EvalConfig) -> Evaluation:
     source, predictions = backend.source, cast(Predictions, evaluation.predictions)
     try:
         if config.results is not None:
-            write_atomically(config.results, results_json(predicted_persons(predictions, record_set, codec)))
+            write_atomically(config.results, results_json(coco_persons(predictions, record_set, image_hw)))
         if config.json is not None:
             content = {"weights": source["file"], "sha256": source["sha256"], **evaluation.as_json()} | machine_header()
             write_atomically(config.json, json.dumps(content, indent=1).encode())

@@ -21,13 +21,14 @@ from lgmpose.data.records import PersonRecord, RecordSet
 from lgmpose.errors import UserError
 from lgmpose.inference import evaluate_weights as evaluate_weights_module
 from lgmpose.inference.backends import TorchBackend, open_backend, run_module
-from lgmpose.inference.evaluate import evaluate, predict_records, predicted_persons
+from lgmpose.inference.evaluate import evaluate, predict_records
 from lgmpose.inference.evaluate_weights import evaluate_weights
 from lgmpose.inference.extremes import choose_extremes, mean_errors, save_extremes
 from lgmpose.inference.figures import Evaluation, Predictions, figure_text, joint_metrics, joint_results
 from lgmpose.inference.options import EvalConfig
 from lgmpose.inference.other_boxes import predict_without_boxes, shift_boxes
 from lgmpose.inference.predictor import Predictor
+from lgmpose.inference.top_down import coco_persons
 from lgmpose.machine import machine_header
 from lgmpose.metrics import head_size_from_joints
 from lgmpose.pose.codecs import make_codec
@@ -75,7 +76,7 @@ def test_the_true_joints_through_heatmaps_have_ap_1_on_coco(coco_sample, codec_n
     assert evaluation.figures["PCK@0.2"] == 100
     assert evaluation.conditions["boxes"] == "ground-truth boxes" and evaluation.conditions["flip test"] == "off"
     assert "head size" not in evaluation.conditions
-    written = predicted_persons(evaluation.predictions, record_set, codec)
+    written = coco_persons(evaluation.predictions, record_set, codec.image_hw)
     assert len(written) == 12 and all(len(person["keypoints"]) == 51 for person in written)
     text = evaluation.as_text()
     for word in ("coco-17", "ground-truth boxes", f"decoder: {codec_name}", "256×192", "flip test: off"):
@@ -97,7 +98,7 @@ def test_own_data_has_ap_too(people, tmp_path, kept):
     record_set, codec = load_coco(tmp_path / "own.json", people / "images"), make_codec("udp", (64, 96))
     evaluation = evaluate(Oracle(record_set, codec), record_set, codec, flip_test=False, workers=0, progress=False)
     assert evaluation.figures["AP"] > 0.99
-    persons = predicted_persons(evaluation.predictions, record_set, codec)
+    persons = coco_persons(evaluation.predictions, record_set, codec.image_hw)
     assert {person["category_id"] for person in persons} == {7}
 
 
@@ -126,7 +127,7 @@ def test_detector_boxes_go_through_rescoring_and_nms(coco_sample):
     )
     assert evaluation.conditions["boxes"].startswith("detector boxes") and "PCK@0.2" not in evaluation.figures
     assert evaluation.figures["AP"] > 0.85
-    written = predicted_persons(evaluation.predictions, detected, codec)
+    written = coco_persons(evaluation.predictions, detected, codec.image_hw)
     # Boxes whose crop misses the person whole give score 0; of the others hardly more than one a person may remain.
     found = [person for person in written if person["score"] > 0]
     assert 12 <= len(found) < 30 < len(detected), "OKS-NMS left doubles in"
@@ -149,7 +150,7 @@ def test_each_person_of_a_detector_stays_once(people, tmp_path):
     crop_xy = [transform_points(dataset[i]["matrix"], xy) for i, xy in enumerate(points)]
     oracle = Oracle(detected, codec, crop_xy, visibility)
     evaluation = evaluate(oracle, detected, codec, flip_test=False, progress=False)
-    written = predicted_persons(evaluation.predictions, detected, codec)
+    written = coco_persons(evaluation.predictions, detected, codec.image_hw)
     assert len(written) == len(truth) and evaluation.figures["AP"] > 0.99
     assert all(0.6 < person["score"] <= 0.9 for person in written), "the better box, times the joints' scores"
 
@@ -592,7 +593,7 @@ def test_test_dev_has_boxes_but_no_truth(people, tmp_path):
     codec = make_codec("standard", (64, 96))
     evaluation = evaluate(net, record_set, codec, workers=0, progress=False)
     assert evaluation.figures == {} and "boxes: detector boxes" in evaluation.as_text()
-    assert 1 <= len(predicted_persons(evaluation.predictions, record_set, codec)) <= 5
+    assert 1 <= len(coco_persons(evaluation.predictions, record_set, codec.image_hw)) <= 5
 
 
 @pytest.mark.parametrize("boxes", ["truth", "detector"])
@@ -677,7 +678,8 @@ def test_heatmaps_that_are_no_numbers_are_nobodys(people, codec_name):
     oracle = Oracle(record_set, codec)
     oracle.heatmaps[1] = np.nan
     evaluation = evaluate(oracle, record_set, codec, flip_test=False, workers=0, progress=False)
-    assert len(predicted_persons(evaluation.predictions, record_set, codec)) == 2 and 0 < evaluation.figures["AP"] < 1
+    assert len(coco_persons(evaluation.predictions, record_set, codec.image_hw)) == 2
+    assert 0 < evaluation.figures["AP"] < 1
 
 
 def evaluate_one_without(people, *joints):
