@@ -101,13 +101,13 @@ def _use_coco(path: Path, folder: Path) -> None:
     K, count = record_set.skeleton.num_keypoints, len(record_set)
     ids = [record.image_id for record in record_set.records]
     results = coco_results(ids, np.ones((count, K, 2)), np.ones((count, K)), np.ones(count), record_set.category_id)
-    coco_ap(results, path, record_set.skeleton.oks_sigmas, record_set.image_ids, engine="pycocotools")
+    coco_ap(results, path, record_set.skeleton.oks_sigmas, record_set.image_ids)
 
 
 def _use_ap(path: Path, folder: Path) -> None:
     from lgmpose.metrics import coco_ap, coco_results
 
-    coco_ap(coco_results([1, 2], np.ones((2, 17, 2)), np.ones((2, 17)), [0.5, 0.6]), path, engine="pycocotools")
+    coco_ap(coco_results([1, 2], np.ones((2, 17, 2)), np.ones((2, 17)), [0.5, 0.6]), path)
 
 
 def _use_person_boxes(path: Path, folder: Path) -> None:

@@ -143,7 +143,7 @@ def _named_categories(categories: list[Category], names: Sequence[str], source: 
     """Return the categories of these names, which must list the same joints; all of them without names."""
     if not names:
         return categories
-    known = {str(category.name): category for category in categories}
+    known = {category.name: category for category in categories if category.name}
     if unknown := [name for name in names if name not in known]:
         raise UserError(f"{source}: no category {unknown[0]!r}; it has {', '.join(sorted(known)) or 'none'}")
     chosen = [known[name] for name in names]
@@ -159,7 +159,7 @@ def _person_category(
     with_keypoints = [category for category in categories if category.keypoints]
     persons = [category for category in with_keypoints if category.name == "person"] or with_keypoints
     if len({tuple(category.keypoints or ()) for category in persons}) > 1:
-        names = ", ".join(str(category.name) for category in persons)
+        names = ", ".join(str(category.name or category.id) for category in persons)
         raise UserError(
             f"{source}: categories of several skeletons ({names}), and not one alone is named 'person'; choose with "
             "--categories NAME"

@@ -192,10 +192,21 @@ class ExportedBackend:
 def open_graph(path: Path, threads: int) -> tuple[Callable[[np.ndarray], np.ndarray], str | None, list]:
     """Return the function that runs an exported file, its card's text, and the shapes of its ends.
 
+    The function raises UserError in a process that was forked after this call, except for ONNX Runtime, which works
+    there. Threads do not exist in a forked process, so the other runtimes may wait for theirs for ever.
+
     Raises:
         UserError: the file is damaged, or its runtime is not installed.
     """
-    return OPENERS[path.suffix.lower()](path, threads)
+    suffix, process = path.suffix.lower(), os.getpid()
+    run, text, shapes = OPENERS[suffix](path, threads)
+
+    def run_here(inputs: np.ndarray) -> np.ndarray:
+        if os.getpid() != process:
+            refuse_forked(f"{path.name}: its runtime", "or use an .onnx file, which ONNX Runtime runs there")
+        return run(inputs)
+
+    return run if suffix == ".onnx" else run_here, text, shapes
 
 
 def onnx_session(path: str | Path, threads: int):
@@ -251,11 +262,8 @@ def _open_openvino(path: Path, threads: int) -> tuple[Callable[[np.ndarray], np.
     except (RuntimeError, ValueError) as error:  # ValueError: a text that is not UTF-8
         raise UserError(f"{path}: not a complete OpenVINO file with its .bin ({first_line(error)})") from error
     of_thread = threading.local()  # a request runs one input at a time, so each thread has its own
-    process = os.getpid()
 
     def run(inputs: np.ndarray) -> np.ndarray:
-        if os.getpid() != process:  # it hangs if a thread was running a network when the process was forked
-            refuse_forked(f"{path.name}: OpenVINO", "or use an .onnx file, which ONNX Runtime runs there")
         if not hasattr(of_thread, "request"):
             of_thread.request = compiled.create_infer_request()
         return of_thread.request.infer([inputs], share_inputs=True)[0]
@@ -283,11 +291,8 @@ def _open_ncnn(path: Path, threads: int) -> tuple[Callable[[np.ndarray], np.ndar
         setattr(net.opt, f"use_{name}", False)
     if not weights.is_file() or net.load_param(str(path)) != 0 or net.load_model(str(weights)) != 0:
         raise UserError(f"{path}: not a complete ncnn file with its .bin; export it again")
-    process = os.getpid()
 
     def run_one(image: np.ndarray) -> np.ndarray:
-        if os.getpid() != process:  # OpenMP's threads do not exist in a forked process
-            refuse_forked(f"{path.name}: ncnn", "or use an .onnx file, which ONNX Runtime runs there")
         extractor = net.create_extractor()
         extractor.input("in0", ncnn.Mat(np.ascontiguousarray(image)).clone())
         status, heatmaps = extractor.extract("out0")
@@ -320,11 +325,9 @@ def _open_executorch(path: Path, threads: int) -> tuple[Callable[[np.ndarray], n
         method = program.load_method("forward")
     except (RuntimeError, ValueError) as error:
         raise UserError(f"{path}: not a complete ExecuTorch file ({first_line(error)})") from error
-    process, one_at_a_time = os.getpid(), threading.Lock()  # a method has one set of buffers
+    one_at_a_time = threading.Lock()  # a method has one set of buffers
 
     def run_one(image: np.ndarray) -> np.ndarray:
-        if os.getpid() != process:
-            refuse_forked(f"{path.name}: ExecuTorch", "or use an .onnx file, which ONNX Runtime runs there")
         with one_at_a_time:
             (heatmaps,) = method.execute([torch.from_numpy(np.ascontiguousarray(image[None]))])
             return heatmaps[0].numpy().copy()

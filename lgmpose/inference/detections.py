@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,9 @@ PERSON = 1  # COCO's number of the category
 def read_detections(source: str | Path, pictures: Sequence[Path]) -> dict[Path, tuple[np.ndarray, np.ndarray]]:
     """Return the boxes (n, 4) and scores (n,) of the persons in each picture.
 
+    COCO's results format cannot state that a picture shows nobody. So a picture without a detection in the file has no
+    boxes. One line on stderr counts these pictures.
+
     A detection belongs to the picture whose path ends with its ``file_name``. Without a ``file_name``, it belongs to
     the picture whose name without suffix is its ``image_id``, as text or as a number (000007.jpg is 7).
 
@@ -33,7 +37,7 @@ def read_detections(source: str | Path, pictures: Sequence[Path]) -> dict[Path, 
 
     Raises:
         UserError: the file is not such a list. Boxes, scores or categories have another convention. A detection belongs
-            to several pictures. A picture has no detection in the file.
+            to several pictures. None of the pictures has a detection in the file.
     """
     content = as_type(read_json(source), list[dict[str, Any]], f"{source}: not a list of detections")
     detections = [as_type(one, _Detection, f"{source}: detection {i} cannot be read") for i, one in enumerate(content)]
@@ -54,14 +58,13 @@ def read_detections(source: str | Path, pictures: Sequence[Path]) -> dict[Path, 
             f"{source}: {several} of {len(content)} detections belong to more than one picture; "
             "write as much of each picture's path into file_name as tells them apart"
         )
-    missing = [path.name for path in pictures if path not in chosen]
-    if missing:
+    if missing := [path.name for path in pictures if path not in chosen]:
         names = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
-        raise UserError(
-            f"{source}: no detection for {len(missing)} of {len(pictures)} pictures ({names}); file_name must be a "
-            "picture's name, or image_id its name as a number"
-        )
-    kept = {path: [i for i in indices if persons[i]] for path, indices in chosen.items()}
+        message = f"{source}: no detection for {len(missing)} of {len(pictures)} pictures ({names})"
+        if not chosen:
+            raise UserError(f"{message}; file_name must be a picture's name, or image_id its name as a number")
+        print(f"{message}: they are treated as showing no person", file=sys.stderr)
+    kept = {path: [i for i in chosen.get(path, ()) if persons[i]] for path in pictures}
     return {path: (boxes[indices], scores[indices]) for path, indices in kept.items()}
 
 

@@ -25,8 +25,8 @@ from lgmpose.pose.skeletons import SKELETONS, Skeleton
 from lgmpose.zoo.cards import WEIGHTS_FOLDER
 
 __all__ = [
-    "DETECTORS", "Detector", "LetterboxDetector", "OnnxDetector", "PinnedFile", "TorchvisionDetector", "cache_folder",
-    "default_detector", "detect_people", "open_detector", "rtmdet_boxes",
+    "DEFAULT_DETECTOR", "DETECTORS", "Detector", "LetterboxDetector", "OnnxDetector", "PinnedFile",
+    "TorchvisionDetector", "cache_folder", "default_detector", "detect_people", "open_detector", "rtmdet_boxes",
 ]  # fmt: skip
 
 MIN_SCORE = 0.05  # no detector returns boxes below it
@@ -66,8 +66,7 @@ DETECTORS = {
         "Apache-2.0",
     ),
 }
-# The default is the first of these that is at hand: ``NAME.onnx`` comes with the package, or was downloaded before.
-DEFAULT_DETECTORS = ("lgm-det", *DETECTORS)
+DEFAULT_DETECTOR = "lgm-det"  # comes with the package
 
 
 def cache_folder() -> Path:
@@ -83,8 +82,9 @@ def open_detector(
     """Open a detector.
 
     Args:
-        detector: a name of ``DETECTORS`` (downloaded once into ``cache_folder()``), an ONNX file, ``torchvision:NAME``,
-            an object with ``detect``, or a function that takes a picture and returns what ``detect`` does.
+        detector: ``lgm-det``, a name of ``DETECTORS`` (downloaded once into ``cache_folder()``), an ONNX file,
+            ``torchvision:NAME``, an object with ``detect``, or a function that takes a picture and returns what
+            ``detect`` does.
         threads: CPU threads of an ONNX file; None: all cores of the process.
         device: for torchvision.
 
@@ -98,55 +98,51 @@ def open_detector(
     name = str(detector)
     if name.startswith("torchvision:"):
         return TorchvisionDetector(name.removeprefix("torchvision:"), device=device)
-    if (file := _at_hand(name)) is not None:
-        return OnnxDetector(file, threads=threads)
+    if name == DEFAULT_DETECTOR:
+        return OnnxDetector(WEIGHTS_FOLDER / f"{name}.onnx", threads=threads)
     if name in DETECTORS:
-        return OnnxDetector(_download(name), threads=threads)
+        return OnnxDetector(_downloaded(name), threads=threads)
     if not os.path.isfile(name):
         raise UserError(
             f"detector {name!r}: no such file; give an .onnx file, torchvision:NAME, none, "
-            f"or {' or '.join(DEFAULT_DETECTORS)}"
+            f"or {' or '.join((DEFAULT_DETECTOR, *DETECTORS))}"
         )
     return OnnxDetector(name, threads=threads)
 
 
 def default_detector(skeleton: Skeleton, *, threads: int | None = None) -> Detector | None:
-    """Return the first of ``DEFAULT_DETECTORS`` whose file is on this machine. Nothing is downloaded.
+    """Return the detector that comes with the package.
 
     Args:
         skeleton: the joints of the network. Only the package's own skeletons are known to be those of people.
         threads: as for ``open_detector``.
 
     Returns:
-        The detector; None if no file is there. Then one line on stderr says that every picture is treated as showing
-        one person.
+        The detector; None for other joints, and without ONNX Runtime. Then one line on stderr says that every picture
+        is treated as showing one person.
     """
-    advice = f"--detector {next(iter(DETECTORS))} finds everybody (--detector none: no notice)"
     if SKELETONS.get(skeleton.name) != skeleton:
-        notice_once(f"joints of your own: each picture is taken to show one person or object; {advice}")
+        notice_once(
+            f"joints of your own: each picture is taken to show one person or object; --detector {DEFAULT_DETECTOR} "
+            "finds people (--detector none: no notice)"
+        )
         return None
-    found = next((file for name in DEFAULT_DETECTORS if (file := _at_hand(name)) is not None), None)
-    if found is not None and importlib.util.find_spec("onnxruntime") is not None:
-        return OnnxDetector(found, threads=threads)
-    reason = " (it needs ONNX Runtime: pip install 'lgmpose[onnx]')" if found is not None else ""
-    notice_once(f"no detector{reason}: each picture is taken to show one person; {advice}")
-    return None
-
-
-def _at_hand(name: str) -> Path | None:
-    """Return the file of a named detector if it comes with the package or was downloaded before."""
-    if name not in DEFAULT_DETECTORS:
+    if importlib.util.find_spec("onnxruntime") is None:
+        notice_once(
+            "the detector needs ONNX Runtime (pip install 'lgmpose[onnx]'); without it, each picture is taken to show "
+            "one person (--detector none: no notice)"
+        )
         return None
-    shipped, cached = (folder / f"{name}.onnx" for folder in (WEIGHTS_FOLDER, cache_folder()))
-    if shipped.is_file():
-        return shipped
-    return _checked(cached, DETECTORS[name]) if name in DETECTORS and cached.is_file() else None
+    return open_detector(DEFAULT_DETECTOR, threads=threads)
 
 
-def _download(name: str) -> Path:
+def _downloaded(name: str) -> Path:
+    """Return the file of a detector of ``DETECTORS``, which is downloaded if it is not in the cache."""
+    pinned, path = DETECTORS[name], cache_folder() / f"{name}.onnx"
+    if path.is_file():
+        return _checked(path, pinned)
     from lgmpose.data.prepare.fetch import fetch  # only a download needs it
 
-    pinned, path = DETECTORS[name], cache_folder() / f"{name}.onnx"
     what = f"the detector {name} ({pinned.megabytes} MB, {pinned.licence})"
     notice_once(f"downloading {what} from {pinned.url} to {path}")
     try:

@@ -22,7 +22,7 @@ from lgmpose.errors import UserError
 from lgmpose.inference.backends import Backend, flip_tested, run_module
 from lgmpose.inference.figures import Evaluation, Predictions, has_head_boxes, joint_results, summary
 from lgmpose.inference.top_down import coco_persons
-from lgmpose.metrics import ap_engine, coco_ap
+from lgmpose.metrics import ap_figures, ap_interval, compare_persons
 from lgmpose.pose.codecs import StandardCodec
 from lgmpose.pose.geometry import invert_matrix, transform_points
 from lgmpose.pose.joint_matching import match_joints
@@ -31,9 +31,7 @@ from lgmpose.pose.skeletons import Skeleton, notice_unpaired
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = [
-    "channels_for", "evaluate", "evaluate_predictions", "predict_records", "predicted_persons", "readable",
-]  # fmt: skip
+__all__ = ["channels_for", "evaluate", "evaluate_predictions", "predict_records", "readable"]
 
 
 def evaluate(  # every argument is a condition of the figures
@@ -96,18 +94,19 @@ def evaluate_predictions(
     for name, result in results.items():
         if result.num_persons < len(record_set):  # the others have no torso or head with both ends labelled
             conditions[f"persons in {name}"] = str(result.num_persons)
+    intervals = {name: result.interval() for name, result in results.items()}
     figures, per_joint, errors = summary(results, predictions.keypoints_xy, record_set, skeleton)
     if "PCKh@0.5" in figures:  # the two sizes differ by about a third
         by_box = has_head_boxes(record_set)
         conditions["head size"] = f"{HEAD_BOX_FACTOR:g} × head box" if by_box else "neck to head top"
     if record_set.annotation_file is not None:
-        conditions["AP by"] = ap_engine()
-        persons = predicted_persons(predictions, record_set, codec)
-        figures |= coco_ap(
-            persons, record_set.annotation_file, skeleton.oks_sigmas, image_ids=record_set.image_ids,
-            category_ids=record_set.category_ids,
+        compared = compare_persons(
+            coco_persons(predictions, record_set, codec.image_hw), record_set.annotation_file, skeleton.oks_sigmas,
+            record_set.image_ids, record_set.category_ids,
         )  # fmt: skip
-    intervals = {name: result.interval() for name, result in results.items()}
+        figures |= ap_figures(compared)
+        if (interval := ap_interval(compared)) is not None:
+            intervals = {"AP": interval, **intervals}
     return Evaluation(figures, conditions, per_joint, intervals, errors, every_prediction)
 
 
@@ -207,9 +206,3 @@ def readable(record_set: RecordSet, predictions: Predictions) -> tuple[RecordSet
         left = replace(left, image_ids=tuple(i for i in record_set.image_ids or () if i not in unreadable))
     parts = (predictions.keypoints_xy, predictions.scores, predictions.unread)
     return left, Predictions(*(part[kept] for part in parts)), len(unreadable)
-
-
-def predicted_persons(predictions: Predictions, record_set: RecordSet, codec: StandardCodec) -> list[dict]:
-    """Return the predictions in COCO's results format; see ``top_down.coco_persons``."""
-    sigmas = record_set.skeleton.oks_sigmas
-    return coco_persons(predictions.keypoints_xy, predictions.scores, record_set, sigmas, codec.image_hw)

@@ -13,18 +13,14 @@ from lgmpose.errors import UserError
 from lgmpose.files import check_writable, write_atomically
 from lgmpose.inference.backends import Backend, TorchBackend, open_backend
 from lgmpose.inference.detectors import open_detector
-from lgmpose.inference.evaluate import (
-    evaluate,
-    evaluate_predictions,
-    predicted_persons,
-    readable,
-)
+from lgmpose.inference.evaluate import evaluate, evaluate_predictions
 from lgmpose.inference.extremes import require_truth, save_extremes
 from lgmpose.inference.figures import Evaluation, Predictions, joint_metrics
 from lgmpose.inference.options import EvalConfig
 from lgmpose.inference.other_boxes import predict_without_boxes, shift_boxes, with_detected_boxes
+from lgmpose.inference.top_down import coco_persons
 from lgmpose.machine import machine_header, tune_allocator
-from lgmpose.metrics import ap_interval, results_json
+from lgmpose.metrics import results_json
 from lgmpose.pose.codecs import StandardCodec, make_codec
 from lgmpose.pose.joint_matching import match_joints
 from lgmpose.zoo.cards import find_weights
@@ -80,10 +76,9 @@ def evaluate_weights(config: EvalConfig) -> Evaluation:
             workers=config.workers, bad_images=bad_images,
         )  # fmt: skip
     source, predictions = backend.source, cast(Predictions, evaluation.predictions)
-    evaluation = _with_ap_interval(evaluation, record_set, codec)
     try:
         if config.results is not None:
-            write_atomically(config.results, results_json(predicted_persons(predictions, record_set, codec)))
+            write_atomically(config.results, results_json(coco_persons(predictions, record_set, image_hw)))
         if config.json is not None:
             content = {"weights": source["file"], "sha256": source["sha256"], **evaluation.as_json()} | machine_header()
             write_atomically(config.json, json.dumps(content, indent=1).encode())
@@ -92,18 +87,6 @@ def evaluate_weights(config: EvalConfig) -> Evaluation:
     finally:  # a file that cannot be written does not cost the figures
         print(f"weights: {source['file']} (sha256 {source['sha256']})  {evaluation.as_text()}")
     return evaluation
-
-
-def _with_ap_interval(evaluation: Evaluation, record_set: RecordSet, codec: StandardCodec) -> Evaluation:
-    file = record_set.annotation_file
-    if "AP" not in evaluation.figures or file is None or evaluation.predictions is None:
-        return evaluation
-    record_set, predictions, _ = readable(record_set, evaluation.predictions)
-    interval = ap_interval(
-        predicted_persons(predictions, record_set, codec), file, record_set.skeleton.oks_sigmas,
-        image_ids=record_set.image_ids, category_ids=record_set.category_ids,
-    )  # fmt: skip
-    return replace(evaluation, intervals={"AP": interval, **evaluation.intervals})
 
 
 def _network(backend: Backend, image_hw: tuple[int, int], path: Path) -> nn.Module | Backend:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
 import sys
-import urllib.error
 import urllib.request
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ import numpy as np
 from lgmpose.data.images import decode_image, read_image
 from lgmpose.errors import UserError
 from lgmpose.inference.outputs import is_own_drawing
-from lgmpose.inference.video import STREAM_TIMEOUT_S, is_camera, is_stream, is_video
+from lgmpose.inference.video import STREAM_TIMEOUT_S, is_camera, is_stream, is_video, without_password
 
 __all__ = ["Source", "kind_of", "list_inputs", "list_sources", "read_source"]
 
@@ -49,7 +49,7 @@ class Source:
         if isinstance(self.where, Path):
             return self.where.name
         if is_stream(self.where):
-            parts = urlsplit(self.where)
+            parts = urlsplit(self.place)
             return unquote(parts.path.rstrip("/").rpartition("/")[2]) or parts.hostname or "stream"
         return f"camera{self.where}"
 
@@ -58,10 +58,7 @@ class Source:
         """The absolute path; or the address, without user name and password."""
         if isinstance(self.where, Path):
             return str(self.where.absolute())
-        if is_stream(self.where):
-            parts = urlsplit(self.where)
-            return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-        return self.name
+        return without_password(self.where) if is_stream(self.where) else self.name
 
 
 def list_sources(inputs: str | Path | Iterable[str | Path]) -> list[Source]:
@@ -93,20 +90,33 @@ def read_source(source: Source) -> np.ndarray:
 
 
 def _kind_of_address(word: str) -> Kind:
-    if not word.lower().startswith(("http://", "https://")):
+    try:
+        scheme = urlsplit(word).scheme
+    except ValueError as error:
+        raise UserError(f"{without_password(word)}: not a valid address ({error})") from None
+    if scheme not in ("http", "https"):
         return "video"
     media = _fetch(word, num_bytes=0)[0]
     return "picture" if media.startswith("image/") and media != "image/gif" else "video"
 
 
 def _fetch(address: str, num_bytes: int | None = None) -> tuple[str, bytes]:
-    """Return the media type that a server states, and the content."""
+    """Return the media type that a server states, and the content. User name and password are sent if it asks."""
+    place, parts = without_password(address), urlsplit(address)
+    passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+    if parts.username is not None:
+        passwords.add_password(None, place, unquote(parts.username), unquote(parts.password or ""))
+    kinds = urllib.request.HTTPBasicAuthHandler, urllib.request.HTTPDigestAuthHandler
+    opener = urllib.request.build_opener(*(kind(passwords) for kind in kinds))
     try:
-        with urllib.request.urlopen(address, timeout=STREAM_TIMEOUT_S) as response:
+        with opener.open(place, timeout=STREAM_TIMEOUT_S) as response:
             return response.headers.get_content_type(), response.read(num_bytes)
+    except http.client.InvalidURL:  # its text may hold a part of the password
+        raise UserError(f"{place}: not a valid address; write a space as %20") from None
+    except http.client.HTTPException as error:
+        raise UserError(f"{place}: the answer is cut short or is not HTTP ({type(error).__name__})") from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise UserError(f"{Source(address, 'video').place}: cannot be fetched ({reason})") from error
+        raise UserError(f"{place}: cannot be fetched ({getattr(error, 'reason', None) or error})") from error
 
 
 def kind_of(path: Path) -> Kind | None:

@@ -96,13 +96,15 @@ def predict_without_boxes(
 ) -> Predictions:
     """Predict the person of every picture as ``Predictor`` does without a box and without a detector.
 
+    The poses have all joints of the network, whatever those of the data are.
+
     Raises:
         UserError: a picture shows several persons, or it cannot be read and ``bad_images`` is ``refuse``.
     """
     if len({record.image_id for record in record_set.records}) < len(record_set):
         raise UserError(f"--boxes none is for one person per picture; some pictures of {record_set.name} show several")
     predictor = Predictor(backend, detector="none", flip_test=flip_test)
-    n, K = len(record_set), record_set.skeleton.num_keypoints
+    n, K = len(record_set), backend.skeleton.num_keypoints
     keypoints_xy, scores, unread = np.full((n, K, 2), np.nan), np.zeros((n, K)), np.ones(n, bool)
     for i, record in enumerate(tqdm(record_set.records, desc="evaluate", disable=not progress, leave=False)):
         try:

@@ -103,8 +103,7 @@ class Predictor:
         weights: a weights file, a file of ``lgmpose export`` (``.onnx``, ``.xml``: without PyTorch), or a
             ``Backend``. None: the weights that come with the package.
         detector: finds the people in a picture: a name, file, function or object as for ``detectors.open_detector``.
-            ``auto``: one that is at hand, see ``detectors.default_detector``. ``none``: the whole picture shows one
-            person.
+            ``auto``: ``lgm-det``, see ``detectors.default_detector``. ``none``: the whole picture shows one person.
         device: ``auto``, ``cpu``, ``cuda``, ``mps`` …
         flip_test: average with the mirrored crop: twice the work, slightly more accurate.
         batch_size: persons per run of the network. On a CPU, more than four gain nothing.

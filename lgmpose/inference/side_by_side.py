@@ -71,13 +71,13 @@ def compare_networks(  # the options of the command
         raise UserError(f"{out}: an input, which the comparison would replace; choose another --out")
     if videos := [path for path in paths if kind_of(path) == "video"]:
         raise UserError(f"{videos[0]}: a video; networks are compared on pictures")
-    boxes_of = _checked_boxes(paths, boxes, detections)
+    given = _checked_boxes(paths, boxes, detections)
     predictors = [Predictor(source, detector="none", device=device, flip_test=flip_test) for source in weights]
     finder = Predictor(predictors[0].backend, detector=detector, device=device, flip_test=False)
     rows: list[list[np.ndarray]] = [[] for _ in predictors]
     for path in tqdm(paths, desc="compare", unit="picture", disable=None):
         picture = read_image(path)
-        found = (boxes_of[path], None) if finder.detector is None else finder.find_people(picture, str(path))
+        found = given[path] if finder.detector is None else finder.find_people(picture, str(path))
         for row, predictor in zip(rows, predictors, strict=True):
             poses = predictor(picture, *found)
             row.append(_shrink(draw_poses(picture, poses, score_threshold=score_threshold)))
@@ -86,15 +86,17 @@ def compare_networks(  # the options of the command
         comparison_figure(rows, labels, [path.name for path in paths]).savefig(file, format=out.suffix[1:].lower())
 
 
-def _checked_boxes(paths: Sequence[Path], boxes, detections: str | Path | None) -> dict[Path, np.ndarray | None]:
-    """Read every picture, and return its boxes (n, 4); None without boxes."""
+def _checked_boxes(
+    paths: Sequence[Path], boxes, detections: str | Path | None
+) -> dict[Path, tuple[np.ndarray | None, np.ndarray | None]]:
+    """Read every picture, and return its boxes (n, 4) and their scores (n,); None where there are none."""
     detected = {} if detections is None else read_detections(detections, paths)
-    boxes_of = {}
+    given = {}
     for path in paths:
         picture_hw = read_image(path).shape[:2]  # read again later: all at once may not fit into memory
-        found = detected[path][0] if path in detected else boxes
-        boxes_of[path] = None if found is None else check_boxes(found, picture_hw, str(path))
-    return boxes_of
+        found, scores = detected.get(path, (boxes, None))
+        given[path] = None if found is None else check_boxes(found, picture_hw, str(path)), scores
+    return given
 
 
 def _shrink(picture: np.ndarray) -> np.ndarray:

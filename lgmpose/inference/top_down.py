@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from lgmpose.data.records import RecordSet
+from lgmpose.inference.figures import Predictions
 from lgmpose.metrics.average_precision import coco_results
 from lgmpose.pose.geometry import fit_aspect
 from lgmpose.pose.persons import oks_nms, rescore
@@ -14,25 +13,16 @@ from lgmpose.pose.persons import oks_nms, rescore
 __all__ = ["coco_persons", "kept_persons"]
 
 
-def coco_persons(
-    keypoints_xy: np.ndarray,
-    joint_scores: np.ndarray,
-    record_set: RecordSet,
-    sigmas: Sequence[float],
-    image_hw: tuple[int, int],
-) -> list[dict]:
+def coco_persons(predictions: Predictions, record_set: RecordSet, image_hw: tuple[int, int]) -> list[dict]:
     """Return the persons of a record set in COCO's results format; see ``kept_persons`` for the arguments."""
-    keep, scores = kept_persons(keypoints_xy, joint_scores, record_set, sigmas, image_hw)
+    keep, scores = kept_persons(predictions, record_set, image_hw)
     image_ids = np.array([record.image_id for record in record_set.records])
-    return coco_results(image_ids[keep], keypoints_xy[keep], joint_scores[keep], scores[keep], record_set.category_id)
+    keypoints_xy, joint_scores = predictions.keypoints_xy[keep], predictions.scores[keep]
+    return coco_results(image_ids[keep], keypoints_xy, joint_scores, scores[keep], record_set.category_id)
 
 
 def kept_persons(
-    keypoints_xy: np.ndarray,
-    joint_scores: np.ndarray,
-    record_set: RecordSet,
-    sigmas: Sequence[float],
-    image_hw: tuple[int, int],
+    predictions: Predictions, record_set: RecordSet, image_hw: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the indices of the persons that are kept, and the scores (n,) of all.
 
@@ -43,19 +33,18 @@ def kept_persons(
     is one person, also if two poses are almost the same.
 
     Args:
-        keypoints_xy: (n, K, 2) predicted poses, picture pixels, one per record.
-        joint_scores: (n, K) heatmap maxima.
+        predictions: the poses, one per record.
         record_set: where the boxes come from.
-        sigmas: K per-joint constants.
         image_hw: the network's input size, whose aspect ratio the boxes were given.
     """
-    records = record_set.records
+    records, keypoints_xy, joint_scores = record_set.records, predictions.keypoints_xy, predictions.scores
     scores = rescore(joint_scores, np.array([record.score for record in records]))
     keep = np.flatnonzero(np.isfinite(keypoints_xy).all(axis=(1, 2)) & np.isfinite(joint_scores).all(axis=1))
     if not record_set.has_keypoints:
         # As in HRNet, the area is that of the padded box in the network's aspect ratio.
         areas = fit_aspect(np.array([record.size_wh for record in records]), image_hw).prod(axis=1)
         picture_ids = np.array([records[i].image_id for i in keep], int)
+        sigmas = record_set.skeleton.oks_sigmas
         by_picture = keep[np.argsort(picture_ids, kind="stable")]
         starts = np.unique(np.sort(picture_ids), return_index=True)[1][1:]
         keep = np.concatenate([

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +23,10 @@ import numpy as np
 
 from lgmpose.errors import UserError
 
-__all__ = ["STREAM_SCHEMES", "VideoFrame", "VideoReader", "VideoWriter", "is_camera", "is_stream", "is_video"]
+__all__ = [
+    "STREAM_SCHEMES", "VideoFrame", "VideoReader", "VideoWriter", "is_camera", "is_stream", "is_video",
+    "without_password",
+]  # fmt: skip
 
 STREAM_SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "srt", "tcp")
 STREAM_TIMEOUT_S = 15.0
@@ -30,6 +34,9 @@ TIME_BASE = Fraction(1, 90_000)  # of written videos, in seconds: fine enough fo
 DEFAULT_RATE = 25.0  # frames per second, if neither time stamps nor a rate are stated
 # FFmpeg also opens text files and photographs. These are not videos.
 NO_VIDEO_FORMATS = ("tty", "image2", "_pipe")
+# User name and password of an address. The second form is a password with "/", "?" or "#", which makes the address
+# invalid: after the ":" there is no port.
+_LOGIN = re.compile(r"(?<=://)([^/?#]*@|[^/?#@:\[]*:(?!\d+/).*@)")
 PHOTO_BRANDS = ("heic", "heix", "mif1", "avif")  # of HEIF files, which have the container of MP4
 
 
@@ -50,6 +57,11 @@ def is_camera(source: Any) -> bool:
 def is_stream(source: Any) -> bool:
     """Return True for an address, such as ``rtsp://...``."""
     return isinstance(source, str) and "://" in source
+
+
+def without_password(source: str | int | Path) -> str:
+    """Return the text that names a source in messages and results: an address without user name and password."""
+    return _LOGIN.sub("", str(source), count=1) if is_stream(source) else str(source)
 
 
 def is_video(path: Path) -> bool:
@@ -73,6 +85,7 @@ class VideoReader:
     """Iterate over the frames of a video file, a stream (its address) or a camera (its number), once.
 
     Attributes:
+        name: the source as messages name it.
         frames: number of frames that the container states; 0 if it states none.
         rate: mean number of frames per second that the container states; None if it states none.
         is_live: the source has no end: a camera, or a stream without a stated duration.
@@ -83,7 +96,7 @@ class VideoReader:
     """
 
     def __init__(self, source: str | int | Path):
-        self.name, self.damaged, self.frames = str(source), 0, 0
+        self.name, self.damaged, self.frames = without_password(source), 0, 0
         self.rate: float | None = None
         if is_camera(source):
             self._frames, self.is_live = _camera_frames(int(str(source))), True
@@ -98,17 +111,18 @@ class VideoReader:
             if is_stream(source):
                 scheme = urlsplit(str(source)).scheme.lower()
                 if scheme not in STREAM_SCHEMES:
-                    raise UserError(f"{source}: no stream of this kind; use {', '.join(STREAM_SCHEMES)}, or a file")
+                    raise UserError(f"{self.name}: no stream of this kind; use {', '.join(STREAM_SCHEMES)}, or a file")
                 options = {"rtsp_transport": "tcp"} if scheme.startswith("rtsp") else {}
                 container = av.open(str(source), "r", options=options, timeout=STREAM_TIMEOUT_S)
             else:
                 # As an open file: FFmpeg takes a name such as "12:30.mp4" for an address.
                 container = av.open(open(str(source), "rb"), "r")
         except (av.FFmpegError, OSError, ValueError) as error:
-            raise UserError(f"{source}: cannot be opened as a video ({_reason(error)})") from error
+            # Without the cause, which may name the address with its password.
+            raise UserError(f"{self.name}: cannot be opened as a video ({_reason(error)})") from None
         streams = container.streams.video
         if not streams:
-            raise UserError(f"{source}: holds no video")
+            raise UserError(f"{self.name}: holds no video")
         streams[0].thread_type = "AUTO"
         self.frames, self.rate = streams[0].frames, float(streams[0].average_rate or 0) or None
         self.is_live = is_stream(source) and container.duration is None
@@ -136,7 +150,7 @@ class VideoReader:
                         index += 1
             except (av.FFmpegError, OSError) as error:
                 if index == 0:
-                    raise UserError(f"{self.name}: no frame can be read ({_reason(error)})") from error
+                    raise UserError(f"{self.name}: no frame can be read ({_reason(error)})") from None
                 self.damaged += 1
         if index == 0:
             raise UserError(f"{self.name}: not a video that can be read: it holds no frame")

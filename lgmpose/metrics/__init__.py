@@ -4,12 +4,12 @@ OKS-NMS and COCO's rescoring, which a prediction needs as well, are in ``lgmpose
 """
 
 from lgmpose.metrics.average_precision import (
-    AP_ENGINES,
     AP_NAMES,
-    ap_engine,
+    ap_figures,
     ap_interval,
     coco_ap,
     coco_results,
+    compare_persons,
     results_json,
 )
 from lgmpose.metrics.error_kinds import ERROR_KINDS, error_kinds
@@ -27,7 +27,7 @@ from lgmpose.metrics.pck import (
 from lgmpose.pose.persons import JOINT_SCORE_THRESHOLD, oks_nms, rescore
 
 __all__ = [
-    "AP_ENGINES", "AP_NAMES", "ERROR_KINDS", "JOINT_SCORE_THRESHOLD", "PCKResult", "ap_engine", "ap_interval",
-    "bootstrap_interval", "coco_ap", "coco_results", "error_kinds", "head_size_from_joints", "oks", "oks_nms", "pck",
+    "AP_NAMES", "ERROR_KINDS", "JOINT_SCORE_THRESHOLD", "PCKResult", "ap_figures", "ap_interval", "bootstrap_interval",
+    "coco_ap", "coco_results", "compare_persons", "error_kinds", "head_size_from_joints", "oks", "oks_nms", "pck",
     "pck_joints", "pckh", "pckh_joints", "rescore", "results_json", "torso_size",
 ]  # fmt: skip

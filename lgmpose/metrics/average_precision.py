@@ -1,20 +1,18 @@
-"""COCO's average precision (AP) of poses, over the OKS thresholds 0.50, 0.55 ... 0.95.
+"""COCO's average precision (AP) of poses, over the OKS thresholds 0.50, 0.55 ... 0.95. pycocotools defines it.
 
-pycocotools defines it. hotcoco (``pip install 'lgmpose[fast]'``) computes the same figures many times faster and is
-used where it is installed. The tests compare both, and evaluation prints which of them computed a figure.
+``compare_persons`` matches predicted persons with the truth. From the matches, ``ap_figures`` computes AP and AR, and
+``ap_interval`` the interval of AP. ``coco_ap`` does both steps of the figures.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import json
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,16 +23,14 @@ from lgmpose.pose.skeletons import check_sigmas
 
 if TYPE_CHECKING:
     from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
 
-__all__ = ["AP_ENGINES", "AP_NAMES", "ap_engine", "ap_interval", "coco_ap", "coco_results", "results_json"]
+__all__ = [
+    "AP_NAMES", "ap_figures", "ap_interval", "coco_ap", "coco_results", "compare_persons", "results_json",
+]  # fmt: skip
 
 AP_NAMES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")  # in the order of COCOeval.stats
 MAX_PERSONS = 20  # of a picture that COCO evaluates
-
-
-def ap_engine() -> str:
-    """Return the name of the package that computes AP here."""
-    return next(name for name in AP_ENGINES if importlib.util.find_spec(name))
 
 
 def coco_results(
@@ -85,110 +81,49 @@ def coco_ap(
     annotations: str | Path | dict,
     sigmas: Sequence[float] | None = None,
     image_ids: Sequence[int] | None = None,
-    engine: str | None = None,
     category_ids: Sequence[int] | None = None,
 ) -> dict[str, float]:
-    """Return AP and AR of predicted persons against those of a COCO keypoint annotation file.
+    """Return AP and AR of predicted persons: ``ap_figures`` of ``compare_persons``, which has the same arguments."""
+    return ap_figures(compare_persons(results, annotations, sigmas, image_ids, category_ids))
+
+
+def compare_persons(
+    results: list[dict],
+    annotations: str | Path | dict,
+    sigmas: Sequence[float] | None = None,
+    image_ids: Sequence[int] | None = None,
+    category_ids: Sequence[int] | None = None,
+) -> COCOeval | None:
+    """Match predicted persons with those of a COCO keypoint annotation file.
 
     ``coco_format.read_persons`` decides which persons of the file count, and with which box and area. At most the 20
-    best-scored predictions of a picture count (COCO's rule for keypoints). M and L are persons of medium (32² to 96²
-    square pixels) and large segment area.
+    best-scored predictions of a picture count (COCO's rule for keypoints).
 
     Args:
         results: as ``coco_results`` returns them; not changed.
         annotations: path of the annotation JSON, or its decoded content.
         sigmas: K OKS constants; None means COCO's.
         image_ids: pictures to evaluate; None means all in the file.
-        engine: one of ``AP_ENGINES``; None means ``ap_engine()``.
         category_ids: the categories whose members count as persons; None means the results' category and all that list
             the same joints.
 
     Returns:
-        AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL in [0, 1]; −1 (pycocotools' sign for "not defined") where the
-        pictures have no labelled person of that size. All are 0 for empty results.
+        The matches, for ``ap_figures`` and ``ap_interval``; None for empty results.
 
     Raises:
         UserError: The file cannot be read or has no usable person, the results are for pictures or categories that it
             does not list, or the numbers of joints of results and sigmas differ.
     """
-    if not results:  # pycocotools fails on an empty list
-        _annotated(annotations)
-        return dict.fromkeys(AP_NAMES, 0.0)
-    evaluation = _compared(results, annotations, sigmas, image_ids, engine or ap_engine(), category_ids)
-    with _quiet():
-        evaluation.accumulate()
-        evaluation.summarize()
-    return dict(zip(AP_NAMES, evaluation.stats.tolist(), strict=True))
-
-
-def ap_interval(
-    results: list[dict],
-    annotations: str | Path | dict,
-    sigmas: Sequence[float] | None = None,
-    image_ids: Sequence[int] | None = None,
-    category_ids: Sequence[int] | None = None,
-    num: int = 1000,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval (percentile method) of AP: pictures are drawn with replacement.
-
-    The arguments are those of ``coco_ap``, and ``num`` is the number of drawings. A picture that is drawn twice counts
-    twice, with all its persons. Drawings without a labelled person are left out.
-
-    Returns:
-        (low, high) in [0, 1].
-
-    Raises:
-        UserError: as ``coco_ap``.
-    """
-    if not results:
-        return 0.0, 0.0
-    evaluation = _compared(results, annotations, sigmas, image_ids, "pycocotools", category_ids)
-    pictures = len(evaluation.params.imgIds)  # the first of evalImgs are those of persons of any size
-    found = [(i, part) for i, part in enumerate(evaluation.evalImgs[:pictures]) if part is not None]
-    persons_N = np.zeros(pictures)
-    for i, part in found:
-        persons_N[i] = np.count_nonzero(np.equal(part["gtIgnore"], 0))
-    order = np.argsort(-np.concatenate([part["dtScores"] for _, part in found]), kind="stable")
-    picture_D = np.repeat([i for i, _ in found], [len(part["dtScores"]) for _, part in found])[order]
-    right_TD, ignored_TD = (
-        np.concatenate([part[name] for _, part in found], axis=1)[:, order] > 0 for name in ("dtMatches", "dtIgnore")
-    )
-    aps = []
-    for times_N in np.random.default_rng(seed).multinomial(pictures, np.full(pictures, 1 / pictures), num):
-        if not (total := times_N @ persons_N):
-            continue
-        times_TD = np.where(ignored_TD, 0, times_N[picture_D])
-        hits_TD, shown_TD = np.cumsum(times_TD * right_TD, axis=1), np.cumsum(times_TD, axis=1)
-        precision_TD = np.maximum.accumulate((hits_TD / np.maximum(shown_TD, 1))[:, ::-1], axis=1)[:, ::-1]
-        for hits_D, precision_D in zip(hits_TD, precision_TD, strict=True):
-            first = np.searchsorted(hits_D / total, evaluation.params.recThrs)  # where each recall is reached
-            aps.append(np.append(precision_D, 0)[first].mean())
-    low, high = np.percentile(np.reshape(aps, (-1, len(right_TD))).mean(axis=1), [2.5, 97.5])
-    return float(low), float(high)
-
-
-def _annotated(annotations: str | Path | dict) -> tuple[CocoFile, str]:
-    """Return an annotation file's checked content, and its name for messages."""
-    name = "the annotations" if isinstance(annotations, dict) else str(annotations)
-    file = read_coco_file(annotations if isinstance(annotations, dict) else read_json(annotations), name)
-    if not file.annotations:
-        raise UserError(f"{name}: lists no persons to evaluate against; the annotations of test-dev are not public")
-    return file, name
-
-
-def _compared(
-    results: list[dict],
-    annotations: str | Path | dict,
-    sigmas: Sequence[float] | None,
-    image_ids: Sequence[int] | None,
-    engine: str,
-    category_ids: Sequence[int] | None,
-) -> Any:
-    """Return a COCOeval whose results are matched with the truth; the arguments are those of ``coco_ap``."""
     file, name = _annotated(annotations)
+    if not results:  # pycocotools fails on an empty list
+        return None
+    from pycocotools.cocoeval import COCOeval  # here, because it is slow to import and only AP needs it
+
     _check_listed(results, file, name)
-    evaluation = AP_ENGINES[engine](_truth(file, results, name, category_ids), results)
+    truth = _truth(file, results, name, category_ids)
+    with contextlib.redirect_stdout(io.StringIO()):
+        # Copies, as loadRes writes areas, boxes and ids into the dicts it is given.
+        evaluation = COCOeval(truth, truth.loadRes([dict(result) for result in results]), "keypoints")
     if sigmas is not None:
         check_sigmas(sigmas, "sigmas")
         evaluation.params.kpt_oks_sigmas = np.asarray(sigmas, float)
@@ -200,17 +135,77 @@ def _compared(
         )
     if image_ids is not None:
         evaluation.params.imgIds = sorted({int(i) for i in image_ids})
-    with _quiet():
+    with contextlib.redirect_stdout(io.StringIO()):
         evaluation.evaluate()
     return evaluation
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        # hotcoco warns of constants other than COCO's, which other skeletons need.
-        warnings.filterwarnings("ignore", "hotcoco: kpt_oks_sigmas differ")
-        yield
+def ap_figures(compared: COCOeval | None) -> dict[str, float]:
+    """Return AP and AR of matches from ``compare_persons``.
+
+    M and L are persons of medium (32² to 96² square pixels) and large segment area.
+
+    Returns:
+        AP, AP50, AP75, APM, APL, AR, AR50, AR75, ARM, ARL in [0, 1]; −1 (pycocotools' sign for "not defined") where the
+        pictures have no labelled person of that size. All are 0 for empty results.
+    """
+    if compared is None:
+        return dict.fromkeys(AP_NAMES, 0.0)
+    with contextlib.redirect_stdout(io.StringIO()):
+        compared.accumulate()
+        compared.summarize()
+    return dict(zip(AP_NAMES, compared.stats.tolist(), strict=True))
+
+
+def ap_interval(compared: COCOeval | None, num: int = 1000, seed: int = 0) -> tuple[float, float] | None:
+    """Return the 95 % bootstrap interval (percentile method) of AP: pictures are drawn with replacement.
+
+    A picture that is drawn twice counts twice, with all its persons. Drawings without a labelled person are left out.
+
+    Args:
+        compared: matches from ``compare_persons``.
+        num: number of drawings.
+        seed: of the drawings.
+
+    Returns:
+        (low, high) in [0, 1]; None where AP is not defined, because the pictures have no labelled person.
+    """
+    if compared is None:
+        return 0.0, 0.0
+    pictures = len(compared.params.imgIds)  # the first of evalImgs are those of persons of any size
+    found = [(i, part) for i, part in enumerate(compared.evalImgs[:pictures]) if part is not None]
+    persons_N = np.zeros(pictures)
+    for i, part in found:
+        persons_N[i] = np.count_nonzero(np.equal(part["gtIgnore"], 0))
+    if not persons_N.any():
+        return None
+    order = np.argsort(-np.concatenate([part["dtScores"] for _, part in found]), kind="stable")
+    picture_D = np.repeat([i for i, _ in found], [len(part["dtScores"]) for _, part in found])[order]
+    right_TD, ignored_TD = (
+        np.concatenate([part[name] for _, part in found], axis=1)[:, order] > 0 for name in ("dtMatches", "dtIgnore")
+    )
+    precision_TD = np.zeros((len(right_TD), len(order) + 1))  # the last column, 0, is for recalls that are not reached
+    aps = []
+    for times_N in np.random.default_rng(seed).multinomial(pictures, np.full(pictures, 1 / pictures), num):
+        if not (total := times_N @ persons_N):
+            continue
+        times_TD = np.where(ignored_TD, 0, times_N[picture_D])
+        hits_TD, shown_TD = np.cumsum(times_TD * right_TD, axis=1), np.cumsum(times_TD, axis=1)
+        exact_TD = hits_TD / np.maximum(shown_TD, 1)
+        precision_TD[:, :-1] = np.maximum.accumulate(exact_TD[:, ::-1], axis=1)[:, ::-1]
+        reached_TR = [np.searchsorted(recall_D, compared.params.recThrs) for recall_D in hits_TD / total]
+        aps.append(np.take_along_axis(precision_TD, np.stack(reached_TR), axis=1).mean())
+    low, high = np.percentile(aps, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _annotated(annotations: str | Path | dict) -> tuple[CocoFile, str]:
+    """Return an annotation file's checked content, and its name for messages."""
+    name = "the annotations" if isinstance(annotations, dict) else str(annotations)
+    file = read_coco_file(annotations if isinstance(annotations, dict) else read_json(annotations), name)
+    if not file.annotations:
+        raise UserError(f"{name}: lists no persons to evaluate against; the annotations of test-dev are not public")
+    return file, name
 
 
 def _check_listed(results: list[dict], file: CocoFile, name: str) -> None:
@@ -262,22 +257,3 @@ def _truth(file: CocoFile, results: list[dict], name: str, category_ids: Sequenc
     with contextlib.redirect_stdout(io.StringIO()):
         truth.createIndex()
     return truth
-
-
-def _pycocotools(truth: COCO, results: list[dict]) -> Any:
-    from pycocotools.cocoeval import COCOeval  # here, because it is slow to import and only AP needs it
-
-    with contextlib.redirect_stdout(io.StringIO()):
-        # Copies, as loadRes writes areas, boxes and ids into the dicts it is given.
-        return COCOeval(truth, truth.loadRes([dict(result) for result in results]), "keypoints")
-
-
-def _hotcoco(truth: COCO, results: list[dict]) -> Any:
-    import hotcoco
-
-    annotations = hotcoco.COCO(truth.dataset)
-    return hotcoco.COCOeval(annotations, annotations.load_res(results), "keypoints")
-
-
-# The first that is installed is used.
-AP_ENGINES: dict[str, Callable[[COCO, list[dict]], Any]] = {"hotcoco": _hotcoco, "pycocotools": _pycocotools}

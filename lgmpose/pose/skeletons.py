@@ -266,7 +266,7 @@ def skeleton_from_category(category: dict, name: str | None = None) -> Skeleton:
     by_name = [pair for pair in _pairs_by_name(names) if not by_hand & set(pair)]
     lower = re.compile(r"hip|knee|ankle|foot|toe|heel|leg|pelvis", re.IGNORECASE)
     return Skeleton(
-        name=name or f"{category.get('name', 'custom')}-{len(names)}",
+        name=name or f"{category.get('name') or 'custom'}-{len(names)}",
         joint_names=names,
         edges=edges,
         flip_pairs=tuple(sorted(by_name + given)),

@@ -277,6 +277,16 @@ def test_categories_can_be_chosen(load, content):
             load(content, categories=names)
 
 
+def test_categories_may_have_no_name(load, content):
+    del content["categories"][0]["name"]
+    assert load(content).skeleton.name == "custom-3"
+    content["categories"].append({"id": 9, "name": None, "keypoints": ["beak", "tail"]})
+    with pytest.raises(UserError, match=r"\(7, 9\)"):
+        load(content)
+    with pytest.raises(UserError, match="no category 'None'; it has none"):
+        load(content, categories=("None",))
+
+
 def test_ap_is_of_the_chosen_categories(load, content, tmp_path):
     cat, person = content["categories"][0], content["annotations"][0]
     content["categories"].append({**cat, "id": 8, "name": "kitten"})
@@ -284,7 +294,7 @@ def test_ap_is_of_the_chosen_categories(load, content, tmp_path):
     records = load(content, categories=("kitten",))
     poses = np.stack([record.keypoints_xy for record in records.records])
     found = coco_results([3], poses, np.ones((1, 3)), [1.0], category_id=records.category_id)
-    options = {"sigmas": records.skeleton.oks_sigmas, "engine": "pycocotools"}
+    options = {"sigmas": records.skeleton.oks_sigmas}
     file = tmp_path / "annotations.json"
     assert coco_ap(found, file, category_ids=records.category_ids, **options)["AP"] == pytest.approx(1)
     assert coco_ap(found, file, **options)["AP"] < 0.6, "half of the persons of both are missed"

@@ -58,9 +58,12 @@ def test_a_detection_finds_its_picture(found, key, picture):
         ({}, "a/walker.png"),
     ],
 )
-def test_pictures_without_any_detection_are_counted(found, key, picture):
-    with pytest.raises(UserError, match=r"boxes.json: .* 1 of 2 pictures .*"):
-        found([key, {"image_id": 99}], picture, "99.png")
+def test_pictures_without_a_detection_show_nobody_and_are_counted(found, key, picture, capsys):
+    assert found([key, {"image_id": 99}], picture, "99.png") == [[], [1]]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "boxes.json: " in line and f" 1 of 2 pictures ({Path(picture).name})" in line
+    with pytest.raises(UserError, match=r"boxes.json: .* 2 of 2 pictures "):
+        found([key, {"image_id": 99}], picture, "98.png")
 
 
 def test_relative_paths_are_compared_with_where_they_lead(found, tmp_path, monkeypatch):

@@ -219,9 +219,8 @@ def test_predict_draws_everybody(tmp_path, tiny_weights, capsys):
 # --- the default and downloads ----------------------------------------------------------------------------------------
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """Return an empty cache folder. No detector ships, and each notice is printed again."""
+    """Return an empty cache folder. Each notice is printed again."""
     notice_once.cache_clear()
-    monkeypatch.setattr(detectors, "WEIGHTS_FOLDER", tmp_path / "weights")
     monkeypatch.setenv("LGMPOSE_CACHE", str(tmp_path / "cache"))
     yield tmp_path / "cache"
     notice_once.cache_clear()
@@ -236,19 +235,19 @@ def pinned(tmp_path, monkeypatch):
     return source
 
 
-def test_without_a_detector_one_line_says_that_one_person_is_assumed(cache, capsys):
-    assert default_detector(COCO) is None and default_detector(COCO) is None
+def test_without_onnx_runtime_one_line_says_that_one_person_is_assumed(cache, capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert default_detector(COCO) is None and Predictor(CocoBackend()).detector is None
     printed = capsys.readouterr().err
-    assert printed.count("\n") == 1 and "yolox-nano" in printed
+    assert printed.count("\n") == 1 and "lgmpose[onnx]" in printed
 
 
-def test_a_named_detector_is_downloaded_once_and_is_the_default_from_then_on(cache, pinned, capsys):
+def test_a_named_detector_is_downloaded_once(cache, pinned, capsys):
     first = open_detector("yolox-nano").detect(noise(64, 96))
     printed = capsys.readouterr().err
     assert printed.count("\n") == 1 and all(word in printed for word in (pinned.as_uri(), "0.1 MB", "Apache-2.0"))
     pinned.unlink()
-    for detector in (open_detector("yolox-nano"), default_detector(COCO), Predictor(CocoBackend()).detector):
-        np.testing.assert_array_equal(detector.detect(noise(64, 96))[0], first[0])
+    np.testing.assert_array_equal(open_detector("yolox-nano").detect(noise(64, 96))[0], first[0])
     assert capsys.readouterr().err == ""
 
 
@@ -257,7 +256,6 @@ class CocoBackend(DotBackend):
 
 
 def test_a_network_of_other_joints_does_not_take_a_detector_of_people_by_itself(cache, pinned, capsys):
-    open_detector("yolox-nano")
     assert Predictor(DotBackend()).detector is None
     assert Predictor(DotBackend(), detector="yolox-nano").detector is not None
     assert "--detector" in capsys.readouterr().err
@@ -277,12 +275,13 @@ def test_without_a_network_the_error_says_where_to_put_the_file(cache, pinned):
     assert str(cache) in str(raised.value) and "\n" not in str(raised.value)
 
 
-def test_a_detector_of_the_package_comes_first(cache, pinned, tmp_path, monkeypatch):
+def test_the_default_is_the_detector_of_the_package(cache, pinned, tmp_path, monkeypatch):
     open_detector("yolox-nano")
     write_detector(tmp_path / "lgm-det.onnx", yolox_outputs([(*BOXES[1], 0.9, 1)]))
     monkeypatch.setattr(detectors, "WEIGHTS_FOLDER", tmp_path)
-    (box,), _ = default_detector(COCO).detect(noise(64, 96))
-    np.testing.assert_allclose(box, BOXES[1][1:], atol=1e-3)
+    for detector in (open_detector("lgm-det"), default_detector(COCO), Predictor(CocoBackend()).detector):
+        (box,), _ = detector.detect(noise(64, 96))
+        np.testing.assert_allclose(box, BOXES[1][1:], atol=1e-3)
 
 
 # --- evaluation -------------------------------------------------------------------------------------------------------

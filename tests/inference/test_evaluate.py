@@ -15,24 +15,26 @@ from lgmpose.cli import main
 from lgmpose.data import load_records
 from lgmpose.data.coco import load_coco
 from lgmpose.data.crops import CropDataset
+from lgmpose.data.mixture import with_skeleton
 from lgmpose.data.mpii import load_mpii
 from lgmpose.data.records import PersonRecord, RecordSet
 from lgmpose.errors import UserError
 from lgmpose.inference import evaluate_weights as evaluate_weights_module
 from lgmpose.inference.backends import TorchBackend, open_backend, run_module
-from lgmpose.inference.evaluate import evaluate, predict_records, predicted_persons
+from lgmpose.inference.evaluate import evaluate, predict_records
 from lgmpose.inference.evaluate_weights import evaluate_weights
 from lgmpose.inference.extremes import choose_extremes, mean_errors, save_extremes
 from lgmpose.inference.figures import Evaluation, Predictions, figure_text, joint_metrics, joint_results
 from lgmpose.inference.options import EvalConfig
 from lgmpose.inference.other_boxes import predict_without_boxes, shift_boxes
 from lgmpose.inference.predictor import Predictor
+from lgmpose.inference.top_down import coco_persons
 from lgmpose.machine import machine_header
-from lgmpose.metrics import ap_engine, head_size_from_joints
+from lgmpose.metrics import head_size_from_joints
 from lgmpose.pose.codecs import make_codec
 from lgmpose.pose.geometry import PADDING, transform_points
 from lgmpose.pose.skeletons import COCO, LSP, MPII
-from lgmpose.zoo.catalogue import create_model
+from lgmpose.zoo.catalogue import create_model, save_weights
 
 IMAGE_HW = (256, 192)
 
@@ -73,8 +75,8 @@ def test_the_true_joints_through_heatmaps_have_ap_1_on_coco(coco_sample, codec_n
     assert evaluation.figures["AP50"] == pytest.approx(1)
     assert evaluation.figures["PCK@0.2"] == 100
     assert evaluation.conditions["boxes"] == "ground-truth boxes" and evaluation.conditions["flip test"] == "off"
-    assert evaluation.conditions["AP by"] == ap_engine() and "head size" not in evaluation.conditions
-    written = predicted_persons(evaluation.predictions, record_set, codec)
+    assert "head size" not in evaluation.conditions
+    written = coco_persons(evaluation.predictions, record_set, codec.image_hw)
     assert len(written) == 12 and all(len(person["keypoints"]) == 51 for person in written)
     text = evaluation.as_text()
     for word in ("coco-17", "ground-truth boxes", f"decoder: {codec_name}", "256×192", "flip test: off"):
@@ -96,7 +98,7 @@ def test_own_data_has_ap_too(people, tmp_path, kept):
     record_set, codec = load_coco(tmp_path / "own.json", people / "images"), make_codec("udp", (64, 96))
     evaluation = evaluate(Oracle(record_set, codec), record_set, codec, flip_test=False, workers=0, progress=False)
     assert evaluation.figures["AP"] > 0.99
-    persons = predicted_persons(evaluation.predictions, record_set, codec)
+    persons = coco_persons(evaluation.predictions, record_set, codec.image_hw)
     assert {person["category_id"] for person in persons} == {7}
 
 
@@ -125,7 +127,7 @@ def test_detector_boxes_go_through_rescoring_and_nms(coco_sample):
     )
     assert evaluation.conditions["boxes"].startswith("detector boxes") and "PCK@0.2" not in evaluation.figures
     assert evaluation.figures["AP"] > 0.85
-    written = predicted_persons(evaluation.predictions, detected, codec)
+    written = coco_persons(evaluation.predictions, detected, codec.image_hw)
     # Boxes whose crop misses the person whole give score 0; of the others hardly more than one a person may remain.
     found = [person for person in written if person["score"] > 0]
     assert 12 <= len(found) < 30 < len(detected), "OKS-NMS left doubles in"
@@ -148,7 +150,7 @@ def test_each_person_of_a_detector_stays_once(people, tmp_path):
     crop_xy = [transform_points(dataset[i]["matrix"], xy) for i, xy in enumerate(points)]
     oracle = Oracle(detected, codec, crop_xy, visibility)
     evaluation = evaluate(oracle, detected, codec, flip_test=False, progress=False)
-    written = predicted_persons(evaluation.predictions, detected, codec)
+    written = coco_persons(evaluation.predictions, detected, codec.image_hw)
     assert len(written) == len(truth) and evaluation.figures["AP"] > 0.99
     assert all(0.6 < person["score"] <= 0.9 for person in written), "the better box, times the joints' scores"
 
@@ -521,7 +523,7 @@ def test_the_kind_of_head_is_a_condition(people):
         evaluation = evaluate(Oracle(chosen, codec), chosen, codec, flip_test=False, progress=False)
         assert evaluation.conditions["head size"] == words and words in evaluation.as_text()
         assert evaluation.headline == "PCKh@0.5" and evaluation.figures["PCKh@0.5"] == 100
-        assert "AP by" not in evaluation.conditions and LSP.name not in evaluation.as_text()
+        assert "AP" not in evaluation.figures and LSP.name not in evaluation.as_text()
 
 
 def perfect_ap(record_set, **options):
@@ -558,6 +560,25 @@ def test_pictures_without_a_box_count_in_the_whole_and_not_in_a_part(people, tmp
     assert ap(detected) < ap(detected.subset(range(len(detected)))) - 0.05
 
 
+def test_a_picture_without_persons_has_no_ap_and_no_interval(people, coco_weights, tmp_path, capsys):
+    content = json.loads((people / "annotations.json").read_text())
+    first = content["annotations"][0]
+    content["annotations"] = [person for person in content["annotations"] if person["image_id"] != first["image_id"]]
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    (tmp_path / "images").symlink_to(people / "images")
+    boxes = [
+        {"image_id": person["image_id"], "category_id": 1, "bbox": person["bbox"], "score": 0.9}
+        for person in (first, content["annotations"][-1])
+    ]
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    words = ["--data", f"coco:{tmp_path}", "--annotations", str(tmp_path / "annotations.json"), "--limit", "1"]
+    words += ["--detections", str(tmp_path / "boxes.json"), "--json", str(tmp_path / "out.json"), "--workers", "0"]
+    assert main(["eval", "--weights", str(coco_weights), "--device", "cpu", *words]) == 0
+    assert f"{'AP':10} –\n" in capsys.readouterr().out
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert written["figures"]["AP"] == -1 and "AP" not in written["intervals_95"]
+
+
 def test_test_dev_has_boxes_but_no_truth(people, tmp_path):
     """Pictures without annotations and a detector's boxes: there are poses to write, AP is left to the server."""
     content = json.loads((people / "annotations.json").read_text())
@@ -572,7 +593,7 @@ def test_test_dev_has_boxes_but_no_truth(people, tmp_path):
     codec = make_codec("standard", (64, 96))
     evaluation = evaluate(net, record_set, codec, workers=0, progress=False)
     assert evaluation.figures == {} and "boxes: detector boxes" in evaluation.as_text()
-    assert 1 <= len(predicted_persons(evaluation.predictions, record_set, codec)) <= 5
+    assert 1 <= len(coco_persons(evaluation.predictions, record_set, codec.image_hw)) <= 5
 
 
 @pytest.mark.parametrize("boxes", ["truth", "detector"])
@@ -657,7 +678,8 @@ def test_heatmaps_that_are_no_numbers_are_nobodys(people, codec_name):
     oracle = Oracle(record_set, codec)
     oracle.heatmaps[1] = np.nan
     evaluation = evaluate(oracle, record_set, codec, flip_test=False, workers=0, progress=False)
-    assert len(predicted_persons(evaluation.predictions, record_set, codec)) == 2 and 0 < evaluation.figures["AP"] < 1
+    assert len(coco_persons(evaluation.predictions, record_set, codec.image_hw)) == 2
+    assert 0 < evaluation.figures["AP"] < 1
 
 
 def evaluate_one_without(people, *joints):
@@ -708,6 +730,25 @@ def test_without_boxes_the_poses_are_those_of_the_predictor(people, coco_weights
     crowd = replace(record_set, records=record_set.records[:1] * 2)
     with pytest.raises(UserError, match="--boxes none"):
         predict_without_boxes(backend, crowd, progress=False)
+
+
+def test_without_boxes_the_network_may_have_more_joints_than_the_data(people, tmp_path, monkeypatch):
+    """MPII's network finds pelvis and thorax, which LSP's data do not have."""
+    torch.manual_seed(0)
+    net, codec = create_model("lgm-pose-mpii-256x256", image_hw=(64, 64)), make_codec("dark", (64, 64))
+    save_weights(tmp_path / "mpii.safetensors", net, MPII, codec)
+    data = with_skeleton(one_person_per_picture(load_records(f"synthetic:{people}")).subset(range(2)), LSP)
+    data = replace(data, annotation_file=None)
+    monkeypatch.setattr(evaluate_weights_module, "load_records", lambda *_, **__: data)
+    config = EvalConfig("synthetic", tmp_path / "mpii.safetensors", boxes="none", flip_test=False, device="cpu")
+    found = evaluate_weights(config).predictions
+    predictor = Predictor(tmp_path / "mpii.safetensors", detector="none", device="cpu", flip_test=False)
+    joints = [MPII.index(name) for name in ("right_ankle", "left_wrist", "head_top")]
+    ours = [LSP.index(name) for name in ("right_ankle", "left_wrist", "head_top")]
+    for record, points in zip(data.records, found.keypoints_xy, strict=True):
+        (pose,) = predictor(record.image)
+        assert points.shape == (14, 2)
+        np.testing.assert_allclose(points[ours], pose.keypoints_xy[joints], atol=1e-4)
 
 
 def test_boxes_option_changes_what_is_evaluated(people, coco_weights, monkeypatch):

@@ -379,6 +379,19 @@ def changed(data: bytes, kind: str) -> bytes:
     }[kind]  # fmt: skip
 
 
+@pytest.mark.parametrize("words", [[], ["--model", "lgm-pose-coco-256x192"]], ids=["weights", "model"])
+def test_the_size_of_openvinos_files_counts_the_weights(as_small, tmp_path, monkeypatch, capsys, words):
+    pytest.importorskip("openvino")
+    graph = small_graph()
+    graph.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros((700, 1000), np.float32), "more"))
+    graph.graph.node.append(onnx.helper.make_node("Identity", ["more"], ["unused"]))
+    graph.graph.output.append(onnx.helper.make_tensor_value_info("unused", 1, [700, 1000]))
+    monkeypatch.setattr("lgmpose.inference.export.graph.export_graph", lambda *args, **options: graph)
+    assert main(["export", "--out", str(tmp_path / "net.xml"), "--format", "openvino", *words]) == 0
+    sizes = [(tmp_path / name).stat().st_size / 1e6 for name in ("net.xml", "net.bin")]
+    assert sizes[0] < 0.1 < 2.8 < sizes[1] and f"net.xml ({sum(sizes):.1f} MB)" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("kind", ["cut short", "no ONNX", "empty", "the codec", "the card", "its encoding"])
 def test_a_damaged_file_is_refused(small, tmp_path, kind):
     path = tmp_path / "bad.onnx"

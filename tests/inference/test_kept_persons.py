@@ -1,4 +1,4 @@
-"""The persons that evaluation keeps, against a loop over boxes; both engines of AP, on the same simulated job."""
+"""The persons that evaluation keeps, against a loop over boxes, on simulated boxes of a detector."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lgmpose import metrics
+from lgmpose.inference.figures import Predictions
 from lgmpose.inference.top_down import coco_persons, kept_persons
 from lgmpose.pose.geometry import fit_aspect
 from lgmpose.pose.skeletons import COCO
@@ -57,7 +58,11 @@ def as_record_set(found: dict[str, np.ndarray]) -> Any:
     columns = found["image_id"].tolist(), found["box_xywh"][:, 2:], found["score"].tolist()
     names = ("image_id", "size_wh", "score")
     records = [SimpleNamespace(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
-    return SimpleNamespace(records=records, has_keypoints=False, category_id=1)
+    return SimpleNamespace(records=records, has_keypoints=False, category_id=1, skeleton=COCO)
+
+
+def as_predictions(found: dict[str, np.ndarray]) -> Predictions:
+    return Predictions(found["keypoints_xy"].copy(), found["joint_scores"], np.zeros(len(found["score"]), bool))
 
 
 @pytest.fixture(scope="module")
@@ -92,31 +97,25 @@ def kept_box_by_box(found):
 
 def test_the_persons_kept_are_those_of_the_loop_over_boxes(job):
     found = job[1]
-    keep, scores = kept_persons(
-        found["keypoints_xy"], found["joint_scores"], as_record_set(found), COCO.oks_sigmas, IMAGE_HW
-    )
+    keep, scores = kept_persons(as_predictions(found), as_record_set(found), IMAGE_HW)
     slow_keep, slow_scores = kept_box_by_box(found)
     assert keep.tolist() == slow_keep and 0.3 * len(scores) < len(keep) < 0.9 * len(scores)
     np.testing.assert_allclose(scores, slow_scores, rtol=1e-12)
 
 
 def test_ground_truth_boxes_are_all_kept_and_unreadable_pictures_left_out(job):
-    found, poses = job[1], job[1]["keypoints_xy"].copy()
-    poses[[2, 5]] = np.nan
-    choose = (poses, found["joint_scores"], as_record_set(found), COCO.oks_sigmas, IMAGE_HW)
-    detected = coco_persons(*choose)
+    predictions, record_set = as_predictions(job[1]), as_record_set(job[1])
+    predictions.keypoints_xy[[2, 5]] = np.nan
+    detected = coco_persons(predictions, record_set, IMAGE_HW)
     order = [(person["image_id"], -person["score"]) for person in detected]
     assert order == sorted(order) and np.isfinite([person["keypoints"] for person in detected]).all()
-    choose[2].has_keypoints = True
-    assert kept_persons(*choose)[0].tolist() == [i for i in range(len(poses)) if i not in (2, 5)]
+    record_set.has_keypoints = True
+    keep, scores = kept_persons(predictions, record_set, IMAGE_HW)
+    assert keep.tolist() == [i for i in range(len(scores)) if i not in (2, 5)]
 
 
-def test_simulated_detections_show_the_persons_and_both_engines_agree(job):
-    pytest.importorskip("hotcoco", reason="hotcoco is not installed (extra: fast)")
+def test_simulated_detections_show_the_persons(job):
     truth, found = job
-    persons = coco_persons(
-        found["keypoints_xy"], found["joint_scores"], as_record_set(found), COCO.oks_sigmas, IMAGE_HW
-    )
-    fast, plain = (metrics.coco_ap(persons, truth, engine=name) for name in ("hotcoco", "pycocotools"))
-    assert fast == pytest.approx(plain, rel=0, abs=1e-12) and 0.5 < plain["AP"] < 0.95
+    persons = coco_persons(as_predictions(found), as_record_set(found), IMAGE_HW)
+    assert 0.5 < metrics.coco_ap(persons, truth)["AP"] < 0.95
     assert len(truth["annotations"]) == 132 and len(found["score"]) == 1248

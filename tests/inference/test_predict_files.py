@@ -64,16 +64,17 @@ def test_joints_below_the_threshold_are_not_drawn(tmp_path):
 
 def test_a_detectors_boxes_and_scores_are_used(tmp_path):
     points = np.array([[20, 20], [30, 40], [12, 38]])
-    for name in ("000007.png", "8.png"):
+    for name in ("000007.png", "8.png", "9.png"):
         write_png(tmp_path / name, puppet_picture(70, 60, points)[..., ::-1])
     rows = [{"image_id": 7, "bbox": [5, 10, 35, 40], "score": score} for score in (0.5, 0.75)]
     rows += [{"image_id": 8, "bbox": [5, 10, 35, 40], "score": 0.1}]
     (tmp_path / "boxes.json").write_text(json.dumps(rows))
-    assert predict_files(DOTS, tmp_path, tmp_path / "out", detections=tmp_path / "boxes.json") == 2
+    assert predict_files(DOTS, tmp_path, tmp_path / "out", detections=tmp_path / "boxes.json") == 3
     (person,) = content_of(tmp_path / "out", "000007")["people"]
     (pose,) = DOTS(tmp_path / "000007.png", [[5, 10, 35, 40]])
     assert person["box_xywh"] == [5, 10, 35, 40] and person["score"] == pytest.approx(0.75 * pose.score, abs=1e-3)
-    assert content_of(tmp_path / "out", "8")["people"] == []
+    for nobody in ("8", "9"):  # a low score, and no detection
+        assert content_of(tmp_path / "out", nobody)["people"] == []
 
 
 def test_a_folder_is_done_by_name_and_one_bad_picture_does_not_stop_it(tmp_path, capsys):

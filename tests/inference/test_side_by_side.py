@@ -7,11 +7,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from inference_tools import DotBackend, noise, write_png
+from inference_tools import DotBackend, noise, puppet_picture, write_png
 
 from lgmpose.cli import main
 from lgmpose.errors import UserError
 from lgmpose.inference import side_by_side
+from lgmpose.inference.detections import read_detections
 from lgmpose.inference.drawing import draw_poses
 from lgmpose.inference.predictor import Predictor
 from lgmpose.inference.side_by_side import compare_networks, comparison_figure, network_labels
@@ -75,6 +76,22 @@ def test_boxes_of_a_detection_file_belong_to_their_pictures(folder, monkeypatch)
     assert asked == [((90, 120), *BOX), ((100, 80), 30, 40, 50, 60)]
 
 
+def test_of_several_boxes_on_one_person_one_pose_is_drawn_as_predict_does(folder, tmp_path, shown):
+    write_png(tmp_path / "1.png", puppet_picture(90, 120, np.array([[50, 30], [70, 60], [30, 58]]))[..., ::-1])
+    shutil.copy(folder / "2.png", tmp_path)  # of which the file has no detection
+    boxes = [{"image_id": 1, "bbox": (20, 15 + i, 60, 60), "score": 0.9 - i / 10} for i in range(3)]
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    paths, detections = [tmp_path / "1.png", tmp_path / "2.png"], tmp_path / "boxes.json"
+    compare_networks(paths, [DotBackend()], tmp_path / "out.png", detections=detections)
+    predictor = Predictor(DotBackend(), detector="none")
+    for path, drawn, count in zip(paths, shown[0][0][0], (1, 0), strict=True):
+        picture = np.ascontiguousarray(cv2.imread(str(path))[:, :, ::-1])
+        found, scores = read_detections(detections, paths)[path]
+        poses = predictor(picture, found, scores)
+        assert len(poses) == count
+        np.testing.assert_array_equal(drawn, draw_poses(picture, poses))
+
+
 def test_a_detector_finds_the_same_boxes_for_every_network(folder, tiny_weights, shown):
     seen = []
 
@@ -92,8 +109,7 @@ def test_a_detector_finds_the_same_boxes_for_every_network(folder, tiny_weights,
         np.testing.assert_array_equal(drawn, draw_poses(picture, poses, score_threshold=0.0))
 
 
-def test_without_a_detector_at_hand_each_picture_shows_one_person(folder, monkeypatch, tmp_path, shown):
-    monkeypatch.setenv("LGMPOSE_CACHE", str(tmp_path))
+def test_with_other_joints_than_peoples_each_picture_shows_one_person(folder, tmp_path, shown):
     drawn = []
     for detector in ("none", "auto"):
         compare_networks(folder / "1.png", [DotBackend()], tmp_path / "out.png", detector=detector)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import gc
 import http.server
@@ -10,6 +11,7 @@ import os
 import resource
 import sys
 import threading
+import traceback
 import tracemalloc
 
 import av
@@ -278,8 +280,29 @@ def test_a_file_named_like_a_camera_is_a_file(tmp_path, monkeypatch):
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
+    """The folder "locked" asks for user name and password. The folder "odd" answers with what is not HTTP."""
+
     def log_message(self, *_):
         pass
+
+    def send_head(self):
+        login = base64.b64encode(b"me:se/cret").decode()
+        if self.path.startswith("/locked/") and self.headers["Authorization"] != f"Basic {login}":
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="yard"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return None
+        return super().send_head()
+
+    def send_response_only(self, code, message=None):
+        if self.path.startswith("/odd/"):
+            self.protocol_version = "what?"
+        super().send_response_only(code, message)
+
+    def send_header(self, keyword, value):
+        cut = self.path.startswith("/cut/") and keyword == "Content-Length"
+        super().send_header(keyword, int(value) + 99 if cut else value)
 
 
 @pytest.fixture
@@ -299,8 +322,8 @@ def test_addresses_of_pictures_and_videos(server, tmp_path):
     write_png(folder / "my photo.png", noise(40, 30))
     write_film(folder / "clip.mp4", [marked()] * 3)
     given = [f"{address}/my%20photo.png", f"{address.replace('//', '//me:secret@')}/clip.mp4"]
-    assert [source.kind for source in list_sources([given[0]])] == ["picture"]
-    assert predict_files(DOTS, [given[0], f"{address}/clip.mp4"], tmp_path / "out") == 2
+    assert [source.kind for source in list_sources(given)] == ["picture", "video"]
+    assert predict_files(DOTS, given, tmp_path / "out") == 2
     assert content_of(tmp_path / "out", "my photo")["image_hw"] == [40, 30]
     assert content_of(tmp_path / "out", "my photo")["path"] == given[0]
     assert len(content_of(tmp_path / "out", "clip")["frames"]) == 3
@@ -311,9 +334,48 @@ def test_addresses_of_pictures_and_videos(server, tmp_path):
         assert "\n" not in str(raised.value)
 
 
-def test_passwords_of_addresses_are_not_written(monkeypatch):
-    (source,) = list_sources("rtsp://me:secret@camera.local/live/stream1")
-    assert (source.kind, source.name) == ("video", "stream1") and "secret" not in source.place
+def test_a_server_that_asks_for_a_password_gets_it(server, tmp_path):
+    address, folder = server
+    (folder / "locked").mkdir()
+    write_png(folder / "locked" / "yard.png", noise(40, 30))
+    write_film(folder / "locked" / "clip.mp4", [marked()] * 3)
+    given = [f"{address.replace('//', '//me:se%2Fcret@')}/locked/{name}" for name in ("yard.png", "clip.mp4")]
+    assert [source.kind for source in list_sources(given)] == ["picture", "video"]
+    assert predict_files(DOTS, given, tmp_path / "out") == 2
+    assert len(content_of(tmp_path / "out", "clip")["frames"]) == 3
+    assert content_of(tmp_path / "out", "clip")["path"] == f"{address}/locked/clip.mp4"
+
+
+def test_passwords_of_addresses_are_not_written():
+    for place in ("camera.local/live/stream1", "10.0.0.7:554/live/stream1?a=b@c", "[::1]:554/@me/stream1"):
+        invalid = () if place.count("@") else ("me:sec#ret@", "me:/secret@")
+        for login in ("me:secret@", "me@", "me:sec@ret@", "", *invalid):
+            (source,) = list_sources(f"rtsp://{login}{place}")
+            assert (source.kind, source.name, source.place) == ("video", "stream1", f"rtsp://{place}")
+
+
+@pytest.mark.parametrize("login", ["me:secret", "me:/secret", "secret", "me:secret#"])
+def test_passwords_of_addresses_are_in_no_message(server, tmp_path, login):
+    """Neither in the message nor in what caused it, which Python prints for a script that catches nothing."""
+    address, folder = server
+    for name in ("odd", "cut"):
+        (folder / name).mkdir()
+        write_png(folder / name / "x.png", noise(40, 30))
+    (folder / "notes.txt").write_text("no video")
+    (folder / "broken.png").write_bytes(b"no picture")
+    address = address.removeprefix("http://")
+    for place in (
+        *(f"http://{login}@{address}/{name}" for name in ("gone.png", "broken.png", "notes.txt", "a b", "cut/x.png")),
+        f"http://{login}@{address}/odd/x.png", f"http://{login}@{address}x/y", f"rtsp://{login}@127.0.0.1:9/x",
+        f"http://{login}@[::1/x", f"cow://{login}@x/y",
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=place[:6]) as raised:
+            predict_files(DOTS, place, tmp_path / "out")
+        assert "secret" not in "".join(traceback.format_exception(raised.value)) and "\n" not in str(raised.value)
+    for place in (f"http://{login}@{address}/notes.txt", f"rtsp://{login}@127.0.0.1:9/x", f"cow://{login}@x/y"):
+        with pytest.raises(UserError, match=place[:6]) as raised:
+            VideoReader(place)
+        assert "secret" not in "".join(traceback.format_exception(raised.value))
 
 
 class Screen:

@@ -2,14 +2,11 @@
 
 import contextlib
 import copy
-import importlib.util
 import io
 import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from lgmpose import metrics
 from lgmpose.errors import UserError
@@ -168,44 +165,7 @@ def test_results_are_written_in_pieces_that_make_one_json(count):
     assert len(pieces) == 2 + -(-count // 1000)
 
 
-# ---------------------------------------------------------------- engines
-
-
-@pytest.fixture(params=metrics.AP_ENGINES)
-def engine(request):
-    return pytest.importorskip(request.param) and request.param
-
-
-@pytest.fixture
-def engines_used(monkeypatch) -> list[str]:
-    """The names of the engines in the order in which they are called."""
-    used = []
-
-    def spy(name, compute):
-        return lambda *arguments: used.append(name) or compute(*arguments)
-
-    for name, compute in list(metrics.AP_ENGINES.items()):
-        monkeypatch.setitem(metrics.AP_ENGINES, name, spy(name, compute))
-    return used
-
-
-def test_the_engine_asked_for_computes(sample, engine, engines_used):
-    metrics.coco_ap(blurred_results(sample), sample["path"], engine=engine)
-    assert engines_used == [engine]
-
-
-def test_hotcoco_is_taken_where_it_is_installed(sample, engines_used, monkeypatch):
-    real = importlib.util.find_spec
-    for missing, expected in (((), "hotcoco"), (("hotcoco",), "pycocotools")):
-        if expected == "hotcoco" and real("hotcoco") is None:
-            continue
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name, m=missing: None if name in m else real(name))
-        assert metrics.ap_engine() == expected
-        metrics.coco_ap(blurred_results(sample), sample["path"])
-        assert engines_used.pop() == expected
-
-
-def test_ap_of_a_whole_file_is_what_pycocotools_makes_of_it(sample, engine):
+def test_ap_of_a_whole_file_is_what_pycocotools_makes_of_it(sample):
     from pycocotools.coco import COCO as CocoAPI
     from pycocotools.cocoeval import COCOeval
 
@@ -216,53 +176,21 @@ def test_ap_of_a_whole_file_is_what_pycocotools_makes_of_it(sample, engine):
             evaluation = COCOeval(api, api.loadRes([dict(result) for result in results]), "keypoints")
             for step in (evaluation.evaluate, evaluation.accumulate, evaluation.summarize):
                 step()
-        ours = metrics.coco_ap(results, sample["path"], engine=engine)
+        ours = metrics.coco_ap(results, sample["path"])
         assert list(ours.values()) == pytest.approx(evaluation.stats.tolist(), rel=0, abs=1e-12)
         assert 0 < ours["AP"] < 1
-
-
-@given(st.integers(0, 2**32 - 1))
-@settings(max_examples=15, deadline=None)
-def test_hotcoco_agrees_on_odd_data(seed):
-    """Crowds, persons without a labelled joint, equal scores, more than twenty persons in a picture, empty pictures."""
-    pytest.importorskip("hotcoco")
-    rng = np.random.default_rng(seed)
-    num, pictures = 40, [1, 2, 5]
-    xy = rng.uniform(0, 300, (num, 5, 2))
-    visibility = rng.integers(0, 3, (num, 5)) * (rng.random((num, 1)) < 0.8)
-    boxes = np.hstack([xy.min(axis=1), np.ptp(xy, axis=1)])
-    image_ids = rng.choice(pictures, num)
-    annotations = [
-        {
-            "id": i + 1, "image_id": int(image_ids[i]), "category_id": 1, "iscrowd": int(rng.random() < 0.1),
-            "area": float(boxes[i, 2:].prod() * rng.random()), "bbox": boxes[i].tolist(),
-            "keypoints": np.column_stack([xy[i], visibility[i]]).ravel().tolist(),
-            "num_keypoints": int((visibility[i] > 0).sum()),
-        }
-        for i in range(num)
-    ]  # fmt: skip
-    truth = {
-        "images": [{"id": i, "height": 300, "width": 300} for i in (*pictures, 9)],
-        "categories": [{"id": 1, "name": "person"}], "annotations": annotations,
-    }  # fmt: skip
-    chosen = rng.integers(0, num, 90)
-    predicted = xy[chosen] + rng.normal(0, 1, (90, 5, 2)) * rng.uniform(0, 30, (90, 1, 1))
-    results = metrics.coco_results(image_ids[chosen], predicted, np.ones((90, 5)), rng.integers(1, 9, 90) / 8)
-    fast, plain = (metrics.coco_ap(results, truth, [0.05] * 5, engine=name) for name in ("hotcoco", "pycocotools"))
-    assert fast == pytest.approx(plain, rel=0, abs=1e-12)
-    assert 0 < plain["AP"] < 1
 
 
 # ---------------------------------------------------------------- files of other tools
 
 
 @pytest.fixture
-def ap_of(sample, engine):
+def ap_of(sample):
     """AP of blurred predictions against the sample's persons, changed; and these persons."""
     content, results = json.loads(sample["path"].read_text()), blurred_results(sample)
 
     def ap(persons, **changes):
-        return metrics.coco_ap(results, {**content, "annotations": persons} | changes, engine=engine)
+        return metrics.coco_ap(results, {**content, "annotations": persons} | changes)
 
     return ap, content["annotations"], content
 
@@ -389,15 +317,20 @@ def test_the_interval_of_ap_draws_whole_pictures(tmp_path):
     image_ids = np.array([p["image_id"] for p in content["annotations"]])
     noisy = xy + rng.normal(0, np.where(image_ids == 40083, 4, 12)[:, None, None], xy.shape)
     results = metrics.coco_results(image_ids, noisy, np.ones(xy.shape[:2]), rng.random(len(xy)))
-    both = metrics.coco_ap(results, content, engine="pycocotools")["AP"]
+    both = metrics.coco_ap(results, content)["AP"]
     alone = [
-        metrics.coco_ap(
-            [r for r in results if r["image_id"] == i], content, image_ids=[i], engine="pycocotools")["AP"]
+        metrics.coco_ap([r for r in results if r["image_id"] == i], content, image_ids=[i])["AP"]
         for i in (40083, 196141)
-    ]  # fmt: skip
-    assert metrics.ap_interval(results, content, num=200) == pytest.approx((min(both, *alone), max(both, *alone)))
+    ]
+    found = metrics.ap_interval(metrics.compare_persons(results, content), num=200)
+    assert found == pytest.approx((min(both, *alone), max(both, *alone)))
     assert min(alone) < both - 0.05 and max(alone) > both + 0.05
     for i, ap in zip((40083, 196141), alone, strict=True):
-        one = [r for r in results if r["image_id"] == i]
-        assert metrics.ap_interval(one, content, image_ids=[i], num=5) == pytest.approx((ap, ap))
-    assert metrics.ap_interval([], content) == (0, 0)
+        compared = metrics.compare_persons([r for r in results if r["image_id"] == i], content, image_ids=[i])
+        assert metrics.ap_interval(compared, num=5) == pytest.approx((ap, ap))
+        assert metrics.ap_figures(compared)["AP"] == ap
+    assert metrics.ap_interval(metrics.compare_persons([], content)) == (0, 0)
+    for nobody in ([], [{**content["annotations"][0], "keypoints": [0] * 51}]):  # or one without a labelled joint
+        alone = {**content, "annotations": [p for p in content["annotations"] if p["image_id"] != 40083] + nobody}
+        compared = metrics.compare_persons(results, alone, image_ids=[40083])
+        assert metrics.ap_figures(compared)["AP"] == -1 and metrics.ap_interval(compared) is None

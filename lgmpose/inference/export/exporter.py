@@ -9,13 +9,10 @@ from typing import Any
 import numpy as np
 
 from lgmpose.data import load_records
-from lgmpose.data.batches import load_batches
-from lgmpose.data.crops import CropDataset
-from lgmpose.data.images import normalise
 from lgmpose.data.records import RecordSet
 from lgmpose.errors import UserError, first_line, require
 from lgmpose.files import check_writable, write_atomically
-from lgmpose.inference.export.graph_files import Source, make_card, write_graph
+from lgmpose.inference.export.graph_files import Source, files_of, make_card, write_graph
 from lgmpose.inference.options import ExportConfig
 from lgmpose.zoo.cards import codec_of, find_weights, skeleton_of, weights_hash
 
@@ -36,8 +33,8 @@ def export(config: ExportConfig) -> dict[str, Any]:
     """
     out = config.out
     _check_installed(config)
-    beside = out.with_suffix(".bin") if out.suffix.lower() in (".xml", ".param") else None
-    for path in (out if config.format != "coreml" else out.with_suffix(""), beside, config.json):
+    written = files_of(out) if config.format != "coreml" else [out.with_suffix("")]
+    for path in (*written, config.json):
         if path is not None:
             check_writable(path)
     if config.model is not None:
@@ -47,47 +44,38 @@ def export(config: ExportConfig) -> dict[str, Any]:
     train_set = _records(config, "train", config.annotations, source) if int8 else None
     val_set = _records(config, "val", config.val_annotations, source) if config.verify and config.data else None
 
-    card = make_card(source, config.precision)
+    card, fp32 = make_card(source, config.precision), None
     if config.format in EDGE:
-        return _export_edge(config, source, card, val_set)
+        from lgmpose.inference.export.edge_files import write_edge
 
-    from lgmpose.inference.export.graph import export_graph
+        write_edge(out, source, card)
+    else:
+        from lgmpose.inference.export.graph import export_graph
 
-    graph = fp32 = export_graph(source.net, source.codec.image_hw)
-    if train_set is not None:
-        from lgmpose.inference.export.int8 import quantise
+        graph = fp32 = export_graph(source.net, source.codec.image_hw)
+        if train_set is not None:
+            from lgmpose.inference.export.int8 import quantise
 
-        done = quantise(fp32, _calibration_inputs(train_set, source))
-        graph, card["int8_layers"] = done.model, done.layers
-        print(f"{done.layers} convolutions in 8 bits; relative error of the heatmaps {100 * done.error:.1f} %")
-    write_graph(out, graph, card)
-    print(f"written: {out} ({out.stat().st_size / 1e6:.1f} MB), from {source.weights['file']}")
-    if config.verify:
+            chosen = np.random.default_rng(0).permutation(len(train_set))[:CALIBRATION_CROPS]
+            done = quantise(fp32, source.crops(train_set, chosen))
+            graph, card["int8_layers"] = done.model, done.layers
+            print(f"{done.layers} convolutions in 8 bits; relative error of the heatmaps {100 * done.error:.1f} %")
+        write_graph(out, graph, card)
+    _print_written(out, source.weights["file"])
+    if config.verify and config.format == "coreml":
+        from lgmpose.inference.export.edge_files import check_coreml
+
+        card["verified"] = check_coreml(out, source)
+    elif config.verify:
         from lgmpose.inference.export.verify import verify_export
 
         card["verified"] = verify_export(source, out, card, fp32, val_set)
     return _keep(card, config.json)
 
 
-def _export_edge(
-    config: ExportConfig, source: Source, card: dict[str, Any], val_set: RecordSet | None
-) -> dict[str, Any]:
-    """Export for ncnn, ExecuTorch or CoreML."""
-    from lgmpose.inference.export.edge_files import check_coreml, write_edge
-
-    out = config.out
-    write_edge(out, source, card)
-    files = [file for file in (out, out.with_suffix(".bin")) if file.is_file()] if config.format == "ncnn" else [out]
-    files = [file for path in files for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
-    size = sum(file.stat().st_size for file in files)
-    print(f"written: {out} ({size / 1e6:.1f} MB), from {source.weights['file']}")
-    if config.verify and config.format == "coreml":
-        card["verified"] = check_coreml(out, source)
-    elif config.verify:
-        from lgmpose.inference.export.verify import verify_export
-
-        card["verified"] = verify_export(source, out, card, None, val_set)
-    return _keep(card, config.json)
+def _print_written(out: Path, name: str) -> None:
+    size = sum(file.stat().st_size for file in files_of(out))
+    print(f"written: {out} ({size / 1e6:.1f} MB), from {name}")
 
 
 def _keep(written: dict[str, Any], json_file: Path | None) -> dict[str, Any]:
@@ -121,7 +109,7 @@ def _export_model(config: ExportConfig, name: str) -> dict[str, Any]:
     except Exception as error:  # PyTorch's exporter has many, and any code can be behind the name
         raise UserError(f"model {name}: PyTorch cannot export it ({first_line(error)})") from error
     write_graph(config.out, graph, None)
-    print(f"written: {config.out} ({config.out.stat().st_size / 1e6:.1f} MB), from {name}")
+    _print_written(config.out, name)
     written: dict[str, Any] = {"model": name, "image_hw": list(image_hw), "file": config.out.name}
     if config.verify:
         from lgmpose.inference.export.verify import verify_outputs
@@ -151,13 +139,3 @@ def _records(config: ExportConfig, split: str, annotations: str | None, source: 
             f"for {source.skeleton.name}: take data of the same joints in the same order"
         )
     return record_set
-
-
-def _calibration_inputs(record_set: RecordSet, source: Source) -> np.ndarray:
-    """Return a fixed sample of normalised crops (n, 3, H, W) float32; unreadable pictures are left out."""
-    order = np.random.default_rng(0).permutation(len(record_set))[:CALIBRATION_CROPS]
-    dataset = CropDataset(record_set, source.codec.image_hw, aligned=source.codec.aligned)
-    (batch,) = load_batches(dataset, [[int(i) for i in order]], workers=1)
-    if "image" not in batch:
-        raise UserError(f"{batch['errors'][0]}; no picture of {record_set.name} to calibrate on")
-    return normalise(batch["image"])

@@ -1,14 +1,21 @@
-"""Make the card of an exported network, and write graphs as ONNX or OpenVINO files."""
+"""Make the card of an exported network, write graphs as ONNX or OpenVINO files, and list the files of a network."""
 
 from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lgmpose.data.images import IMAGE_MEAN, IMAGE_STD
+import numpy as np
+
+from lgmpose.data.batches import load_batches
+from lgmpose.data.crops import CropDataset
+from lgmpose.data.images import IMAGE_MEAN, IMAGE_STD, normalise
+from lgmpose.data.records import RecordSet
+from lgmpose.errors import UserError
 from lgmpose.files import write_atomically
 from lgmpose.pose.codecs import StandardCodec
 from lgmpose.pose.skeletons import Skeleton
@@ -18,7 +25,7 @@ if TYPE_CHECKING:
     import onnx
     from torch import nn
 
-__all__ = ["Source", "make_card", "write_graph"]
+__all__ = ["Source", "files_of", "make_card", "write_graph"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,25 @@ class Source:
     skeleton: Skeleton
     codec: StandardCodec
     weights: dict[str, str]
+
+    def crops(self, record_set: RecordSet, indices: Iterable[int]) -> np.ndarray:
+        """Return normalised crops (n, 3, H, W) float32 of some persons; unreadable pictures are left out.
+
+        Raises:
+            UserError: none of the pictures can be read.
+        """
+        dataset = CropDataset(record_set, self.codec.image_hw, aligned=self.codec.aligned)
+        (batch,) = load_batches(dataset, [[int(i) for i in indices]], workers=1)
+        if "image" not in batch:
+            raise UserError(f"{batch['errors'][0]}; no picture of {record_set.name} that was tried can be read")
+        return normalise(batch["image"])
+
+
+def files_of(out: Path) -> list[Path]:
+    """Return the files of an exported network: OpenVINO and ncnn have a ``.bin`` beside it, CoreML has a folder."""
+    if out.suffix.lower() == ".mlpackage":
+        return [file for file in out.rglob("*") if file.is_file()]
+    return [out, out.with_suffix(".bin")] if out.suffix.lower() in (".xml", ".param") else [out]
 
 
 def make_card(source: Source, precision: str) -> dict[str, Any]:

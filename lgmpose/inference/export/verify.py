@@ -14,14 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from lgmpose.data.batches import load_batches
-from lgmpose.data.crops import CropDataset
-from lgmpose.data.images import normalise
 from lgmpose.data.records import RecordSet
 from lgmpose.errors import UserError
 from lgmpose.inference.backends import ExportedBackend, open_graph
 from lgmpose.inference.evaluate import evaluate
-from lgmpose.inference.export.graph_files import Source, write_graph
+from lgmpose.inference.export.graph_files import Source, files_of, write_graph
 from lgmpose.inference.timing import interleaved_times
 from lgmpose.machine import tune_allocator
 from lgmpose.network.fast import channels_last
@@ -56,7 +53,9 @@ def verify_export(
     """
     backend = ExportedBackend(out, threads=1)
     noise = np.random.default_rng(0).standard_normal((RANDOM_INPUTS, 3, *source.codec.image_hw), np.float32)
-    inputs = {"random inputs": noise} if val_set is None else {"random inputs": noise, "crops": _crops(val_set, source)}
+    inputs = {"random inputs": noise}
+    if val_set is not None:
+        inputs["crops"] = source.crops(val_set, range(min(CROPS, len(val_set))))
     found: dict[str, Any] = {"largest_difference": {}, "relative_error": {}}
     for name, some in inputs.items():
         largest, relative = _difference(source, backend, some)
@@ -94,18 +93,8 @@ def verify_outputs(net: nn.Module, out: Path, image_hw: tuple[int, int]) -> dict
 
 
 def _remove(out: Path) -> None:
-    out.unlink()
-    if out.suffix.lower() in (".xml", ".param"):
-        out.with_suffix(".bin").unlink()
-
-
-def _crops(record_set: RecordSet, source: Source) -> np.ndarray:
-    """Return normalised crops (n, 3, H, W) float32 of the first persons."""
-    dataset = CropDataset(record_set, source.codec.image_hw, aligned=source.codec.aligned)
-    (batch,) = load_batches(dataset, [range(min(CROPS, len(record_set)))], workers=1)
-    if "image" not in batch:
-        raise UserError(f"{batch['errors'][0]}; no picture of {record_set.name} to verify on")
-    return normalise(batch["image"])
+    for file in files_of(out):
+        file.unlink()
 
 
 def _eager(source: Source, inputs: np.ndarray) -> np.ndarray:
