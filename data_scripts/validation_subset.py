@@ -7,7 +7,8 @@
     lgmpose eval --data mpii:data/mpii --annotations data/mpii/mpii_val_216.json
 
 COCO: 350 pictures of val2017; 2,110 others were in the training. MPII: 216 of the 2,958 usual validation persons, after
-``lgmpose data mpii``. The lists are coco_val_350.txt (ids) and mpii_val_216.txt (places in mpii_val.json, and pictures).
+``lgmpose data mpii``. The lists are coco_val_350.txt (ids) and mpii_val_216.txt (places in mpii_val.json, and
+pictures).
 """
 
 import argparse
