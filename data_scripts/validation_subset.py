@@ -14,9 +14,10 @@ pictures).
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from lgmpose.errors import UserError, run_script
-from lgmpose.files import read_json, write_atomically
+from lgmpose.files import as_type, read_json, write_atomically
 
 LISTS = {"coco": Path(__file__).with_name("coco_val_350.txt"), "mpii": Path(__file__).with_name("mpii_val_216.txt")}
 
@@ -28,9 +29,11 @@ def coco(folder: Path) -> Path:
         UserError: COCO's file is missing or damaged, or lacks some of the pictures.
     """
     source = folder / "annotations" / "person_keypoints_val2017.json"
-    content, wanted = read_json(source), set(map(int, LISTS["coco"].read_text().split()))
-    content["images"] = [image for image in content["images"] if image["id"] in wanted]
-    content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] in wanted]
+    content = as_type(read_json(source), dict[str, list | dict], f"{source}: not COCO's annotations")
+    wanted = set(map(int, LISTS["coco"].read_text().split()))
+    for name, key in (("images", "id"), ("annotations", "image_id")):
+        entries = as_type(content.get(name), list[dict[str, Any]], f"{source}: has no list of {name}")
+        content[name] = [entry for entry in entries if entry.get(key) in wanted]
     if (found := len(content["images"])) < len(wanted):
         raise UserError(f"{source}: has only {found} of the {len(wanted)} pictures; take COCO's own file of val2017")
     return _write(source.with_name("person_keypoints_val2017_350.json"), content)
@@ -43,9 +46,9 @@ def mpii(folder: Path) -> Path:
         UserError: the list is missing or damaged, or its persons are in another order.
     """
     source = folder / "mpii_val.json"
-    persons = read_json(source)
+    persons = as_type(read_json(source), list[dict[str, Any]], f"{source}: not a list of persons")
     wanted = [line.split() for line in LISTS["mpii"].read_text().splitlines()]
-    if len(persons) != 2958 or any(persons[int(place)]["image"] != picture for place, picture in wanted):
+    if len(persons) != 2958 or any(persons[int(place)].get("image") != picture for place, picture in wanted):
         raise UserError(f"{source}: not the 2,958 persons in their usual order; write it by lgmpose data mpii")
     return _write(source.with_name("mpii_val_216.json"), [persons[int(place)] for place, _ in wanted])
 

@@ -170,6 +170,10 @@ def test_the_350_pictures_are_taken_from_cocos_file(tmp_path):
     annotations = [{"image_id": i} for i in (ids[0], 1, ids[0])]
     (tmp_path / "annotations").mkdir()
     file = tmp_path / "annotations" / "person_keypoints_val2017.json"
+    for damaged in ("[]", "{}", '{"images": [1], "annotations": []}'):
+        file.write_text(damaged)
+        with pytest.raises(UserError, match="val2017.json: "):
+            module.coco(tmp_path)
     file.write_text(json.dumps({"images": [{"id": i} for i in (*ids[:-1], 1)], "annotations": annotations}))
     with pytest.raises(UserError, match="only 349 of the 350"):
         module.coco(tmp_path)
@@ -185,9 +189,10 @@ def test_the_216_persons_are_taken_from_the_usual_validation_list(tmp_path):
     persons = [{"image": person.picture, "place": place} for place, person in enumerate(usual)]
     for place, picture in wanted:
         persons[int(place)]["image"] = picture
-    (tmp_path / "mpii_val.json").write_text(json.dumps(persons[::-1]))
-    with pytest.raises(UserError, match="usual order"):
-        module.mpii(tmp_path)
+    for other in (persons[::-1], [{}] * len(persons), [1], {}):
+        (tmp_path / "mpii_val.json").write_text(json.dumps(other))
+        with pytest.raises(UserError, match="mpii_val.json: not "):
+            module.mpii(tmp_path)
     (tmp_path / "mpii_val.json").write_text(json.dumps(persons))
     written = json.loads(module.mpii(tmp_path).read_text())
     assert [entry["place"] for entry in written] == [int(place) for place, _ in wanted] and len(written) == 216
