@@ -154,6 +154,16 @@ def test_a_name_that_is_not_utf_8(tmp_path):
     assert predict_files(DOTS, film, tmp_path / "out") == 1
 
 
+def test_a_name_of_any_length(tmp_path):
+    """A name with "_pose.jpg" behind it may be too long for the disk."""
+    for last in "ab":
+        write_png(tmp_path / f"{'人' * 82}{last}.png", noise(30, 40))
+    for _ in range(2):
+        assert predict_files(DOTS, tmp_path, tmp_path / "out") == 2
+    stem = "人" * 66
+    assert names_in(tmp_path / "out") == [f"{stem}{end}" for end in (".json", "_2.json", "_2_pose.jpg", "_pose.jpg")]
+
+
 def test_a_drawing_too_large_for_jpeg_leaves_nothing(tmp_path):
     picture = write_png(tmp_path / "long.png", noise(1, 70000))
     with pytest.raises(UserError, match="long_pose.jpg: 70000 × 1"):
