@@ -47,6 +47,21 @@ def test_all_persons_are_read_and_the_rest_is_counted(folder):
     assert sorted(box_set.notes.values()) == [1, 2] and box_set.fingerprint()["persons"] == 3
 
 
+def test_odd_entries_follow_the_rules_of_joints(folder):
+    """As ``coco_format.read_persons``: ``null`` is no crowd, and an area in another unit is the box's."""
+    file = folder / "annotations" / "person_keypoints_train2017.json"
+    content = json.loads(file.read_text())
+    person = {"image_id": 7, "category_id": 1, "bbox": BOX}
+    odd = [{"iscrowd": None}, *({"area": area} for area in (0, -1, float("nan"), 1e-3, 1e9)), {"area": 900}]
+    odd += [{"bbox": [500, 20, 50, 40]}, {"bbox": [0, 0, 1e30, 1e30]}, {"iscrowd": "\ud800"}]
+    content["annotations"] = [person | change for change in odd]
+    file.write_text(json.dumps(content))
+    box_set = load_box_set(f"coco:{folder}", "train")
+    (picture,) = box_set.pictures
+    assert picture.areas.tolist() == 6 * [2000] + [900] and not picture.is_crowd.any()
+    assert sorted(box_set.notes.values()) == [1, 2, 5]
+
+
 def test_other_data_and_files_without_persons_are_refused(folder):
     with pytest.raises(UserError, match="lspet"):
         load_box_set("lspet:x", "train")
