@@ -91,7 +91,9 @@ def eval_detector(
     if json is not None:
         check_writable(json)
     found = open_detector(detector, threads=threads, device=device)
-    evaluation = evaluate_detector(found, load_box_set(data, split, annotations))
+    box_set = load_box_set(data, split, annotations)
+    box_set.print_left_out()
+    evaluation = evaluate_detector(found, box_set)
     print(f"detector: {detector}  {evaluation.as_text()}")
     if json is not None:
         save_figures(evaluation, detector, json)

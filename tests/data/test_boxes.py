@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from lgmpose.cli import main
 from lgmpose.data import load_box_set
 from lgmpose.data.boxes import LetterboxDataset, collate_boxes, load_boxes
 from lgmpose.errors import UserError
@@ -45,6 +46,12 @@ def test_all_persons_are_read_and_the_rest_is_counted(folder):
     assert picture.boxes_xywh.tolist() == [BOX, [0, 0, 9, 9], [90, 50, 20, 20]]
     assert picture.areas.tolist() == [900, 81, 400] and picture.is_crowd.tolist() == [False, False, True]
     assert sorted(box_set.notes.values()) == [1, 2] and box_set.fingerprint()["persons"] == 3
+
+
+def test_eval_detector_says_what_is_left_out(folder, capsys):
+    pytest.importorskip("onnxruntime")
+    assert main(["eval-detector", "--data", f"coco:{folder}", "--detector", "lgm-det", "--split", "train"]) == 0
+    assert "1 another category" in capsys.readouterr().out
 
 
 def test_odd_entries_follow_the_rules_of_joints(folder):
