@@ -36,8 +36,15 @@ def _open_zip(path: str, process_id: int) -> zipfile.ZipFile:
 
 
 def folder_with_most(folders: Sequence[Path], names: Sequence[str]) -> Path:
-    """Return the folder that has most of the pictures, judged by the first 20 names."""
-    return max(folders, key=lambda folder: sum(os.path.isfile(folder / name) for name in names[:20]))
+    """Return the folder that has most of the pictures, judged by the first 20 names; see ``find_pictures``."""
+    return max(folders, key=lambda folder: sum(_find_picture(folder, name) is not None for name in names[:20]))
+
+
+def _find_picture(folder: str | Path, name: str) -> str | None:
+    """Return the path of a picture, whose name may be spelt as ``find_pictures`` allows; None: it is not there."""
+    slashes = name.replace("\\", "/")
+    spellings = (name, slashes, *(unicodedata.normalize(form, slashes) for form in ("NFC", "NFD")))
+    return next((path for s in spellings if os.path.isfile(path := os.path.join(folder, s))), None)
 
 
 def find_pictures(folder: str | Path, names: Iterable[str], annotations: str | Path) -> dict[str, str]:
@@ -56,13 +63,9 @@ def find_pictures(folder: str | Path, names: Iterable[str], annotations: str | P
     """
     if not os.path.isdir(folder):
         raise UserError(f"{folder}: no such folder of pictures")
-    names, paths = sorted(set(names)), {}
-    for name in names:
-        slashes = name.replace("\\", "/")
-        spellings = (name, slashes, *(unicodedata.normalize(form, slashes) for form in ("NFC", "NFD")))
-        path = next((p for p in (os.path.join(folder, s) for s in spellings) if os.path.isfile(p)), None)
-        if path is not None:
-            paths[name] = path
+    names = sorted(set(names))
+    found = {name: _find_picture(folder, name) for name in names}
+    paths = {name: path for name, path in found.items() if path is not None}
     if missing := [name for name in names if name not in paths]:
         raise UserError(
             f"{os.path.join(folder, missing[0])}: no such picture ({len(missing)} of the {len(names)} that "

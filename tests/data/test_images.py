@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lgmpose.data.images import decode_image, find_pictures, normalise, read_annotated, read_image
+from lgmpose.data.images import decode_image, find_pictures, folder_with_most, normalise, read_annotated, read_image
 from lgmpose.errors import UserError
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
@@ -94,6 +94,9 @@ def test_pictures_are_found_by_name(tmp_path):
     names = ["a.png", "sub\\b.png", "K\u00f6ln.png", "a.png"]
     expected = {"a.png": "a.png", "sub\\b.png": "sub/b.png", "K\u00f6ln.png": "Ko\u0308ln.png"}
     assert find_pictures(tmp_path, names, "list.json") == {k: str(tmp_path / v) for k, v in expected.items()}
+    (tmp_path / "empty").mkdir()
+    for name in names[1:]:
+        assert folder_with_most([tmp_path / "empty", tmp_path], [name]) == tmp_path
     with pytest.raises(UserError, match=r"b.png.*2 of the 3 .*list.json"):
         find_pictures(tmp_path, ["a.png", "b.png", "c" * 5000], "list.json")
     with pytest.raises(UserError, match="nowhere"):
