@@ -185,7 +185,8 @@ def _label_file(picture: Path) -> Path:
         if parts[i] == "images":
             parts[i] = "labels"
             break
-    return Path(*parts).with_suffix(".txt")
+    there, beside = Path(*parts).with_suffix(".txt"), picture.with_suffix(".txt")
+    return beside if beside.is_file() and not there.is_file() else there  # "images" may be far above the data
 
 
 def _size(picture: Path) -> tuple[int, int]:

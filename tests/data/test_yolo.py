@@ -63,6 +63,12 @@ def test_a_folder_of_roboflow(tmp_path):
     assert records.skeleton.joint_names == ("joint_1", "joint_2", "joint_3") and not records.skeleton.flip_pairs
 
 
+def test_labels_beside_the_pictures_below_a_folder_called_images(tmp_path):
+    settings = SETTINGS.replace("images/", "")
+    folder = put(tmp_path / "images", {"data.yaml": settings, "train/a.png": "", "train/a.txt": LINE})
+    check_person(load_records(f"yolo:{folder}").records[0], folder / "train/a.png")
+
+
 def test_a_folder_of_label_studio(tmp_path):
     put(tmp_path, {"notes.json": json.dumps(NOTES), "classes.txt": "", "images/a.png": "", "labels/a.txt": LINE})
     records = load_records(f"yolo:{tmp_path}", "all")
