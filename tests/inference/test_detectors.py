@@ -24,13 +24,15 @@ INPUT_HW = (64, 96)
 CELLS = 8 * 12 + 4 * 6 + 2 * 3  # of strides 8, 16 and 32
 
 
-def write_detector(path, outputs, pixels=()):
+def write_detector(path, outputs, pixels=(), kind=1, input_shape=(1, 3, *INPUT_HW)):
     """Write an ONNX file whose outputs are constants, plus the value of an input pixel for each entry of ``pixels``.
 
     Args:
         path: the file.
         outputs: arrays.
         pixels: (output's number, place in the flat output, (channel, row, column), factor, offset) each.
+        kind: ONNX's number of the input's type; 1: 32-bit floats.
+        input_shape: of the input.
     """
     onnx = pytest.importorskip("onnx")
     from onnx import helper, numpy_helper
@@ -55,7 +57,7 @@ def write_detector(path, outputs, pixels=()):
         names[output] = f"r{number}"
     nodes += [helper.make_node("Identity", [name], [f"y{i}"]) for i, name in enumerate(names)]
     ends = [helper.make_tensor_value_info(f"y{i}", 1, array.shape) for i, array in enumerate(outputs)]
-    start = helper.make_tensor_value_info("x", 1, (1, 3, *INPUT_HW))
+    start = helper.make_tensor_value_info("x", kind, input_shape)
     graph = helper.make_graph(nodes, "detector", [start], ends, constants)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     return path
@@ -148,6 +150,18 @@ def test_bad_detectors_are_named(tmp_path, tiny_weights):
         with pytest.raises(UserError, match=word) as raised:
             open_detector(given)
         assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "kind, shape",
+    [(10, (1, 3, 64, 96)), (2, (1, 3, 64, 96)), (1, (1, 1, 64, 96)), (1, (2, 3, 64, 96)), (1, (1, 64, 96, 3))],
+)
+def test_a_detector_with_another_input_is_refused_before_a_picture_is_read(tmp_path, kind, shape):
+    """Such as one in 16-bit floats (10)."""
+    with pytest.raises(UserError, match="a.onnx: its input is"):
+        open_detector(write_detector(tmp_path / "a.onnx", yolox_outputs([]), kind=kind, input_shape=shape))
+    any_batch = write_detector(tmp_path / "b.onnx", yolox_outputs([]), input_shape=("batch", 3, 64, 96))
+    assert open_detector(any_batch).detect(noise(64, 96))[0].shape == (0, 4)
 
 
 @pytest.mark.parametrize("returned", [None, ([], [0.5]), ([(1, 2, 3)], [0.5]), ("box", 1), ([(0, 0, 0, 5)], [0.9])])
