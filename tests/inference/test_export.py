@@ -358,6 +358,25 @@ def test_a_missing_package_is_named_with_its_extra(module, arguments, tmp_path, 
     assert module in message and f"lgmpose[{extra.get(module, 'onnx')}]" in message
 
 
+def test_a_folder_of_the_packages_name_is_no_reason_to_refuse(tmp_path, monkeypatch, capsys):
+    """The name of a run's folder, for example."""
+    (tmp_path / "mine").mkdir()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name == "coremltools" else find_spec(name))
+    words = ["--weights", "gone.safetensors", "--out", tmp_path / "mine.mlpackage", "--format", "coreml"]
+    assert "gone.safetensors" in error_of(capsys, "export", *words)
+    assert [file.name for file in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("name, other, kind", [("n.xml", "n.param", "openvino"), ("n.param", "n.xml", "ncnn")])
+def test_the_bin_of_another_file_stays(tmp_path, monkeypatch, capsys, name, other, kind):
+    """OpenVINO's and ncnn's files both have a .bin of the same name."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    for file in (other, "n.bin"):
+        (tmp_path / file).write_text("mine")
+    assert other in error_of(capsys, "export", "--out", tmp_path / name, "--format", kind)
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {other: "mine", "n.bin": "mine"}
+
+
 def hide(monkeypatch, module):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == module else find_spec(name))
 
