@@ -358,6 +358,17 @@ def test_a_missing_package_is_named_with_its_extra(module, arguments, tmp_path, 
     assert module in message and f"lgmpose[{extra.get(module, 'onnx')}]" in message
 
 
+def test_a_graph_that_another_program_converted_to_16_bits_is_refused(tmp_path):
+    graph = small_graph()
+    (weights,) = graph.graph.initializer
+    weights.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weights).astype(np.float16), "w"))
+    for end in (*graph.graph.input, *graph.graph.output):
+        end.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    onnx.save(graph, tmp_path / "half.onnx")
+    with pytest.raises(UserError, match=r"half.onnx: .*images: tensor\(float16\)"):
+        ExportedBackend(tmp_path / "half.onnx")
+
+
 def test_a_folder_of_the_packages_name_is_no_reason_to_refuse(tmp_path, monkeypatch, capsys):
     """The name of a run's folder, for example."""
     (tmp_path / "mine").mkdir()
