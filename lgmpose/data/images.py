@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import lzma
 import os
 import re
 import unicodedata
@@ -17,14 +18,16 @@ import numpy as np
 from lgmpose.errors import UserError
 
 __all__ = [
-    "IMAGE_MEAN", "IMAGE_STD", "PAD_VALUE", "ZIP_SEPARATOR", "decode_image", "find_pictures", "folder_with_most",
-    "normalise", "read_annotated", "read_image",
+    "IMAGE_MEAN", "IMAGE_STD", "PAD_VALUE", "ZIP_ERRORS", "ZIP_SEPARATOR", "decode_image", "find_pictures",
+    "folder_with_most", "normalise", "read_annotated", "read_image",
 ]  # fmt: skip
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)  # ImageNet's, RGB in 0..1, as in every pipeline of the field
 IMAGE_STD = (0.229, 0.224, 0.225)
 PAD_VALUE = 114  # grey beside a detector's picture, as in the training of YOLOX and RTMDet
 ZIP_SEPARATOR = ".zip!"  # ".../lspet_dataset.zip!images/im00001.jpg"
+# What ``zipfile`` raises for a damaged or encrypted zip. ValueError: a name that is no text, a negative place.
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError)
 _JPEG_SEGMENT = re.compile(rb"\xff[^\x00\xff]")  # the two bytes of its start; the next two state its length
 _JPEG_END = b"\xff\xd9"
 
@@ -109,7 +112,7 @@ def read_image(path: str | Path, *, apply_exif: bool = True) -> np.ndarray:
             data = Path(path).read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+    except (OSError, KeyError, *ZIP_ERRORS) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     if data.startswith(b"\xff\xd8") and not _is_whole_jpeg(data):  # a JPEG, whatever its name
         # OpenCV 4 fills the missing part with grey and reports no error; OpenCV 5 refuses the picture.

@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from lgmpose.data.images import decode_image, find_pictures, folder_with_most, normalise, read_annotated, read_image
+from lgmpose.data.lspet import load_lspet
+from lgmpose.data.prepare.fetch import extract
 from lgmpose.errors import UserError
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
@@ -85,6 +87,25 @@ def test_pictures_in_a_zip(tmp_path):
     for path in ("set.zip!images/b.png", "bad.zip!images/a.png", "absent.zip!images/a.png"):
         with pytest.raises(UserError, match=path.split("!")[0]):
             read_image(f"{tmp_path}/{path}")
+
+
+@pytest.mark.parametrize("flag", [1, 0x800], ids=["encrypted", "a name that is no text"])
+def test_a_zip_that_cannot_be_read_is_named(tmp_path, flag):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in ("joints.mat", "images/im.jpg" if flag == 1 else "images/im\u00e9.jpg"):
+            archive.writestr(name, b"1")
+    data = bytearray(buffer.getvalue().replace("\u00e9".encode(), b"\xc3\xc3"))
+    start = data.index(b"PK\1\2")  # the first entry of the list of files, and what stands before the file itself
+    data[start + 8 : start + 10] = data[6:8] = flag.to_bytes(2, "little")
+    (tmp_path / "set.zip").write_bytes(data)
+    for use in (
+        lambda: read_image(f"{tmp_path}/set.zip!joints.mat"),
+        lambda: extract(tmp_path / "set.zip", tmp_path / "out"),
+        lambda: load_lspet(tmp_path / "set.zip"),
+    ):
+        with pytest.raises(UserError, match="set.zip"):
+            use()
 
 
 def test_pictures_are_found_by_name(tmp_path):
