@@ -94,7 +94,26 @@ def decode_image(data: bytes, name: str, *, apply_exif: bool = True) -> np.ndarr
         raise UserError(f"{name}: too large to be read ({error.err})") from error
     if image is None:
         raise UserError(f"{name}: not a picture that can be read (damaged, cut short, or of an unknown format)")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return _turn_avif(image, data) if apply_exif and data[4:8] == b"ftyp" else image
+
+
+def _turn_avif(image: np.ndarray, data: bytes) -> np.ndarray:
+    """Turn and mirror an AVIF picture as its properties ``irot`` and ``imir`` say. OpenCV does not.
+
+    Source: ISO/IEC 23008-12, image properties. A box is its size (4 bytes), its type (4 bytes) and its content.
+    """
+    start = data.find(b"ipco") - 4  # the box of all properties
+    position, end = start + 8, start + int.from_bytes(data[max(start, 0) : max(start, 0) + 4], "big")
+    while start >= 0 and position + 8 < min(end, len(data)):
+        size, kind = int.from_bytes(data[position : position + 4], "big"), data[position + 4 : position + 8]
+        value = data[position + 8]
+        if kind == b"irot":
+            image = np.rot90(image, value & 3)  # quarter turns against the clock
+        elif kind == b"imir":
+            image = image[:, ::-1] if value & 1 else image[::-1]
+        position += max(size, 8)
+    return np.ascontiguousarray(image)
 
 
 def read_image(path: str | Path, *, apply_exif: bool = True) -> np.ndarray:

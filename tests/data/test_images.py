@@ -8,7 +8,7 @@ import zipfile
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from lgmpose.data.images import decode_image, find_pictures, folder_with_most, normalise, read_annotated, read_image
 from lgmpose.data.lspet import load_lspet
@@ -52,6 +52,26 @@ def test_exif_turns_a_picture_unless_its_annotations_say_otherwise(tmp_path):
         np.testing.assert_array_equal(read_annotated(path, stated_hw), read_image(path, apply_exif=False))
     with pytest.raises(UserError, match="photo.jpg.* 32 .* 48 .* 30 .* 48"):
         read_annotated(path, (30, 48))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tiff", ".avif"])
+def test_every_orientation_of_every_kind(tmp_path, suffix, orientation):
+    """Pillow is the reference."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.zeros((32, 48, 3), np.uint8)
+    stored[:16, :16], stored[16:, :24] = (250, 10, 10), (10, 10, 250)
+    path = tmp_path / f"photo{suffix}"
+    try:
+        Image.fromarray(stored).save(path, exif=exif)
+        expected = np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB")).astype(int)
+    except (KeyError, OSError):
+        pytest.skip("this Pillow has no AVIF")
+    found = read_image(path).astype(int)
+    assert found.shape == expected.shape and np.abs(found - expected).mean() < 5
+    if suffix != ".tiff":  # OpenCV turns all of these
+        assert np.abs(read_image(path, apply_exif=False) - stored.astype(int)).mean() < 5
 
 
 def test_a_jpeg_must_be_whole_but_may_have_more_behind_it(tmp_path, monkeypatch):
