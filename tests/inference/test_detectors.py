@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,9 +17,11 @@ from lgmpose.data import load_records
 from lgmpose.errors import UserError, notice_once
 from lgmpose.inference import detectors
 from lgmpose.inference.detectors import DETECTORS, OnnxDetector, PinnedFile, default_detector, open_detector
+from lgmpose.inference.evaluate import evaluate
 from lgmpose.inference.options import EvalConfig
 from lgmpose.inference.other_boxes import with_detected_boxes
 from lgmpose.inference.predictor import Predictor
+from lgmpose.pose.codecs import make_codec
 from lgmpose.pose.skeletons import COCO
 
 INPUT_HW = (64, 96)
@@ -332,6 +336,33 @@ def test_evaluation_takes_the_detectors_boxes_of_every_picture(people, tmp_path)
     assert {record.image_id for record in found.records} == {picture["id"] for picture in content["images"]}
     assert not found.has_keypoints and all(record.score == 0.7 for record in found.records)
     assert found.annotation_file == file
+
+
+def test_an_unreadable_picture_is_refused_or_skipped_as_asked(people, tmp_path):
+    shutil.copytree(people / "images", tmp_path / "images")
+    file = shutil.copy(people / "annotations.json", tmp_path / "annotations.json")
+    truth = load_records(f"coco:{tmp_path}", "val", annotations=file)
+    bad = truth.records[0]
+    Path(bad.image).write_bytes(b"no picture")
+
+    class Corner:
+        def detect(self, picture):
+            return [[0, 0, 40, 60]], [0.9]
+
+    options = {"annotations": file, "detector": "det.onnx"}
+    with pytest.raises(UserError, match="--bad-images skip"):
+        with_detected_boxes(truth, EvalConfig(f"coco:{tmp_path}", **options), Corner())
+    config = EvalConfig(f"coco:{tmp_path}", **options, bad_images="skip")
+    found = with_detected_boxes(truth, config, Corner())
+    assert len(found) == len(json.loads((people / "annotations.json").read_text())["images"])
+    net = SimpleNamespace(heatmaps=lambda crops: np.ones((len(crops), 17, 8, 8), np.float32))
+    codec = make_codec("standard", (32, 32))
+    evaluation = evaluate(net, found, codec, flip_test=False, bad_images="skip", progress=False)
+    assert evaluation.conditions["unreadable pictures skipped"] == "1" and evaluation.figures["AP"] >= 0
+    assert evaluation.conditions["persons"] == str(len(found) - 1)
+    with pytest.raises(UserError, match="no person"):
+        nobody = lambda picture: ([], [])  # noqa: E731
+        with_detected_boxes(truth, config, open_detector(nobody))
 
 
 def test_evaluation_takes_the_best_boxes_of_a_crowded_picture(people):
