@@ -37,7 +37,10 @@ class _Box(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture. ``boxes_xywh`` (n, 4) pixels, ``areas`` (n,) square pixels, ``is_crowd`` (n,) bool."""
+    """One picture. ``boxes_xywh`` (n, 4) pixels, ``areas`` (n,) square pixels, ``is_crowd`` (n,) bool.
+
+    ``as_shown``: see ``images.read_annotated``.
+    """
 
     image: str
     id: int
@@ -45,6 +48,7 @@ class Picture:
     boxes_xywh: np.ndarray
     areas: np.ndarray
     is_crowd: np.ndarray
+    as_shown: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,7 @@ def load_boxes(annotations: str | Path, folders: Sequence[Path]) -> BoxSet:
             np.array([box.bbox for box in boxes[picture.id]], float).reshape(-1, 4),
             np.array([box.area for box in boxes[picture.id]], float),
             np.array([bool(box.iscrowd) for box in boxes[picture.id]], bool),
+            picture.as_shown,
         )
         for picture in file.images
     ]
@@ -143,7 +148,7 @@ class LetterboxDataset:
     def __getitem__(self, key: tuple[int, ...]) -> dict[str, Any]:
         picture = self.box_set.pictures[key[1]]
         try:
-            image = read_annotated(picture.image, picture.hw)
+            image = read_annotated(picture.image, picture.hw, picture.as_shown)
         except UserError as error:
             return {"image": None, "error": str(error), "index": key[1]}
         rng = np.random.default_rng((self.seed, *key))

@@ -139,21 +139,25 @@ def read_image(path: str | Path, *, apply_exif: bool = True) -> np.ndarray:
     return decode_image(data, path, apply_exif=apply_exif)
 
 
-def read_annotated(path: str | Path, stated_hw: tuple[int, int] | None) -> np.ndarray:
+def read_annotated(path: str | Path, stated_hw: tuple[int, int] | None, as_shown: bool = False) -> np.ndarray:
     """Read a picture in the orientation of its annotations: as stored, or turned by EXIF if only that has their size.
 
-    ``stated_hw`` is the (H, W) that the annotations state; None: as stored.
+    Args:
+        path: as for ``read_image``.
+        stated_hw: (H, W) that the annotations state; None: any.
+        as_shown: the annotations were made on the picture as it is shown, so that the turned one is tried first. The
+            size alone does not tell of a picture that is stored upside down.
 
     Raises:
         UserError: As for ``read_image``, or the picture has another size in both orientations.
     """
-    stored = read_image(path, apply_exif=False)
-    if stated_hw is None or stored.shape[:2] == stated_hw:
-        return stored
-    turned = read_image(path)
-    if turned.shape[:2] == stated_hw:
-        return turned
-    (height, width), (stated_height, stated_width) = stored.shape[:2], stated_hw
+    first = read_image(path, apply_exif=as_shown)
+    if stated_hw is None or first.shape[:2] == stated_hw:
+        return first
+    second = read_image(path, apply_exif=not as_shown)
+    if second.shape[:2] == stated_hw:
+        return second
+    (height, width), (stated_height, stated_width) = first.shape[:2], stated_hw
     raise UserError(
         f"{path}: {height} high and {width} wide, but its annotations state height {stated_height} and width "
         f"{stated_width}; use the picture that was annotated, or correct the annotations"

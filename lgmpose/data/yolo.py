@@ -158,7 +158,8 @@ def _to_coco(settings: _Settings, file: Path, folders: Sequence[Path]) -> dict[s
     for number, picture in enumerate(pictures, 1):
         width, height = _size(picture)
         file_name = Path(os.path.relpath(picture, file.parent)).as_posix()
-        images.append({"id": number, "file_name": file_name, "width": width, "height": height})
+        size = {"width": width, "height": height, "as_shown": True}
+        images.append({"id": number, "file_name": file_name, **size})
         labels = _label_file(picture)
         if labels.is_file():  # a picture without a labels file shows no person
             found += 1

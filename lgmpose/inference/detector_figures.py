@@ -36,7 +36,7 @@ def evaluate_detector(
     hidden = None if progress else True  # None: shown in a terminal only
     for picture in tqdm(box_set.pictures, desc="detect", unit="picture", disable=hidden, leave=False):
         try:
-            pixels = read_annotated(picture.image, picture.hw)
+            pixels = read_annotated(picture.image, picture.hw, picture.as_shown)
         except UserError:
             if bad_images == "refuse":
                 raise

@@ -55,7 +55,8 @@ def with_detected_boxes(truth: RecordSet, config: EvalConfig, detector: Detector
     for picture in tqdm(file.images, desc="detect", unit="picture", disable=None, leave=False):
         row = {"image_id": picture.id, "category_id": truth.category_id}
         try:
-            pixels = read_annotated(paths[picture.file_name], (picture.height, picture.width))
+            hw = picture.height, picture.width
+            pixels = read_annotated(paths[picture.file_name], hw, picture.as_shown)
         except UserError as error:
             count_errors({"errors": [str(error)]}, config.bad_images)
             rows.append(row | {"bbox": [0, 0, picture.width, picture.height], "score": 0})
@@ -118,7 +119,7 @@ def predict_without_boxes(
     keypoints_xy, scores, unread = np.full((n, K, 2), np.nan), np.zeros((n, K)), np.ones(n, bool)
     for i, record in enumerate(tqdm(record_set.records, desc="evaluate", disable=not progress, leave=False)):
         try:
-            picture = read_annotated(record.image, record.stated_hw)
+            picture = read_annotated(record.image, record.stated_hw, record.as_shown)
         except UserError as error:
             count_errors({"errors": [str(error)]}, bad_images)
             continue

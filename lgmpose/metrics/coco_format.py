@@ -31,12 +31,16 @@ AREA_SHARES = (0.005, 2.0)
 
 
 class Picture(msgspec.Struct):
-    """One entry of ``images``. ``height`` and ``width`` are pixels; 0 where the file does not state them."""
+    """One entry of ``images``. ``height`` and ``width`` are pixels; 0 where the file does not state them.
+
+    ``as_shown`` is not COCO's: the picture was annotated as shown, turned by EXIF (``images.read_annotated``).
+    """
 
     id: Id
     file_name: str = ""
     height: Annotated[int, msgspec.Meta(ge=0, le=2**31)] = 0
     width: Annotated[int, msgspec.Meta(ge=0, le=2**31)] = 0
+    as_shown: bool = False
 
 
 class Category(msgspec.Struct):

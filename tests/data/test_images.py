@@ -52,6 +52,11 @@ def test_exif_turns_a_picture_unless_its_annotations_say_otherwise(tmp_path):
         np.testing.assert_array_equal(read_annotated(path, stated_hw), read_image(path, apply_exif=False))
     with pytest.raises(UserError, match="photo.jpg.* 32 .* 48 .* 30 .* 48"):
         read_annotated(path, (30, 48))
+    np.testing.assert_array_equal(read_annotated(path, (32, 48), as_shown=True), read_image(path, apply_exif=False))
+    exif[0x0112] = 3  # upside down: the size does not tell
+    path.write_bytes(jpeg(exif=exif))
+    np.testing.assert_array_equal(read_annotated(path, (32, 48)), read_image(path, apply_exif=False))
+    np.testing.assert_array_equal(read_annotated(path, (32, 48), as_shown=True), read_image(path))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
