@@ -14,16 +14,33 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import tyro
 from tqdm import tqdm
 
 from lgmpose.data.images import read_image
 from lgmpose.errors import UserError, run_script
-from lgmpose.files import read_json, write_atomically
+from lgmpose.files import as_type, check_writable, read_json, write_atomically
 from lgmpose.inference.detectors import detect_people, open_detector
+from lgmpose.metrics.coco_format import Category, Picture
 
 SURE, POSSIBLE = 0.5, 0.3  # scores
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+
+
+class Box(msgspec.Struct):
+    """What is read of an entry of ``annotations``."""
+
+    id: int
+    category_id: int
+
+
+class Labelled(msgspec.Struct):
+    """What is read of a labelled COCO file."""
+
+    images: list[Picture] = []
+    categories: list[Category] = []
+    annotations: list[Box] = []
 
 
 @dataclass(frozen=True)
@@ -40,19 +57,22 @@ def main(arguments: Arguments) -> None:
     """Write the file, and print how many boxes it has.
 
     Raises:
-        UserError: no picture, or a bad detector or file.
+        UserError: no picture, a bad detector or file, or a file that cannot be written.
     """
-    known = read_json(arguments.add) if arguments.add else {"images": [], "annotations": []}
-    person = next((c["id"] for c in known.get("categories", []) if c["name"] == "person"), 1)
-    images, boxes = list(known["images"]), [entry for entry in known["annotations"] if entry["category_id"] == person]
-    names = {image["file_name"] for image in images}
+    check_writable(arguments.out)
+    content = read_json(arguments.add) if arguments.add else {}
+    known = as_type(content, Labelled, f"{arguments.add}: not a COCO annotation file", strict=True)
+    person = next((category.id for category in known.categories if category.name == "person"), 1)
+    images = list(content.get("images", []))
+    boxes = [entry for entry in content.get("annotations", []) if entry["category_id"] == person]
+    names = {image.file_name for image in known.images}
     files = sorted(file for file in arguments.pictures.iterdir() if file.suffix.lower() in SUFFIXES)
     files = [file for file in files if file.name not in names]
     if not files:
         raise UserError(f"{arguments.pictures}: has no picture to label ({', '.join(SUFFIXES)})")
     detector = open_detector(arguments.detector)
-    image_id = max((image["id"] for image in images), default=0)
-    box_id = max((entry["id"] for entry in boxes), default=0)
+    image_id = max((image.id for image in known.images), default=0)
+    box_id = max((box.id for box in known.annotations), default=0)
     sure = possible = unread = 0
     for file in tqdm(files, desc="label", unit="picture"):
         try:

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import json
 import time
-import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -42,7 +41,7 @@ from tabulate import tabulate
 
 from lgmpose.data import load_validation_sets
 from lgmpose.errors import UserError, run_script
-from lgmpose.files import as_type, read_json, write_atomically
+from lgmpose.files import as_type, read_json, read_toml, write_atomically
 from lgmpose.inference.figures import joint_metrics
 from lgmpose.lab.ablate.runner import train_and_measure
 from lgmpose.lab.evidence import Family, judge
@@ -77,11 +76,7 @@ def read_comparison(path: Path) -> tuple[Comparison, dict[str, TrainConfig]]:
     Raises:
         UserError: no such file, bad TOML, or an unknown option.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as TOML ({error})") from error
-    comparison = as_type(content, Comparison, f"{path}: not a comparison of recipes")
+    comparison = as_type(read_toml(path), Comparison, f"{path}: not a comparison of recipes")
     if comparison.baseline not in comparison.rows:
         raise UserError(f"{path}: the baseline {comparison.baseline} is none of the rows {', '.join(comparison.rows)}")
     every = comparison.seeds + comparison.baseline_seeds

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from lgmpose.data.mpii import MATCH_PX
 from lgmpose.data.mpii_split import VAL_LIST, find_persons
 from lgmpose.data.mpii_truth import load_mpii_truth
 from lgmpose.errors import UserError, run_script
+from lgmpose.files import read_text, write_atomically
 
 UPPER_NECK = 8
 
@@ -26,15 +28,14 @@ def read_joint_tables(paths: list[Path]) -> tuple[list[str], np.ndarray]:
     """
     names, joints = [], []
     for path in paths:
-        try:
-            with open(path, encoding="utf-8", newline="") as file:
-                for number, line in enumerate(csv.reader(file), start=1):
-                    if len(line) != 33:
-                        raise UserError(f"{path}: line {number} has {len(line)} fields instead of 33")
-                    names.append(line[0])
-                    joints.append(line[1:])
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        for number, line in enumerate(csv.reader(io.StringIO(read_text(path), newline="")), start=1):
+            if len(line) != 33:
+                raise UserError(f"{path}: line {number} has {len(line)} fields instead of 33")
+            names.append(line[0])
+            try:
+                joints.append([float(cell) for cell in line[1:]])
+            except ValueError as error:
+                raise UserError(f"{path}: line {number} has a coordinate that is no number ({error})") from error
     return names, np.array(joints, np.float64).reshape(-1, 16, 2)
 
 
@@ -72,10 +73,11 @@ def derive_split(truth_path: Path, table_paths: list[Path]) -> tuple[list[list],
 
 def write_val_list(lines: list[list], path: Path) -> None:
     """Write the list as ``read_val_list`` reads it."""
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["picture", "joint_a", "x_a", "y_a", "joint_b", "x_b", "y_b"])
-        writer.writerows(lines)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["picture", "joint_a", "x_a", "y_a", "joint_b", "x_b", "y_b"])
+    writer.writerows(lines)
+    write_atomically(path, text.getvalue().encode())
 
 
 def main() -> None:

@@ -162,7 +162,8 @@ def save_sheets(record_set: RecordSet, found: list[dict], limits: Arguments) -> 
             some += [np.zeros_like(some[0])] * (-len(some) % 4)
             rows = [np.concatenate(some[i : i + 4], axis=1) for i in range(0, len(some), 4)]
             picture = cv2.cvtColor(np.concatenate(rows), cv2.COLOR_RGB2BGR)
-            cv2.imwrite(str(limits.out / f"sheet-{kind}-{sheet // 12 + 1}.png"), picture)
+            data = cv2.imencode(".png", picture)[1].tobytes()
+            write_atomically(limits.out / f"sheet-{kind}-{sheet // 12 + 1}.png", data)
 
 
 def main(arguments: Arguments) -> None:

@@ -9,6 +9,7 @@ starts from the weights of the stage before. The same command goes on where an i
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,9 @@ def stage_config(stages: Stages, number: int, minutes: float, before: list[Path]
 def main(stages: Stages) -> None:
     """Run the stages that are not finished."""
     start, before = time.monotonic(), list[Path]()
+    for size in stages.sizes:
+        if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", size):
+            raise UserError(f"--sizes {size}: write height and width, such as 256x192")
     if len(stages.shares) != len(stages.sizes):
         raise UserError(f"--shares {stages.shares}: give one for each of the {len(stages.sizes)} sizes")
     for number, size in enumerate(stages.sizes):

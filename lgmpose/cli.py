@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,7 +16,7 @@ import tyro
 
 from lgmpose import __version__
 from lgmpose.data.prepare.layouts import Coco, Lspet, Mpii, Synthetic
-from lgmpose.errors import UserError, as_sentence
+from lgmpose.errors import UserError, exit_status
 from lgmpose.files import check_writable, print_anywhere
 from lgmpose.inference.options import EvalConfig, ExportConfig
 from lgmpose.training.recipe import RECIPES, DetectorConfig, TrainConfig
@@ -91,7 +90,9 @@ def eval_detector(
     if json is not None:
         check_writable(json)
     found = open_detector(detector, threads=threads, device=device)
-    evaluation = evaluate_detector(found, load_box_set(data, split, annotations))
+    box_set = load_box_set(data, split, annotations)
+    box_set.print_left_out()
+    evaluation = evaluate_detector(found, box_set)
     print(f"detector: {detector}  {evaluation.as_text()}")
     if json is not None:
         save_figures(evaluation, detector, json)
@@ -279,29 +280,19 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit status: 0, or what the command returns; 2 for bad input (one line on stderr); 130 if interrupted.
     """
-    words = sys.argv[1:] if arguments is None else arguments
     print_anywhere()
-    try:
-        if words[:1] == ["train"] and any(word.partition("=")[0] == "--resume" for word in words):
-            raise UserError("train has no --resume; to resume a run, type: lgmpose resume RUN")
-        if words in (["--version"], ["-V"]):
-            print(f"lgmpose {__version__}")
-            return 0
-        words = _with_recipe(list(words))
-        status = app.cli(prog="lgmpose", args=words, config=(tyro.conf.OmitArgPrefixes,), description=DESCRIPTION)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # the reader of a pipe (head, less) has closed it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return exit_status(lambda: _run(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(words: list[str]) -> int | None:
+    """Run one command, and return what it returns."""
+    if words[:1] == ["train"] and any(word.partition("=")[0] == "--resume" for word in words):
+        raise UserError("train has no --resume; to resume a run, type: lgmpose resume RUN")
+    if words in (["--version"], ["-V"]):
+        print(f"lgmpose {__version__}")
         return 0
-    except OSError as error:  # for example a folder without read permission
-        print(f"error: {as_sentence(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
-    return status or 0
+    words = _with_recipe(list(words))
+    return app.cli(prog="lgmpose", args=words, config=(tyro.conf.OmitArgPrefixes,), description=DESCRIPTION)
 
 
 _register_rooms()

@@ -2,10 +2,11 @@
 
 import functools
 import importlib.util
+import os
 import sys
 from collections.abc import Callable
 
-__all__ = ["UserError", "as_sentence", "first_line", "notice_once", "require", "run_script"]
+__all__ = ["UserError", "exit_status", "first_line", "notice_once", "require", "run_script"]
 
 
 class UserError(Exception):
@@ -16,7 +17,7 @@ class UserError(Exception):
     """
 
 
-def as_sentence(error: OSError) -> str:
+def _as_sentence(error: OSError) -> str:
     """Return what the system refused, in one line: ``photo.jpg: Permission denied``."""
     return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
 
@@ -33,13 +34,33 @@ def require(module: str, extra: str, what: str) -> None:
         raise UserError(f"{what} needs {module}: pip install 'lgmpose[{extra}]'")
 
 
-def run_script(main: Callable[[], object]) -> None:
-    """Run a script. As on the command line, ``UserError`` prints the message alone and ends it with status 2."""
+def exit_status(command: Callable[[], object]) -> int:
+    """Run a command, and return its exit status.
+
+    Returns:
+        0, or the number that the command returns; 2 for bad input (one line on stderr); 130 if interrupted.
+    """
     try:
-        main()
+        status = command()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        return 2
+    except BrokenPipeError:  # the reader of a pipe (head, less) has closed it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:  # for example a folder without read permission
+        print(f"error: {_as_sentence(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    return status if isinstance(status, int) else 0
+
+
+def run_script(main: Callable[[], object]) -> None:
+    """Run a script; what goes wrong ends it as on the command line, see ``exit_status``."""
+    if status := exit_status(main):
+        sys.exit(status)
 
 
 @functools.cache

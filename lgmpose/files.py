@@ -11,6 +11,7 @@ import os
 import secrets
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -22,7 +23,7 @@ from lgmpose.errors import UserError
 
 __all__ = [
     "as_type", "check_writable", "lock", "open_atomically", "print_anywhere", "read_json", "read_table", "read_text",
-    "write_atomically",
+    "read_toml", "write_atomically",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -45,6 +46,18 @@ def read_json(path: str | Path) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError: also JSONDecodeError
         raise UserError(f"{path}: not valid JSON ({error}); fetch or copy the file again") from error
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Return the content of a TOML file. A byte-order mark at its beginning is allowed.
+
+    Raises:
+        UserError: The file is missing, cannot be read, or is not TOML.
+    """
+    try:
+        return tomllib.loads(read_text(path))
+    except (ValueError, RecursionError) as error:  # ValueError: also TOMLDecodeError
+        raise UserError(f"{path}: not TOML ({error})") from error
 
 
 def read_text(path: str | Path) -> str:

@@ -18,7 +18,7 @@ from lgmpose.data.coco import picture_names
 from lgmpose.data.images import PAD_VALUE, find_pictures, folder_with_most, read_annotated
 from lgmpose.errors import UserError
 from lgmpose.files import read_json
-from lgmpose.metrics.coco_format import Id, read_coco_file
+from lgmpose.metrics.coco_format import Id, is_usable_box, read_coco_file, usable_area
 
 __all__ = ["BoxSet", "LetterboxDataset", "Picture", "collate_boxes", "load_boxes"]
 
@@ -32,12 +32,15 @@ class _Box(msgspec.Struct):
     category_id: Id
     bbox: tuple[float, float, float, float]
     area: float | None = None
-    iscrowd: int | bool = 0
+    iscrowd: int | bool | None = 0
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture. ``boxes_xywh`` (n, 4) pixels, ``areas`` (n,) as COCO states them, ``is_crowd`` (n,) bool."""
+    """One picture. ``boxes_xywh`` (n, 4) pixels, ``areas`` (n,) square pixels, ``is_crowd`` (n,) bool.
+
+    ``as_shown``: see ``images.read_annotated``.
+    """
 
     image: str
     id: int
@@ -45,11 +48,12 @@ class Picture:
     boxes_xywh: np.ndarray
     areas: np.ndarray
     is_crowd: np.ndarray
+    as_shown: bool = False
 
 
 @dataclass(frozen=True)
 class BoxSet:
-    """Pictures, the name of the data, and how many boxes were left out, by reason."""
+    """Pictures, the name of the data, and how many boxes were left out or completed, by reason."""
 
     name: str
     pictures: tuple[Picture, ...]
@@ -59,10 +63,10 @@ class BoxSet:
         return len(self.pictures)
 
     def print_left_out(self) -> None:
-        """Print what was left out while reading, if anything was."""
+        """Print what was left out or replaced while reading, if anything was."""
         if self.notes:
             left_out = ", ".join(f"{count:,} {reason}" for reason, count in self.notes.items())
-            print(f"{self.name}: left out: {left_out}", flush=True)
+            print(f"{self.name}: left out or replaced: {left_out}", flush=True)
 
     def fingerprint(self) -> dict[str, int]:
         """Return the number of persons, and a checksum of pictures and boxes."""
@@ -73,6 +77,8 @@ class BoxSet:
 
 def load_boxes(annotations: str | Path, folders: Sequence[Path]) -> BoxSet:
     """Load the boxes of all persons of a COCO file, with and without joints; crowds are marked.
+
+    Boxes and areas are used, left out or replaced by the rules of ``coco_format.read_persons``, and counted.
 
     Args:
         annotations: COCO's JSON. Persons are the category "person", or the only one.
@@ -85,19 +91,21 @@ def load_boxes(annotations: str | Path, folders: Sequence[Path]) -> BoxSet:
     named = [c for c in file.categories if c.name == "person"] or file.categories
     if len(named) != 1:
         raise UserError(f"{annotations}: {len(named)} categories, and not one of them is named person")
-    boxes: dict[int, list[_Box]] = {picture.id: [] for picture in file.images}
+    listed = file.pictures
+    boxes: dict[int, list[_Box]] = {picture_id: [] for picture_id in listed}
     notes = Counter[str]()
     for entry in file.annotations or []:
         try:
             box = msgspec.convert(entry, _Box, strict=False)
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, UnicodeEncodeError) as error:
             notes[f"entry that cannot be read: {error}"] += 1
             continue
         if box.category_id != named[0].id:
             notes["another category"] += 1
-        elif box.image_id not in boxes or not (min(box.bbox[2:]) > 0 and np.isfinite(box.bbox).all()):
-            notes["box without area, or in a picture that the file does not list"] += 1
+        elif box.image_id not in listed or not is_usable_box(box.bbox, listed[box.image_id], for_crop=False):
+            notes["box without area or outside its picture, or in a picture that the file does not list"] += 1
         else:
+            box.area = usable_area(box.area, box.bbox[2] * box.bbox[3], np.zeros((0, 2)), notes)
             boxes[box.image_id].append(box)
     if not any(boxes.values()):
         raise UserError(f"{annotations}: no person with a box ({dict(notes)})")
@@ -109,8 +117,9 @@ def load_boxes(annotations: str | Path, folders: Sequence[Path]) -> BoxSet:
             picture.id,
             (picture.height, picture.width),
             np.array([box.bbox for box in boxes[picture.id]], float).reshape(-1, 4),
-            np.array([box.bbox[2] * box.bbox[3] if box.area is None else box.area for box in boxes[picture.id]]),
+            np.array([box.area for box in boxes[picture.id]], float),
             np.array([bool(box.iscrowd) for box in boxes[picture.id]], bool),
+            picture.as_shown,
         )
         for picture in file.images
     ]
@@ -139,7 +148,7 @@ class LetterboxDataset:
     def __getitem__(self, key: tuple[int, ...]) -> dict[str, Any]:
         picture = self.box_set.pictures[key[1]]
         try:
-            image = read_annotated(picture.image, picture.hw)
+            image = read_annotated(picture.image, picture.hw, picture.as_shown)
         except UserError as error:
             return {"image": None, "error": str(error), "index": key[1]}
         rng = np.random.default_rng((self.seed, *key))

@@ -197,6 +197,7 @@ def _record(
         area=area,
         score=score,
         stated_hw=(picture.height, picture.width),
+        as_shown=picture.as_shown,
     )
 
 

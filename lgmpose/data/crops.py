@@ -65,7 +65,7 @@ class CropDataset:
         sample, rng = self._plan(key)
         record = self.record_set.records[sample["index"]]
         try:
-            image = read_annotated(record.image, record.stated_hw)
+            image = read_annotated(record.image, record.stated_hw, record.as_shown)
         except UserError as error:
             return {"image": None, "error": str(error), "index": sample["index"]}
         crop = warp_image(image, sample["matrix"], self.image_hw)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lgmpose.data.images import ZIP_SEPARATOR
+from lgmpose.data.images import ZIP_ERRORS, ZIP_SEPARATOR
 from lgmpose.data.matlab import load_mat
 from lgmpose.data.records import PADDING, PersonRecord, RecordSet, check_records
 from lgmpose.errors import UserError, notice_once
@@ -174,7 +174,7 @@ def _read_zip(path: Path) -> tuple[bytes, list[str], list[int]]:
             if mat_name is None:
                 raise UserError(f"{path}: holds no joints.mat, so it is not the LSPET archive")
             data = archive.read(mat_name)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+    except (OSError, *ZIP_ERRORS) as error:
         raise UserError(
             f"{path}: not a whole zip ({error}); fetch lspet_dataset.zip again with `lgmpose data lspet`"
         ) from error

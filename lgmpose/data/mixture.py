@@ -19,7 +19,6 @@ loss.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +29,7 @@ import numpy as np
 
 from lgmpose.data.records import PersonRecord, RecordSet
 from lgmpose.errors import UserError
-from lgmpose.files import as_type
+from lgmpose.files import as_type, read_toml
 from lgmpose.pose.joint_matching import match_joints
 from lgmpose.pose.skeletons import Skeleton
 
@@ -81,16 +80,7 @@ def read_mixture(path: str | Path) -> MixtureFile:
     Raises:
         UserError: it is missing, is not TOML, or has other entries than ``Entry``.
     """
-    path = Path(path)
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; it lists data sets as [[train]] and [[val]]") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"{path}: not TOML ({error})") from error
-    file = as_type(content, MixtureFile, f"{path}: not a list of data sets")
+    file = as_type(read_toml(path), MixtureFile, f"{path}: not a list of data sets")
     for entry in (*file.train, *file.val):
         if entry.data.startswith("mix:"):
             raise UserError(f"{path}: {entry.data} is itself a list of data sets; name the sets")

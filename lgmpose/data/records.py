@@ -35,6 +35,7 @@ class PersonRecord:
             measured from neck to head top; else persons without one do not count.
         score: confidence of the box: 1 for ground truth, the detector's otherwise.
         stated_hw: (H, W) of the picture as the annotations state it, or None; see ``images.read_annotated``.
+        as_shown: whether the picture was annotated as shown, turned by EXIF; see ``images.read_annotated``.
     """
 
     image: str
@@ -48,6 +49,7 @@ class PersonRecord:
     head_size: float = float("nan")
     score: float = 1.0
     stated_hw: tuple[int, int] | None = None
+    as_shown: bool = False
 
 
 @dataclass(frozen=True)

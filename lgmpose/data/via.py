@@ -71,7 +71,8 @@ def gather_points(file: str | Path) -> Path:
             box = {} if number is None else {"bbox": own[number]}
             annotations.append(person | box | {"id": len(annotations) + 1, "image_id": picture.id})
     category = {"id": 1, "name": "person", "keypoints": [str(joint.name) for joint in joints], "skeleton": []}
-    result = {"images": msgspec.to_builtins(content.images), "categories": [category], "annotations": annotations}
+    images = [msgspec.to_builtins(picture) | {"as_shown": True} for picture in content.images]  # by a browser
+    result = {"images": images, "categories": [category], "annotations": annotations}
     gathered = file.with_name(f"lgmpose-{file.name}")
     write_atomically(gathered, json.dumps(result).encode())
     return gathered

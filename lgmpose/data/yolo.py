@@ -158,7 +158,8 @@ def _to_coco(settings: _Settings, file: Path, folders: Sequence[Path]) -> dict[s
     for number, picture in enumerate(pictures, 1):
         width, height = _size(picture)
         file_name = Path(os.path.relpath(picture, file.parent)).as_posix()
-        images.append({"id": number, "file_name": file_name, "width": width, "height": height})
+        size = {"width": width, "height": height, "as_shown": True}
+        images.append({"id": number, "file_name": file_name, **size})
         labels = _label_file(picture)
         if labels.is_file():  # a picture without a labels file shows no person
             found += 1
@@ -185,7 +186,8 @@ def _label_file(picture: Path) -> Path:
         if parts[i] == "images":
             parts[i] = "labels"
             break
-    return Path(*parts).with_suffix(".txt")
+    there, beside = Path(*parts).with_suffix(".txt"), picture.with_suffix(".txt")
+    return beside if beside.is_file() and not there.is_file() else there  # "images" may be far above the data
 
 
 def _size(picture: Path) -> tuple[int, int]:

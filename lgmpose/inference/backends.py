@@ -236,6 +236,8 @@ def _open_onnx(path: Path, threads: int) -> tuple[Callable[[np.ndarray], np.ndar
     except Exception as error:  # ONNX Runtime's exception classes are private
         raise UserError(f"{path}: its metadata are damaged ({first_line(error)})") from error
     ins, outs = session.get_inputs(), session.get_outputs()
+    if other := [f"{end.name}: {end.type}" for end in (*ins, *outs) if end.type != "tensor(float)"]:
+        raise UserError(f"{path}: a graph with other ends than 32-bit floats ({', '.join(other)}); export it again")
     return lambda inputs: session.run(None, {ins[0].name: inputs})[0], text, [end.shape for end in (*ins, *outs)]
 
 

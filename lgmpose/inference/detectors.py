@@ -233,9 +233,15 @@ class OnnxDetector(LetterboxDetector):
     def __init__(self, path: str | Path, *, threads: int | None = None):
         session = onnx_session(path, threads or num_cores())
         inputs, outputs = session.get_inputs(), [output.shape for output in session.get_outputs()]
-        shape = inputs[0].shape
-        if len(inputs) != 1 or len(shape) != 4 or not all(isinstance(side, int) for side in shape[2:]):
-            raise UserError(f"{path}: its input is {shape}; a detector takes one picture (1, 3, H, W) of fixed size")
+        shape, kind = (inputs[0].shape, inputs[0].type) if inputs else ([], "nothing")
+        fits = len(inputs) == 1 and len(shape) == 4 and all(isinstance(side, int) for side in shape[2:])
+        # A name or None in the place of a number: any.
+        fits = fits and all(s == n or not isinstance(s, int) for s, n in zip(shape, (1, 3), strict=False))
+        if not fits or kind != "tensor(float)":
+            raise UserError(
+                f"{path}: its input is {kind}, {shape}; a detector takes one picture (1, 3, H, W) of fixed size, in "
+                "32-bit floats"
+            )
         name, image_hw = inputs[0].name, (shape[2], shape[3])
         cells = sum((image_hw[0] // stride) * (image_hw[1] // stride) for stride in STRIDES)
         if len(outputs) == 1 and len(outputs[0]) == 3 and outputs[0][1] == cells and outputs[0][2] > 5:

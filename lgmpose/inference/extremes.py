@@ -77,7 +77,7 @@ def save_extremes(record_set: RecordSet, keypoints_xy: np.ndarray, png: str | Pa
 def _tile(record: PersonRecord, predicted_xy: np.ndarray, skeleton: Skeleton, title: str) -> np.ndarray:
     """Return the truth and the prediction on the person's crop, side by side, with a title below."""
     matrix = crop_matrix(record.center_xy, record.size_wh, CROP_HW)
-    crop = warp_image(read_annotated(record.image, record.stated_hw), matrix, CROP_HW)
+    crop = warp_image(read_annotated(record.image, record.stated_hw, record.as_shown), matrix, CROP_HW)
     halves = []
     for points, scores in ((record.keypoints_xy, record.visibility > 0), (predicted_xy, np.ones(len(predicted_xy)))):
         pose = Pose(transform_points(matrix, points), scores.astype(float), np.zeros(4), 1.0, skeleton)

@@ -123,8 +123,11 @@ def kind_of(path: Path) -> Kind | None:
     """Return what a file is, judged by its content, or by its suffix if the content does not tell; None: neither."""
     can_be_named = str(path).isprintable()  # OpenCV crashes on names that are not UTF-8
     is_picture = can_be_named and path.is_file() and cv2.haveImageReader(str(path))
-    with open(path, "rb") as file:
-        head = file.read(12)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(12)
+    except OSError:  # no permission, a broken disk: whoever reads the whole file reports it
+        head = b""
     # A GIF may be animated, and OpenCV takes a damaged MP4 for AVIF, whose container is the same.
     may_move = head.startswith(b"GIF8") or (head[4:8] == b"ftyp" and head[8:] not in (b"avif", b"avis"))
     if is_picture and not may_move:

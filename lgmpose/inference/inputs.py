@@ -8,6 +8,7 @@ import numpy as np
 
 from lgmpose.data.images import read_image
 from lgmpose.errors import UserError
+from lgmpose.pose.geometry import LARGEST_PX
 
 __all__ = ["as_boxes", "check_boxes", "load_picture"]
 
@@ -50,7 +51,7 @@ def as_boxes(boxes) -> np.ndarray:
     """Return boxes as (n, 4) float64.
 
     Raises:
-        UserError: not rows of four numbers x, y, w, h, or a box that is not finite or has no area.
+        UserError: not rows of four numbers x, y, w, h, or a box that is not finite, is far too large or has no area.
     """
     try:
         array = np.asarray(boxes, np.float64)
@@ -61,8 +62,8 @@ def as_boxes(boxes) -> np.ndarray:
     if array.ndim != 2 or array.shape[1] != 4:
         raise UserError(f"boxes are (n, 4) numbers x, y, w, h, one row per person; got an array of shape {array.shape}")
     for number, box in enumerate(array):
-        if not (np.isfinite(box).all() and (box[2:] > 0).all()):
-            raise UserError(f"box {number} ({_as_text(box)}): must be finite, with positive width and height")
+        if not ((np.abs(box) < 4 * LARGEST_PX).all() and (box[2:] > 0).all()):  # False for NaN
+            raise UserError(f"box {number} ({_as_text(box)}): must be in pixels, with positive width and height")
     return array
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lgmpose.data import load_records
+from lgmpose.data.batches import count_errors
 from lgmpose.data.coco import picture_names
 from lgmpose.data.images import find_pictures, read_annotated
 from lgmpose.data.records import RecordSet
@@ -35,10 +36,12 @@ FACTOR = 1.25  # largest factor of a box's size; the smallest is its inverse
 def with_detected_boxes(truth: RecordSet, config: EvalConfig, detector: Detector) -> RecordSet:
     """Return the records of a COCO data set with the boxes that a detector finds in all pictures of the set.
 
-    The 30 best boxes of each picture are used. ``truth`` is the same data with ground-truth boxes.
+    The 30 best boxes of each picture are used. ``truth`` is the same data with ground-truth boxes. A picture that
+    cannot be read gets one box, if ``config.bad_images`` is ``skip``: the evaluation then counts it and leaves it out.
 
     Raises:
-        UserError: not COCO data, a picture that cannot be read, or the detector finds no person in any of them.
+        UserError: not COCO data; a picture cannot be read and ``config.bad_images`` is ``refuse``; or the detector
+            finds no person in any of them.
     """
     name = str(config.detector)
     if config.data.partition(":")[0] != "coco" or truth.annotation_file is None:
@@ -48,14 +51,22 @@ def with_detected_boxes(truth: RecordSet, config: EvalConfig, detector: Detector
     names = picture_names(file, truth.annotation_file)
     depth = len(Path(file.pictures[record.image_id].file_name.replace("\\", "/")).parts)
     paths = find_pictures(Path(record.image).parents[depth - 1], names, truth.annotation_file)
-    rows = []
+    rows, found_any = [], False
     for picture in tqdm(file.images, desc="detect", unit="picture", disable=None, leave=False):
-        pixels = read_annotated(paths[picture.file_name], (picture.height, picture.width))
+        row = {"image_id": picture.id, "category_id": truth.category_id}
+        try:
+            hw = picture.height, picture.width
+            pixels = read_annotated(paths[picture.file_name], hw, picture.as_shown)
+        except UserError as error:
+            count_errors({"errors": [str(error)]}, config.bad_images)
+            rows.append(row | {"bbox": [0, 0, picture.width, picture.height], "score": 0})
+            continue
         boxes, scores = detect_people(detector, pixels)
         best = np.argsort(-scores, kind="stable")[:MAX_BOXES]
         for box, score in zip(boxes[best].tolist(), scores[best].tolist(), strict=True):
-            rows.append({"image_id": picture.id, "category_id": truth.category_id, "bbox": box, "score": score})
-    if not rows:
+            rows.append(row | {"bbox": box, "score": score})
+            found_any = True
+    if not found_any:
         raise UserError(f"{config.data}: the detector {name} finds no person in {len(paths)} pictures")
     with tempfile.TemporaryDirectory() as folder:
         detections = Path(folder) / Path(name).name.replace(":", "-")  # its name is printed beside the figures
@@ -108,10 +119,9 @@ def predict_without_boxes(
     keypoints_xy, scores, unread = np.full((n, K, 2), np.nan), np.zeros((n, K)), np.ones(n, bool)
     for i, record in enumerate(tqdm(record_set.records, desc="evaluate", disable=not progress, leave=False)):
         try:
-            picture = read_annotated(record.image, record.stated_hw)
+            picture = read_annotated(record.image, record.stated_hw, record.as_shown)
         except UserError as error:
-            if bad_images == "refuse":
-                raise UserError(f"{error}; --bad-images skip leaves such pictures out") from error
+            count_errors({"errors": [str(error)]}, bad_images)
             continue
         (pose,) = predictor(picture)
         keypoints_xy[i], scores[i], unread[i] = pose.keypoints_xy, pose.scores, False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ __all__ = ["Outputs", "header", "is_own_drawing", "plan_outputs", "pose_as_json"
 
 JSON_VERSION = 1  # of the result files; it grows when a field changes its meaning
 JPEG_QUALITY, JPEG_MAX_SIDE = 92, 65500  # the longest side that the JPEG library takes
+LONGEST_STEM = 200  # bytes; disks take names of 255, and results have further letters
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ def plan_outputs(sources: Sequence[Source], out: Path, reserved: Sequence[str] =
 
     The result of ``photo.png`` is ``photo_pose.jpg`` and ``photo.json``. An existing file is replaced only if it is an
     earlier result of the same input. In every other case the next free name is taken: ``photo_2``, ``photo_3`` …
+    A name of more than 200 bytes is shortened.
 
     ``reserved`` are names of further files that this call writes.
 
@@ -68,7 +71,7 @@ def plan_outputs(sources: Sequence[Source], out: Path, reserved: Sequence[str] =
     taken = {Path(name).stem.lower() for name in reserved}
     planned = []
     for source in sources:
-        stem, number = Path(source.name).stem, 1
+        stem, number = _shortened(Path(source.name).stem), 1
         name = stem
         while True:
             outputs = Outputs(out / f"{name}_pose{'.mp4' if source.kind == 'video' else '.jpg'}", out / f"{name}.json")
@@ -79,6 +82,11 @@ def plan_outputs(sources: Sequence[Source], out: Path, reserved: Sequence[str] =
         taken.add(name.lower())
         planned.append(outputs)
     return planned
+
+
+def _shortened(stem: str) -> str:
+    data = os.fsencode(stem)
+    return stem if len(data) <= LONGEST_STEM else data[:LONGEST_STEM].decode(errors="ignore")
 
 
 def _may_write(outputs: Outputs, source: Source, inputs: set[Path]) -> bool:

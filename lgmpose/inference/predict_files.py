@@ -117,9 +117,15 @@ def _summary(counts: list[int]) -> str:
 
 
 def _numbers_of(sources: Sequence[Source]) -> dict[Source, int]:
-    """Return the numbers of pictures, 7 for ``000007.jpg`` as in COCO, if all have such names; otherwise nothing."""
+    """Return the numbers of pictures, 7 for ``000007.jpg`` as in COCO, if all have such names; otherwise nothing.
+
+    Numbers of more than 15 digits do not count: programs that read them as floats would change them.
+    """
     stems = [Path(source.name).stem for source in sources]
-    numbered = all(stem.isdecimal() and source.kind == "picture" for stem, source in zip(stems, sources, strict=True))
+    numbered = all(
+        stem.isdecimal() and len(stem.lstrip("0")) <= 15 and source.kind == "picture"
+        for stem, source in zip(stems, sources, strict=True)
+    )
     numbers = {source: int(stem) for source, stem in zip(sources, stems, strict=True)} if numbered else {}
     return numbers if len(set(numbers.values())) == len(sources) else {}
 

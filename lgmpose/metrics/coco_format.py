@@ -8,7 +8,7 @@ counted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,8 +21,8 @@ from lgmpose.files import as_type
 from lgmpose.pose.geometry import LARGEST_PX, box_around_points, sanitize_box
 
 __all__ = [
-    "Category", "CocoFile", "Id", "Person", "Picture", "one_skeleton", "read_coco_file", "read_persons",
-    "whole_ids",
+    "Category", "CocoFile", "Id", "Person", "Picture", "is_usable_box", "one_skeleton", "read_coco_file",
+    "read_persons", "usable_area", "whole_ids",
 ]  # fmt: skip
 
 Id = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
@@ -31,12 +31,16 @@ AREA_SHARES = (0.005, 2.0)
 
 
 class Picture(msgspec.Struct):
-    """One entry of ``images``. ``height`` and ``width`` are pixels; 0 where the file does not state them."""
+    """One entry of ``images``. ``height`` and ``width`` are pixels; 0 where the file does not state them.
+
+    ``as_shown`` is not COCO's: the picture was annotated as shown, turned by EXIF (``images.read_annotated``).
+    """
 
     id: Id
     file_name: str = ""
     height: Annotated[int, msgspec.Meta(ge=0, le=2**31)] = 0
     width: Annotated[int, msgspec.Meta(ge=0, le=2**31)] = 0
+    as_shown: bool = False
 
 
 class Category(msgspec.Struct):
@@ -193,9 +197,9 @@ def _person(
         return "labelled joint that is NaN, infinite or far outside"
     joints[~np.isfinite(joints)] = 0
     box_xywh = annotation.bbox
-    if not _is_usable(box_xywh, picture, for_crop=len(labelled_xy) > 0):
+    if not is_usable_box(box_xywh, picture, for_crop=len(labelled_xy) > 0):
         box_xywh = box_around_points(labelled_xy).tolist() if len(labelled_xy) > 1 else None
-        if not _is_usable(box_xywh, picture, for_crop=True):
+        if not is_usable_box(box_xywh, picture, for_crop=True):
             return "no box in the picture, and none from the joints"
         notes["box around the joints instead of the stated one"] += 1
     assert box_xywh is not None  # it is usable
@@ -206,11 +210,11 @@ def _person(
         keypoints_xy=joints[:, :2].copy(),
         visibility=joints[:, 2].astype(np.int64),
         box_xywh=np.array(box_xywh),
-        area=_area(annotation.area, box_xywh[2] * box_xywh[3], labelled_xy, notes),
+        area=usable_area(annotation.area, box_xywh[2] * box_xywh[3], labelled_xy, notes),
     )
 
 
-def _is_usable(box_xywh: list[float] | None, picture: Picture, *, for_crop: bool) -> bool:
+def is_usable_box(box_xywh: Sequence[float] | None, picture: Picture, *, for_crop: bool) -> bool:
     """Return True if a box has an area and lies, at least in part, in its picture."""
     if not box_xywh or len(box_xywh) != 4 or not all(abs(value) < LARGEST_PX for value in box_xywh):  # False for NaN
         return False
@@ -224,7 +228,8 @@ def _is_usable(box_xywh: list[float] | None, picture: Picture, *, for_crop: bool
     return -width < x < picture.width and -height < y < picture.height
 
 
-def _area(stated: float | None, box_area: float, labelled_xy: np.ndarray, notes: Counter[str]) -> float:
+def usable_area(stated: float | None, box_area: float, labelled_xy: np.ndarray, notes: Counter[str]) -> float:
+    """Return a person's stated area, or the box's if it states none or one in another unit, which is counted."""
     if stated is None:
         return box_area
     if AREA_SHARES[0] * box_area <= stated <= AREA_SHARES[1] * box_area:  # False for NaN

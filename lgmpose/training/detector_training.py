@@ -108,7 +108,8 @@ class DetectorSession(Session):
 
     def evaluate(self, net: nn.Module, val_set: BoxSet) -> Evaluation:
         """Measure the network on one set."""
-        return evaluate_detector(network_detector(net), val_set, progress=self.progress)
+        bad_images = self.run.config.bad_images
+        return evaluate_detector(network_detector(net), val_set, bad_images=bad_images, progress=self.progress)
 
     def keep(self, net: nn.Module, evaluation: Evaluation, training: dict[str, Any]) -> None:
         """Write the best network so far."""

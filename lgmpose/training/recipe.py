@@ -201,6 +201,7 @@ class DetectorConfig:
     eval_every: int = 5  # epochs between evaluations; the last epoch is always evaluated
     seed: int = 0  # seed of all random numbers
     workers: int | None = None  # loader processes; None: chosen for this machine
+    bad_images: Literal["refuse", "skip"] = "refuse"  # at an unreadable picture: stop (refuse) or leave it out (skip)
     device: str = "auto"  # auto, cpu, cuda, mps …
     checkpoint_minutes: float = 2.0  # minutes between checkpoints
 

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from lgmpose.cli import main
 from lgmpose.data import load_box_set
 from lgmpose.data.boxes import LetterboxDataset, collate_boxes, load_boxes
 from lgmpose.errors import UserError
@@ -45,6 +46,27 @@ def test_all_persons_are_read_and_the_rest_is_counted(folder):
     assert picture.boxes_xywh.tolist() == [BOX, [0, 0, 9, 9], [90, 50, 20, 20]]
     assert picture.areas.tolist() == [900, 81, 400] and picture.is_crowd.tolist() == [False, False, True]
     assert sorted(box_set.notes.values()) == [1, 2] and box_set.fingerprint()["persons"] == 3
+
+
+def test_eval_detector_says_what_is_left_out(folder, capsys):
+    pytest.importorskip("onnxruntime")
+    assert main(["eval-detector", "--data", f"coco:{folder}", "--detector", "lgm-det", "--split", "train"]) == 0
+    assert "1 another category" in capsys.readouterr().out
+
+
+def test_odd_entries_follow_the_rules_of_joints(folder):
+    """As ``coco_format.read_persons``: ``null`` is no crowd, and an area in another unit is the box's."""
+    file = folder / "annotations" / "person_keypoints_train2017.json"
+    content = json.loads(file.read_text())
+    person = {"image_id": 7, "category_id": 1, "bbox": BOX}
+    odd = [{"iscrowd": None}, *({"area": area} for area in (0, -1, float("nan"), 1e-3, 1e9)), {"area": 900}]
+    odd += [{"bbox": [500, 20, 50, 40]}, {"bbox": [0, 0, 1e30, 1e30]}, {"iscrowd": "\ud800"}]
+    content["annotations"] = [person | change for change in odd]
+    file.write_text(json.dumps(content))
+    box_set = load_box_set(f"coco:{folder}", "train")
+    (picture,) = box_set.pictures
+    assert picture.areas.tolist() == 6 * [2000] + [900] and not picture.is_crowd.any()
+    assert sorted(box_set.notes.values()) == [1, 2, 5]
 
 
 def test_other_data_and_files_without_persons_are_refused(folder):

@@ -8,9 +8,11 @@ import zipfile
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from lgmpose.data.images import decode_image, find_pictures, normalise, read_annotated, read_image
+from lgmpose.data.images import decode_image, find_pictures, folder_with_most, normalise, read_annotated, read_image
+from lgmpose.data.lspet import load_lspet
+from lgmpose.data.prepare.fetch import extract
 from lgmpose.errors import UserError
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
@@ -50,6 +52,31 @@ def test_exif_turns_a_picture_unless_its_annotations_say_otherwise(tmp_path):
         np.testing.assert_array_equal(read_annotated(path, stated_hw), read_image(path, apply_exif=False))
     with pytest.raises(UserError, match="photo.jpg.* 32 .* 48 .* 30 .* 48"):
         read_annotated(path, (30, 48))
+    np.testing.assert_array_equal(read_annotated(path, (32, 48), as_shown=True), read_image(path, apply_exif=False))
+    exif[0x0112] = 3  # upside down: the size does not tell
+    path.write_bytes(jpeg(exif=exif))
+    np.testing.assert_array_equal(read_annotated(path, (32, 48)), read_image(path, apply_exif=False))
+    np.testing.assert_array_equal(read_annotated(path, (32, 48), as_shown=True), read_image(path))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tiff", ".avif"])
+def test_every_orientation_of_every_kind(tmp_path, suffix, orientation):
+    """Pillow is the reference."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.zeros((32, 48, 3), np.uint8)
+    stored[:16, :16], stored[16:, :24] = (250, 10, 10), (10, 10, 250)
+    path = tmp_path / f"photo{suffix}"
+    try:
+        Image.fromarray(stored).save(path, exif=exif)
+        expected = np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB")).astype(int)
+    except (KeyError, OSError):
+        pytest.skip("this Pillow has no AVIF")
+    found = read_image(path).astype(int)
+    assert found.shape == expected.shape and np.abs(found - expected).mean() < 5
+    if suffix != ".tiff":  # OpenCV turns all of these
+        assert np.abs(read_image(path, apply_exif=False) - stored.astype(int)).mean() < 5
 
 
 def test_a_jpeg_must_be_whole_but_may_have_more_behind_it(tmp_path, monkeypatch):
@@ -87,6 +114,25 @@ def test_pictures_in_a_zip(tmp_path):
             read_image(f"{tmp_path}/{path}")
 
 
+@pytest.mark.parametrize("flag", [1, 0x800], ids=["encrypted", "a name that is no text"])
+def test_a_zip_that_cannot_be_read_is_named(tmp_path, flag):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in ("joints.mat", "images/im.jpg" if flag == 1 else "images/im\u00e9.jpg"):
+            archive.writestr(name, b"1")
+    data = bytearray(buffer.getvalue().replace("\u00e9".encode(), b"\xc3\xc3"))
+    start = data.index(b"PK\1\2")  # the first entry of the list of files, and what stands before the file itself
+    data[start + 8 : start + 10] = data[6:8] = flag.to_bytes(2, "little")
+    (tmp_path / "set.zip").write_bytes(data)
+    for use in (
+        lambda: read_image(f"{tmp_path}/set.zip!joints.mat"),
+        lambda: extract(tmp_path / "set.zip", tmp_path / "out"),
+        lambda: load_lspet(tmp_path / "set.zip"),
+    ):
+        with pytest.raises(UserError, match="set.zip"):
+            use()
+
+
 def test_pictures_are_found_by_name(tmp_path):
     for name in ("a.png", "sub/b.png", "Ko\u0308ln.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -94,6 +140,9 @@ def test_pictures_are_found_by_name(tmp_path):
     names = ["a.png", "sub\\b.png", "K\u00f6ln.png", "a.png"]
     expected = {"a.png": "a.png", "sub\\b.png": "sub/b.png", "K\u00f6ln.png": "Ko\u0308ln.png"}
     assert find_pictures(tmp_path, names, "list.json") == {k: str(tmp_path / v) for k, v in expected.items()}
+    (tmp_path / "empty").mkdir()
+    for name in names[1:]:
+        assert folder_with_most([tmp_path / "empty", tmp_path], [name]) == tmp_path
     with pytest.raises(UserError, match=r"b.png.*2 of the 3 .*list.json"):
         find_pictures(tmp_path, ["a.png", "b.png", "c" * 5000], "list.json")
     with pytest.raises(UserError, match="nowhere"):

@@ -121,6 +121,7 @@ def test_via_points_of_one_person(tmp_path):
     file = export(tmp_path, "via_export_coco.json", "a.png", via((2, 50, 25), (1, 30, 20), (3, 55, 30)))
     (record,) = load_records(f"via:{tmp_path}", annotations=file).records
     np.testing.assert_allclose(record.keypoints_xy, [[30, 20], [50, 25], [55, 30]])
+    assert record.as_shown  # by a browser
 
 
 def test_via_points_in_rectangles(tmp_path):

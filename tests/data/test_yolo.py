@@ -10,8 +10,10 @@ import pytest
 from fuzz_kinds import DATA_YAML, NOTES
 from PIL import Image
 
-from lgmpose.data import load_records
+from lgmpose.data import load_box_set, load_records
+from lgmpose.data.crops import CropDataset
 from lgmpose.errors import UserError
+from lgmpose.inference.extremes import save_extremes
 from lgmpose.pose.skeletons import COCO
 
 SETTINGS = DATA_YAML.replace("train: images", "train: images/train").replace("val: images", "val: images/val")
@@ -63,6 +65,12 @@ def test_a_folder_of_roboflow(tmp_path):
     assert records.skeleton.joint_names == ("joint_1", "joint_2", "joint_3") and not records.skeleton.flip_pairs
 
 
+def test_labels_beside_the_pictures_below_a_folder_called_images(tmp_path):
+    settings = SETTINGS.replace("images/", "")
+    folder = put(tmp_path / "images", {"data.yaml": settings, "train/a.png": "", "train/a.txt": LINE})
+    check_person(load_records(f"yolo:{folder}").records[0], folder / "train/a.png")
+
+
 def test_a_folder_of_label_studio(tmp_path):
     put(tmp_path, {"notes.json": json.dumps(NOTES), "classes.txt": "", "images/a.png": "", "labels/a.txt": LINE})
     records = load_records(f"yolo:{tmp_path}", "all")
@@ -90,6 +98,23 @@ def test_pictures_that_lie_on_their_side(tmp_path):
     exif[0x0112] = 6
     Image.new("RGB", (50, 100)).save(folder / "images/val/b.jpg", exif=exif)
     assert load_records(f"yolo:{folder}", "val").records[0].stated_hw == (50, 100)
+
+
+def test_pictures_that_are_stored_upside_down(tmp_path):
+    """Only EXIF tells: a half turn does not change the size. Labels are of the picture as shown."""
+    folder = ultralytics(tmp_path)
+    shown = Image.new("RGB", (100, 50))
+    shown.paste((255, 0, 0), (20, 10, 60, 30))  # the box
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    shown.rotate(180).save(folder / "images/train/a.png", exif=exif)
+    records = load_records(f"yolo:{folder}")
+    crop = CropDataset(records, (32, 64))[0]["image"]
+    assert crop[8:24, 16:48, 0].mean() > 200
+    save_extremes(records, np.stack([records.records[0].keypoints_xy]), tmp_path / "sheet.png")
+    assert (np.asarray(Image.open(tmp_path / "sheet.png"))[112, 20:100] == (255, 0, 0)).all(1).mean() > 0.3
+    boxes = load_box_set(f"coco:{folder}", "train", str(folder / "lgmpose-train.json"))
+    assert boxes.pictures[0].as_shown
 
 
 def test_other_classes_are_left_out_and_counted(tmp_path):

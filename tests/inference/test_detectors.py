@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,22 +17,26 @@ from lgmpose.data import load_records
 from lgmpose.errors import UserError, notice_once
 from lgmpose.inference import detectors
 from lgmpose.inference.detectors import DETECTORS, OnnxDetector, PinnedFile, default_detector, open_detector
+from lgmpose.inference.evaluate import evaluate
 from lgmpose.inference.options import EvalConfig
 from lgmpose.inference.other_boxes import with_detected_boxes
 from lgmpose.inference.predictor import Predictor
+from lgmpose.pose.codecs import make_codec
 from lgmpose.pose.skeletons import COCO
 
 INPUT_HW = (64, 96)
 CELLS = 8 * 12 + 4 * 6 + 2 * 3  # of strides 8, 16 and 32
 
 
-def write_detector(path, outputs, pixels=()):
+def write_detector(path, outputs, pixels=(), kind=1, input_shape=(1, 3, *INPUT_HW)):
     """Write an ONNX file whose outputs are constants, plus the value of an input pixel for each entry of ``pixels``.
 
     Args:
         path: the file.
         outputs: arrays.
         pixels: (output's number, place in the flat output, (channel, row, column), factor, offset) each.
+        kind: ONNX's number of the input's type; 1: 32-bit floats.
+        input_shape: of the input.
     """
     onnx = pytest.importorskip("onnx")
     from onnx import helper, numpy_helper
@@ -55,7 +61,7 @@ def write_detector(path, outputs, pixels=()):
         names[output] = f"r{number}"
     nodes += [helper.make_node("Identity", [name], [f"y{i}"]) for i, name in enumerate(names)]
     ends = [helper.make_tensor_value_info(f"y{i}", 1, array.shape) for i, array in enumerate(outputs)]
-    start = helper.make_tensor_value_info("x", 1, (1, 3, *INPUT_HW))
+    start = helper.make_tensor_value_info("x", kind, input_shape)
     graph = helper.make_graph(nodes, "detector", [start], ends, constants)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     return path
@@ -148,6 +154,18 @@ def test_bad_detectors_are_named(tmp_path, tiny_weights):
         with pytest.raises(UserError, match=word) as raised:
             open_detector(given)
         assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "kind, shape",
+    [(10, (1, 3, 64, 96)), (2, (1, 3, 64, 96)), (1, (1, 1, 64, 96)), (1, (2, 3, 64, 96)), (1, (1, 64, 96, 3))],
+)
+def test_a_detector_with_another_input_is_refused_before_a_picture_is_read(tmp_path, kind, shape):
+    """Such as one in 16-bit floats (10)."""
+    with pytest.raises(UserError, match="a.onnx: its input is"):
+        open_detector(write_detector(tmp_path / "a.onnx", yolox_outputs([]), kind=kind, input_shape=shape))
+    any_batch = write_detector(tmp_path / "b.onnx", yolox_outputs([]), input_shape=("batch", 3, 64, 96))
+    assert open_detector(any_batch).detect(noise(64, 96))[0].shape == (0, 4)
 
 
 @pytest.mark.parametrize("returned", [None, ([], [0.5]), ([(1, 2, 3)], [0.5]), ("box", 1), ([(0, 0, 0, 5)], [0.9])])
@@ -318,6 +336,33 @@ def test_evaluation_takes_the_detectors_boxes_of_every_picture(people, tmp_path)
     assert {record.image_id for record in found.records} == {picture["id"] for picture in content["images"]}
     assert not found.has_keypoints and all(record.score == 0.7 for record in found.records)
     assert found.annotation_file == file
+
+
+def test_an_unreadable_picture_is_refused_or_skipped_as_asked(people, tmp_path):
+    shutil.copytree(people / "images", tmp_path / "images")
+    file = shutil.copy(people / "annotations.json", tmp_path / "annotations.json")
+    truth = load_records(f"coco:{tmp_path}", "val", annotations=file)
+    bad = truth.records[0]
+    Path(bad.image).write_bytes(b"no picture")
+
+    class Corner:
+        def detect(self, picture):
+            return [[0, 0, 40, 60]], [0.9]
+
+    options = {"annotations": file, "detector": "det.onnx"}
+    with pytest.raises(UserError, match="--bad-images skip"):
+        with_detected_boxes(truth, EvalConfig(f"coco:{tmp_path}", **options), Corner())
+    config = EvalConfig(f"coco:{tmp_path}", **options, bad_images="skip")
+    found = with_detected_boxes(truth, config, Corner())
+    assert len(found) == len(json.loads((people / "annotations.json").read_text())["images"])
+    net = SimpleNamespace(heatmaps=lambda crops: np.ones((len(crops), 17, 8, 8), np.float32))
+    codec = make_codec("standard", (32, 32))
+    evaluation = evaluate(net, found, codec, flip_test=False, bad_images="skip", progress=False)
+    assert evaluation.conditions["unreadable pictures skipped"] == "1" and evaluation.figures["AP"] >= 0
+    assert evaluation.conditions["persons"] == str(len(found) - 1)
+    with pytest.raises(UserError, match="no person"):
+        nobody = lambda picture: ([], [])  # noqa: E731
+        with_detected_boxes(truth, config, open_detector(nobody))
 
 
 def test_evaluation_takes_the_best_boxes_of_a_crowded_picture(people):

@@ -358,6 +358,36 @@ def test_a_missing_package_is_named_with_its_extra(module, arguments, tmp_path, 
     assert module in message and f"lgmpose[{extra.get(module, 'onnx')}]" in message
 
 
+def test_a_graph_that_another_program_converted_to_16_bits_is_refused(tmp_path):
+    graph = small_graph()
+    (weights,) = graph.graph.initializer
+    weights.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weights).astype(np.float16), "w"))
+    for end in (*graph.graph.input, *graph.graph.output):
+        end.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    onnx.save(graph, tmp_path / "half.onnx")
+    with pytest.raises(UserError, match=r"half.onnx: .*images: tensor\(float16\)"):
+        ExportedBackend(tmp_path / "half.onnx")
+
+
+def test_a_folder_of_the_packages_name_is_no_reason_to_refuse(tmp_path, monkeypatch, capsys):
+    """The name of a run's folder, for example."""
+    (tmp_path / "mine").mkdir()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name == "coremltools" else find_spec(name))
+    words = ["--weights", "gone.safetensors", "--out", tmp_path / "mine.mlpackage", "--format", "coreml"]
+    assert "gone.safetensors" in error_of(capsys, "export", *words)
+    assert [file.name for file in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("name, other, kind", [("n.xml", "n.param", "openvino"), ("n.param", "n.xml", "ncnn")])
+def test_the_bin_of_another_file_stays(tmp_path, monkeypatch, capsys, name, other, kind):
+    """OpenVINO's and ncnn's files both have a .bin of the same name."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    for file in (other, "n.bin"):
+        (tmp_path / file).write_text("mine")
+    assert other in error_of(capsys, "export", "--out", tmp_path / name, "--format", kind)
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {other: "mine", "n.bin": "mine"}
+
+
 def hide(monkeypatch, module):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == module else find_spec(name))
 
@@ -448,7 +478,8 @@ def as_small(monkeypatch):
 
 
 def test_verify_reports_and_keeps_what_it_finds(people, as_small, tmp_path, monkeypatch, capsys):
-    def evaluate(net, record_set, codec):
+    def evaluate(net, record_set, codec, bad_images):
+        assert bad_images == "skip"  # crops leave them out, too, and the file is already written
         score = 50.0 if isinstance(net, torch.nn.Module) else 40.0
         return Evaluation({"PCK@0.2": score}, {"data": record_set.name})
 

@@ -46,6 +46,14 @@ def test_all_pictures_are_in_one_csv_and_one_coco_file(tmp_path):
     assert last["score"] == people[-1]["score"] and last["keypoints"] == sum(people[-1]["keypoints"], [])
 
 
+def test_numbers_that_are_too_long_for_coco_do_not_count(tmp_path):
+    """A name may be a date with microseconds."""
+    write_png(tmp_path / "20231225123045123456.png", puppet_picture(70, 60, POINTS)[..., ::-1])
+    assert predict_files(DOTS, tmp_path, tmp_path / "out", options=ALL) == 1
+    (row,) = json.loads((tmp_path / "out" / "poses_coco.json").read_text())
+    assert row["image_id"] == 1 and row["file_name"] == "20231225123045123456.png"
+
+
 def test_coco_results_can_be_evaluated(tmp_path):
     """pycocotools takes the file as it is."""
     from pycocotools.coco import COCO

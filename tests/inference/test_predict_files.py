@@ -93,6 +93,18 @@ def test_a_folder_is_done_by_name_and_one_bad_picture_does_not_stop_it(tmp_path,
         predict_files(DOTS, tmp_path / "broken.jpg", out)
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="needs a file that can be opened but not read")
+def test_a_file_that_cannot_be_read_does_not_stop_a_folder(tmp_path, capsys):
+    write_png(tmp_path / "a.png", noise(30, 40))
+    (tmp_path / "b.jpg").symlink_to("/proc/self/mem")
+    (tmp_path / "c.txt").symlink_to("/proc/self/mem")
+    with pytest.raises(UserError, match=r"1 of 2 .*b.jpg"):
+        predict_files(DOTS, tmp_path, tmp_path / "out")
+    printed = capsys.readouterr().err
+    assert "b.jpg: cannot be read" in printed and "c.txt" in printed
+    assert names_in(tmp_path / "out") == ["a.json", "a_pose.jpg"]
+
+
 @pytest.mark.parametrize("suffix", sorted(set(PICTURE_SUFFIXES) - {".avif", ".gif", ".jp2"}))
 def test_a_folders_pictures_of_every_kind_are_read(tmp_path, suffix):
     kind = {".jpe": ".jpg", ".jfif": ".jpg", ".dib": ".bmp", ".pnm": ".ppm", ".pbm": ".ppm"}.get(suffix, suffix)
@@ -152,6 +164,16 @@ def test_a_name_that_is_not_utf_8(tmp_path):
     assert json.loads(next((tmp_path / "out").glob("*.json")).read_text())["path"] == str(next(folder.iterdir()))
     film = write_film(tmp_path / "walk.avi", [noise(32, 32)]).rename(tmp_path / os.fsdecode(b"m\xfcller.avi"))
     assert predict_files(DOTS, film, tmp_path / "out") == 1
+
+
+def test_a_name_of_any_length(tmp_path):
+    """A name with "_pose.jpg" behind it may be too long for the disk."""
+    for last in "ab":
+        write_png(tmp_path / f"{'人' * 82}{last}.png", noise(30, 40))
+    for _ in range(2):
+        assert predict_files(DOTS, tmp_path, tmp_path / "out") == 2
+    stem = "人" * 66
+    assert names_in(tmp_path / "out") == [f"{stem}{end}" for end in (".json", "_2.json", "_2_pose.jpg", "_pose.jpg")]
 
 
 def test_a_drawing_too_large_for_jpeg_leaves_nothing(tmp_path):

@@ -285,6 +285,7 @@ def test_photographs_are_turned_upright(tmp_path, orientation):
         ([["a", 0, 1, 1]], "x, y, w, h"),
         ([[1, 2, 9, 9], [np.nan, 0, 5, 5]], "box 1 "),
         ([[0, 0, np.inf, 5]], "box 0 "),
+        ([[0, 0, 1e22, 1e22]], "box 0 "),
         ([[3, 3, 0, 5]], r"box 0 \(3, 3, 0, 5\)"),
         ([[3, 3, 5, -5]], "box 0 "),
         ([[1, 2, 9, 9], [500, 3, 5, 5]], "box 1 .*30 .* 40"),

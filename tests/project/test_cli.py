@@ -21,6 +21,7 @@ from scipy.io import savemat
 from lgmpose.cli import main
 from lgmpose.data import DATA_HELP, KINDS
 from lgmpose.data.synthetic import make_synthetic
+from lgmpose.errors import UserError, run_script
 from lgmpose.lab.bench.runtimes import RUNTIMES
 from lgmpose.pose.codecs import make_codec
 from lgmpose.pose.skeletons import COCO
@@ -295,3 +296,21 @@ main(["--help"])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "{data,train,train-detector,eval-detector,resume,eval,predict,compare,export}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "error, status, line",
+    [
+        (UserError("a.json: no such file"), 2, "error: a.json: no such file"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "pictures"), 2, "error: pictures: No such file"),
+        (KeyboardInterrupt(), 130, "stopped"),
+    ],
+)
+def test_a_script_ends_like_a_command(capsys, error, status, line):
+    def fail():
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        run_script(fail)
+    assert ended.value.code == status and capsys.readouterr().err.startswith(line)
+    run_script(lambda: Path("written"))

@@ -13,7 +13,7 @@ import pytest
 from filelock import FileLock
 
 from lgmpose.errors import UserError
-from lgmpose.files import lock, read_json, write_atomically
+from lgmpose.files import lock, read_json, read_toml, write_atomically
 
 TAKING_TURNS = """
 import json, sys
@@ -98,3 +98,16 @@ def test_json_is_read_with_or_without_a_byte_order_mark(tmp_path):
             read_json(tmp_path / "x.json")
     with pytest.raises(UserError, match="none.json"):
         read_json(tmp_path / "none.json")
+
+
+def test_toml_with_and_without_a_byte_order_mark(tmp_path):
+    file = tmp_path / "sets.toml"
+    for start in ("", "\ufeff"):
+        file.write_text(f"{start}a = 1\n", encoding="utf-8")
+        assert read_toml(file) == {"a": 1}
+    for content in (b"a = ", b"\xff", b"a = " + b"[" * 5000):
+        file.write_bytes(content)
+        with pytest.raises(UserError, match="sets.toml: not "):
+            read_toml(file)
+    with pytest.raises(UserError, match="none.toml: no such file"):
+        read_toml(tmp_path / "none.toml")

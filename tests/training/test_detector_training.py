@@ -136,3 +136,20 @@ def test_a_perfect_detector_has_precision_one(settings, tmp_path):
     save_figures(evaluation, "runs/lgm-det.onnx", tmp_path / "figures.json")
     content = json.loads((tmp_path / "figures.json").read_text())
     assert content["detector"] == "lgm-det.onnx" and content["figures"]["AP"] == 1 and "cpu" in content
+
+
+def test_an_unreadable_picture_is_left_out_if_asked(settings):
+    box_set = load_box_set(settings.data, "val")
+    first, *others = box_set.pictures
+    with open(first.image, "wb"):
+        pass
+    with pytest.raises(UserError, match=first.image):
+        evaluate_detector(Perfect(box_set), box_set, progress=False)
+    detector = Perfect(replace(box_set, pictures=tuple(others)))
+    evaluation = evaluate_detector(detector, box_set, bad_images="skip", progress=False)
+    assert evaluation.figures["AP"] == pytest.approx(1)
+    assert evaluation.conditions["unreadable pictures skipped"] == "1"
+    assert evaluation.conditions["pictures"] == str(len(others))
+    with pytest.raises(UserError, match="none of the pictures"):
+        evaluate_detector(detector, replace(box_set, pictures=(first,)), bad_images="skip", progress=False)
+    assert replace(settings, bad_images="skip").as_train_config().bad_images == "skip"

@@ -54,6 +54,8 @@ def test_each_stage_starts_from_the_one_before(stages, tmp_path):
     assert first.teacher == "t.onnx" and first.init_weights is None and first.image_hw == (64, 32)
     with pytest.raises(UserError, match="shares"):
         module.main(options(shares=(1.0,)))
+    with pytest.raises(UserError, match="sizes 64 "):
+        module.main(options(sizes=("96x64", "64 ")))
     with pytest.raises(UserError, match="minutes"):
         module.main(options(minutes=0.1, reserve=1.0))
 
@@ -157,10 +159,18 @@ def test_boxes_without_joints_become_detections(tmp_path):
         {"image_id": 1, "category_id": 1, "bbox": [0, 0, 40, 10], "num_keypoints": 0, "iscrowd": 1},
         {"image_id": 1, "category_id": 1, "bbox": [0, 0, 31, 10], "num_keypoints": 0, "iscrowd": 0},
     ]
+    uncounted = {"image_id": "1", "category_id": 1, "bbox": [0, 0, 40, 10]}  # without num_keypoints
+    entries += [uncounted | {"keypoints": [5, 5, 1]}, uncounted | {"bbox": [0, 0, 99, 99], "keypoints": [0, 0, 0]}]
     (tmp_path / "a.json").write_text(json.dumps({"annotations": entries}))
-    script("unlabelled_boxes").main(tmp_path / "a.json", tmp_path / "b.json")
-    (box,) = json.loads((tmp_path / "b.json").read_text())
+    main = script("unlabelled_boxes").main
+    main(tmp_path / "a.json", tmp_path / "b.json")
+    box, other = json.loads((tmp_path / "b.json").read_text())
     assert box == {"image_id": 1, "category_id": 1, "bbox": [0, 0, 40, 10], "score": 1.0}
+    assert other["bbox"] == [0, 0, 99, 99] and other["image_id"] == 1
+    for damaged in ("[]", "{}", '{"annotations": [{"image_id": 1}]}'):
+        (tmp_path / "a.json").write_text(damaged)
+        with pytest.raises(UserError, match="a.json: not COCO's annotations"):
+            main(tmp_path / "a.json", tmp_path / "b.json")
 
 
 def test_the_350_pictures_are_taken_from_cocos_file(tmp_path):
@@ -196,6 +206,17 @@ def test_the_216_persons_are_taken_from_the_usual_validation_list(tmp_path):
     (tmp_path / "mpii_val.json").write_text(json.dumps(persons))
     written = json.loads(module.mpii(tmp_path).read_text())
     assert [entry["place"] for entry in written] == [int(place) for place, _ in wanted] and len(written) == 216
+
+
+def test_the_labelling_refuses_bad_files_before_it_begins(tmp_path, monkeypatch):
+    module = script("boxes_by_detector")
+    monkeypatch.setattr(module, "open_detector", lambda name: pytest.fail("too late"))
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    (tmp_path / "known.json").write_text('{"annotations": [{"id": 1}]}')
+    with pytest.raises(UserError, match="known.json: not a COCO"):
+        module.main(module.Arguments(tmp_path, tmp_path / "out.json", "d.onnx", add=tmp_path / "known.json"))
+    with pytest.raises(UserError, match="a.png"):
+        module.main(module.Arguments(tmp_path, tmp_path / "a.png" / "out.json", "d.onnx"))
 
 
 @pytest.mark.slow

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
-import lzma
 import os
 import shutil
 import ssl
@@ -16,11 +15,11 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-import zlib
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from tqdm import tqdm
 
+from lgmpose.data.images import ZIP_ERRORS
 from lgmpose.errors import UserError
 
 __all__ = ["HASH_FILE", "check_sha256", "extract", "fetch", "record_sha256"]
@@ -176,7 +175,7 @@ def extract(archive: str | Path, folder: str | Path) -> None:
                     os.replace(file, target)
     except tarfile.FilterError as error:
         raise UserError(f"{archive}: {error}; nothing was unpacked") from error
-    except (zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, EOFError, zlib.error, NotImplementedError) as error:
+    except (tarfile.TarError, *ZIP_ERRORS) as error:
         raise UserError(f"{archive}: not a whole zip or tar archive ({error}); delete it and fetch it again") from error
     except OSError as error:
         raise UserError(f"{archive}: cannot be unpacked into {folder} ({error.strerror or error})") from error

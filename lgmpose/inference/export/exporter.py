@@ -33,10 +33,14 @@ def export(config: ExportConfig) -> dict[str, Any]:
     """
     out = config.out
     _check_installed(config)
-    written = files_of(out) if config.format != "coreml" else [out.with_suffix("")]
+    # CoreML's package is a folder: a file beside it is tried.
+    written = files_of(out) if config.format != "coreml" else [out.with_name(f".{out.name}")]
     for path in (*written, config.json):
         if path is not None:
             check_writable(path)
+    other = out.with_suffix({".xml": ".param", ".param": ".xml"}.get(out.suffix.lower(), out.suffix))
+    if other != out and other.exists():
+        raise UserError(f"{out}: its .bin would replace that of {other}; choose another name for one of them")
     if config.model is not None:
         return _export_model(config, config.model)
     source = _load_source(config)

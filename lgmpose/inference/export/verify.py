@@ -114,10 +114,10 @@ def _difference(source: Source, backend: ExportedBackend, inputs: np.ndarray) ->
 
 
 def _accuracy(source: Source, backend: ExportedBackend, val_set: RecordSet) -> dict[str, Any]:
-    """Evaluate the network and the file on the same persons, and print both."""
+    """Evaluate the network and the file on the same persons, and print both. Unreadable pictures are left out."""
     tune_allocator()
-    eager = evaluate(channels_last(source.net), val_set, source.codec)
-    exported = evaluate(backend, val_set, source.codec)
+    eager = evaluate(channels_last(source.net), val_set, source.codec, bad_images="skip")
+    exported = evaluate(backend, val_set, source.codec, bad_images="skip")
     print("  ".join(f"{name}: {value}" for name, value in exported.conditions.items()))
     for name, value in eager.figures.items():
         print(f"{name}: eager {value:.4g}, exported {exported.figures[name]:.4g}")
