@@ -206,6 +206,37 @@ def test_the_baseline_may_have_further_seeds(config):
     assert more.runs() == [(v, s) for s in (0, 2) for v in NAMES] + [(BASELINE, 5)]
 
 
+def test_runs_are_measured_on_the_set_that_they_validate_on(config, no_figures, tmp_path):
+    """More persons than the training data's own validation part has, and only some of the joints, in another order."""
+    folder = tmp_path / "others"
+    make_synthetic(folder, 30, seed=4, image_hw=(64, 80), progress=False)
+    content = json.loads((folder / "annotations.json").read_text())
+    (category,) = content["categories"]
+    kept = range(16, 4, -1)
+    category["keypoints"], category["skeleton"] = [category["keypoints"][joint] for joint in kept], []
+    for person in content["annotations"]:
+        person["keypoints"] = [v for joint in kept for v in person["keypoints"][3 * joint : 3 * joint + 3]]
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    recipe = replace(config.recipe, val_data=f"coco:{folder}", val_annotations=str(tmp_path / "val.json"))
+    one = replace(config, recipe=recipe, variants=(BASELINE,), seeds=(0,), out=tmp_path / "set", fps_rounds=0)
+    results = runner.ablate(one, progress=False)
+    val_set = load_records(recipe.val_data, "val", annotations=recipe.val_annotations)
+    assert len(counts(results["counted"]["PCK@0.2"])) == len(val_set) > len(load_records(recipe.data, "val"))
+    net = create_model(RECIPE.model, num_keypoints=17, image_hw=(32, 64))  # 17 joints are trained
+    assert results["costs"][BASELINE]["params"] == sum(p.numel() for p in net.parameters())
+    one.json_file.unlink()  # as if the process had been killed after the training
+    again = runner.ablate(one, progress=False)["runs"][0]
+    assert all(again[name] == results["runs"][0][name] for name in ("figures", "correct", "hours"))
+
+
+def test_several_validation_sets_are_refused_before_the_training(config, tmp_path, monkeypatch):
+    sets = [replace(load_records(config.recipe.data, "val"), name=name) for name in ("one", "other")]
+    monkeypatch.setattr(runner, "load_validation_sets", lambda *_: sets)
+    monkeypatch.setattr(runner, "train", None)
+    with pytest.raises(UserError, match="one, other.*--val-data"):
+        runner.ablate(replace(config, out=tmp_path), progress=False)
+
+
 def test_the_results_are_written_after_every_run(config, results, tmp_path, monkeypatch):
     file, seen = tmp_path / "some.json", []
     file.write_text(json.dumps({**results, "runs": []}))
@@ -303,17 +334,17 @@ def test_data_without_a_metric_are_refused_before_the_training(config, monkeypat
     val_set = SimpleNamespace(name="toes", skeleton=SimpleNamespace(joint_names=("toe",), num_keypoints=1))
     asked = []
 
-    def load(*arguments, **options):
-        asked.append((*arguments, options))
-        return val_set
+    def load(*arguments):
+        asked.append(arguments)
+        return [val_set]
 
-    monkeypatch.setattr(runner, "load_records", load)
+    monkeypatch.setattr(runner, "load_validation_sets", load)
     monkeypatch.setattr(runner, "joint_metrics", lambda _: {})
     monkeypatch.setattr(runner, "train", None)
     with pytest.raises(UserError, match="toe"):
         recipe = replace(config.recipe, val_annotations="v.json")
         runner.ablate(replace(config, recipe=recipe, out=tmp_path), progress=False)
-    assert asked == [(config.recipe.data, "val", {"annotations": "v.json", "categories": ()})]
+    assert asked == [(config.recipe.data, "v.json", ())]
 
 
 def test_speeds_are_ratios_of_the_same_round(monkeypatch):
