@@ -93,6 +93,7 @@ def test_the_recipe_is_kept_without_this_machines_folders():
 @pytest.mark.parametrize("arguments, name", [
     (["--variants", "lgm-pose", "resnet"], "resnet"),
     (["--variants", "mobilevit"], "lgm-pose"),
+    (["--variants", "lgm-pose", "silu", "silu"], "lgm-pose silu silu"),
     (["--seeds"], "seeds"),
     (["--seeds", "1", "1"], "seeds 1 1"),
     (["--seeds", "0", "-1"], "seeds 0 -1"),
@@ -307,6 +308,18 @@ def test_another_recipe_is_another_set(config, results, tmp_path):
         runner.load_runs(file, replace(config, recipe=replace(config.recipe, joint_weights="hrnet")))
     more = replace(config, seeds=(0, 1, 2), recipe=replace(config.recipe, workers=1))
     assert len(runner.load_runs(config.json_file, more)["runs"]) == 4  # more seeds or workers belong to the same set
+
+
+@pytest.mark.parametrize("change, named", [
+    (lambda found: found["runs"].append(found["runs"][1]), "larm-identity seed 0"),
+    (lambda found: found["runs"][0].update(variant="lgm-posse"), "lgm-posse"),
+    (lambda found: found["costs"].update({"lgm-posse": {"params": 1, "macs": 1}}), "lgm-posse"),
+])  # fmt: skip
+def test_runs_that_count_twice_or_of_unknown_networks_are_refused(results, tmp_path, change, named):
+    change(changed := json.loads(json.dumps(results)))
+    (tmp_path / "changed.json").write_text(json.dumps(changed))
+    with pytest.raises(UserError, match=rf"changed\.json: .*{named}"):
+        runner.load_runs(tmp_path / "changed.json")
 
 
 def test_a_new_set_starts_empty(config, tmp_path):

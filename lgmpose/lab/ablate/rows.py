@@ -172,7 +172,7 @@ class AblateConfig:
     """A set of ablations: every variant with every seed, all by one recipe.
 
     Raises:
-        UserError: an unknown or missing variant, bad seeds, or a recipe that sets what the variants set.
+        UserError: an unknown, missing or repeated variant, bad seeds, or a recipe that sets what the variants set.
     """
 
     recipe: TrainConfig = RECIPE  # settings of every run
@@ -187,6 +187,8 @@ class AblateConfig:
         unknown = [name for name in self.variants if name not in NETWORKS]
         if unknown or BASELINE not in self.variants:
             raise UserError(f"variants {' '.join(self.variants)}: name {BASELINE} and others of {', '.join(NETWORKS)}")
+        if len(set(self.variants)) < len(self.variants):  # a run that counts twice would make intervals too narrow
+            raise UserError(f"variants {' '.join(self.variants)}: name each of them once")
         seeds = (*self.seeds, *self.baseline_seeds)
         if not self.seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
             raise UserError(f"seeds {' '.join(map(str, seeds))}: give different whole numbers of 0 or more")
