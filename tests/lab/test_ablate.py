@@ -272,6 +272,17 @@ def test_table_and_figures_come_from_the_file_alone(config, results, tmp_path, m
     assert moved.with_suffix(".png").read_bytes()[:4] == b"\x89PNG" and not (tmp_path / "moved-peers.png").exists()
 
 
+@pytest.mark.parametrize("names", [(), ("larm-identity",)])
+def test_a_report_without_a_run_of_the_baseline_has_no_bars(results, tmp_path, monkeypatch, names):
+    """After Ctrl-C in the first training, or where --variants names LGM-Pose last."""
+    monkeypatch.setattr(runner, "save_report", save_report)
+    runs = [run for run in results["runs"] if run["variant"] in names]
+    counted = {name: results[name] if runs else {} for name in ("counted", "conditions")}
+    (tmp_path / "set.json").write_text(json.dumps({**results, "runs": runs, **counted}))
+    assert main(["ablate", "--tabulate", "--json", str(tmp_path / "set.json")]) == 0
+    assert (tmp_path / "set.md").is_file() and not (tmp_path / "set.png").exists()
+
+
 def test_speeds_are_measured_again_for_new_networks(config, results, monkeypatch):
     asked = []
     monkeypatch.setattr(runner, "train", None)

@@ -80,8 +80,8 @@ def read_results(path: str | Path) -> dict[str, Any]:
     """Return the content of a results file.
 
     Raises:
-        UserError: no such file, or not one of ``lgmpose ablate``, a run that does not fit the persons counted, the same run
-            twice, or an unknown network.
+        UserError: no such file, or not one of ``lgmpose ablate``, a run that does not fit the persons counted, the same
+            run twice, or an unknown network.
     """
     content = read_json(path)
     checked = as_type(content, AblationResults, f"{path}: not results of `lgmpose ablate`", strict=True)
