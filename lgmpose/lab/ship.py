@@ -23,6 +23,7 @@ from lgmpose.lab.model_card import BY_HAND, card_text
 from lgmpose.machine import commit
 from lgmpose.network.config import VARIANTS, LGMPoseConfig
 from lgmpose.training.curve import save_curve
+from lgmpose.training.recipe import without_folders
 from lgmpose.training.run_folder import read_log
 from lgmpose.zoo.cards import SHIPPED, WEIGHTS_FOLDER, codec_of, skeleton_of, weights_hash
 from lgmpose.zoo.catalogue import load_weights, save_weights
@@ -55,11 +56,8 @@ def ship(data: str, runs: tuple[Path, ...], *, name: str, folder: Path) -> None:
         raise UserError(f"{best}: not a {name}: its settings are {config}")
     training, codec = card["training"], codec_of(card, named.image_hw)
     parts = _parts(training)
-    for settings in (part["config"] for part in parts):  # without the folders of this machine
-        kind, _, path = settings["data"].partition(":")
-        settings["data"] = f"{kind}:{Path(path).name}"
-        for key in ("init_weights", "teacher"):
-            settings[key] = Path(settings.get(key) or "").name or None
+    for part in parts:
+        part["config"] = without_folders(part["config"])
     target, exported = folder / f"{name}.safetensors", folder / f"{name}.onnx"
     save_weights(target, net, skeleton_of(card), codec, training=training, half=True)
     evaluation = evaluate_weights(EvalConfig(data, target))

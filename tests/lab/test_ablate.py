@@ -83,8 +83,12 @@ def test_every_row_can_be_trained_at_the_recipes_size(name):
 
 
 def test_the_recipe_is_kept_without_this_machines_folders():
-    recipe = replace(RECIPE, data="lspet:/somewhere/lspet.zip", annotations="elsewhere/a.json", init_weights="b/c.onnx")
+    recipe = replace(
+        RECIPE, data="lspet:/somewhere/lspet.zip", annotations="elsewhere/a.json", init_weights="b/c.onnx",
+        val_data="coco:/somewhere/val", teacher="/somewhere/teacher.npz",
+    )  # fmt: skip
     kept = AblateConfig(recipe=recipe).recipe_dict()
+    assert (kept["val_data"], kept["teacher"]) == ("coco:val", "teacher.npz")
     assert (kept["data"], kept["annotations"], kept["init_weights"]) == ("lspet:lspet.zip", "a.json", "c.onnx")
     assert not {"seed", "fusion", "global_block", "larm", "larm_residual", "eval_every", "workers"} & kept.keys()
     assert "device" not in kept and kept["epochs"] == 3 and kept["augmentation"]["rotation_deg"] == 45

@@ -12,7 +12,7 @@ from lgmpose.errors import UserError
 from lgmpose.lab.evidence import Family
 from lgmpose.lab.paper import published
 from lgmpose.network.config import VARIANTS
-from lgmpose.training.recipe import MACHINE_FIELDS, TrainConfig
+from lgmpose.training.recipe import MACHINE_FIELDS, TrainConfig, without_folders
 
 __all__ = [
     "ABLATIONS", "BASELINE", "CHOICES", "FAMILIES", "FURTHER", "NETWORKS", "OTHER_NETWORKS", "RECIPE", "STORED",
@@ -218,9 +218,5 @@ class AblateConfig:
 
     def recipe_dict(self) -> dict[str, Any]:
         """Return the recipe for the results file: without the settings that rows change, and without folder names."""
-        recipe = {name: v for name, v in self.recipe.as_dict().items() if name not in (*VARIED, *MACHINE_FIELDS)}
-        kind, _, path = recipe["data"].partition(":")
-        recipe["data"] = f"{kind}:{Path(path).name}" if path else kind
-        for name in ("annotations", "val_annotations", "init_weights"):
-            recipe[name] = recipe[name] and Path(recipe[name]).name
-        return recipe
+        settings = without_folders(self.recipe.as_dict())
+        return {name: value for name, value in settings.items() if name not in (*VARIED, *MACHINE_FIELDS)}
