@@ -55,13 +55,12 @@ def mark(folder: tyro.conf.Positional[Path], csv: Path = Path("marks.csv"), seco
 
     Args:
         folder: the handed-in notebooks; subfolders are searched too.
-        csv: where to write the points and the verdict on each task.
+        csv: where to write the points and the verdict on each task; written after each notebook.
         seconds: time limit of one notebook.
     """
-    from lgmpose.course.marking import mark_folder, write_csv
+    from lgmpose.course.marking import mark_folder
 
-    marks = mark_folder(folder, seconds)
-    write_csv(marks, csv)
+    marks = mark_folder(folder, seconds, csv)
     print(f"{len(marks)} notebooks marked; points and verdicts: {csv}")
 
 
