@@ -104,6 +104,22 @@ def test_weights_of_another_activation_ship_and_those_of_another_network_do_not(
     assert not (tmp_path / "nowhere").exists()
 
 
+def test_after_an_error_the_earlier_files_are_whole(fake, tmp_path, monkeypatch):
+    folder, run = tmp_path / "weights", save_run(tmp_path / "run", DATA)
+    folder.mkdir()
+    for suffix in (".safetensors", ".onnx", ".json", ".md"):
+        (folder / f"{NAME}{suffix}").write_text('{"log": [], "sha256": ""}')
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def no_data(config):
+        raise UserError("no such data")
+
+    monkeypatch.setattr("lgmpose.lab.ship.evaluate_weights", no_data)
+    with pytest.raises(UserError, match="no such data"):
+        ship(DATA, (run,), name=NAME, folder=folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
 @pytest.mark.slow
 def test_a_second_part_is_counted_on_from_the_first(fake, tmp_path):
     """Whether the first part ships in between, or both ship together."""
