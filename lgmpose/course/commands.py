@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from lgmpose.errors import UserError
+from lgmpose.errors import UserError, require
 
 __all__ = ["register"]
 
@@ -20,6 +20,12 @@ def register(app: tyro.extras.SubcommandApp) -> None:
     app.command(group, name="course", help="Run the lessons; build the course as web pages; mark handed-in notebooks.")
 
 
+def _check_packages(*packages: str) -> None:
+    """Raise UserError if a package of the extra ``course`` is not installed."""
+    for package in ("nbformat", *packages):
+        require(package, "course", "the course")
+
+
 @group.command
 def build(output: tyro.conf.Positional[Path] = Path("build/course"), run: bool = True) -> None:
     """Run every lesson and write the course, the guides and the API reference as web pages.
@@ -28,9 +34,11 @@ def build(output: tyro.conf.Positional[Path] = Path("build/course"), run: bool =
         output: folder of the pages.
         run: run the lessons first; without it the pages show the stored outputs.
     """
+    _check_packages("nbclient", "ipykernel", "sphinx", "myst_nb")
     from lgmpose.course.notebooks import run_notebooks
-    from lgmpose.course.site import build_site
+    from lgmpose.course.site import build_site, check_site
 
+    check_site(output)
     executed = output.with_name(f"{output.name}-notebooks") if run else None
     failures = run_notebooks(NOTEBOOKS, executed / NOTEBOOKS) if executed else {}
     print(f"Open {build_site(output, executed).resolve().as_uri()}")
@@ -44,6 +52,7 @@ def run_in_place(lessons: tyro.conf.Positional[tuple[str, ...]] = ()) -> None:
     Args:
         lessons: numbers, for example 05 06; none: all lessons.
     """
+    _check_packages("nbclient", "ipykernel")
     from lgmpose.course.notebooks import run_notebooks
 
     _report(run_notebooks(NOTEBOOKS, NOTEBOOKS, lessons))
@@ -55,13 +64,13 @@ def mark(folder: tyro.conf.Positional[Path], csv: Path = Path("marks.csv"), seco
 
     Args:
         folder: the handed-in notebooks; subfolders are searched too.
-        csv: where to write the points and the verdict on each task.
+        csv: where to write the points and the verdict on each task; written after each notebook.
         seconds: time limit of one notebook.
     """
-    from lgmpose.course.marking import mark_folder, write_csv
+    _check_packages("ipykernel")
+    from lgmpose.course.marking import mark_folder
 
-    marks = mark_folder(folder, seconds)
-    write_csv(marks, csv)
+    marks = mark_folder(folder, seconds, csv)
     print(f"{len(marks)} notebooks marked; points and verdicts: {csv}")
 
 
@@ -76,6 +85,7 @@ def slides(
         lessons: numbers, for example 05 06; none: all lessons.
         figures: at most so many figures of each lesson.
     """
+    _check_packages("nbconvert")
     from lgmpose.course.slides import make_slides
 
     print(f"{make_slides(NOTEBOOKS, output, lessons, figures)} slides: {output}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import math
 import os
 import pickle
 import re
@@ -30,6 +31,7 @@ import torch
 from lgmpose.course.attempts import receive, restored, send
 from lgmpose.course.checks import Different, Verdict, tasks_of, verdict
 from lgmpose.errors import UserError
+from lgmpose.files import check_writable, write_atomically
 
 __all__ = ["Mark", "isolation", "mark_folder", "mark_notebook", "write_csv"]
 
@@ -73,19 +75,23 @@ def isolation() -> tuple[str, ...]:
     return NAMESPACES if tried.returncode == 0 else ()
 
 
-def mark_folder(folder: Path, seconds: float) -> list[Mark]:
+def mark_folder(folder: Path, seconds: float, file: Path) -> list[Mark]:
     """Mark every notebook in a folder and its subfolders, print a line for each, and return the marks.
 
     Args:
         folder: the handed-in notebooks.
         seconds: time limit of one notebook.
+        file: the CSV file of the marks; written after each notebook, so that Ctrl-C loses none.
 
     Raises:
-        UserError: the folder has no notebook.
+        UserError: the folder has no notebook, the time limit is not above 0, or the file cannot be written.
     """
+    if not 0 < seconds < math.inf:
+        raise UserError(f"seconds {seconds:g}: give a positive number")
     paths = sorted(path for path in folder.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
     if not paths:
         raise UserError(f"{folder}: no notebook in this folder; hand over the folder with the students' .ipynb files")
+    check_writable(file)
     if not isolation():
         print("No network isolation on this system (it needs Linux with unshare): use a machine without secrets.")
     marks = []
@@ -93,6 +99,7 @@ def mark_folder(folder: Path, seconds: float) -> list[Mark]:
         mark = mark_notebook(path, path.relative_to(folder).as_posix(), seconds)
         print(f"{mark.file:40s} {mark.points:3d} of {mark.possible:3d} points  {'; '.join(mark.problems)}", flush=True)
         marks.append(mark)
+        write_csv(marks, file)
     return marks
 
 
@@ -189,12 +196,13 @@ def _exchange(process: subprocess.Popen, mark: Mark) -> None:
 def write_csv(marks: list[Mark], file: Path) -> None:
     """Write one row for each notebook: file, lesson, points, possible points, problems, and a verdict for each task."""
     columns = max(len(tasks_of(mark.lesson)) for mark in marks)
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["file", "lesson", "points", "of", "problems", *(f"task {i + 1}" for i in range(columns))])
-        for mark in marks:
-            said = [mark.verdicts.get(task, Verdict("missing", "missing")) for task in tasks_of(mark.lesson)]
-            texts = [s.text if s.status != "wrong" else f"wrong: {s.text}" for s in said]
-            cells = [mark.file, mark.lesson, mark.points, mark.possible, "; ".join(mark.problems), *texts]
-            # A cell that starts with "=" would be a formula to a spreadsheet.
-            writer.writerow([f"'{cell}" if str(cell)[:1] in "=+-@" and cell else cell for cell in cells])
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["file", "lesson", "points", "of", "problems", *(f"task {i + 1}" for i in range(columns))])
+    for mark in marks:
+        said = [mark.verdicts.get(task, Verdict("missing", "missing")) for task in tasks_of(mark.lesson)]
+        texts = [s.text if s.status != "wrong" else f"wrong: {s.text}" for s in said]
+        cells = [mark.file, mark.lesson, mark.points, mark.possible, "; ".join(mark.problems), *texts]
+        # A cell that starts with "=" would be a formula to a spreadsheet.
+        writer.writerow([f"'{cell}" if str(cell)[:1] in "=+-@" and cell else cell for cell in cells])
+    write_atomically(file, text.getvalue().encode())

@@ -6,11 +6,25 @@ import shutil
 from pathlib import Path
 
 from lgmpose.errors import UserError
+from lgmpose.files import check_writable
 
-__all__ = ["build_site"]
+__all__ = ["build_site", "check_site"]
 
 LIVE = Path("build", "live")  # where `make live` leaves the page that runs the network in the browser
 REDIRECT = '<!DOCTYPE html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url=docs/index.html">\n'
+
+
+def check_site(output: Path) -> None:
+    """Check, before the lessons are run, that their pages can be built.
+
+    Raises:
+        UserError: no ``docs/conf.py`` in the current folder, or no folder to write to.
+    """
+    if not Path("docs", "conf.py").is_file():
+        raise UserError(f"{Path.cwd()}: no docs/conf.py in this folder; run the command in a checkout of the project")
+    if not output.name:
+        raise UserError(f"{output}: name a folder for the pages, such as build/course")
+    check_writable(output / "index.html")
 
 
 def build_site(output: Path, executed: Path | None = None) -> Path:
@@ -21,12 +35,11 @@ def build_site(output: Path, executed: Path | None = None) -> Path:
         executed: folder with ``notebooks/``, the lessons as they were run just now; None shows the stored outputs.
 
     Raises:
-        UserError: no ``docs/conf.py`` here, or Sphinx reports a warning or an error.
+        UserError: see ``check_site``, or Sphinx reports a warning or an error.
     """
     from sphinx.cmd.build import build_main
 
-    if not Path("docs", "conf.py").is_file():
-        raise UserError(f"{Path.cwd()}: no docs/conf.py in this folder; run the command in a checkout of the project")
+    check_site(output)
     settings = [] if executed is None else ["-D", f"executed_notebooks={executed.resolve()}"]
     if build_main(["-q", "-E", "-W", "--keep-going", "-c", "docs", *settings, ".", str(output)]):
         raise UserError("Sphinx reported the problems above; the site is not complete")

@@ -95,8 +95,8 @@ def judge(
         seed: seed of the draws.
 
     Returns:
-        A ``Contrast`` for each row that has runs. Intervals are infinite if no network has a second run, or if a row's
-        runs and persons do not differ at all from the baseline's.
+        A ``Contrast`` for each row that has runs. Intervals are infinite if no network has a second run, if fewer than
+        two persons have a labelled joint, or if a row's runs and persons do not differ at all from the baseline's.
     """
     from scipy.special import nctdtrinc
     from scipy.stats import multivariate_t  # here, because it takes a second to import
@@ -111,14 +111,17 @@ def judge(
     points, freedom = means[1:] - means[0], int((sizes - 1).sum())
     spread = sum(((f - f.mean()) ** 2).sum() for f in figures) / max(freedom, 1)
     by_seeds = spread * (np.diag(1 / sizes[1:]) + 1 / sizes[0])  # (rows, rows) covariances
-    by_persons = _person_covariance(np.stack([run.mean(axis=0) for run in every]), points, counted)
+    persons_counted = np.count_nonzero(counted)
+    by_persons = np.zeros_like(by_seeds)
+    if persons_counted > 1:
+        by_persons = _person_covariance(np.stack([run.mean(axis=0) for run in every]), points, counted)
     covariance = by_seeds + by_persons
     total, seeds, persons = (np.diag(part) for part in (covariance, by_seeds, by_persons))
-    if freedom == 0 or not total.all():
+    if freedom == 0 or persons_counted < 2 or not total.all():
         found = zip(rows, sizes[1:].tolist(), means[1:].tolist(), points.tolist(), strict=True)
         return [Contrast(*row, -np.inf, np.inf, 1.0, np.inf) for row in found]
     # Satterthwaite's degrees of freedom; the least of all rows is on the safe side
-    freedom = float((total**2 / (seeds**2 / freedom + persons**2 / (np.count_nonzero(counted) - 1))).min())
+    freedom = float((total**2 / (seeds**2 / freedom + persons**2 / (persons_counted - 1))).min())
     errors = np.sqrt(total)
     correlation = covariance / errors[:, None] / errors
     values = multivariate_t.rvs(shape=correlation, df=freedom, size=draws, random_state=np.random.default_rng(seed))

@@ -15,15 +15,16 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import numpy as np
 from tabulate import tabulate
 
 from lgmpose.data import load_records
 from lgmpose.data.records import PADDING, RecordSet
 from lgmpose.errors import UserError
-from lgmpose.files import read_json, write_atomically
+from lgmpose.files import as_type, read_json, write_atomically
 from lgmpose.lab.bench.measurement import check_output
 from lgmpose.machine import machine_header
 from lgmpose.metrics import pck, pck_joints, torso_size
@@ -43,6 +44,32 @@ SIX_JOINTS = {  # joint of the data → a name that matches no joint of the weig
 }  # fmt: skip
 JOINTS = {"all": None, "six": SIX_JOINTS}  # the data's own joints, or six of them under other names
 BOOTSTRAP = 2000
+
+
+class _Cell(msgspec.Struct):
+    """One training."""
+
+    joints: Literal["all", "six"]
+    start: Literal["weights", "scratch"]
+    persons: int
+    draw: int
+    pck: float
+    correct: list[int]
+    counted: list[int]
+    seconds: float
+
+
+class _Result(msgspec.Struct):
+    """What is used of a result file."""
+
+    cpu: str
+    cores: int
+    system: str
+    date: str
+    lgmpose: str
+    commit: str | None
+    python: str
+    cells: list[_Cell]
 
 
 @dataclass(frozen=True)
@@ -71,15 +98,19 @@ def measure_few_pictures(config: FewPicturesConfig, json_file: Path) -> dict[str
     Raises:
         UserError: bad data, or a file of another measurement.
     """
+    from lgmpose.training.checkpoint import fingerprint  # PyTorch
+
     check_output(json_file)
-    result = read_json(json_file) if json_file.exists() else machine_header() | {"cells": []}
-    if not isinstance(result, dict) or not isinstance(result.get("cells"), list):
-        raise UserError(f"{json_file}: not a result of lgmpose lab few-pictures")
+    result = _stored(json_file) if json_file.exists() else machine_header() | {"cells": []}
     train_set = load_records(config.data, "train", annotations=config.annotations)
     val_set = load_records(config.data, "val", annotations=config.val_annotations)
     if max(config.persons) > len(train_set):
         raise UserError(f"{config.data}: has {len(train_set)} training persons, {max(config.persons)} are needed")
-    result |= {"validation_persons": len(val_set), "training_persons": len(train_set)}
+    data = {"train": fingerprint(train_set), "val": fingerprint(val_set)}
+    sets = {"validation_persons": len(val_set), "training_persons": len(train_set), "data": data}
+    if any(result.get(name, value) != value for name, value in sets.items()):  # older files have no "data"
+        raise UserError(f"{json_file}: its cells were measured on other data than {config.data}; choose another --json")
+    result |= sets
     done = {_key(cell) for cell in result["cells"]}
     # An interrupted measurement has all draws of the first numbers of persons.
     for persons, draw, joints, start in itertools.product(config.persons, range(config.draws), JOINTS, STARTS):
@@ -94,6 +125,17 @@ def measure_few_pictures(config: FewPicturesConfig, json_file: Path) -> dict[str
         write_atomically(json_file.with_suffix(".md"), page(result).encode())
         print(f"{joints} joints, {start}, {persons} persons, draw {draw}: PCK@0.2 {cell['pck']:.1f} %, "
               f"{cell['seconds']:.0f} s", flush=True)  # fmt: skip
+    return result
+
+
+def _stored(json_file: Path) -> dict[str, Any]:
+    """Return the content of a result file.
+
+    Raises:
+        UserError: not a result of this command.
+    """
+    result = read_json(json_file)
+    as_type(result, _Result, f"{json_file}: not a result of lgmpose lab few-pictures", strict=True)
     return result
 
 

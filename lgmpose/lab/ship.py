@@ -8,13 +8,17 @@ ships. All figures come from evaluating the files that ship.
 from __future__ import annotations
 
 import json
+import os
 import platform
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from lgmpose.errors import UserError, require
-from lgmpose.files import write_atomically
+from lgmpose.files import check_writable, read_json, write_atomically
 from lgmpose.inference.evaluate_weights import evaluate_weights
 from lgmpose.inference.export import export
 from lgmpose.inference.figures import Evaluation
@@ -23,6 +27,7 @@ from lgmpose.lab.model_card import BY_HAND, card_text
 from lgmpose.machine import commit
 from lgmpose.network.config import VARIANTS, LGMPoseConfig
 from lgmpose.training.curve import save_curve
+from lgmpose.training.recipe import without_folders
 from lgmpose.training.run_folder import read_log
 from lgmpose.zoo.cards import SHIPPED, WEIGHTS_FOLDER, codec_of, skeleton_of, weights_hash
 from lgmpose.zoo.catalogue import load_weights, save_weights
@@ -36,7 +41,8 @@ SEEN = 500  # training persons that are evaluated, to compare with the validatio
 def ship(data: str, runs: tuple[Path, ...], *, name: str, folder: Path) -> None:
     """Write NAME.safetensors, .onnx, .json (figures), .png (curve) and .md (model card); see the command's options.
 
-    The first run may have started from the weights that are in the folder, or from other weights that ship.
+    The first run may have started from the weights that are in the folder, or from other weights that ship. The files
+    in the folder are replaced at the end, together: after an error, all of them are the earlier weights'.
 
     Raises:
         UserError: no such run, runs that do not follow each other, weights of another network, or unreadable data.
@@ -45,6 +51,7 @@ def ship(data: str, runs: tuple[Path, ...], *, name: str, folder: Path) -> None:
         raise UserError("nothing to ship: name a run's folder")
     for module in ("onnx", "onnxscript", "onnxruntime"):
         require(module, "onnx", "an 8-bit ONNX file, which ships with the weights,")
+    require("matplotlib", "plot", "the learning curve, which ships with the weights,")
     others = {weights_hash(WEIGHTS_FOLDER / f"{other}.safetensors") for other in SHIPPED if other != name}
     best, log = runs[-1] / "best.safetensors", _whole_log(runs, folder / f"{name}.json", others)
     net, card = load_weights(best)
@@ -53,29 +60,36 @@ def ship(data: str, runs: tuple[Path, ...], *, name: str, folder: Path) -> None:
         named = named.with_(activation=config.activation)  # weights bring their own, see zoo.create_model
     if config != named or named is None:
         raise UserError(f"{best}: not a {name}: its settings are {config}")
-    training, codec = card["training"], codec_of(card, named.image_hw)
-    parts = _parts(training)
-    for settings in (part["config"] for part in parts):  # without the folders of this machine
-        kind, _, path = settings["data"].partition(":")
-        settings["data"] = f"{kind}:{Path(path).name}"
-        for key in ("init_weights", "teacher"):
-            settings[key] = Path(settings.get(key) or "").name or None
-    target, exported = folder / f"{name}.safetensors", folder / f"{name}.onnx"
+    for part in _parts(card["training"]):
+        part["config"] = without_folders(part["config"])
+    check_writable(folder / f"{name}.safetensors")
+    with tempfile.TemporaryDirectory(prefix=".ship-", dir=folder) as draft:
+        _write_files(data, net, card, log, name, Path(draft))
+        for file in Path(draft).iterdir():
+            os.replace(file, folder / file.name)
+    print(f"wrote {folder / name}.safetensors and its .onnx, .json, .png and .md")
+    print("Next: write by hand what limits these weights into the card, and run the notebooks that show them again.")
+
+
+def _write_files(
+    data: str, net: nn.Module, card: dict[str, Any], log: list[dict], name: str, folder: Path
+) -> None:
+    """Write the five files; see ``ship``."""
+    image_hw, training = net.config.image_hw, card["training"]
+    codec, target, exported = codec_of(card, image_hw), folder / f"{name}.safetensors", folder / f"{name}.onnx"
     save_weights(target, net, skeleton_of(card), codec, training=training, half=True)
     evaluation = evaluate_weights(EvalConfig(data, target))
     save_weights(target, net, skeleton_of(card), codec, evaluation=evaluation, training=training, half=True)
     export(ExportConfig(exported, weights=target, format="int8", data=data))
     network = {
-        "params": sum(p.numel() for p in net.parameters()), "image_hw": list(named.image_hw),
-        "num_keypoints": named.num_keypoints, "onnx_bytes": exported.stat().st_size,
+        "params": sum(p.numel() for p in net.parameters()), "image_hw": list(image_hw),
+        "num_keypoints": net.config.num_keypoints, "onnx_bytes": exported.stat().st_size,
     }  # fmt: skip
     result = {**_measured(data, target, exported, evaluation), "network": network, "training": training,
-              "parts": [_described(part) for part in parts], "log": log}  # fmt: skip
+              "parts": [_described(part) for part in _parts(training)], "log": log}  # fmt: skip
     write_atomically(folder / f"{name}.json", json.dumps(result, indent=1).encode())
     save_curve(log, folder / f"{name}.png")
     write_atomically(folder / f"{name}.md", (card_text(result) + "\n" + BY_HAND).encode())
-    print(f"wrote {target} and its .onnx, .json, .png and .md")
-    print("Next: write by hand what limits these weights into the card, and run the notebooks that show them again.")
 
 
 def _measured(data: str, target: Path, exported: Path, evaluation: Evaluation) -> dict:
@@ -123,7 +137,7 @@ def _whole_log(runs: tuple[Path, ...], shipped: Path, others: set[str]) -> list[
     rows, before = [], None  # before: the hash of the weights that the next run must have started from
     parts = 0  # of the training of such other weights
     if shipped.is_file():
-        known = json.loads(shipped.read_text(encoding="utf-8"))
+        known = read_json(shipped)
         rows, before = [{"phase": 1, **row} for row in known["log"]], known["sha256"]
     for number, run in enumerate(runs):
         own, start = read_log(run / "log.csv"), load_weights(run / "best.safetensors")[1]["training"].get("start")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 from lgmpose.data.augment import Augmentation
@@ -24,6 +25,7 @@ from lgmpose.pose.codecs import CodecName
 
 __all__ = [
     "MACHINE_FIELDS", "RECIPES", "RESUME_FIELDS", "DetectorConfig", "TrainConfig", "learning_rate", "recipe",
+    "without_folders",
 ]  # fmt: skip
 
 # Fields that change how fast a run is computed, but not which network it trains.
@@ -222,6 +224,20 @@ def recipe(name: str, **changes: Any) -> TrainConfig:
     names = {field.name for field in fields(Augmentation)} & values.keys()
     augmentation = Augmentation(**{field: values.pop(field) for field in names})
     return TrainConfig(**values, augmentation=augmentation)
+
+
+def without_folders(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings (``TrainConfig.as_dict``) with the names of files and folders in place of their paths.
+
+    Results that others read get these: where a file lies on one machine says nothing to them.
+    """
+    kept = dict(settings)
+    for name in ("data", "val_data", "annotations", "val_annotations", "init_weights", "teacher"):
+        if not kept.get(name):
+            continue
+        kind, colon, path = kept[name].partition(":") if name in ("data", "val_data") else ("", "", kept[name])
+        kept[name] = kind + colon + Path(path).name
+    return kept
 
 
 def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int, seconds: float = 0.0) -> float:

@@ -12,8 +12,9 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -28,7 +29,7 @@ from lgmpose.data import load_records, load_validation_sets
 from lgmpose.data.batches import Encode, EpochSampler, choose_workers, count_errors, draws_per_epoch, make_loader
 from lgmpose.data.crops import CropDataset
 from lgmpose.data.records import RecordSet
-from lgmpose.errors import UserError
+from lgmpose.errors import UserError, first_line
 from lgmpose.files import lock, write_atomically
 from lgmpose.inference.evaluate import channels_for, evaluate
 from lgmpose.inference.figures import Evaluation, joint_metrics
@@ -60,6 +61,9 @@ __all__ = ["READ_EVERY", "Session", "resume", "train"]
 # Steps between two readings of the losses, 10 on other devices. A reading waits for a GPU; on a CPU it costs nothing.
 READ_EVERY = {"cpu": 1}
 BEST = "best.safetensors"  # in a run's folder
+# The other processes wait while rank 0 evaluates, which may take hours on CPUs. PyTorch's default ends them after 10 or
+# 30 minutes, and the run with them. If a process ends, torchrun ends the others at once.
+PROCESS_TIMEOUT = timedelta(days=1)
 
 
 def resume(
@@ -105,8 +109,7 @@ def train(
     for name in () if resuming else (CHECKPOINT, BEST, "log.csv"):
         if (run_dir / name).exists():
             raise UserError(f"{run_dir}: holds {name} of a run; resume it with lgmpose resume, or choose another --out")
-    rank, world = _join_processes(config)
-    try:
+    with _processes(config) as (rank, world):
         torch.manual_seed(config.seed)
         kind = session_type or Session
         train_set, val_sets = kind.load_data(config)
@@ -128,20 +131,37 @@ def train(
                     leftover.unlink(missing_ok=True)  # of a write that was killed
                 write_atomically(run_dir / "config.json", json.dumps(config.as_dict(), indent=1).encode())
             session = kind(run, run_dir, train_set, val_sets, rank=rank, progress=progress and rank == 0)
-            evaluation = session.train()
-            if world > 1:
-                dist.barrier()  # rank 0 evaluates last; no other rank may close the connections before it is done
-            return evaluation
-    finally:
-        if world > 1:
-            dist.destroy_process_group()
+            return session.train()
 
 
-def _join_processes(config: TrainConfig) -> tuple[int, int]:
-    """Join torchrun's processes and return (rank, number of processes)."""
+@contextmanager
+def _processes(config: TrainConfig) -> Iterator[tuple[int, int]]:
+    """Join torchrun's processes; yield the rank and the number of processes.
+
+    Raises:
+        UserError: options that several processes do not have, or another process has ended.
+    """
     world = int(os.environ.get("WORLD_SIZE", 1))
     if world == 1:
-        return 0, 1
+        yield 0, 1
+        return
+    dist.init_process_group(_backend(config, world), timeout=PROCESS_TIMEOUT)
+    try:
+        yield dist.get_rank(), world
+        dist.barrier()  # rank 0 evaluates last; no other rank may close the connections before it is done
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo/transport" not in str(error):
+            raise
+        raise UserError(
+            f"the connection to another process of this training is lost ({first_line(error)}); if that process has "
+            "printed an error, it says why"
+        ) from error
+    finally:
+        dist.destroy_process_group()
+
+
+def _backend(config: TrainConfig, world: int) -> str:
+    """Return how several processes talk; raise UserError for what they cannot do."""
     if config.batch_size % world:
         raise UserError(f"batch_size {config.batch_size}: must be a multiple of the {world} processes")
     device = choose_device(config.device)
@@ -155,8 +175,7 @@ def _join_processes(config: TrainConfig) -> tuple[int, int]:
         raise UserError(f"teacher {config.teacher}: with several processes, name the teacher.npz of a run with one")
     if config.sync_batchnorm and device.type == "cpu":
         raise UserError("sync_batchnorm: needs GPUs; PyTorch has no synchronised BatchNorm on a CPU")
-    dist.init_process_group("nccl" if device.type == "cuda" and dist.is_nccl_available() else "gloo")
-    return dist.get_rank(), world
+    return "nccl" if device.type == "cuda" and dist.is_nccl_available() else "gloo"
 
 
 def _choose_gpu_or_cpu(config: TrainConfig, world: int) -> torch.device:

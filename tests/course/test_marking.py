@@ -1,6 +1,7 @@
 """Marking: attempts are called from outside, a forged verdict counts for nothing, an endless loop ends."""
 
 import csv
+import math
 from pathlib import Path
 
 import nbformat
@@ -9,6 +10,7 @@ import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from lgmpose.course import marking
 from lgmpose.course.attempts import plain, restored
 from lgmpose.course.checks import Verdict, tasks_of
 from lgmpose.course.marking import Mark, mark_folder, mark_notebook, write_csv
@@ -80,8 +82,37 @@ def test_csv_has_a_row_for_each_notebook_and_no_formulas(tmp_path):
 
 def test_files_that_are_no_lessons_are_named(tmp_path):
     with pytest.raises(UserError, match="notebook"):
-        mark_folder(tmp_path, 10)
+        mark_folder(tmp_path, 10, tmp_path / "marks.csv")
     (tmp_path / "a.ipynb").write_text("{")
     nbformat.write(new_notebook(cells=[new_markdown_cell("# Mine")]), tmp_path / "b.ipynb")
-    marks = mark_folder(tmp_path, 10)
+    marks = mark_folder(tmp_path, 10, tmp_path / "marks.csv")
     assert [mark.lesson for mark in marks] == ["", ""] and all(mark.problems for mark in marks)
+
+
+def test_marks_are_kept_after_each_notebook(tmp_path, monkeypatch):
+    """A teacher who stops the command after an hour has the marks of that hour."""
+    names, marked = ("a.ipynb", "b.ipynb", "c.ipynb"), []
+    for name in names:
+        (tmp_path / name).write_text("{}")
+
+    def stop_at_the_third(path, name, seconds):
+        marked.append(name)
+        if len(marked) == 3:
+            raise KeyboardInterrupt
+        return Mark(name, "04")
+
+    monkeypatch.setattr(marking, "mark_notebook", stop_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        mark_folder(tmp_path, 10, tmp_path / "marks.csv")
+    rows = list(csv.reader((tmp_path / "marks.csv").open(encoding="utf-8")))
+    assert [row[0] for row in rows[1:]] == ["a.ipynb", "b.ipynb"]
+
+
+def test_what_cannot_be_marked_is_refused_before_the_first_notebook(tmp_path, monkeypatch):
+    monkeypatch.setattr(marking, "mark_notebook", None)
+    (tmp_path / "a.ipynb").write_text("{}")
+    for seconds, file, named in (
+        (-1, "marks.csv", "seconds"), (math.nan, "marks.csv", "seconds"), (10, "a.ipynb/marks.csv", "marks.csv"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=named):
+            mark_folder(tmp_path, seconds, tmp_path / file)

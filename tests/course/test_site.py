@@ -136,6 +136,17 @@ def test_the_site_is_built_in_a_checkout_only(tmp_path, monkeypatch, capsys):
     assert "docs/conf.py" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("arguments, named", [([], "docs/conf.py"), (["."], "."), (["docs/conf.py"], "docs/conf.py")])
+def test_what_cannot_be_built_is_refused_before_the_lessons_run(tmp_path, monkeypatch, capsys, arguments, named):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("lgmpose.course.notebooks.run_notebooks", None)
+    if arguments:
+        (tmp_path / "docs").mkdir()
+        (tmp_path / "docs" / "conf.py").touch()
+    assert main(["course", "build", *arguments]) == 2
+    assert named in capsys.readouterr().err
+
+
 # The pages
 
 

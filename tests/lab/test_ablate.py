@@ -83,8 +83,12 @@ def test_every_row_can_be_trained_at_the_recipes_size(name):
 
 
 def test_the_recipe_is_kept_without_this_machines_folders():
-    recipe = replace(RECIPE, data="lspet:/somewhere/lspet.zip", annotations="elsewhere/a.json", init_weights="b/c.onnx")
+    recipe = replace(
+        RECIPE, data="lspet:/somewhere/lspet.zip", annotations="elsewhere/a.json", init_weights="b/c.onnx",
+        val_data="coco:/somewhere/val", teacher="/somewhere/teacher.npz",
+    )  # fmt: skip
     kept = AblateConfig(recipe=recipe).recipe_dict()
+    assert (kept["val_data"], kept["teacher"]) == ("coco:val", "teacher.npz")
     assert (kept["data"], kept["annotations"], kept["init_weights"]) == ("lspet:lspet.zip", "a.json", "c.onnx")
     assert not {"seed", "fusion", "global_block", "larm", "larm_residual", "eval_every", "workers"} & kept.keys()
     assert "device" not in kept and kept["epochs"] == 3 and kept["augmentation"]["rotation_deg"] == 45
@@ -93,6 +97,7 @@ def test_the_recipe_is_kept_without_this_machines_folders():
 @pytest.mark.parametrize("arguments, name", [
     (["--variants", "lgm-pose", "resnet"], "resnet"),
     (["--variants", "mobilevit"], "lgm-pose"),
+    (["--variants", "lgm-pose", "silu", "silu"], "lgm-pose silu silu"),
     (["--seeds"], "seeds"),
     (["--seeds", "1", "1"], "seeds 1 1"),
     (["--seeds", "0", "-1"], "seeds 0 -1"),
@@ -206,6 +211,37 @@ def test_the_baseline_may_have_further_seeds(config):
     assert more.runs() == [(v, s) for s in (0, 2) for v in NAMES] + [(BASELINE, 5)]
 
 
+def test_runs_are_measured_on_the_set_that_they_validate_on(config, no_figures, tmp_path):
+    """More persons than the training data's own validation part has, and only some of the joints, in another order."""
+    folder = tmp_path / "others"
+    make_synthetic(folder, 30, seed=4, image_hw=(64, 80), progress=False)
+    content = json.loads((folder / "annotations.json").read_text())
+    (category,) = content["categories"]
+    kept = range(16, 4, -1)
+    category["keypoints"], category["skeleton"] = [category["keypoints"][joint] for joint in kept], []
+    for person in content["annotations"]:
+        person["keypoints"] = [v for joint in kept for v in person["keypoints"][3 * joint : 3 * joint + 3]]
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    recipe = replace(config.recipe, val_data=f"coco:{folder}", val_annotations=str(tmp_path / "val.json"))
+    one = replace(config, recipe=recipe, variants=(BASELINE,), seeds=(0,), out=tmp_path / "set", fps_rounds=0)
+    results = runner.ablate(one, progress=False)
+    val_set = load_records(recipe.val_data, "val", annotations=recipe.val_annotations)
+    assert len(counts(results["counted"]["PCK@0.2"])) == len(val_set) > len(load_records(recipe.data, "val"))
+    net = create_model(RECIPE.model, num_keypoints=17, image_hw=(32, 64))  # 17 joints are trained
+    assert results["costs"][BASELINE]["params"] == sum(p.numel() for p in net.parameters())
+    one.json_file.unlink()  # as if the process had been killed after the training
+    again = runner.ablate(one, progress=False)["runs"][0]
+    assert all(again[name] == results["runs"][0][name] for name in ("figures", "correct", "hours"))
+
+
+def test_several_validation_sets_are_refused_before_the_training(config, tmp_path, monkeypatch):
+    sets = [replace(load_records(config.recipe.data, "val"), name=name) for name in ("one", "other")]
+    monkeypatch.setattr(runner, "load_validation_sets", lambda *_: sets)
+    monkeypatch.setattr(runner, "train", None)
+    with pytest.raises(UserError, match="one, other.*--val-data"):
+        runner.ablate(replace(config, out=tmp_path), progress=False)
+
+
 def test_the_results_are_written_after_every_run(config, results, tmp_path, monkeypatch):
     file, seen = tmp_path / "some.json", []
     file.write_text(json.dumps({**results, "runs": []}))
@@ -238,6 +274,17 @@ def test_table_and_figures_come_from_the_file_alone(config, results, tmp_path, m
     assert moved.with_suffix(".md").read_text() == config.json_file.with_suffix(".md").read_text() == markdown(results)
     assert moved.read_bytes() == config.json_file.read_bytes()
     assert moved.with_suffix(".png").read_bytes()[:4] == b"\x89PNG" and not (tmp_path / "moved-peers.png").exists()
+
+
+@pytest.mark.parametrize("names", [(), ("larm-identity",)])
+def test_a_report_without_a_run_of_the_baseline_has_no_bars(results, tmp_path, monkeypatch, names):
+    """After Ctrl-C in the first training, or where --variants names LGM-Pose last."""
+    monkeypatch.setattr(runner, "save_report", save_report)
+    runs = [run for run in results["runs"] if run["variant"] in names]
+    counted = {name: results[name] if runs else {} for name in ("counted", "conditions")}
+    (tmp_path / "set.json").write_text(json.dumps({**results, "runs": runs, **counted}))
+    assert main(["ablate", "--tabulate", "--json", str(tmp_path / "set.json")]) == 0
+    assert (tmp_path / "set.md").is_file() and not (tmp_path / "set.png").exists()
 
 
 def test_speeds_are_measured_again_for_new_networks(config, results, monkeypatch):
@@ -278,6 +325,18 @@ def test_another_recipe_is_another_set(config, results, tmp_path):
     assert len(runner.load_runs(config.json_file, more)["runs"]) == 4  # more seeds or workers belong to the same set
 
 
+@pytest.mark.parametrize("change, named", [
+    (lambda found: found["runs"].append(found["runs"][1]), "larm-identity seed 0"),
+    (lambda found: found["runs"][0].update(variant="lgm-posse"), "lgm-posse"),
+    (lambda found: found["costs"].update({"lgm-posse": {"params": 1, "macs": 1}}), "lgm-posse"),
+])  # fmt: skip
+def test_runs_that_count_twice_or_of_unknown_networks_are_refused(results, tmp_path, change, named):
+    change(changed := json.loads(json.dumps(results)))
+    (tmp_path / "changed.json").write_text(json.dumps(changed))
+    with pytest.raises(UserError, match=rf"changed\.json: .*{named}"):
+        runner.load_runs(tmp_path / "changed.json")
+
+
 def test_a_new_set_starts_empty(config, tmp_path):
     for _ in range(2):
         fresh = runner.load_runs(tmp_path / "new.json", config)
@@ -303,17 +362,17 @@ def test_data_without_a_metric_are_refused_before_the_training(config, monkeypat
     val_set = SimpleNamespace(name="toes", skeleton=SimpleNamespace(joint_names=("toe",), num_keypoints=1))
     asked = []
 
-    def load(*arguments, **options):
-        asked.append((*arguments, options))
-        return val_set
+    def load(*arguments):
+        asked.append(arguments)
+        return [val_set]
 
-    monkeypatch.setattr(runner, "load_records", load)
+    monkeypatch.setattr(runner, "load_validation_sets", load)
     monkeypatch.setattr(runner, "joint_metrics", lambda _: {})
     monkeypatch.setattr(runner, "train", None)
     with pytest.raises(UserError, match="toe"):
         recipe = replace(config.recipe, val_annotations="v.json")
         runner.ablate(replace(config, recipe=recipe, out=tmp_path), progress=False)
-    assert asked == [(config.recipe.data, "val", {"annotations": "v.json", "categories": ()})]
+    assert asked == [(config.recipe.data, "v.json", ())]
 
 
 def test_speeds_are_ratios_of_the_same_round(monkeypatch):

@@ -98,6 +98,13 @@ def test_other_rows_change_no_verdict_unless_the_family_names_them():
     assert judge(Family("new", "", "base", (*ROWS, "late")), more, counted)[:4] != alone
 
 
+@pytest.mark.parametrize("counted", [[5], [5, 0]])
+def test_one_labelled_person_finds_nothing(counted):
+    runs = {name: np.array([[3], [wins]]) * (np.array(counted) > 0) for name, wins in (("base", 2), ("a", 1))}
+    (found,) = judge(FAMILY, runs, np.array(counted))
+    assert (found.low, found.high, found.p, found.points) == (-np.inf, np.inf, 1.0, -10.0) and not found.significant
+
+
 def test_more_seeds_find_smaller_differences_and_one_seed_finds_none():
     few, counted = made_up_runs(np.random.default_rng(5), seeds=(2, 2))
     many, _ = made_up_runs(np.random.default_rng(5), seeds=(20, 20))

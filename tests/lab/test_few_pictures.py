@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +98,30 @@ def test_what_cannot_be_measured_is_refused(people, tmp_path, changes, named):
         measure_few_pictures(FewPicturesConfig(people, **changes), tmp_path / "few.json")
 
 
-def test_a_file_of_another_measurement_is_refused(people, tmp_path, capsys):
-    (tmp_path / "few.json").write_text("[]")
+def test_cells_of_other_data_are_not_mixed_in(people, tmp_path, monkeypatch):
+    """As many persons, of other pictures."""
+    monkeypatch.setattr(
+        few_pictures, "train_on", lambda *_, **__: {"pck": 50.0, "correct": [1], "counted": [2], "seconds": 1.0}
+    )
+    file, config = tmp_path / "few.json", FewPicturesConfig(people, persons=(2,), draws=1)
+    measure_few_pictures(config, file)
+    load = few_pictures.load_records
+
+    def other(data, split="train", **options):
+        found = load(data, split, **options)
+        return replace(found, records=tuple(replace(record, id=record.id + 1000) for record in found.records))
+
+    monkeypatch.setattr(few_pictures, "load_records", other)
+    with pytest.raises(UserError, match="few.json.*other data.*--json"):
+        measure_few_pictures(config, file)
+    monkeypatch.undo()
+    older = {name: value for name, value in json.loads(file.read_text()).items() if name != "data"}
+    file.write_text(json.dumps(older))
+    assert len(measure_few_pictures(config, file)["cells"]) == 4
+
+
+@pytest.mark.parametrize("content", ["[]", '{"cells": []}', '{"cells": [{}]}'])
+def test_a_file_of_another_measurement_is_refused(people, tmp_path, capsys, content):
+    (tmp_path / "few.json").write_text(content)
     assert main(["lab", "few-pictures", "--data", people, "--json", str(tmp_path / "few.json")]) == 2
     assert "few.json" in capsys.readouterr().err

@@ -33,7 +33,8 @@ def save_run(folder, data, *, changes=None, **training):
     """An untrained network in the place of a run's best."""
     folder.mkdir(exist_ok=True)
     (folder / "log.csv").write_text(LOG)
-    config = replace(TrainConfig(data=data, init_weights="/somewhere/part.safetensors"), **changes or {})
+    elsewhere = {"init_weights": "/somewhere/part.safetensors", "val_data": "coco:/somewhere/val"}
+    config = replace(TrainConfig(data=data, **elsewhere), **changes or {})
     torch.manual_seed(0)
     net = create_model(config.model, **changes or {})
     training = {"config": config.as_dict(), "epoch": 2, "step": 6, "hours": 0.01, "persons": "p", **training}
@@ -81,6 +82,7 @@ def test_the_result_file_holds_the_shipped_files_figures(fake, tmp_path):
     assert page == card_text(result) + "\n" + BY_HAND and (folder / f"{NAME}.png").is_file()
     config = result["training"]["config"]
     assert (config["data"], config["init_weights"]) == ("synthetic:people", "part.safetensors"), "no folders of ours"
+    assert config["val_data"] == "coco:val"
     stored = load_weights(weights)[1]
     assert stored["evaluation"]["figures"] == result["figures"] and stored["training"] == result["training"]
     assert weights.stat().st_size < 2.5e6, "16 bits"
@@ -100,6 +102,22 @@ def test_weights_of_another_activation_ship_and_those_of_another_network_do_not(
         with pytest.raises(UserError, match=named):
             ship(DATA, runs, name=NAME, folder=tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_after_an_error_the_earlier_files_are_whole(fake, tmp_path, monkeypatch):
+    folder, run = tmp_path / "weights", save_run(tmp_path / "run", DATA)
+    folder.mkdir()
+    for suffix in (".safetensors", ".onnx", ".json", ".md"):
+        (folder / f"{NAME}{suffix}").write_text('{"log": [], "sha256": ""}')
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def no_data(config):
+        raise UserError("no such data")
+
+    monkeypatch.setattr("lgmpose.lab.ship.evaluate_weights", no_data)
+    with pytest.raises(UserError, match="no such data"):
+        ship(DATA, (run,), name=NAME, folder=folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 @pytest.mark.slow

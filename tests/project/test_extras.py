@@ -7,6 +7,7 @@ from importlib.util import find_spec
 import pytest
 from PIL import Image
 
+from lgmpose.course.commands import build
 from lgmpose.data import load_records
 from lgmpose.errors import UserError
 from lgmpose.inference.formats import to_supervision
@@ -26,6 +27,10 @@ def yolo_folder(tmp_path):
     return tmp_path
 
 
+def build_pages(folder):
+    build(folder / "pages")
+
+
 def check_detector_data(folder):
     DetectorSession.check_data(DetectorConfig("coco:x").as_train_config(), [], [], notice=False)
 
@@ -37,6 +42,7 @@ CALLS = {
     "supervision": ("supervision", lambda folder: to_supervision([])),
     "yaml": ("yolo", lambda folder: load_records(f"yolo:{folder}", "train")),
     "PIL": ("yolo", lambda folder: load_records(f"yolo:{folder}", "train")),
+    **dict.fromkeys(("nbformat", "nbclient", "ipykernel", "sphinx"), ("course", build_pages)),
     "onnx": ("onnx", check_detector_data),
     "onnxscript": ("onnx", check_detector_data),
 }

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +27,10 @@ from lgmpose.data.crops import CropDataset
 from lgmpose.errors import UserError
 from lgmpose.network.config import VARIANTS
 from lgmpose.pose.codecs import make_codec
+from lgmpose.training import trainer
 from lgmpose.training.checkpoint import Run, read_checkpoint
 from lgmpose.training.loop import heatmap_loss
-from lgmpose.training.trainer import train
+from lgmpose.training.trainer import Session, train
 from lgmpose.zoo.catalogue import create_model, load_weights
 
 
@@ -37,7 +39,7 @@ def two_ranks(monkeypatch):
     """Pretend to be rank 0 of two processes whose second one computes what the first one does."""
     begun = []
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr(dist, "init_process_group", begun.append)
+    monkeypatch.setattr(dist, "init_process_group", lambda backend, timeout: begun.append(backend))
     monkeypatch.setattr(dist, "destroy_process_group", lambda: begun.append("ended"))
     monkeypatch.setattr(dist, "barrier", lambda: begun.append("all done"))
     monkeypatch.setattr(dist, "get_rank", lambda: 0)
@@ -217,6 +219,57 @@ def test_a_stop_of_one_process_ends_both_when_the_state_is_saved(config, tmp_pat
     assert command in Path(f"{run_dir}.0.txt").read_text()
     assert main(["resume", str(run_dir)]) == 2  # alone it would be another run
     assert command in capsys.readouterr().err
+
+
+def child_of_two(config, run_dir, rank, port, change):
+    VARIANTS["tiny"] = TINY
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    change(rank)
+    with open(f"{run_dir}.{rank}.txt", "w") as file:
+        try:
+            train(config, run_dir, progress=False)
+        except UserError as error:
+            print(error, file=file)
+            sys.exit(2)
+
+
+def run_two(processes, config, run_dir, change):
+    """Train with two processes; return their exit codes and the texts of their errors."""
+    port = free_port()
+    children = [processes.Process(target=child_of_two, args=(config, run_dir, rank, port, change)) for rank in (0, 1)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    return [child.exitcode for child in children], [Path(f"{run_dir}.{rank}.txt").read_text() for rank in (0, 1)]
+
+
+def evaluate_longer_than_the_default_timeout(rank):
+    torch.distributed.distributed_c10d._get_default_timeout = lambda backend: timedelta(seconds=2)
+    evaluate = Session.evaluate
+    Session.evaluate = lambda *args: time.sleep(4) or evaluate(*args)
+
+
+@slow
+def test_the_other_processes_wait_for_a_long_evaluation(config, tmp_path, processes):
+    config = replace(config, epochs=1)
+    assert run_two(processes, config, tmp_path / "run", evaluate_longer_than_the_default_timeout)[0] == [0, 0]
+
+
+def fail_in_rank_1(rank):
+    def unreadable(batch, bad_images):
+        raise UserError("one.jpg: not a picture")
+
+    if rank == 1:
+        trainer.count_errors = unreadable
+
+
+@slow
+def test_when_one_process_fails_the_other_says_so_in_one_line(config, tmp_path, processes):
+    codes, texts = run_two(processes, config, tmp_path / "run", fail_in_rank_1)
+    assert codes == [2, 2] and texts[1] == "one.jpg: not a picture\n"
+    assert "another process" in texts[0] and texts[0].count("\n") == 1
 
 
 @slow

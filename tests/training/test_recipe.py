@@ -8,7 +8,7 @@ import pytest
 
 from lgmpose.data.augment import Augmentation
 from lgmpose.errors import UserError
-from lgmpose.training.recipe import TrainConfig, learning_rate, recipe
+from lgmpose.training.recipe import TrainConfig, learning_rate, recipe, without_folders
 
 
 def test_the_papers_schedule_divides_the_rate_by_10_at_epochs_200_and_240():
@@ -65,6 +65,20 @@ def test_json_and_back():
     for wrong in ({"learning": 1}, {"epochs": "many"}, {"image_hw": [64]}, {"codec": "none"}):
         with pytest.raises(UserError, match=next(iter(wrong))):
             TrainConfig.from_dict(values | wrong)
+
+
+def test_results_for_others_name_no_folder_of_this_machine():
+    config = TrainConfig(
+        data="coco:/home/me/coco", val_data="lspet:a/b.zip", annotations="/x/train.json", val_annotations="y/val.json",
+        init_weights="/z/part.safetensors", teacher="/z/teacher.npz",
+    )  # fmt: skip
+    kept = without_folders(config.as_dict())
+    assert "/" not in json.dumps(kept)
+    assert (kept["data"], kept["val_data"]) == ("coco:coco", "lspet:b.zip") and kept["teacher"] == "teacher.npz"
+    default = TrainConfig().as_dict()
+    assert without_folders(default) == default
+    older = {name: value for name, value in default.items() if name != "teacher"}
+    assert without_folders(older) == older
 
 
 @pytest.mark.parametrize("name, wrong", [

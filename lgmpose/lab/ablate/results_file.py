@@ -9,6 +9,7 @@ import msgspec
 
 from lgmpose.errors import UserError
 from lgmpose.files import as_type, read_json
+from lgmpose.lab.ablate.rows import NETWORKS
 
 __all__ = ["AblationResults", "read_results"]
 
@@ -79,7 +80,8 @@ def read_results(path: str | Path) -> dict[str, Any]:
     """Return the content of a results file.
 
     Raises:
-        UserError: no such file, or not one of ``lgmpose ablate``, or a run that does not fit the persons counted.
+        UserError: no such file, or not one of ``lgmpose ablate``, a run that does not fit the persons counted, the same
+            run twice, or an unknown network.
     """
     content = read_json(path)
     checked = as_type(content, AblationResults, f"{path}: not results of `lgmpose ablate`", strict=True)
@@ -87,6 +89,11 @@ def read_results(path: str | Path) -> dict[str, Any]:
     for number, run in enumerate(checked.runs):
         if run.figures.keys() < persons.keys() or {m: len(t.split()) for m, t in run.correct.items()} != persons:
             raise UserError(f"{path}: run number {number} has other metrics or persons than the file's 'counted'")
+    if unknown := sorted({*checked.costs, *(run.variant for run in checked.runs)} - NETWORKS.keys()):
+        raise UserError(f"{path}: has a network {unknown[0]!r} that this version of lgmpose does not have")
+    runs = [(run.variant, run.seed) for run in checked.runs]
+    if len(set(runs)) < len(runs):
+        raise UserError(f"{path}: holds {' seed '.join(map(str, max(runs, key=runs.count)))} more than once; keep one")
     if checked.runs and not {"data", "input"} <= checked.conditions.keys():
         raise UserError(f"{path}: its conditions lack 'data' or 'input'")
     return content

@@ -12,7 +12,7 @@ from lgmpose.errors import UserError
 from lgmpose.lab.evidence import Family
 from lgmpose.lab.paper import published
 from lgmpose.network.config import VARIANTS
-from lgmpose.training.recipe import MACHINE_FIELDS, TrainConfig
+from lgmpose.training.recipe import MACHINE_FIELDS, TrainConfig, without_folders
 
 __all__ = [
     "ABLATIONS", "BASELINE", "CHOICES", "FAMILIES", "FURTHER", "NETWORKS", "OTHER_NETWORKS", "RECIPE", "STORED",
@@ -172,7 +172,7 @@ class AblateConfig:
     """A set of ablations: every variant with every seed, all by one recipe.
 
     Raises:
-        UserError: an unknown or missing variant, bad seeds, or a recipe that sets what the variants set.
+        UserError: an unknown, missing or repeated variant, bad seeds, or a recipe that sets what the variants set.
     """
 
     recipe: TrainConfig = RECIPE  # settings of every run
@@ -187,6 +187,8 @@ class AblateConfig:
         unknown = [name for name in self.variants if name not in NETWORKS]
         if unknown or BASELINE not in self.variants:
             raise UserError(f"variants {' '.join(self.variants)}: name {BASELINE} and others of {', '.join(NETWORKS)}")
+        if len(set(self.variants)) < len(self.variants):  # a run that counts twice would make intervals too narrow
+            raise UserError(f"variants {' '.join(self.variants)}: name each of them once")
         seeds = (*self.seeds, *self.baseline_seeds)
         if not self.seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
             raise UserError(f"seeds {' '.join(map(str, seeds))}: give different whole numbers of 0 or more")
@@ -216,9 +218,5 @@ class AblateConfig:
 
     def recipe_dict(self) -> dict[str, Any]:
         """Return the recipe for the results file: without the settings that rows change, and without folder names."""
-        recipe = {name: v for name, v in self.recipe.as_dict().items() if name not in (*VARIED, *MACHINE_FIELDS)}
-        kind, _, path = recipe["data"].partition(":")
-        recipe["data"] = f"{kind}:{Path(path).name}" if path else kind
-        for name in ("annotations", "val_annotations", "init_weights"):
-            recipe[name] = recipe[name] and Path(recipe[name]).name
-        return recipe
+        settings = without_folders(self.recipe.as_dict())
+        return {name: value for name, value in settings.items() if name not in (*VARIED, *MACHINE_FIELDS)}

@@ -35,16 +35,19 @@ points here may gain them in a long training.""",
 def save_report(json_file: Path, results: dict[str, Any]) -> None:
     """Write the tables and, if Matplotlib is installed, the figures beside the results file.
 
-    ``NAME.png`` shows the ablations, ``NAME-peers.png`` the other networks, as soon as they have runs and speeds.
+    ``NAME.png`` shows the ablations, as soon as LGM-Pose has a run. ``NAME-peers.png`` shows the other networks, as
+    soon as they have runs and speeds.
     """
     write_atomically(json_file.with_suffix(".md"), markdown(results).encode())
     if not importlib.util.find_spec("matplotlib"):
         return
     from matplotlib.figure import Figure
 
-    figures = {json_file.with_suffix(".png"): (draw_bars, (8, 4.8))}
+    figures = {}
+    if any(run["variant"] == BASELINE for run in results["runs"]):
+        figures[json_file.with_suffix(".png")] = draw_bars, (8, 4.8)
     if len(_timed_peers(results)) > 1:
-        figures[json_file.with_name(f"{json_file.stem}-peers.png")] = (draw_peers, (7.5, 4.6))
+        figures[json_file.with_name(f"{json_file.stem}-peers.png")] = draw_peers, (7.5, 4.6)
     for path, (draw, size) in figures.items():
         figure = Figure(figsize=size, layout="constrained", dpi=110)
         draw(figure, results)

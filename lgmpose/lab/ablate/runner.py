@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from lgmpose.data import load_records
+from lgmpose.data import load_records, load_validation_sets
 from lgmpose.data.records import RecordSet
 from lgmpose.errors import UserError
 from lgmpose.files import check_writable, lock, write_atomically
-from lgmpose.inference.evaluate import evaluate, readable
+from lgmpose.inference.evaluate import channels_for, evaluate, readable
 from lgmpose.inference.figures import Evaluation, joint_metrics, joint_results
 from lgmpose.inference.timing import interleaved_times
 from lgmpose.lab.ablate.comparisons import METRICS, contrasts, family_section, judged_families
@@ -33,7 +33,7 @@ from lgmpose.network.fast import channels_last
 from lgmpose.training.checkpoint import CHECKPOINT, read_checkpoint
 from lgmpose.training.recipe import TrainConfig
 from lgmpose.training.trainer import train
-from lgmpose.zoo.catalogue import codec_of, create_model, load_weights
+from lgmpose.zoo.catalogue import codec_of, create_model, load_weights, skeleton_of
 
 __all__ = ["ablate", "add_run", "load_runs", "measure_speeds", "train_and_measure"]
 
@@ -74,14 +74,10 @@ def _train_missing(config: AblateConfig, progress: bool) -> dict[str, Any]:
     path, code = config.json_file, machine_header()["commit"]  # now: the code may change while this process runs
     results = load_runs(path, config)
     recipe = config.recipe
-    val_set = load_records(recipe.data, "val", annotations=recipe.val_annotations, categories=recipe.categories)
-    if not joint_metrics(val_set):
-        raise UserError(
-            f"{val_set.name}: ablations are compared by PCK or PCKh, which need labels of hips and shoulders, or of "
-            f"neck and head top; this data set has {', '.join(val_set.skeleton.joint_names)}"
-        )
+    val_set = _validation_set(recipe)
+    train_set = load_records(recipe.data, "train", annotations=recipe.annotations, categories=recipe.categories)
     check_writable(path)
-    _measure_costs(config, results, val_set.skeleton.num_keypoints)
+    _measure_costs(config, results, train_set.skeleton.num_keypoints)
     _save(path, results)
     done = {(run["variant"], run["seed"]) for run in results["runs"]}
     wanted = config.runs()
@@ -96,6 +92,26 @@ def _train_missing(config: AblateConfig, progress: bool) -> dict[str, Any]:
         _save(path, results)
         save_report(path, results)
     return results
+
+
+def _validation_set(recipe: TrainConfig) -> RecordSet:
+    """Return the persons that every run is measured on: those that its training validates on.
+
+    Raises:
+        UserError: bad data, several sets, or a set without a metric.
+    """
+    data = recipe.val_data or recipe.data
+    sets = load_validation_sets(data, recipe.val_annotations, recipe.categories)
+    if len(sets) > 1:
+        names = ", ".join(val_set.name for val_set in sets)
+        raise UserError(f"{data}: validates on {names}; ablations are compared on one set, so name it by --val-data")
+    (val_set,) = sets
+    if not joint_metrics(val_set):
+        raise UserError(
+            f"{val_set.name}: ablations are compared by PCK or PCKh, which need labels of hips and shoulders, or of "
+            f"neck and head top; this data set has {', '.join(val_set.skeleton.joint_names)}"
+        )
+    return val_set
 
 
 def load_runs(path: Path, config: AblateConfig | None = None) -> dict[str, Any]:
@@ -208,8 +224,9 @@ def _evaluate(weights: Path, recipe: TrainConfig, val_set: RecordSet, progress: 
     net, card = load_weights(weights)
     return evaluate(
         channels_last(net.to(choose_device(recipe.device))), val_set,
-        codec_of(card, net.config.image_hw), flip_test=recipe.flip_test, batch_size=recipe.batch_size,
-        workers=recipe.workers, bad_images=recipe.bad_images, progress=progress,
+        codec_of(card, net.config.image_hw), channels=channels_for(val_set.skeleton, skeleton_of(card)),
+        flip_test=recipe.flip_test, batch_size=recipe.batch_size, workers=recipe.workers,
+        bad_images=recipe.bad_images, progress=progress,
     )  # fmt: skip
 
 
