@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import os
@@ -162,6 +163,35 @@ def test_a_certificate_that_cannot_be_trusted_is_not_tried_again(tmp_path, monke
     with pytest.raises(UserError, match="https://localhost/file.bin.*it has expired"):
         quick_fetch("https://localhost/file.bin", tmp_path / "file.bin")
     assert capsys.readouterr().err == ""
+
+
+def test_a_network_that_is_lost_is_no_full_disk(server, tmp_path, monkeypatch):
+    number = [errno.EHOSTUNREACH]
+
+    class Lost(io.FileIO):
+        def write(self, data):
+            if number:
+                raise OSError(number[0], os.strerror(number.pop()))
+            return super().write(data)
+
+    monkeypatch.setattr(fetch_module, "open", Lost, raising=False)  # it is read and written in one loop
+    assert quick_fetch(server.url, tmp_path / "file.bin").read_bytes() == CONTENT
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("number, refused", [(errno.EROFS, False), (errno.EACCES, False), (errno.ENOSPC, True)])
+def test_a_hash_need_not_be_recorded_in_a_read_only_folder(tmp_path, monkeypatch, number, refused):
+    (tmp_path / "file.bin").write_bytes(CONTENT)
+
+    def read_only(path, mode, **options):
+        if mode == "a":
+            raise OSError(number, os.strerror(number))
+        return open(path, mode, **options)
+
+    monkeypatch.setattr(fetch_module, "open", read_only, raising=False)
+    with pytest.raises(OSError) if refused else contextlib.nullcontext():
+        record_sha256(tmp_path / "file.bin", record_in=tmp_path)
+    assert not (tmp_path / HASH_FILE).exists()
 
 
 def test_refusal_is_not_repeated(server, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import hashlib
 import http.client
 import os
@@ -28,6 +28,8 @@ HASH_FILE = "SHA256SUMS"  # the format of the sha256sum tool, so `sha256sum -c S
 CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 30.0
 SPARE_BYTES = 50 << 20  # left free on the disk
+# Errors of a network that is lost while bytes arrive; the others have classes of their own.
+NETWORK_ERRORS = (errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH)
 
 
 def fetch(url: str, target: str | Path, *, retries: int = 5, wait_s: float = 2.0) -> Path:
@@ -103,6 +105,8 @@ def _download_rest(url: str, part: Path) -> str | None:
             raise UserError(f"{url}: {cause}; check this computer's clock and certificates") from error
         return str(cause) or type(cause).__name__
     except OSError as error:
+        if error.errno in NETWORK_ERRORS:
+            return str(error.strerror)
         raise UserError(f"{part}: cannot be written ({error.strerror or error})") from error
 
 
@@ -145,9 +149,13 @@ def record_sha256(path: str | Path, *, record_in: str | Path) -> None:
     Call it when the file has been used without errors: later files of this name are compared with the record.
     """
     if Path(path).name not in _recorded_hashes(record_in):
-        with contextlib.suppress(PermissionError):  # a folder of downloads may be read-only
+        line = f"{_sha256(path)}  {Path(path).name}\n"
+        try:
             with open(Path(record_in) / HASH_FILE, "a", encoding="utf-8") as file:
-                file.write(f"{_sha256(path)}  {Path(path).name}\n")
+                file.write(line)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):  # a folder of downloads may be read-only
+                raise
 
 
 def extract(archive: str | Path, folder: str | Path) -> None:
