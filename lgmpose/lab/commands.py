@@ -89,6 +89,8 @@ def bench(config: BenchConfig, json: Path | None = None, render: Path | None = N
     from lgmpose.lab.bench import bench as measure
     from lgmpose.lab.bench import load_results, markdown, save_report
 
+    if json is not None and render is not None:
+        raise UserError(f"--json {json}: --render measures nothing; its report is written beside {render}")
     result, path = (measure(config, json_file=json), json) if render is None else (load_results(render), render)
     print(markdown(result))
     if path is not None:

@@ -290,6 +290,7 @@ def test_the_plan_of_named_models_has_their_counts():
         (["--json", "result.txt"], "result.txt"),
         (["--json", "file/r.json"], "file"),
         (["--render", "nowhere.json"], "nowhere.json"),
+        (["--render", "r.json", "--json", "other.json"], "other.json"),
     ],
 )
 def test_bad_input_is_one_line_before_anything_runs(arguments, name, capsys, monkeypatch, tmp_path):

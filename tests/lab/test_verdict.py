@@ -28,6 +28,7 @@ from lgmpose.lab.verdict.paper_claims import (
     judge,
     planned_intervals,
     rule,
+    speed_findings,
 )
 from lgmpose.lab.verdict.verdict_card import markdown_card, side_by_side
 
@@ -159,6 +160,18 @@ def test_a_whole_measurement(machine, tmp_path, capsys):
     intervals = [finding for finding in verdict.findings if finding.ratio]
     assert len(intervals) == planned_intervals(config)
     assert load_verdict(file) == verdict and verdict.finished
+
+
+def test_growth_compares_processes_of_one_round(machine, tmp_path):
+    """A network that failed in one process: the processes after it keep their partners."""
+    verdict = measure_verdict(VerdictConfig(), tmp_path / "v.json")
+    model, eager = "dite-hrnet-18", [p for p in verdict.processes if p.setting == "eager"]
+    small, large = ([p for p in eager if p.image_hw == hw] for hw in ((256, 192), (384, 288)))
+    for number, (a, b) in enumerate(zip(small, large, strict=True), start=1):
+        a.ratios[model], b.ratios[model] = 3.0 * number, 4.0 * number
+    del small[2].ratios[model]
+    (found,) = (f for f in speed_findings(VerdictConfig(), "eager", eager) if "growth / Dite-HRNet-18" in f.subject)
+    assert found.ratio == pytest.approx((0.75, 0.75, 0.75))
 
 
 def test_a_quick_measurement_takes_fewer_networks(machine, tmp_path):

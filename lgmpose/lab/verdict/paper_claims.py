@@ -289,14 +289,14 @@ def _growth_findings(
     """Judge how times grow with the input size, by processes that ran one after the other."""
     section, family = f"Input of 384×288 instead of 256×192, {SETTINGS[setting]}", planned_intervals(config)
     ours = [next(row for row in rows.values() if row.name == "LGM-Pose").fps_cpu for rows in (_SMALL, _LARGE)]
-    pairs = [(a.median_ms, b.median_ms) for a, b in zip(small, large, strict=False)]
-    growth = [b[LGM] / a[LGM] for a, b in pairs if LGM in a and LGM in b]
+    pairs = list(zip(small, large, strict=False))  # after Ctrl-C, the last one is missing
+    growth = [b.median_ms[LGM] / a.median_ms[LGM] for a, b in pairs if LGM in a.median_ms and LGM in b.median_ms]
     claimed, ratio = ours[0] / ours[1], interval(growth, family)
     words = 'LGM-Pose takes so many times as long: "minimal impact"'
     verdicts = {f"at most {claimed:.2f} times": judge(ratio, claimed, at_most=True)}
     found = [Finding(section, words, f"{claimed:.2f}", _with_interval(ratio), verdicts, ratio, claimed)]
     for model in GROWTH_PEERS:
-        both = zip(_ratios(small, model), _ratios(large, model), strict=False)
+        both = [(a.ratios[model], b.ratios[model]) for a, b in pairs if model in a.ratios and model in b.ratios]
         ratio = interval([a / b for a, b in both], family)
         printed = claimed * _LARGE[model].fps_cpu / _SMALL[model].fps_cpu
         words = f"LGM-Pose's growth / {_SMALL[model].name}'s: \"much less pronounced\""
