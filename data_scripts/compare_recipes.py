@@ -135,14 +135,15 @@ def table(comparison: Comparison, runs: dict[str, list[dict[str, Any]]]) -> str:
     correct = {row: np.array([run["correct"] for run in found]) for row, found in runs.items()}
     lines = []
     judged = {contrast.row: contrast for contrast in judge(family, correct, np.array(runs[baseline][0]["counted"]))}
+    more_figures = [name for name in ("AP",) if name in runs[baseline][0]["figures"]]  # only COCO's annotations give it
     for row in (baseline, *(row for row in others if row in runs)):
-        means = [np.mean([run["figures"].get(name, np.nan) for run in runs[row]]) for name in (METRIC, "AP")]
-        line = [row, len(runs[row]), f"{means[0]:.1f}", "–", "–", "–", f"{means[1]:.3f}"]
+        means = {name: np.mean([run["figures"][name] for run in runs[row]]) for name in (METRIC, *more_figures)}
+        line = [row, len(runs[row]), f"{means[METRIC]:.1f}", "–", "–", "–"]
         if found := judged.get(row):
             p = "< 0.001" if found.p < 0.001 else f"{found.p:.3f}"
             line[3:6] = [str(found), p, f"{found.detectable:.1f}"]
-        lines.append(line)
-    head = ["recipe", "seeds", METRIC, "difference (95 %)", "p", "found with 80 %", "AP"]
+        lines.append(line + [f"{means[name]:.3f}" for name in more_figures])
+    head = ["recipe", "seeds", METRIC, "difference (95 %)", "p", "found with 80 %", *more_figures]
     return tabulate(lines, head, "pipe", disable_numparse=True)
 
 
