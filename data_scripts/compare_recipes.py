@@ -37,14 +37,15 @@ import msgspec
 import numpy as np
 import torch
 import tyro
+from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from lgmpose.data import load_validation_sets
 from lgmpose.errors import UserError, run_script
-from lgmpose.files import as_type, read_json, read_toml, write_atomically
+from lgmpose.files import as_type, open_atomically, read_json, read_toml, write_atomically
 from lgmpose.inference.figures import joint_metrics
 from lgmpose.lab.ablate.runner import train_and_measure
-from lgmpose.lab.evidence import Family, judge
+from lgmpose.lab.evidence import Contrast, Family, judge
 from lgmpose.machine import machine_header, num_cores
 from lgmpose.training.recipe import MACHINE_FIELDS, TrainConfig
 
@@ -126,25 +127,51 @@ def stored_runs(file: Path, settings: dict[str, Any]) -> dict[tuple[str, int], d
     }
 
 
-def table(comparison: Comparison, runs: dict[str, list[dict[str, Any]]]) -> str:
-    """Return the Markdown table of the finished runs."""
-    baseline = comparison.baseline
-    others = tuple(row for row in comparison.rows if row != baseline)
+def contrasts(comparison: Comparison, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Contrast]:
+    """Return the comparison of each finished row with the baseline."""
+    others = tuple(row for row in comparison.rows if row != comparison.baseline)
     seeds, more = len(comparison.seeds), len(comparison.baseline_seeds)
-    family = Family("recipes", "Recipes", baseline, others, baseline_seeds=seeds + more, row_seeds=seeds)
+    family = Family("recipes", "Recipes", comparison.baseline, others, baseline_seeds=seeds + more, row_seeds=seeds)
     correct = {row: np.array([run["correct"] for run in found]) for row, found in runs.items()}
+    return {row.row: row for row in judge(family, correct, np.array(runs[comparison.baseline][0]["counted"]))}
+
+
+def table(runs: dict[str, list[dict[str, Any]]], judged: dict[str, Contrast]) -> str:
+    """Return the Markdown table of the finished runs, the baseline's first."""
     lines = []
-    judged = {contrast.row: contrast for contrast in judge(family, correct, np.array(runs[baseline][0]["counted"]))}
-    more_figures = [name for name in ("AP",) if name in runs[baseline][0]["figures"]]  # only COCO's annotations give it
-    for row in (baseline, *(row for row in others if row in runs)):
-        means = {name: np.mean([run["figures"][name] for run in runs[row]]) for name in (METRIC, *more_figures)}
-        line = [row, len(runs[row]), f"{means[METRIC]:.1f}", "–", "–", "–"]
+    more_figures = [name for name in ("AP",) if name in next(iter(runs.values()))[0]["figures"]]  # COCO's only
+    for row, of_row in runs.items():
+        means = {name: np.mean([run["figures"][name] for run in of_row]) for name in (METRIC, *more_figures)}
+        line = [row, len(of_row), f"{means[METRIC]:.1f}", "–", "–", "–"]
         if found := judged.get(row):
             p = "< 0.001" if found.p < 0.001 else f"{found.p:.3f}"
             line[3:6] = [str(found), p, f"{found.detectable:.1f}"]
         lines.append(line + [f"{means[name]:.3f}" for name in more_figures])
     head = ["recipe", "seeds", METRIC, "difference (95 %)", "p", "found with 80 %", *more_figures]
     return tabulate(lines, head, "pipe", disable_numparse=True)
+
+
+def draw(path: Path, baseline: str, runs: dict[str, list[dict[str, Any]]], judged: dict[str, Contrast]) -> None:
+    """Draw a dot for each run and a bar for the interval of each row's difference to the baseline."""
+    figure = Figure(figsize=(7.5, 1.6 + 0.42 * len(runs)), layout="constrained")
+    axes = figure.subplots()
+    axes.use_sticky_edges = False  # a margin beside the bars
+    mean = np.mean([run["figures"][METRIC] for run in runs[baseline]])
+    for y, (row, of_row) in enumerate(runs.items()):
+        values = [run["figures"][METRIC] for run in of_row]
+        if (found := judged.get(row)) and np.isfinite(found.high):
+            colour = "#0072b2" if found.significant else "#9a9a9a"
+            axes.barh(y, found.high - found.low, left=mean + found.low, height=0.62, color=colour, alpha=0.45)
+        axes.plot(values, [y] * len(values), "o", color="black", markersize=4)
+    axes.axvline(mean, color="black", linewidth=0.8, linestyle="--")
+    axes.set_yticks(range(len(runs)), runs)
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.3)
+    axes.set(xlabel=f"{METRIC}, %", title=f"Dots: runs. Dashed: the mean of “{baseline}”.\n"
+             "Bars: simultaneous 95 % intervals of the difference to it (grey: not significant)")  # fmt: skip
+    axes.title.set_fontsize("medium")
+    with open_atomically(path) as file:
+        figure.savefig(file, format="png", dpi=120)
 
 
 def finished(
@@ -189,7 +216,7 @@ def main(arguments: Arguments) -> None:
               f"about {left:.0f} minutes left", flush=True)  # fmt: skip
         text = save(arguments.out, comparison, settings, found)
     print(f"\n{text or save(arguments.out, comparison, settings, found)}\n\n"
-          f"written: {arguments.out / 'recipes.json'}, recipes.md")  # fmt: skip
+          f"written: {arguments.out / 'recipes.json'}, recipes.md, recipes.png")  # fmt: skip
 
 
 def recipe_of(config: TrainConfig) -> dict[str, Any]:
@@ -200,7 +227,7 @@ def recipe_of(config: TrainConfig) -> dict[str, Any]:
 def save(
     out: Path, comparison: Comparison, settings: dict[str, Any], found: dict[tuple[str, int], dict[str, Any]]
 ) -> str:
-    """Write recipes.json and recipes.md; return the table."""
+    """Write recipes.json, recipes.md and recipes.png; return the table."""
     runs = [
         {"row": row, "seed": seed, "figures": run["figures"], "hours": run.get("hours"),
          "correct": " ".join(map(str, run["correct"]))}
@@ -209,8 +236,13 @@ def save(
     counted = " ".join(map(str, next(iter(found.values()))["counted"]))
     content = {**machine_header(), "baseline": comparison.baseline, "rows": settings, "counted": counted, "runs": runs}
     write_atomically(out / "recipes.json", json.dumps(content, indent=1).encode())
-    of_row = {row: [run for (name, _), run in sorted(found.items()) if name == row] for row in comparison.rows}
-    text = table(comparison, {row: some for row, some in of_row.items() if some}) if of_row[comparison.baseline] else ""
+    rows = dict.fromkeys((comparison.baseline, *comparison.rows))  # the baseline first
+    of_row = {row: [run for (name, _), run in sorted(found.items()) if name == row] for row in rows}
+    of_row, text = {row: some for row, some in of_row.items() if some}, ""
+    if comparison.baseline in of_row:
+        judged = contrasts(comparison, of_row)
+        text = table(of_row, judged)
+        draw(out / "recipes.png", comparison.baseline, of_row, judged)
     options = ", ".join(f"`{name}` {value}" for name, value in comparison.options.items())
     parts = ["# Recipes, compared by `data_scripts/compare_recipes.py`", f"Options of all rows: {options}", text]
     write_atomically(out / "recipes.md", ("\n\n".join(parts) + "\n").encode())
