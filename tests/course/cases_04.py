@@ -99,6 +99,12 @@ def by_slices(x, patch_hw, *, order="rows", step=None):
     return torch.stack([x[:, :, i::h, j :: step or w].flatten(2) for i, j in positions], dim=1)
 
 
+
+def by_movedim(x, patch_hw):
+    (B, d, H, W), (h, w) = x.shape, patch_hw
+    return x.reshape(B, d, H // h, h, W // w, w).movedim((3, 5), (1, 2)).reshape(B, h * w, d, -1)
+
+
 RIGHT = {
     "04.1": [(2, 5)],
     "04.2": [address],
@@ -148,6 +154,7 @@ WRONG = {
         "patches first": lambda x, patch_hw: op2(by_slices(x, patch_hw)),
         "channels first": lambda x, patch_hw: by_slices(x, patch_hw).transpose(1, 2),
         "wrong step (crashes)": lambda x, patch_hw: by_slices(x, patch_hw, step=patch_hw[0]),
+        "a permute by another name": by_movedim,
         "the package's": op1,
     },
     "04.9": {

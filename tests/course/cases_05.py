@@ -105,6 +105,7 @@ WRONG = {
         "over the whole table": lambda scores: torch.exp(scores) / torch.exp(scores).sum(),
         "no exponential": lambda scores: scores / scores.sum(1, keepdim=True),
         "the ready function": lambda scores: torch.softmax(scores, dim=1),
+        "its logarithm": lambda scores: torch.exp(torch.log_softmax(scores, dim=1)),
         "no keepdim": lambda scores: torch.exp(scores) / torch.exp(scores).sum(1),
     },
     "05.3": {"scores for weights": (100, 1), "unchanged": (0, 0.62), "ten times": (0, 6.2), "changes": (0.38, 1)},
