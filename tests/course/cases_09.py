@@ -51,11 +51,12 @@ def read_keypoints(flat, shape=(-1, 3), transpose=False):
     return table[:, :2], table[:, 2]
 
 
-def coco_box(bbox, image_hw, one=1, padding=1.25, last=1, cut_centre=True):
+def coco_box(bbox, image_hw, one=1, padding=1.25, last=1, cut_centre=True, cut_top=True, from_first=True):
     x, y, w, h = bbox
     H, W = image_hw
-    left, top = max(0, x), max(0, y)
-    right, bottom = min(W - last, left + w - one), min(H - last, top + h - one)
+    left, top = max(0, x), max(0, y) if cut_top else y
+    start = (left, top) if from_first else (x, y)
+    right, bottom = min(W - last, start[0] + w - one), min(H - last, start[1] + h - one)
     centre = ((left + right) / 2, (top + bottom) / 2) if cut_centre else (x + w / 2, y + h / 2)
     return centre, (padding * (right - left), padding * (bottom - top))
 
@@ -130,6 +131,8 @@ WRONG = {
         "cut a pixel late": lambda *args: coco_box(*args, last=0),
         "centre of the uncut box": lambda *args: coco_box(*args, cut_centre=False),
         "H for W": lambda bbox, hw: coco_box(bbox, hw[::-1]),
+        "top not cut": lambda *args: coco_box(*args, cut_top=False),
+        "counted from x, not from first": lambda *args: coco_box(*args, from_first=False),
     },
     "09.3": {
         "counted from 1": (200, 121, 113),

@@ -102,7 +102,7 @@ def sgd_line(x, y, steps, rate):
 
 RIGHT = {
     "10.1": [20.5],
-    "10.2": [loss],
+    "10.2": [loss, lambda p, t, w: loss(p, t, w)],
     "10.3": [gradient],
     "10.4": [(0.75, 0.25)],
     "10.5": [0.053, 1 / 19],
@@ -122,6 +122,8 @@ WRONG = {
         "weights squared": lambda p, t, w: loss(p, t, w**2),
         "the package's": lambda p, t, w: loop.heatmap_loss(p, t, w),
         "loops": by_loops,
+        "loops in another function": lambda p, t, w: by_loops(p, t, w),
+        "loops in a generator": lambda p, t, w: sum(loss(p[[b]], t[[b]], w[[b]]) for b in range(len(t))) / len(t),
         "axes not added (crashes)": lambda p, t, w: 0.5 * ((p - t) ** 2 * w).mean(),
     },
     "10.3": {

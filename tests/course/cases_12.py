@@ -122,6 +122,10 @@ WRONG = {
         "by the middle": lambda first, second: {
             n for n in first.keys() & second.keys() if (sum(first[n]) > 2) == (sum(second[n]) > 2)
         },
+        "below 1 by one end": lambda first, second: {
+            n for n in first.keys() & second.keys()
+            if min(first[n][0], second[n][0]) > 1 or (first[n][1] < 1 and second[n][0] < 1)
+        },
         "names of one run too": lambda first, second: agreed(first, first | second),
         "by the lower quartile": lambda first, second: {
             n for n in first if n in second and (first[n][0] > 1) == (second[n][0] > 1)

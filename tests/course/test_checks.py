@@ -132,6 +132,16 @@ def test_whole_numbers_are_printed_in_full_with_their_unit():
         assert compare_prediction(value, value, unit=unit) == f"the answer is {shown}"
 
 
+def test_an_absolute_tolerance_in_per_cent_is_printed_in_percentage_points():
+    assert compare_prediction(30, 27, atol=5, unit="%").endswith("(5 percentage points more or less is accepted)")
+    assert compare_prediction(30, 30, rtol=0.05, unit="ms").endswith("(5 % more or less is accepted)")
+
+
+def test_a_list_in_place_of_a_set_is_named():
+    with pytest.raises(Different, match="which is a list, expected a set"):
+        compare(["a"], {"a"}, "called")
+
+
 def test_two_whole_numbers_that_differ_by_one_are_told_apart():
     with pytest.raises(Different, match="4,718,593.*4,718,592"):
         compare(4_718_593, 4_718_592, "called", atol=1e-9)
@@ -203,7 +213,8 @@ def test_an_error_is_shown_with_the_line_of_the_readers_cell():
 def test_compare_goes_into_tuples_lists_and_dicts():
     compare((1, [2.0, np.nan]), (1, [2.0, np.nan]), "x")
     compare({"a": torch.ones(2)}, {"a": torch.ones(2)}, "x")
-    compare(True, True, "x")
+    for true in (True, np.True_, torch.tensor(True)):
+        compare(true, True, "x")
     for got, expected in (
         ((1, 2), (1, 3)), ((1,), (1, 2)), (1, (1, 2)), ({"b": 1}, {"a": 1}), ("a", "b"), (1, True), (False, True),
         ({"a": 1, "b": 2}, {"a": 1}),

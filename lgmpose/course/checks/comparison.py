@@ -75,7 +75,9 @@ def _compare(got: Any, expected: Any, case: str, atol: float) -> None:
             _compare(got[key], value, f"{case}, {key!r}", atol)
     elif isinstance(expected, (torch.Tensor, np.ndarray, numbers.Number)) and not isinstance(expected, bool):
         _compare_numbers(got, expected, case, atol)
-    elif type(got) is not type(expected) or got != expected:
+    elif type(got := _plain(got)) is not type(expected):  # a bool of NumPy or PyTorch is as good as Python's
+        raise Different(f"{case}: returns {got!r}, which is {a_type(got)}, expected {a_type(expected)}, {expected!r}")
+    elif got != expected:
         raise Different(f"{case}: returns {got!r}, expected {expected!r}")
 
 
@@ -181,7 +183,8 @@ def compare_prediction(
         judged.append(f"{shown} is {'correct' if hit else wrong}")
     found = ", ".join(str(value) if words else _with_unit(value, unit, digits=4) for value in right.values())
     tolerance = f" ({100 * rtol:g} % more or less is accepted)" if rtol else ""
-    tolerance = tolerance or (f" ({_with_unit(atol, unit)} more or less is accepted)" if atol else "")
+    absolute = _with_unit(atol, "percentage points" if unit == "%" else unit)  # "5 %" would read as a relative one
+    tolerance = tolerance or (f" ({absolute} more or less is accepted)" if atol else "")
     if hits < len(right):
         raise Missed(", ".join(judged) + tolerance, found)
     return f"the answer is {found}{tolerance}"

@@ -32,7 +32,7 @@ def check_coco_box(attempt) -> None:
         ([10, 20, 30, 40], (50, 80)),
         ([5, 3, 40, 20], (100, 60)),
         ([30, 10, 60, 20], (50, 80)),
-        ([-4, 0, 30, 70], (60, 90)),
+        ([-4, -6, 30, 40], (60, 90)),
     ):
         expected = box_to_center_size(sanitize_box(bbox, image_hw))
         compare(attempt(bbox, image_hw), list(expected), f"coco_box({bbox}, {image_hw})")

@@ -3,6 +3,8 @@
 import dis
 from contextlib import contextmanager
 from functools import cache
+from types import CodeType, FunctionType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,11 +40,22 @@ def _maps(*shapes: tuple[int, ...]):
 
 @contextmanager
 def without_loop(attempt):
-    """Raise ``Different`` if a function's own code jumps back, as every `for` and `while` does."""
+    """Raise ``Different`` if a function loops, or calls a function of the same notebook that does."""
     code = getattr(attempt, "__code__", None)
-    if code is not None and any(step.opname.startswith("JUMP_BACKWARD") for step in dis.get_instructions(code)):
-        raise Different("has a loop, which this task asks you to avoid")
+    if code is not None and _loops(code, attempt.__globals__, set()):
+        raise Different("has a loop, or calls a function that has one. This task asks you to avoid loops")
     yield
+
+
+def _loops(code: CodeType, names: dict[str, Any], seen: set[CodeType]) -> bool:
+    """Return whether code jumps back, as every `for` and `while` does; ``names`` are the globals that it sees."""
+    seen.add(code)
+    if any(step.opname.startswith("JUMP_BACKWARD") for step in dis.get_instructions(code)):
+        return True
+    called = (names.get(name) for name in code.co_names)
+    codes = [f.__code__ for f in called if isinstance(f, FunctionType) and f.__module__ == names.get("__name__")]
+    codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]  # generators, inner functions
+    return any(_loops(inner, names, seen) for inner in codes if inner not in seen)
 
 
 @task("10.2", "medium", forbidden=("heatmap_loss",), rule=without_loop)

@@ -77,9 +77,11 @@ def check_conclusion(prediction) -> str:
 def check_agreed(attempt) -> None:
     first = {"a": (1.1, 1.3), "b": (0.7, 0.9), "c": (1.2, 1.4), "d": (0.98, 1.2), "e": (1.1, 1.2)}
     first |= {"g": (1.0, 1.2), "h": (0.8, 1.0)}  # an interval that ends at 1 is on no side
+    first |= {"i": (0.7, 0.9), "j": (0.9, 1.05)}  # each is below 1 in one run, and on no side in the other
     second = {"a": (1.2, 1.5), "b": (1.05, 1.1), "c": (0.99, 1.4), "d": (1.1, 1.2), "f": (2.0, 2.1)}
+    second |= {"i": (0.95, 1.2), "j": (0.7, 0.8)}
     for other, expected, case in (
-        (first, {"a", "b", "c", "e"}, "called with the same run twice"),
+        (first, {"a", "b", "c", "e", "i"}, "called with the same run twice"),
         (second, {"a"}, "called with two runs that do not agree everywhere"),
     ):
         compare(attempt(dict(first), dict(other)), expected, case)
