@@ -211,16 +211,16 @@ def decide() -> str:
     at, backends = rows_of("next_*"), ("onnxruntime", "openvino", "openvino-bf16", "onnxruntime-int8", "openvino-int8")
     rows = []
     for label, name, weights, reported in (
-        ("lgm-pose-coco-256x192", "LGM-Pose", f"yes: AP {ours:.3f} on 350 pictures", paper["LGM-Pose"]),
-        ("rtmpose-t", "RTMPose-t", "its authors have some", 68.5),  # reported by them, arXiv 2303.07399
-        ("small-hrnet", "Small HRNet", "no", paper["Small HRNet"]),
-        ("lgm-pose-fast-coco-256x192", "LGM-Pose fast", "no", None),
-        ("lgm-pose-next-coco-256x192", "LGM-Pose-next", "no", None),
+        ("lgm-pose-coco-256x192", "LGM-Pose", f"here: AP {ours:.3f} on 350 pictures", paper["LGM-Pose"]),
+        ("rtmpose-t", "RTMPose-t", "from its authors", 68.5),  # reported by them, arXiv 2303.07399
+        ("small-hrnet", "Small HRNet", "none here", paper["Small HRNet"]),
+        ("lgm-pose-fast-coco-256x192", "LGM-Pose fast", "none", None),
+        ("lgm-pose-next-coco-256x192", "LGM-Pose-next", "none", None),
     ):
         timed = [at[label, backend, 1] for backend in backends]
         times = [f"{'~' if row.get('noise') else ''}{row['median_ms']:.1f}" for row in timed]
         rows.append([name, *times, weights, "–" if reported is None else f"{reported / 100:.3f}"])
-    return table(" | ".join(["network", *backends, "trained weights here", "reported AP"]), rows)
+    return table(" | ".join(["network", *backends, "trained weights", "reported AP"]), rows)
 
 
 def next_variants() -> str:
