@@ -1,4 +1,4 @@
-"""LGM-Pose-next with one choice changed, for ``lgmpose bench`` (``docs/speed.md`` has the command and the result).
+"""LGM-Pose-next with one choice changed, for ``lgmpose bench`` (``docs/timings.md`` has the result).
 
 A variant is named ``data_scripts.next_variants:NAME``; run the command in the project's folder.
 """

@@ -202,6 +202,27 @@ def rtmpose() -> str:
     return table(" | ".join(["network", *(f"{backend}, {threads}" for backend, threads in measured)]), rows)
 
 
+def decide() -> str:
+    """The networks that a user may pick: milliseconds in each runtime, and what is known of their accuracy."""
+    from lgmpose.lab.paper import TABLES
+
+    paper = {row.name: row.ap for row in TABLES[1] if row.image_hw == (256, 192)}
+    ours = load(DEFAULT)["figures"]["AP"]
+    at, backends = rows_of("next_*"), ("onnxruntime", "openvino", "openvino-bf16", "onnxruntime-int8", "openvino-int8")
+    rows = []
+    for label, name, weights, reported in (
+        ("lgm-pose-coco-256x192", "LGM-Pose", f"here: AP {ours:.3f} on 350 pictures", paper["LGM-Pose"]),
+        ("rtmpose-t", "RTMPose-t", "from its authors", 68.5),  # reported by them, arXiv 2303.07399
+        ("small-hrnet", "Small HRNet", "none here", paper["Small HRNet"]),
+        ("lgm-pose-fast-coco-256x192", "LGM-Pose fast", "none", None),
+        ("lgm-pose-next-coco-256x192", "LGM-Pose-next", "none", None),
+    ):
+        timed = [at[label, backend, 1] for backend in backends]
+        times = [f"{'~' if row.get('noise') else ''}{row['median_ms']:.1f}" for row in timed]
+        rows.append([name, *times, weights, "–" if reported is None else f"{reported / 100:.3f}"])
+    return table(" | ".join(["network", *backends, "trained weights", "reported AP"]), rows)
+
+
 def next_variants() -> str:
     """Networks by name, with parameters, MACs and ratios in each runtime."""
     at, rows = rows_of("next_*"), []
@@ -229,7 +250,7 @@ def eight_bits() -> str:
 
 
 def eager_384x288() -> str:
-    """Two stored runs of the same measurement, whose ratios differ in their side of 1."""
+    """Three stored runs of the same measurement, whose ratios differ in their side of 1."""
     names = {"MobileNetV2 1": "mobilenetv2", "ShuffleNetV2 1": "shufflenetv2", "Small HRNet": "small-hrnet",
              "Lite-HRNet-18": "lite-hrnet-18", "Lite-HRNet-30": "lite-hrnet-30", "Dite-HRNet-18": "dite-hrnet-18",
              "Dite-HRNet-30": "dite-hrnet-30"}  # fmt: skip
@@ -240,7 +261,7 @@ def eager_384x288() -> str:
         key = (model, "eager", 1)
         third = ratio(kept[key]) if key in kept else "–"
         rows.append([name, ratio(first[name, "eager", 1]), ratio(second[key]), third])
-    return table("network | first run (PyTorch 2.15) | second run (2.14) | second run, freed memory kept", rows)
+    return table("network | first run (PyTorch 2.15) | second run (2.14) | third run (2.14), freed memory kept", rows)
 
 
 def verdicts() -> str:
@@ -555,7 +576,7 @@ BLOCKS = {
     "costs": costs, "recovered": recovered, "table-1": table_1,
     "runtimes-256x192": lambda: runtimes("256x192"), "runtimes-384x288": lambda: runtimes("384x288"),
     "eager-384x288": eager_384x288, "matrix-products": matrix_products, "exported": exported, "pipeline": pipeline,
-    "rtmpose": rtmpose, "next": next_variants, "eight-bits": eight_bits, "photo": photo,
+    "rtmpose": rtmpose, "decide": decide, "next": next_variants, "eight-bits": eight_bits, "photo": photo,
     "verdicts": verdicts,
     "training-step": training_step, "training-time": training_time,
     "ablations": lambda: family("parts"), "peers": lambda: family("peers"),

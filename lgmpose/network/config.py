@@ -149,7 +149,7 @@ FAST_STAGES = (
 )
 
 # LGM-Pose-next, our own variant for CPUs. Its first stage ends at stride 4, only stride 16 has a global block, and the
-# decoder ends at stride 8 (docs/speed.md says what else was tried).
+# decoder ends at stride 8 (docs/timings.md says what else was tried).
 NEXT_STAGES = (
     Stage(1, 32, 2, 2, block="fused"),
     Stage(4, 64, 2, 2),
