@@ -1,8 +1,8 @@
 """Read videos, streams and cameras frame by frame, and write H.264 videos that browsers play.
 
 Files and streams are read with PyAV (FFmpeg): times are the file's own time stamps, also with a variable frame rate.
-Frames are turned as the file's rotation says. Cameras are read with OpenCV, which numbers them on every system. Only
-one frame is in memory at a time.
+Frames are as players show them: turned as the file's rotation says, with square pixels, and all of one size. Cameras
+are read with OpenCV, which numbers them on every system. Only one frame is in memory at a time.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ __all__ = [
 STREAM_SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "srt", "tcp")
 STREAM_TIMEOUT_S = 15.0
 TIME_BASE = Fraction(1, 90_000)  # of written videos, in seconds: fine enough for every frame rate
+RESTART_S = 0.5  # a time stamp so far before the last one begins anew, as in films that were joined without a tool
 DEFAULT_RATE = 25.0  # frames per second, if neither time stamps nor a rate are stated
 # FFmpeg also opens text files and photographs. These are not videos.
 NO_VIDEO_FORMATS = ("tty", "image2", "_pipe")
@@ -131,8 +132,9 @@ class VideoReader:
     def _decoded(self, container, stream) -> Iterator[VideoFrame]:
         import av
 
-        index, first_s, last_s = 0, None, 0.0
+        index, first_s, last_s = 0, None, 0.0  # first_s: the time stamp that counts as 0
         step_s = 1 / (self.rate or DEFAULT_RATE)
+        width = height = None
         with container:
             try:
                 for packet in container.demux(stream):
@@ -142,10 +144,14 @@ class VideoReader:
                         self.damaged += 1
                         continue
                     for frame in decoded:
-                        stamp_s = last_s + step_s if frame.time is None else frame.time
-                        first_s = stamp_s if first_s is None else first_s
-                        last_s = max(last_s, stamp_s - first_s)
-                        picture = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4)
+                        next_s = last_s + step_s if index else 0.0
+                        if frame.time is not None and (first_s is None or frame.time - first_s < last_s - RESTART_S):
+                            first_s = frame.time - next_s
+                        last_s = max(last_s, next_s if frame.time is None else frame.time - first_s)
+                        if width is None:  # later frames may have another size; players show them in the first one
+                            width, height = _shown_width(frame.width, stream.sample_aspect_ratio), frame.height
+                        picture = frame.to_ndarray(format="rgb24", width=width, height=height)
+                        picture = np.rot90(picture, round(frame.rotation / 90) % 4)
                         yield VideoFrame(np.ascontiguousarray(picture), index, last_s)
                         index += 1
             except (av.FFmpegError, OSError) as error:
@@ -159,6 +165,12 @@ class VideoReader:
         return self._frames
 
 
+def _shown_width(width: int, pixel_ratio: Fraction | None) -> int:
+    """Return the width at which players show a picture whose pixels are not square. Absurd ratios do not count."""
+    ratio = float(pixel_ratio or 1)
+    return width if abs(ratio - 1) < 0.01 or not 0.1 < ratio < 10 else max(1, round(width * ratio))
+
+
 def _camera_frames(number: int) -> Iterator[VideoFrame]:
     camera = cv2.VideoCapture(number)
     if not camera.isOpened():
@@ -169,6 +181,8 @@ def _camera_frames(number: int) -> Iterator[VideoFrame]:
         try:
             while True:
                 more, bgr = camera.read()
+                if not more and index == 0:
+                    raise UserError(f"camera {number}: gives no picture; another program may use it")
                 if not more:
                     return
                 yield VideoFrame(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), index, time.monotonic() - start)
@@ -216,8 +230,6 @@ class VideoWriter:
         import av
 
         height, width = self._hw
-        if picture.shape[:2] != self._hw:  # some streams change their size
-            picture = cv2.resize(picture, (width, height))
         even: Any = cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
         frame = av.VideoFrame.from_ndarray(even, format="rgb24")
         self._last = max(round(time_s / TIME_BASE), self._last + 1)  # times must grow
