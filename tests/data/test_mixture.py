@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lgmpose.data import load_records, load_validation_sets
+from lgmpose.data.batches import EpochSampler, draws_per_epoch
 from lgmpose.data.mixture import join_sets, join_skeletons, read_mixture
 from lgmpose.data.records import PersonRecord, RecordSet
 from lgmpose.data.synthetic import make_synthetic
@@ -81,6 +82,16 @@ def test_persons_without_a_joint_of_the_first_set_are_left_out_and_counted():
     assert joined.parts == ((1, 1.0), (2, 0.5)) and [record.id for record in joined.records] == [0, 1, 2]
     assert joined.notes["coco: none of the network's joints is labelled"] == 1  # the face; the bare box stays
     assert [record.visibility.any() for record in joined.records] == [True, True, False]
+
+
+def test_a_set_without_any_joint_of_the_first_set_is_counted_and_not_drawn():
+    faces = made_up(COCO, "faces", 2)
+    face = np.where(np.arange(17) < 5, 2, 0)
+    faces = replace(faces, records=tuple(replace(record, visibility=face) for record in faces.records))
+    joined = join_sets([made_up(LSP, "lsp", 4), faces], [1, 1], joints="first")
+    assert joined.parts == ((4, 1.0),) and joined.notes["faces: none of the network's joints is labelled"] == 2
+    order = EpochSampler(len(joined), 2, seed=0, epoch=0, draws=draws_per_epoch(joined.parts))
+    assert sorted(index for batch in order for _, index in batch) == [0, 1, 2, 3]
 
 
 @pytest.fixture(scope="module")

@@ -661,6 +661,15 @@ def test_sets_that_cannot_be_trained_or_measured_are_refused_before_work_starts(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_set_that_is_too_light_to_be_drawn_is_refused(config, mixture, tmp_path):
+    """A weight of 0.01 draws 0.17 of 17 persons: the set would be missing in every epoch."""
+    file = Path(mixture.removeprefix("mix:"))
+    file.write_text(file.read_text().replace("weight = 2", "weight = 0.01"))
+    with pytest.raises(UserError, match="set 2 .*17 persons"):
+        train(replace(config, data=mixture), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("changes, named", [
     ({"batch_size": 5000}, "5000"), ({"image_hw": (60, 96)}, "60"), ({"model": "no-such-net"}, "no-such-net"),
     ({"data": "nonsense:x"}, "nonsense:x"), ({"init_weights": "none.safetensors"}, "none.safetensors"),
