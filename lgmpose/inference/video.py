@@ -32,6 +32,7 @@ STREAM_SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "srt", "tcp")
 STREAM_TIMEOUT_S = 15.0
 TIME_BASE = Fraction(1, 90_000)  # of written videos, in seconds: fine enough for every frame rate
 RESTART_S = 0.5  # a time stamp so far before the last one begins anew, as in films that were joined without a tool
+BT_601 = 6  # FFmpeg's AVCOL_SPC_SMPTE170M
 DEFAULT_RATE = 25.0  # frames per second, if neither time stamps nor a rate are stated
 # FFmpeg also opens text files and photographs. These are not videos.
 NO_VIDEO_FORMATS = ("tty", "image2", "_pipe")
@@ -223,6 +224,7 @@ class VideoWriter:
         self._stream.height, self._stream.width = (side + side % 2 for side in image_hw)
         self._stream.pix_fmt = "yuv420p"  # what browsers play
         self._stream.codec_context.time_base = TIME_BASE
+        self._stream.codec_context.colorspace = BT_601  # how PyAV turns RGB into YUV; players guess otherwise
         self._stream.options = {"crf": "20", "preset": "veryfast"}
 
     def write(self, picture: np.ndarray, time_s: float) -> None:

@@ -199,6 +199,7 @@ def test_written_videos_play_in_browsers(tmp_path):
         stream = container.streams.video[0]
         assert stream.codec_context.name == "h264" and stream.codec_context.pix_fmt == "yuv420p"
         assert (stream.codec_context.height, stream.codec_context.width) == (76, 102)
+        assert stream.codec_context.colorspace in (5, 6)  # BT.601; players guess BT.709 for large videos without a tag
     content = (tmp_path / "a.mp4").read_bytes()
     assert 0 < content.index(b"moov") < content.index(b"mdat")
 
