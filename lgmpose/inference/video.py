@@ -178,15 +178,17 @@ def _camera_frames(number: int) -> Iterator[VideoFrame]:
         raise UserError(f"camera {number}: there is no such camera, or another program uses it")
 
     def frames() -> Iterator[VideoFrame]:
-        start, index = time.monotonic(), 0
+        start, index = 0.0, 0
         try:
             while True:
                 more, bgr = camera.read()
+                now = time.monotonic()
+                start = start if index else now  # some cameras take seconds until the first frame
                 if not more and index == 0:
                     raise UserError(f"camera {number}: gives no picture; another program may use it")
                 if not more:
                     return
-                yield VideoFrame(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), index, time.monotonic() - start)
+                yield VideoFrame(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), index, now - start)
                 index += 1
         finally:
             camera.release()

@@ -291,7 +291,7 @@ def test_a_camera_is_recorded_until_ctrl_c(tmp_path, monkeypatch):
     content = content_of(tmp_path / "out", "camera0")
     assert content["path"] == "camera0" and len(content["frames"]) == 4
     times = [frame["time_s"] for frame in content["frames"]]
-    assert times == sorted(times) and times[0] >= 0
+    assert times == sorted(times) and times[0] == 0  # however long the camera takes to start
     assert len(list(VideoReader(tmp_path / "out" / "camera0_pose.mp4"))) == 4 and Camera.released == 1
     for _ in range(2):  # another recording of the same camera replaces the first
         assert predict_files(DOTS, "0", tmp_path / "out") == 1
