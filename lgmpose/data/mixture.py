@@ -84,6 +84,8 @@ def read_mixture(path: str | Path) -> MixtureFile:
     for entry in (*file.train, *file.val):
         if entry.data.startswith("mix:"):
             raise UserError(f"{path}: {entry.data} is itself a list of data sets; name the sets")
+    if weighted := [entry.data for entry in file.val if entry.weight != 1]:
+        raise UserError(f"{path}: {weighted[0]} has a weight, which only sets to train on take; remove it")
     return file
 
 

@@ -29,7 +29,7 @@ from lgmpose.data import load_records, load_validation_sets
 from lgmpose.data.batches import Encode, EpochSampler, choose_workers, count_errors, draws_per_epoch, make_loader
 from lgmpose.data.crops import CropDataset
 from lgmpose.data.records import RecordSet
-from lgmpose.errors import UserError, first_line
+from lgmpose.errors import UserError, first_line, notice_once
 from lgmpose.files import lock, write_atomically
 from lgmpose.inference.evaluate import channels_for, evaluate
 from lgmpose.inference.figures import Evaluation, joint_metrics
@@ -117,6 +117,8 @@ def train(
             if rank == 0:
                 record_set.print_left_out()
         kind.check_data(config, train_set, val_sets, notice=rank == 0)
+        if rank == 0:
+            _notice_shared(train_set, val_sets)
         device = _choose_gpu_or_cpu(config, world)
         net, start = kind.make_network(config, train_set, fresh=not resuming)
         if start is not None and rank == 0 and progress:
@@ -187,6 +189,16 @@ def _choose_gpu_or_cpu(config: TrainConfig, world: int) -> torch.device:
             device = choose_device(f"cuda:{os.environ['LOCAL_RANK']}")
             torch.cuda.set_device(device)
     return device
+
+
+def _notice_shared(train_set: Any, val_sets: list[Any]) -> None:
+    """Print to stderr which validation sets have pictures that are trained on. The paths of pictures are compared."""
+    for val_set in val_sets:
+        if shared := len(val_set.images & train_set.images):
+            notice_once(
+                f"notice: {shared} of the {len(val_set.images)} pictures of {val_set.name} are also trained on; its "
+                "figures do not tell how good the network is on new pictures"
+            )
 
 
 def _check_data(config: TrainConfig, train_set: RecordSet, val_sets: list[RecordSet], *, notice: bool) -> None:

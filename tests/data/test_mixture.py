@@ -182,6 +182,7 @@ def test_boxes_of_a_detection_file_are_persons_without_joints(people, tmp_path):
         ('[[train]]\ndata = "coco:x"', "sets.toml.*val"),
         ('[[train]]\ndata = "coco:x"\nwieght = 2\n[[val]]\ndata = "coco:x"', "sets.toml.*wieght"),
         ('[[train]]\ndata = "coco:x"\nweight = 0\n[[val]]\ndata = "coco:x"', "sets.toml.*weight"),
+        ('[[train]]\ndata = "coco:x"\n[[val]]\ndata = "coco:y"\nweight = 2', "sets.toml.*coco:y.*weight"),
         ('[[train]]\ndata = "mix:x.toml"\n[[val]]\ndata = "coco:x"', "sets.toml.*mix:x.toml"),
         ('[[train]]\ndata = "voc:x"\n[[val]]\ndata = "coco:x"', "voc:x"),
         ('[[train]]\ndata = "synthetic:x"\nsplit = "test"\n[[val]]\ndata = "coco:x"', "sets.toml.*test"),
