@@ -135,6 +135,8 @@ def test_a_file_of_sets(people, tmp_path):
     assert len(load_validation_sets(f"synthetic:{one}")) == 1
     with pytest.raises(UserError, match="sets.toml"):
         load_records(data, "val")
+    with pytest.raises(UserError, match="other.json.*sets.toml"):
+        load_validation_sets(data, "other.json")
 
 
 def test_a_limit_takes_the_persons_of_the_first_pictures(people, tmp_path):
