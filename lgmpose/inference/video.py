@@ -72,15 +72,21 @@ def is_video(path: Path) -> bool:
 
     try:
         with open(path, "rb") as file, av.open(file, "r") as container:
-            covers = av.stream.Disposition.attached_pic  # of music
-            streams = [stream for stream in container.streams.video if not stream.disposition & covers]
-            brand = container.metadata.get("major_brand", "")
-            if not streams or brand in PHOTO_BRANDS or any(n in container.format.name for n in NO_VIDEO_FORMATS):
+            stream, brand = _film(container), container.metadata.get("major_brand", "")
+            if stream is None or brand in PHOTO_BRANDS or any(n in container.format.name for n in NO_VIDEO_FORMATS):
                 return False
-            packets = (packet for packet in container.demux(streams[0]) if packet.size)
+            packets = (packet for packet in container.demux(stream) if packet.size)
             return container.format.name != "gif" or next(packets, None) is None or next(packets, None) is not None
     except (av.FFmpegError, OSError, ValueError):
         return False
+
+
+def _film(container: Any) -> Any:
+    """Return the stream of moving pictures, as FFmpeg chooses it; None: there is none, or only the cover of music."""
+    import av
+
+    stream = container.streams.best("video")
+    return None if stream is None or stream.disposition & av.stream.Disposition.attached_pic else stream
 
 
 class VideoReader:
@@ -122,13 +128,13 @@ class VideoReader:
         except (av.FFmpegError, OSError, ValueError) as error:
             # Without the cause, which may name the address with its password.
             raise UserError(f"{self.name}: cannot be opened as a video ({_reason(error)})") from None
-        streams = container.streams.video
-        if not streams:
+        stream = _film(container)
+        if stream is None:
             raise UserError(f"{self.name}: holds no video")
-        streams[0].thread_type = "AUTO"
-        self.frames, self.rate = streams[0].frames, float(streams[0].average_rate or 0) or None
+        stream.thread_type = "AUTO"
+        self.frames, self.rate = stream.frames, float(stream.average_rate or 0) or None
         self.is_live = is_stream(source) and container.duration is None
-        return self._decoded(container, streams[0])
+        return self._decoded(container, stream)
 
     def _decoded(self, container, stream) -> Iterator[VideoFrame]:
         import av

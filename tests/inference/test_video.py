@@ -160,6 +160,26 @@ def test_bad_videos_are_named_and_leave_nothing(tmp_path):
     assert names_in(tmp_path / "out") == []
 
 
+@pytest.mark.parametrize("suffix, num_frames", [(".mkv", 8), (".mp4", 8), (".mp4", 0)])
+def test_the_cover_of_a_film_is_no_frame(tmp_path, suffix, num_frames):
+    """In a Matroska file it is an ordinary stream, here the first one. Music has nothing but a cover."""
+    file = tmp_path / f"a{suffix}"
+    with av.open(str(file), "w") as container:
+        cover, film = container.add_stream("mjpeg", rate=10), container.add_stream("libx264", rate=10)
+        cover.height, cover.width, cover.pix_fmt = 80, 80, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        film.height, film.width, film.pix_fmt = 48, 64, "yuv420p"
+        for stream, pictures in ((cover, [noise(80, 80)]), (film, [noise(48, 64)] * num_frames)):
+            for picture in pictures:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            container.mux(stream.encode(None))
+    if num_frames:
+        assert [frame.picture.shape for frame in VideoReader(file)] == [(48, 64, 3)] * num_frames
+    else:
+        with pytest.raises(UserError, match="a.mp4: "):
+            list(VideoReader(file))
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no colon in names")
 def test_a_name_that_looks_like_an_address(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
