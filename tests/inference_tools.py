@@ -63,7 +63,7 @@ def write_png(path, array):
     return path
 
 
-def write_film(path, frames, rate=10, times=None, rotation=0, codec=None):
+def write_film(path, frames, rate=10, times=None, rotation=0, codec=None, pixel_ratio=None):
     """Write a video with PyAV; lossless enough that joints stay where they are.
 
     Args:
@@ -73,6 +73,7 @@ def write_film(path, frames, rate=10, times=None, rotation=0, codec=None):
         times: seconds of each frame, instead of a constant rate.
         rotation: degrees counter-clockwise that players turn the frames.
         codec: by default one that fits the container.
+        pixel_ratio: width of a pixel divided by its height.
     """
     codecs = {".avi": "mjpeg", ".gif": "gif", ".ogv": "libtheora", ".flv": "flv"}
     with av.open(str(path), "w") as container:
@@ -84,6 +85,8 @@ def write_film(path, frames, rate=10, times=None, rotation=0, codec=None):
             stream.options = {"crf": "10"}
         else:
             stream.bit_rate = 4_000_000
+        if pixel_ratio:
+            stream.codec_context.sample_aspect_ratio = pixel_ratio
         if rotation:
             stream.set_display_rotation(rotation)
         if times is not None:

@@ -78,6 +78,8 @@ def load_validation_sets(
     kind, _, path = data.partition(":")
     if kind != "mix":
         return [load_records(data, "val", annotations=annotations, categories=categories)]
+    if annotations is not None:
+        raise UserError(f"{annotations}: the sets of {path} name their own annotation files")
     from lgmpose.data.mixture import read_mixture
 
     sets = [_load_entry(entry, "val") for entry in read_mixture(path).val]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections import Counter
 from collections.abc import Sequence
@@ -61,6 +62,11 @@ class BoxSet:
 
     def __len__(self) -> int:
         return len(self.pictures)
+
+    @property
+    def images(self) -> frozenset[str]:
+        """The absolute paths of the pictures."""
+        return frozenset(os.path.abspath(picture.image) for picture in self.pictures)
 
     def print_left_out(self) -> None:
         """Print what was left out or replaced while reading, if anything was."""

@@ -84,6 +84,8 @@ def read_mixture(path: str | Path) -> MixtureFile:
     for entry in (*file.train, *file.val):
         if entry.data.startswith("mix:"):
             raise UserError(f"{path}: {entry.data} is itself a list of data sets; name the sets")
+    if weighted := [entry.data for entry in file.val if entry.weight != 1]:
+        raise UserError(f"{path}: {weighted[0]} has a weight, which only sets to train on take; remove it")
     return file
 
 
@@ -135,7 +137,7 @@ def join_sets(record_sets: Sequence[RecordSet], weights: Sequence[float], *, joi
         pairs = zip(given.records, with_skeleton(given, skeleton).records, strict=True)
         kept = [new for old, new in pairs if new.visibility.any() or not old.visibility.any()]
         placed += kept
-        parts.append((len(kept), float(weight)))
+        parts += [(len(kept), float(weight))] if kept else []
         notes |= {f"{given.name}: {reason}": number for reason, number in given.notes.items()}
         if len(kept) < len(given):
             notes[f"{given.name}: none of the network's joints is labelled"] = len(given) - len(kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -84,6 +85,11 @@ class RecordSet:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    @property
+    def images(self) -> frozenset[str]:
+        """The absolute paths of the pictures."""
+        return frozenset(os.path.abspath(record.image) for record in self.records)
 
     @property
     def left_out(self) -> str:

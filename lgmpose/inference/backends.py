@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
@@ -140,7 +141,15 @@ class TorchBackend:
         self.fast = fast_form(self.net)
         self.skeleton, self.codec = skeleton_of(card), codec_of(card, self.image_hw)
         self.source = {"file": path.name, "sha256": weights_hash(path)}
-        self._process, self._device = os.getpid(), on_device.type
+        self._process, self._device, self._threads = os.getpid(), on_device.type, threads
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over what was pickled, perhaps in another process, which needs its own number of threads."""
+        import torch
+
+        vars(self).update(state, _process=os.getpid())
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)
 
     def heatmaps(self, crops: np.ndarray) -> np.ndarray:
         """Return heatmaps; see ``Backend``.
@@ -175,6 +184,7 @@ class ExportedBackend:
         path = Path(weights)
         if not path.is_file():
             raise UserError(f"{path}: no such file")
+        self._arguments = path.absolute(), threads
         self.run, text, shapes = open_graph(path, threads or num_cores())
         self.card = read_card(path, text)
         self.image_hw: tuple[int, int] = tuple(self.card["image_hw"])
@@ -183,6 +193,11 @@ class ExportedBackend:
         expected = [[3, *self.image_hw], [self.skeleton.num_keypoints, *self.codec.output_shape]]
         if [list(shape[1:]) for shape in shapes] != expected:
             raise UserError(f"{path}: its card does not fit its graph ({shapes[0]} → {shapes[1]}); export it again")
+
+    def __reduce__(self) -> tuple:
+        """Pickle the file's name: a runtime's session cannot be pickled."""
+        path, threads = self._arguments
+        return partial(type(self), path, threads=threads), ()
 
     def heatmaps(self, crops: np.ndarray) -> np.ndarray:
         """Return heatmaps; see ``Backend``."""

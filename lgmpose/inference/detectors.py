@@ -11,6 +11,7 @@ import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -231,6 +232,7 @@ class OnnxDetector(LetterboxDetector):
     """
 
     def __init__(self, path: str | Path, *, threads: int | None = None):
+        self._arguments = Path(path).absolute(), threads
         session = onnx_session(path, threads or num_cores())
         inputs, outputs = session.get_inputs(), [output.shape for output in session.get_outputs()]
         shape, kind = (inputs[0].shape, inputs[0].type) if inputs else ([], "nothing")
@@ -254,6 +256,11 @@ class OnnxDetector(LetterboxDetector):
                 "(1, h, w, 5) for three strides"
             )
         super().__init__(image_hw, lambda canvas: session.run(None, {name: canvas}), head)
+
+    def __reduce__(self) -> tuple:
+        """Pickle the file's name: a runtime's session cannot be pickled."""
+        path, threads = self._arguments
+        return partial(type(self), path, threads=threads), ()
 
 
 def _grid(image_hw: tuple[int, int], stride: int) -> np.ndarray:

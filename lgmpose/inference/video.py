@@ -1,8 +1,8 @@
 """Read videos, streams and cameras frame by frame, and write H.264 videos that browsers play.
 
 Files and streams are read with PyAV (FFmpeg): times are the file's own time stamps, also with a variable frame rate.
-Frames are turned as the file's rotation says. Cameras are read with OpenCV, which numbers them on every system. Only
-one frame is in memory at a time.
+Frames are as players show them: turned as the file's rotation says, with square pixels, and all of one size. Cameras
+are read with OpenCV, which numbers them on every system. Only one frame is in memory at a time.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ __all__ = [
 STREAM_SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "srt", "tcp")
 STREAM_TIMEOUT_S = 15.0
 TIME_BASE = Fraction(1, 90_000)  # of written videos, in seconds: fine enough for every frame rate
+RESTART_S = 0.5  # a time stamp so far before the last one begins anew, as in films that were joined without a tool
+BT_601 = 6  # FFmpeg's AVCOL_SPC_SMPTE170M
 DEFAULT_RATE = 25.0  # frames per second, if neither time stamps nor a rate are stated
 # FFmpeg also opens text files and photographs. These are not videos.
 NO_VIDEO_FORMATS = ("tty", "image2", "_pipe")
@@ -70,15 +72,21 @@ def is_video(path: Path) -> bool:
 
     try:
         with open(path, "rb") as file, av.open(file, "r") as container:
-            covers = av.stream.Disposition.attached_pic  # of music
-            streams = [stream for stream in container.streams.video if not stream.disposition & covers]
-            brand = container.metadata.get("major_brand", "")
-            if not streams or brand in PHOTO_BRANDS or any(n in container.format.name for n in NO_VIDEO_FORMATS):
+            stream, brand = _film(container), container.metadata.get("major_brand", "")
+            if stream is None or brand in PHOTO_BRANDS or any(n in container.format.name for n in NO_VIDEO_FORMATS):
                 return False
-            packets = (packet for packet in container.demux(streams[0]) if packet.size)
+            packets = (packet for packet in container.demux(stream) if packet.size)
             return container.format.name != "gif" or next(packets, None) is None or next(packets, None) is not None
     except (av.FFmpegError, OSError, ValueError):
         return False
+
+
+def _film(container: Any) -> Any:
+    """Return the stream of moving pictures, as FFmpeg chooses it; None: there is none, or only the cover of music."""
+    import av
+
+    stream = container.streams.best("video")
+    return None if stream is None or stream.disposition & av.stream.Disposition.attached_pic else stream
 
 
 class VideoReader:
@@ -120,19 +128,20 @@ class VideoReader:
         except (av.FFmpegError, OSError, ValueError) as error:
             # Without the cause, which may name the address with its password.
             raise UserError(f"{self.name}: cannot be opened as a video ({_reason(error)})") from None
-        streams = container.streams.video
-        if not streams:
+        stream = _film(container)
+        if stream is None:
             raise UserError(f"{self.name}: holds no video")
-        streams[0].thread_type = "AUTO"
-        self.frames, self.rate = streams[0].frames, float(streams[0].average_rate or 0) or None
+        stream.thread_type = "AUTO"
+        self.frames, self.rate = stream.frames, float(stream.average_rate or 0) or None
         self.is_live = is_stream(source) and container.duration is None
-        return self._decoded(container, streams[0])
+        return self._decoded(container, stream)
 
     def _decoded(self, container, stream) -> Iterator[VideoFrame]:
         import av
 
-        index, first_s, last_s = 0, None, 0.0
+        index, first_s, last_s = 0, None, 0.0  # first_s: the time stamp that counts as 0
         step_s = 1 / (self.rate or DEFAULT_RATE)
+        width = height = None
         with container:
             try:
                 for packet in container.demux(stream):
@@ -142,10 +151,14 @@ class VideoReader:
                         self.damaged += 1
                         continue
                     for frame in decoded:
-                        stamp_s = last_s + step_s if frame.time is None else frame.time
-                        first_s = stamp_s if first_s is None else first_s
-                        last_s = max(last_s, stamp_s - first_s)
-                        picture = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4)
+                        next_s = last_s + step_s if index else 0.0
+                        if frame.time is not None and (first_s is None or frame.time - first_s < last_s - RESTART_S):
+                            first_s = frame.time - next_s
+                        last_s = max(last_s, next_s if frame.time is None else frame.time - first_s)
+                        if width is None:  # later frames may have another size; players show them in the first one
+                            width, height = _shown_width(frame.width, stream.sample_aspect_ratio), frame.height
+                        picture = frame.to_ndarray(format="rgb24", width=width, height=height)
+                        picture = np.rot90(picture, round(frame.rotation / 90) % 4)
                         yield VideoFrame(np.ascontiguousarray(picture), index, last_s)
                         index += 1
             except (av.FFmpegError, OSError) as error:
@@ -159,19 +172,29 @@ class VideoReader:
         return self._frames
 
 
+def _shown_width(width: int, pixel_ratio: Fraction | None) -> int:
+    """Return the width at which players show a picture whose pixels are not square. Absurd ratios do not count."""
+    ratio = float(pixel_ratio or 1)
+    return width if abs(ratio - 1) < 0.01 or not 0.1 < ratio < 10 else max(1, round(width * ratio))
+
+
 def _camera_frames(number: int) -> Iterator[VideoFrame]:
     camera = cv2.VideoCapture(number)
     if not camera.isOpened():
         raise UserError(f"camera {number}: there is no such camera, or another program uses it")
 
     def frames() -> Iterator[VideoFrame]:
-        start, index = time.monotonic(), 0
+        start, index = 0.0, 0
         try:
             while True:
                 more, bgr = camera.read()
+                now = time.monotonic()
+                start = start if index else now  # some cameras take seconds until the first frame
+                if not more and index == 0:
+                    raise UserError(f"camera {number}: gives no picture; another program may use it")
                 if not more:
                     return
-                yield VideoFrame(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), index, time.monotonic() - start)
+                yield VideoFrame(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), index, now - start)
                 index += 1
         finally:
             camera.release()
@@ -209,6 +232,7 @@ class VideoWriter:
         self._stream.height, self._stream.width = (side + side % 2 for side in image_hw)
         self._stream.pix_fmt = "yuv420p"  # what browsers play
         self._stream.codec_context.time_base = TIME_BASE
+        self._stream.codec_context.colorspace = BT_601  # how PyAV turns RGB into YUV; players guess otherwise
         self._stream.options = {"crf": "20", "preset": "veryfast"}
 
     def write(self, picture: np.ndarray, time_s: float) -> None:
@@ -216,8 +240,6 @@ class VideoWriter:
         import av
 
         height, width = self._hw
-        if picture.shape[:2] != self._hw:  # some streams change their size
-            picture = cv2.resize(picture, (width, height))
         even: Any = cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
         frame = av.VideoFrame.from_ndarray(even, format="rgb24")
         self._last = max(round(time_s / TIME_BASE), self._last + 1)  # times must grow

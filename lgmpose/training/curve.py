@@ -33,7 +33,12 @@ def save_curve(rows: list[dict[str, Any]], png: Path) -> None:
         if points:
             right.plot(*zip(*points, strict=True), label=name, marker=marker)
     right.set(xlabel="epoch", ylabel="per cent on the validation persons", ylim=(0, 100))
-    if right.lines:
+    if any(" " in line.get_label() for line in right.lines):  # names of sets are long: below the plot
+        figure.set_figheight(3.4 + 0.22 * len(right.lines))
+        legend = right.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.15))
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # a set's name may hold a "$"
+    elif right.lines:
         right.legend(frameon=False, loc="lower right")
     starts = [int(b["epoch"]) - 0.5 for a, b in zip(rows, rows[1:], strict=False) if a.get("phase") != b.get("phase")]
     for axes in (left, right):

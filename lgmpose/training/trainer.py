@@ -29,7 +29,7 @@ from lgmpose.data import load_records, load_validation_sets
 from lgmpose.data.batches import Encode, EpochSampler, choose_workers, count_errors, draws_per_epoch, make_loader
 from lgmpose.data.crops import CropDataset
 from lgmpose.data.records import RecordSet
-from lgmpose.errors import UserError, first_line
+from lgmpose.errors import UserError, first_line, notice_once
 from lgmpose.files import lock, write_atomically
 from lgmpose.inference.evaluate import channels_for, evaluate
 from lgmpose.inference.figures import Evaluation, joint_metrics
@@ -117,6 +117,8 @@ def train(
             if rank == 0:
                 record_set.print_left_out()
         kind.check_data(config, train_set, val_sets, notice=rank == 0)
+        if rank == 0:
+            _notice_shared(train_set, val_sets)
         device = _choose_gpu_or_cpu(config, world)
         net, start = kind.make_network(config, train_set, fresh=not resuming)
         if start is not None and rank == 0 and progress:
@@ -189,6 +191,16 @@ def _choose_gpu_or_cpu(config: TrainConfig, world: int) -> torch.device:
     return device
 
 
+def _notice_shared(train_set: Any, val_sets: list[Any]) -> None:
+    """Print to stderr which validation sets have pictures that are trained on. The paths of pictures are compared."""
+    for val_set in val_sets:
+        if shared := len(val_set.images & train_set.images):
+            notice_once(
+                f"notice: {shared} of the {len(val_set.images)} pictures of {val_set.name} are also trained on; its "
+                "figures do not tell how good the network is on new pictures"
+            )
+
+
 def _check_data(config: TrainConfig, train_set: RecordSet, val_sets: list[RecordSet], *, notice: bool) -> None:
     """Raise UserError if joints are not learned, nothing can be measured, or a batch cannot be filled."""
     if notice and config.augmentation.flip_prob > 0:
@@ -207,6 +219,9 @@ def _check_data(config: TrainConfig, train_set: RecordSet, val_sets: list[Record
     if config.teacher is None and (bare := sum(not record.visibility.any() for record in train_set.records)):
         raise UserError(f"{train_set.name}: {bare} persons have no joints; they can only be used with --teacher")
     draws = draws_per_epoch(train_set.parts or [(len(train_set), 1.0)], config.epoch_persons)
+    for number, (available, drawn) in enumerate(draws, 1):
+        if not drawn:
+            raise UserError(f"{train_set.name}: set {number} with {available} persons is never drawn; raise its weight")
     if (persons_drawn := sum(drawn for _, drawn in draws)) < config.batch_size:
         persons = f"{train_set.name}: {persons_drawn} persons per epoch"
         raise UserError(f"{persons} do not fill a batch of {config.batch_size}; choose a smaller --batch-size")

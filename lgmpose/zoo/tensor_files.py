@@ -63,10 +63,12 @@ def load_into(net: nn.Module, tensors: dict[str, Tensor], source: str | Path) ->
     """Put tensors into a network as its weights, converted to its dtype. The network may be on the meta device.
 
     Raises:
-        UserError: names or shapes do not fit; the message names the first tensor that does not.
+        UserError: names or shapes do not fit, or a number is not finite; the message names the first such tensor.
     """
     wanted = net.state_dict()
     check_tensors(tensors, wanted, source)
+    if spoilt := [name for name, tensor in tensors.items() if not (tensor.is_meta or tensor.isfinite().all())]:
+        raise UserError(f"{source}: {spoilt[0]} holds NaN or infinite numbers; the training that wrote it diverged")
     net.load_state_dict({name: tensors[name].to(tensor.dtype) for name, tensor in wanted.items()}, assign=True)
 
 

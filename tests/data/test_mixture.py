@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lgmpose.data import load_records, load_validation_sets
+from lgmpose.data.batches import EpochSampler, draws_per_epoch
 from lgmpose.data.mixture import join_sets, join_skeletons, read_mixture
 from lgmpose.data.records import PersonRecord, RecordSet
 from lgmpose.data.synthetic import make_synthetic
@@ -83,6 +84,16 @@ def test_persons_without_a_joint_of_the_first_set_are_left_out_and_counted():
     assert [record.visibility.any() for record in joined.records] == [True, True, False]
 
 
+def test_a_set_without_any_joint_of_the_first_set_is_counted_and_not_drawn():
+    faces = made_up(COCO, "faces", 2)
+    face = np.where(np.arange(17) < 5, 2, 0)
+    faces = replace(faces, records=tuple(replace(record, visibility=face) for record in faces.records))
+    joined = join_sets([made_up(LSP, "lsp", 4), faces], [1, 1], joints="first")
+    assert joined.parts == ((4, 1.0),) and joined.notes["faces: none of the network's joints is labelled"] == 2
+    order = EpochSampler(len(joined), 2, seed=0, epoch=0, draws=draws_per_epoch(joined.parts))
+    assert sorted(index for batch in order for _, index in batch) == [0, 1, 2, 3]
+
+
 @pytest.fixture(scope="module")
 def people(tmp_path_factory) -> list[Path]:
     """Two synthetic sets of six pictures with one person each."""
@@ -124,6 +135,8 @@ def test_a_file_of_sets(people, tmp_path):
     assert len(load_validation_sets(f"synthetic:{one}")) == 1
     with pytest.raises(UserError, match="sets.toml"):
         load_records(data, "val")
+    with pytest.raises(UserError, match="other.json.*sets.toml"):
+        load_validation_sets(data, "other.json")
 
 
 def test_a_limit_takes_the_persons_of_the_first_pictures(people, tmp_path):
@@ -171,6 +184,7 @@ def test_boxes_of_a_detection_file_are_persons_without_joints(people, tmp_path):
         ('[[train]]\ndata = "coco:x"', "sets.toml.*val"),
         ('[[train]]\ndata = "coco:x"\nwieght = 2\n[[val]]\ndata = "coco:x"', "sets.toml.*wieght"),
         ('[[train]]\ndata = "coco:x"\nweight = 0\n[[val]]\ndata = "coco:x"', "sets.toml.*weight"),
+        ('[[train]]\ndata = "coco:x"\n[[val]]\ndata = "coco:y"\nweight = 2', "sets.toml.*coco:y.*weight"),
         ('[[train]]\ndata = "mix:x.toml"\n[[val]]\ndata = "coco:x"', "sets.toml.*mix:x.toml"),
         ('[[train]]\ndata = "voc:x"\n[[val]]\ndata = "coco:x"', "voc:x"),
         ('[[train]]\ndata = "synthetic:x"\nsplit = "test"\n[[val]]\ndata = "coco:x"', "sets.toml.*test"),

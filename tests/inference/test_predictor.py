@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -419,6 +421,30 @@ def test_eight_threads_predict_what_one_does(suffix, shipped_xml):
     with ThreadPoolExecutor(8) as pool:
         for found in pool.map(predict_all, range(8)):
             np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".onnx", ".xml"])
+def test_a_pickled_predictor_works_in_another_process(suffix, shipped_xml, tmp_path, monkeypatch):
+    """As in a process pool of macOS and Windows, with its detector."""
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)  # of this process
+    path = shipped_xml if suffix == ".xml" else SPORTS_WEIGHTS.with_suffix(suffix)
+    predictor = Predictor(path, device="cpu", threads=3, detector="lgm-det")
+    (tmp_path / "predictor").write_bytes(pickle.dumps(predictor))
+    code = f"""
+import pickle, sys
+from pathlib import Path
+import numpy as np
+predictor = pickle.loads(Path({str(tmp_path / "predictor")!r}).read_bytes())
+picture = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+assert len(predictor.detector.detect(picture)) == 2
+if "torch" in sys.modules:
+    import torch
+    assert torch.get_num_threads() == 3
+print(predictor(picture, [[10, 10, 90, 100]])[0].keypoints_xy.tolist())
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=120)
+    expected = predictor(noise(128, 128), [[10, 10, 90, 100]])[0].keypoints_xy
+    np.testing.assert_allclose(json.loads(done.stdout or "0"), expected, atol=1e-3, err_msg=done.stderr)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

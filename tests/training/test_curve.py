@@ -41,3 +41,13 @@ def test_a_figure_of_zero_is_drawn_and_an_unmeasured_one_is_not(drawn, tmp_path)
     right = drawn.pop().axes[1]
     assert [line.get_xydata().tolist() for line in right.lines] == [[[1, 0], [3, 40]], [[1, 25], [3, 50]]]
     assert [text.get_text() for text in right.get_legend().get_texts()] == ["PCK@0.2", "AP"]
+
+
+def test_the_legend_of_several_sets_covers_nothing(drawn, tmp_path):
+    names = [f"{data} {name}" for data in ("person_keypoints_val2017", "5$_$10") for name in ("PCK@0.2", "AP")]
+    rows = [{"epoch": epoch, "train_loss": 0.01} | dict.fromkeys(names, 0.4) for epoch in (1, 2)]
+    save_curve(rows, tmp_path / "curve.png")
+    right = drawn.pop().axes[1]
+    legend, plot = right.get_legend().get_window_extent(), right.get_window_extent()
+    assert legend.y1 < plot.y0 and legend.y0 >= 0
+    assert legend.x0 > right.figure.bbox.x1 / 3 and plot.height > 200

@@ -18,7 +18,7 @@ from lgmpose.data import load_records
 from lgmpose.data.augment import Augmentation
 from lgmpose.data.batches import make_loader, to_input
 from lgmpose.data.crops import CropDataset
-from lgmpose.errors import UserError
+from lgmpose.errors import UserError, notice_once
 from lgmpose.files import lock
 from lgmpose.inference.evaluate import evaluate
 from lgmpose.inference.figures import Evaluation
@@ -658,6 +658,26 @@ def test_sets_that_cannot_be_trained_or_measured_are_refused_before_work_starts(
     files = {"annotations": str(people / "annotations.json"), "val_annotations": str(other)}
     with pytest.raises(UserError, match="other.json: .*beak"):
         train(replace(config, data=f"coco:{people}", **files), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_validation_pictures_that_are_trained_on_are_noticed(config, people, tmp_path, capsys):
+    """The figures of such a set are those of known pictures. An ordinary split shares none."""
+    notice_once.cache_clear()
+    train(replace(config, epochs=1), tmp_path / "split", progress=False)
+    assert "trained on" not in capsys.readouterr().err
+    text = f'data = "synthetic:{people}"\n'
+    (tmp_path / "sets.toml").write_text(f'[[train]]\n{text}split = "all"\n[[val]]\n{text}')
+    train(replace(config, epochs=1, data=f"mix:{tmp_path / 'sets.toml'}"), tmp_path / "run", progress=False)
+    assert "2 of the 2 pictures of synthetic-val are also trained on" in capsys.readouterr().err
+
+
+def test_a_set_that_is_too_light_to_be_drawn_is_refused(config, mixture, tmp_path):
+    """A weight of 0.01 draws 0.17 of 17 persons: the set would be missing in every epoch."""
+    file = Path(mixture.removeprefix("mix:"))
+    file.write_text(file.read_text().replace("weight = 2", "weight = 0.01"))
+    with pytest.raises(UserError, match="set 2 .*17 persons"):
+        train(replace(config, data=mixture), tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
 
 

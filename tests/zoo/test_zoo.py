@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import math
 import pickle
 import random
 from pathlib import Path
@@ -252,6 +253,17 @@ def changed(card, path, value):
     else:
         place[path[-1]] = value
     return card
+
+
+def test_weights_that_are_not_finite_are_refused(saved, tmp_path):
+    """Of a training that diverged, or that became infinite as fp16. The figures would be 0 without a word."""
+    tensors, card = read_tensors(saved)
+    for value in (math.nan, -math.inf):
+        name = next(name for name, tensor in tensors.items() if tensor.is_floating_point())
+        tensors[name].flatten()[-1] = value
+        write_tensors(tmp_path / "spoilt.safetensors", tensors, card)
+        with pytest.raises(UserError, match=f"spoilt.safetensors: {name} .*NaN"):
+            load_weights(tmp_path / "spoilt.safetensors")
 
 
 @pytest.mark.parametrize("kind", [pytest.param("weights", marks=pytest.mark.slow), "export"])
