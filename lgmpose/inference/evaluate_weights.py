@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import msgspec
+
 from lgmpose.data import load_records
 from lgmpose.data.mixture import with_skeleton
 from lgmpose.errors import UserError
@@ -20,7 +22,6 @@ from lgmpose.inference.options import EvalConfig
 from lgmpose.inference.other_boxes import predict_without_boxes, shift_boxes, with_detected_boxes
 from lgmpose.inference.top_down import coco_persons
 from lgmpose.machine import machine_header, tune_allocator
-from lgmpose.metrics import results_json
 from lgmpose.pose.codecs import StandardCodec, make_codec
 from lgmpose.pose.joint_matching import match_joints
 from lgmpose.zoo.cards import find_weights
@@ -78,7 +79,7 @@ def evaluate_weights(config: EvalConfig) -> Evaluation:
     source, predictions = backend.source, cast(Predictions, evaluation.predictions)
     try:
         if config.results is not None:
-            write_atomically(config.results, results_json(coco_persons(predictions, record_set, image_hw)))
+            write_atomically(config.results, msgspec.json.encode(coco_persons(predictions, record_set, image_hw)))
         if config.json is not None:
             content = {"weights": source["file"], "sha256": source["sha256"], **evaluation.as_json()} | machine_header()
             write_atomically(config.json, json.dumps(content, indent=1).encode())
