@@ -6,7 +6,6 @@ Joint orders are those of the data sets, so joints need no re-ordering on their 
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -144,23 +143,10 @@ def _pairs_by_name(names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
     return tuple(sorted((min(pair), max(pair)) for pair in pairs))
 
 
-def _is_misspelt_side(name: str) -> bool:
-    """Return True if a word of the name is nearly "left" or "right": "rigth", "lef"."""
-    return any(
-        sorted(word) == sorted(side) or difflib.SequenceMatcher(None, word, side).ratio() > 0.85
-        for word in map(str.lower, _WORD.findall(name))
-        for side in ("left", "right")
-    )
-
-
 def unpaired_joints(skeleton: Skeleton) -> tuple[str, ...]:
-    """Return the joints whose names show a side, perhaps misspelt, but that belong to no left/right pair."""
+    """Return the joints whose names show a side, but that belong to no left/right pair."""
     paired = {joint for pair in skeleton.flip_pairs for joint in pair}
-    return tuple(
-        name
-        for i, name in enumerate(skeleton.joint_names)
-        if i not in paired and (side_of(name) or _is_misspelt_side(name))
-    )
+    return tuple(name for i, name in enumerate(skeleton.joint_names) if i not in paired and side_of(name))
 
 
 _COCO_NAMES = (
