@@ -15,7 +15,7 @@ from lgmpose.errors import UserError
 from lgmpose.files import check_writable, write_atomically
 from lgmpose.inference.backends import Backend, TorchBackend, open_backend
 from lgmpose.inference.detectors import open_detector
-from lgmpose.inference.evaluate import evaluate, evaluate_predictions
+from lgmpose.inference.evaluate import channels_for, evaluate, evaluate_predictions
 from lgmpose.inference.extremes import require_truth, save_extremes
 from lgmpose.inference.figures import Evaluation, Predictions, joint_metrics
 from lgmpose.inference.options import EvalConfig
@@ -117,18 +117,15 @@ def _with_shared_joints(record_set: RecordSet, backend: Backend, path: Path) -> 
     If the network lacks joints of the data, the set takes the network's skeleton. It then has no AP, which needs all.
     """
     skeleton = record_set.skeleton
-    if skeleton.joint_names == backend.skeleton.joint_names:
-        return record_set, None
-    matched = match_joints(skeleton, backend.skeleton)
-    if not matched:
+    try:
+        return record_set, channels_for(skeleton, backend.skeleton)
+    except ValueError as error:
+        name = f"{record_set.name} without {error} (the weights lack them)"
+    if not match_joints(skeleton, backend.skeleton):
         raise UserError(
             f"{path}: weights for skeleton {backend.skeleton.name}, which has no joint of {record_set.name}; "
             f"those are {', '.join(skeleton.joint_names)}"
         )
-    lacking = [name for i, name in enumerate(skeleton.joint_names) if i not in matched]
-    if not lacking:
-        return record_set, [matched[i] for i in range(skeleton.num_keypoints)]
-    name = f"{record_set.name} without {', '.join(lacking)} (the weights lack them)"
     shared = replace(with_skeleton(record_set, backend.skeleton), name=name, annotation_file=None)
     if not joint_metrics(shared):
         raise UserError(f"{name}: no person has a labelled torso or head, so nothing can be measured")
