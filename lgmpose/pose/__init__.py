@@ -1,1 +1,1 @@
-"""What a pose is: skeletons, geometry of crops, and codecs between joints and heatmaps. Without PyTorch."""
+"""What a pose is: skeletons, geometry of crops, and codecs between joints and heatmaps. NumPy only."""

@@ -14,14 +14,14 @@ simcc     no map: Gaussian profiles along x and   argmax of each profile        
 
 Sources: SimpleBaseline (Xiao et al. 2018); DARK (Zhang et al. 2020), with the ordinary alignment as in mmpose; UDP
 (Huang et al. 2020), its Gaussian form; SimCC (Li et al. 2022) with the targets of RTMPose (Jiang et al. 2023). All are
-vectorised over batch and joints. Points are crop pixels.
+NumPy, vectorised over batch and joints. Points are crop pixels.
 
 Known differences from the reference code:
 
 * a joint whose patch ends one pixel outside the map has weight 0; the reference code keeps weight 1 for a target that
   is zero everywhere (``StandardCodec.encode``);
-* the blur's width follows OpenCV's formula, where OpenCV itself has rounded tables for up to 9 taps, that is for a
-  sigma below 1.82 (``_blur``);
+* the blur's kernel follows OpenCV's formula, where OpenCV itself has rounded tables for up to 9 taps, that is for a
+  sigma below 1.82 (``_taps``);
 * a Newton step longer than one pixel, or away from a peak, is not taken (``_newton_step``);
 * UDP's decoding is that of mmpose 1.x, not of the UDP-Pose repository (``UDPCodec``);
 * SimCC has one sigma for both axes, another score and a shift in the flip test (``SimCCCodec``).
@@ -32,6 +32,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from lgmpose.network.config import BINS_PER_PIXEL
 from lgmpose.pose.skeletons import Skeleton
@@ -192,11 +193,15 @@ class DarkCodec(StandardCodec):
         h, w = heatmaps.shape[-2:]
         if min(h, w) < 5:
             return peaks.astype(float)
-        blurred = _blur(heatmaps, self.sigma)
-        before, after = heatmaps.max(axis=(-1, -2)), blurred.max(axis=(-1, -2))
-        scale = np.divide(before, after, out=np.ones_like(after), where=after > 0)  # to its old maximum
         centres = np.clip(peaks, 2, [w - 3, h - 3])
-        near = _window(blurred, centres, 2) * scale[..., None, None]
+        near = _blurred_window(heatmaps, centres, 2, self.sigma)
+        # The blurred map is scaled to its old maximum. That adds one constant to all logarithms, and the step uses
+        # their differences. So the scale is computed only where the smallest value may cut something off.
+        cut = (near <= SMALLEST).any(axis=(-1, -2))
+        if cut.any():
+            before, after = heatmaps[cut].max(axis=(-1, -2)), _blur(heatmaps[cut], self.sigma).max(axis=(-1, -2))
+            scale = np.divide(before, after, out=np.ones_like(after), where=after > 0)
+            near[cut] *= scale[:, None, None]
         logs = np.log(np.maximum(near, SMALLEST)).astype(float)
         xx = (_at(logs, 2, 0) - 2 * _at(logs, 0, 0) + _at(logs, -2, 0)) / 4  # second differences over ± 2 pixels
         yy = (_at(logs, 0, 2) - 2 * _at(logs, 0, 0) + _at(logs, 0, -2)) / 4
@@ -227,7 +232,7 @@ class UDPCodec(StandardCodec):
         return points_xy
 
     def _refine(self, heatmaps: np.ndarray, peaks: np.ndarray) -> np.ndarray:
-        logs = np.log(np.clip(_window(_blur(heatmaps, self.sigma), peaks, 1), 1e-3, 50)).astype(float)
+        logs = np.log(np.clip(_blurred_window(heatmaps, peaks, 1, self.sigma), 1e-3, 50)).astype(float)
         eps = np.finfo(np.float32).eps
         xx = _at(logs, 1, 0) - 2 * _at(logs, 0, 0) + _at(logs, -1, 0) + eps
         yy = _at(logs, 0, 1) - 2 * _at(logs, 0, 0) + _at(logs, 0, -1) + eps
@@ -342,15 +347,46 @@ def _gradient(window: np.ndarray) -> np.ndarray:
     return np.stack([_at(window, 1, 0) - _at(window, -1, 0), _at(window, 0, 1) - _at(window, 0, -1)], axis=-1)
 
 
-def _blur(heatmaps: np.ndarray, sigma: float) -> np.ndarray:
-    """Smooth maps (B, K, h, w) as DARK's authors do, with zeros outside: 11 taps for sigma 2, 17 for sigma 3."""
-    import cv2  # here, so that encoding needs no OpenCV
-
+def _taps(sigma: float) -> np.ndarray:
+    """Return the Gaussian of DARK's smoothing: 11 taps for sigma 2, 17 for sigma 3; float32, sum 1."""
     reach = int(2.75 * sigma)
-    size, width = (2 * reach + 1, 2 * reach + 1), 0.3 * (reach - 1) + 0.8  # OpenCV's rule for the width of a kernel
-    maps = heatmaps.reshape(-1, *heatmaps.shape[2:])
-    blurred = [cv2.GaussianBlur(one, size, width, borderType=cv2.BORDER_CONSTANT) for one in maps]
-    return np.array(blurred, np.float32).reshape(heatmaps.shape)
+    # OpenCV's rule for a Gaussian kernel of a given width, which the authors' code uses through cv2.GaussianBlur. For
+    # up to 9 taps, OpenCV takes rounded values from a table instead (getGaussianKernel): a known, small difference.
+    width = 0.3 * (reach - 1) + 0.8
+    taps = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * width**2))
+    return (taps / taps.sum()).astype(np.float32)
+
+
+def _blur(heatmaps: np.ndarray, sigma: float) -> np.ndarray:
+    """Smooth maps (…, h, w) as DARK does, with zeros outside: one matrix product per axis."""
+    taps = _taps(sigma)
+    reach = len(taps) // 2
+    h, w = heatmaps.shape[-2:]
+    rows, columns = (sum(np.eye(n, k=i - reach, dtype=np.float32) * tap for i, tap in enumerate(taps)) for n in (h, w))
+    return rows @ heatmaps @ columns.T
+
+
+def _blurred_window(heatmaps: np.ndarray, centres: np.ndarray, reach: int, sigma: float) -> np.ndarray:
+    """Return ``_window`` of maps after ``_blur``, (B, K, 2 · reach + 1, 2 · reach + 1).
+
+    Only what the windows need is smoothed, because whole maps take several times as long.
+    """
+    taps = _taps(sigma)
+    size = 2 * reach + 1
+    wide = reach + len(taps) // 2  # what a window is made of reaches that far
+    B, K, h, w = heatmaps.shape
+    padded = np.zeros((B, K, h + 2 * wide, w + 2 * wide), np.float32)
+    padded[..., wide : wide + h, wide : wide + w] = heatmaps
+    band = sum(np.eye(size, 2 * wide + 1, k=i, dtype=np.float32) * tap for i, tap in enumerate(taps))
+    windows = sliding_window_view(padded, (2 * wide + 1, 2 * wide + 1), axis=(2, 3))
+    b, k = np.indices((B, K))
+    blurred = band @ windows[b, k, centres[..., 1], centres[..., 0]] @ band.T
+    # Beyond the map's border, the border's values are repeated.
+    for axis, length in ((0, w), (1, h)):
+        centre = centres[..., axis, None]
+        inside = np.clip(centre + np.arange(-reach, reach + 1), 0, length - 1) - centre + reach
+        blurred = np.take_along_axis(blurred, np.expand_dims(inside, 2 + axis), axis=3 - axis)
+    return blurred
 
 
 def _newton_step(gradient: np.ndarray, xx: np.ndarray, xy: np.ndarray, yy: np.ndarray) -> np.ndarray:
