@@ -12,7 +12,7 @@ import secrets
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -111,16 +111,16 @@ def as_type(content: Any, kind: type[T], source: str | Path, *, strict: bool = F
         raise UserError(f"{source}: {error} ($ is the whole content, [0] the first entry of a list)") from error
 
 
-def write_atomically(path: str | Path, data: bytes | Iterable[bytes]) -> None:
+def write_atomically(path: str | Path, data: bytes) -> None:
     """Write a file so that an interruption or a full disk leaves either the old file or the new one, complete.
 
-    Its folder is created if missing. The data may come in pieces, so that not all are in memory at once.
+    Its folder is created if missing.
 
     Raises:
         UserError: disk full, or folder not writable; the old file is unchanged.
     """
     with open_atomically(path) as file:
-        file.writelines([data] if isinstance(data, bytes) else data)
+        file.write(data)
 
 
 @contextlib.contextmanager

@@ -7,20 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import msgspec
+
 from lgmpose.data import load_records
 from lgmpose.data.mixture import with_skeleton
 from lgmpose.errors import UserError
 from lgmpose.files import check_writable, write_atomically
 from lgmpose.inference.backends import Backend, TorchBackend, open_backend
 from lgmpose.inference.detectors import open_detector
-from lgmpose.inference.evaluate import evaluate, evaluate_predictions
+from lgmpose.inference.evaluate import channels_for, evaluate, evaluate_predictions
 from lgmpose.inference.extremes import require_truth, save_extremes
 from lgmpose.inference.figures import Evaluation, Predictions, joint_metrics
 from lgmpose.inference.options import EvalConfig
 from lgmpose.inference.other_boxes import predict_without_boxes, shift_boxes, with_detected_boxes
 from lgmpose.inference.top_down import coco_persons
 from lgmpose.machine import machine_header, tune_allocator
-from lgmpose.metrics import results_json
 from lgmpose.pose.codecs import StandardCodec, make_codec
 from lgmpose.pose.joint_matching import match_joints
 from lgmpose.zoo.cards import find_weights
@@ -78,7 +79,7 @@ def evaluate_weights(config: EvalConfig) -> Evaluation:
     source, predictions = backend.source, cast(Predictions, evaluation.predictions)
     try:
         if config.results is not None:
-            write_atomically(config.results, results_json(coco_persons(predictions, record_set, image_hw)))
+            write_atomically(config.results, msgspec.json.encode(coco_persons(predictions, record_set, image_hw)))
         if config.json is not None:
             content = {"weights": source["file"], "sha256": source["sha256"], **evaluation.as_json()} | machine_header()
             write_atomically(config.json, json.dumps(content, indent=1).encode())
@@ -116,18 +117,15 @@ def _with_shared_joints(record_set: RecordSet, backend: Backend, path: Path) -> 
     If the network lacks joints of the data, the set takes the network's skeleton. It then has no AP, which needs all.
     """
     skeleton = record_set.skeleton
-    if skeleton.joint_names == backend.skeleton.joint_names:
-        return record_set, None
-    matched = match_joints(skeleton, backend.skeleton)
-    if not matched:
+    try:
+        return record_set, channels_for(skeleton, backend.skeleton)
+    except ValueError as error:
+        name = f"{record_set.name} without {error} (the weights lack them)"
+    if not match_joints(skeleton, backend.skeleton):
         raise UserError(
             f"{path}: weights for skeleton {backend.skeleton.name}, which has no joint of {record_set.name}; "
             f"those are {', '.join(skeleton.joint_names)}"
         )
-    lacking = [name for i, name in enumerate(skeleton.joint_names) if i not in matched]
-    if not lacking:
-        return record_set, [matched[i] for i in range(skeleton.num_keypoints)]
-    name = f"{record_set.name} without {', '.join(lacking)} (the weights lack them)"
     shared = replace(with_skeleton(record_set, backend.skeleton), name=name, annotation_file=None)
     if not joint_metrics(shared):
         raise UserError(f"{name}: no person has a labelled torso or head, so nothing can be measured")

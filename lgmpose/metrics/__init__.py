@@ -10,7 +10,6 @@ from lgmpose.metrics.average_precision import (
     coco_ap,
     coco_results,
     compare_persons,
-    results_json,
 )
 from lgmpose.metrics.error_kinds import ERROR_KINDS, error_kinds
 from lgmpose.metrics.oks import oks
@@ -29,5 +28,5 @@ from lgmpose.pose.persons import JOINT_SCORE_THRESHOLD, oks_nms, rescore
 __all__ = [
     "AP_NAMES", "ERROR_KINDS", "JOINT_SCORE_THRESHOLD", "PCKResult", "ap_figures", "ap_interval", "bootstrap_interval",
     "coco_ap", "coco_results", "compare_persons", "error_kinds", "head_size_from_joints", "oks", "oks_nms", "pck",
-    "pck_joints", "pckh", "pckh_joints", "rescore", "results_json", "torso_size",
+    "pck_joints", "pckh", "pckh_joints", "rescore", "torso_size",
 ]  # fmt: skip

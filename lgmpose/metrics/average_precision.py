@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,9 +24,7 @@ if TYPE_CHECKING:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-__all__ = [
-    "AP_NAMES", "ap_figures", "ap_interval", "coco_ap", "coco_results", "compare_persons", "results_json",
-]  # fmt: skip
+__all__ = ["AP_NAMES", "ap_figures", "ap_interval", "coco_ap", "coco_results", "compare_persons"]
 
 AP_NAMES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")  # in the order of COCOeval.stats
 MAX_PERSONS = 20  # of a picture that COCO evaluates
@@ -66,14 +63,6 @@ def coco_results(
         {"image_id": image_id, "category_id": int(category_id), "keypoints": row, "score": score}
         for image_id, row, score in zip(image_ids.tolist(), rows, scores.tolist(), strict=True)
     ]
-
-
-def results_json(results: list[dict]) -> Iterator[bytes]:
-    """Yield ``json.dumps(results)`` in pieces, as the whole text of val2017's results takes hundreds of megabytes."""
-    yield b"["
-    for start in range(0, len(results), 1000):
-        yield (", " if start else "").encode() + json.dumps(results[start : start + 1000])[1:-1].encode()
-    yield b"]"
 
 
 def coco_ap(

@@ -40,10 +40,8 @@ class PCKResult:
         threshold: largest error that is still correct, in sizes.
         joints: indices of the joints that the mean pools.
         mean_percent: percentage of correct joints among all counted joints in ``joints``; NaN if there are none.
-        joint_percent: (K,) percentage per joint, also of those outside ``joints``; NaN where the count is 0.
-        joint_counts: (K,) number of persons for whom the joint counts.
-        num_persons: persons with a usable size.
-        num_without_size: persons left out because their size is undefined (NaN) or not positive.
+        joint_percent: (K,) percentage per joint, also of those outside ``joints``; NaN where none is counted.
+        num_persons: persons with a usable size. The others, of size NaN or not positive, are left out.
         correct: (n, K) bool; False where ``counted`` is False.
         counted: (n, K) bool, labelled joints of persons with a usable size.
         sizes: (n,) the persons' sizes, pixels.
@@ -53,9 +51,7 @@ class PCKResult:
     joints: tuple[int, ...]
     mean_percent: float
     joint_percent: np.ndarray
-    joint_counts: np.ndarray
     num_persons: int
-    num_without_size: int
     correct: np.ndarray
     counted: np.ndarray
     sizes: np.ndarray
@@ -135,7 +131,7 @@ def pck(
 ) -> PCKResult:
     """Return the percentage of correct keypoints: those with error / size ≤ threshold.
 
-    Persons of undefined size are left out and counted in ``num_without_size``. A prediction of NaN is wrong.
+    Persons of undefined size are left out. A prediction of NaN is wrong.
 
     Args:
         predicted_xy: (n, K, 2) pixels.
@@ -167,9 +163,7 @@ def pck(
         joints=joints,
         mean_percent=float(100 * _ratio(correct[:, pool].sum(), counted[:, pool].sum())),
         joint_percent=100 * _ratio(correct.sum(axis=0), counted.sum(axis=0)),
-        joint_counts=counted.sum(axis=0),
         num_persons=int(usable.sum()),
-        num_without_size=int((~usable).sum()),
         correct=correct,
         counted=counted,
         sizes=sizes,

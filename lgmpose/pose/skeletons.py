@@ -6,7 +6,6 @@ Joint orders are those of the data sets, so joints need no re-ordering on their 
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -144,23 +143,10 @@ def _pairs_by_name(names: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
     return tuple(sorted((min(pair), max(pair)) for pair in pairs))
 
 
-def _is_misspelt_side(name: str) -> bool:
-    """Return True if a word of the name is nearly "left" or "right": "rigth", "lef"."""
-    return any(
-        sorted(word) == sorted(side) or difflib.SequenceMatcher(None, word, side).ratio() > 0.85
-        for word in map(str.lower, _WORD.findall(name))
-        for side in ("left", "right")
-    )
-
-
 def unpaired_joints(skeleton: Skeleton) -> tuple[str, ...]:
-    """Return the joints whose names show a side, perhaps misspelt, but that belong to no left/right pair."""
+    """Return the joints whose names show a side, but that belong to no left/right pair."""
     paired = {joint for pair in skeleton.flip_pairs for joint in pair}
-    return tuple(
-        name
-        for i, name in enumerate(skeleton.joint_names)
-        if i not in paired and (side_of(name) or _is_misspelt_side(name))
-    )
+    return tuple(name for i, name in enumerate(skeleton.joint_names) if i not in paired and side_of(name))
 
 
 _COCO_NAMES = (
@@ -236,8 +222,7 @@ def skeleton_from_category(category: dict, name: str | None = None) -> Skeleton:
     ``flip_pairs`` lists the pairs of names. ``sigmas`` may give the OKS constants; without it, each joint gets 0.079,
     about the mean of COCO's body joints.
 
-    Joints with COCO's names in its order are ``COCO``. What the entry states otherwise is not used, and one line on
-    stderr names it.
+    Joints with COCO's names in its order are ``COCO``. One line on stderr says so if the entry has other sigmas.
 
     Args:
         category: the entry.
@@ -253,7 +238,8 @@ def skeleton_from_category(category: dict, name: str | None = None) -> Skeleton:
         raise ValueError("the category's 'keypoints' are not a list of different names")
     names = tuple(names)
     if names == COCO.joint_names:
-        _notice_unused(category)
+        if category.get("sigmas") and tuple(category["sigmas"]) != COCO.oks_sigmas:
+            notice_once("notice: joints named as COCO's are COCO's: the category's own sigmas are not used")
         return COCO
     index = {joint: i for i, joint in enumerate(names)}
     try:
@@ -273,21 +259,6 @@ def skeleton_from_category(category: dict, name: str | None = None) -> Skeleton:
         oks_sigmas=sigmas,
         upper_body=tuple(i for i, joint in enumerate(names) if not lower.search(joint)),
     )
-
-
-def _notice_unused(category: dict) -> None:
-    """Say on stderr, once per process, which constants of a category with COCO's joints differ from COCO's."""
-    edges = {frozenset((a + 1, b + 1)) for a, b in COCO.edges}  # counted from 1
-    pairs = {frozenset((_COCO_NAMES[a], _COCO_NAMES[b])) for a, b in COCO.flip_pairs}
-    unused = [
-        key
-        for key, own in (("skeleton", edges), ("flip_pairs", pairs))
-        if category.get(key) and set(map(frozenset, category[key])) != own
-    ]
-    if category.get("sigmas") and tuple(category["sigmas"]) != COCO.oks_sigmas:
-        unused.append("sigmas")
-    if unused:
-        notice_once(f"notice: joints named as COCO's are COCO's: the category's own {', '.join(unused)} are not used")
 
 
 def notice_unpaired(skeleton: Skeleton) -> None:

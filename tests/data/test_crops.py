@@ -330,33 +330,14 @@ def test_options_out_of_their_range_are_refused(name, allowed, refused):
             Augmentation(**{name: value})
 
 
-def test_colour_changes_brightness_contrast_and_each_channel():
-    """(v − 128) · gain + 128 + shift: at 128 the shift alone shows, elsewhere each channel's own gain as well."""
-    grey, light = (np.full((2, 2, 3), value, np.uint8) for value in (128, 200))
-    shifts, gains = [], []
-    for seed in range(300):
-        moved = change_colour(grey, 0.3, np.random.default_rng(seed))[0, 0].astype(int) - 128
-        assert moved.min() == moved.max()
-        shifts.append(moved[0])
-        gains.append((change_colour(light, 0.3, np.random.default_rng(seed))[0, 0].astype(int) - 128 - moved[0]) / 72)
-    # ± 0.3 of the half range, and gains from 0.7 × 0.85 to 1.3 × 1.15, cut off where a pixel is full; uniform.
-    assert -39 <= min(shifts) < -36 and 36 < max(shifts) <= 39
-    assert np.std(shifts) == pytest.approx(77 / 12**0.5, rel=0.1)
-    gains = np.array(gains)
-    assert 0.57 < gains.min() < 0.67 and 1.2 < gains.max() < 1.5
-    low = np.array(shifts) < 0  # where 200 is not cut off
-    contrast, balance = gains[low].mean(axis=1), gains[low] - gains[low].mean(axis=1, keepdims=True)
-    assert np.std(contrast) == pytest.approx(np.hypot(0.6, 0.3 / 3**0.5) / 12**0.5, rel=0.2)
-    assert np.std(balance) == pytest.approx((2 / 3) ** 0.5 * 0.3 / 12**0.5, rel=0.2)
-
-
-def test_the_draws_of_colours_and_rectangles_are_kept():
+@pytest.mark.parametrize("amount", [0.2, 0.5])
+def test_the_draws_of_colours_and_rectangles_are_kept(amount):
     """A resumed run must see the same pictures: contrast, three channels, brightness; size, place, colour."""
     image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
     rng = np.random.default_rng(7)
-    contrast, channels, brightness = rng.uniform(-0.2, 0.2), rng.uniform(-0.2, 0.2, 3), rng.uniform(-0.2, 0.2)
+    contrast, channels, brightness = (rng.uniform(-amount, amount, size) for size in (None, 3, None))
     expected = (image - 128.0) * (1 + contrast) * (1 + channels / 2) + 128 + 128 * brightness
-    found = change_colour(image, 0.2, np.random.default_rng(7))
+    found = change_colour(image, amount, np.random.default_rng(7))
     assert np.abs(found - np.clip(np.floor(expected), 0, 255)).max() <= 1e-9
     rng = np.random.default_rng(8)
     height, width = (rng.uniform(0.15, 0.45, 2) * (40, 60)).round().astype(int)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import io
 import os
 import shutil
@@ -22,11 +21,10 @@ import numpy as np
 import pytest
 
 from lgmpose.data.prepare import fetch as fetch_module
-from lgmpose.data.prepare.fetch import HASH_FILE, check_sha256, extract, fetch, record_sha256
+from lgmpose.data.prepare.fetch import extract, fetch
 from lgmpose.errors import UserError
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Server:
@@ -95,26 +93,17 @@ def no_proxy(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
 
 
-def recorded(folder, sha256=SHA256) -> None:
-    """Write the hash that file.bin must have."""
-    (folder / HASH_FILE).write_text(f"{sha256}  file.bin\n")
-
-
 def test_whole_file(server, tmp_path):
     target = tmp_path / "deep" / "file.bin"
     assert quick_fetch(server.url, target) == target
     assert target.read_bytes() == CONTENT
-    assert os.listdir(target.parent) == ["file.bin"]  # a hash is recorded only when the file has been used
-    record_sha256(target, record_in=target.parent)
-    record_sha256(target, record_in=target.parent)  # once
-    assert (target.parent / HASH_FILE).read_text() == f"{SHA256}  file.bin\n"
+    assert os.listdir(target.parent) == ["file.bin"]
     quick_fetch(server.url, target)  # there already
     assert server.requests == [None]
 
 
 def test_cut_connections_are_resumed(server, tmp_path):
     server.cut_after = [100_000, 150_000]
-    recorded(tmp_path)
     quick_fetch(server.url, tmp_path / "file.bin", retries=0)
     assert (tmp_path / "file.bin").read_bytes() == CONTENT
     assert server.requests[0] is None
@@ -179,52 +168,12 @@ def test_a_network_that_is_lost_is_no_full_disk(server, tmp_path, monkeypatch):
     assert len(server.requests) == 2
 
 
-@pytest.mark.parametrize("number, refused", [(errno.EROFS, False), (errno.EACCES, False), (errno.ENOSPC, True)])
-def test_a_hash_need_not_be_recorded_in_a_read_only_folder(tmp_path, monkeypatch, number, refused):
-    (tmp_path / "file.bin").write_bytes(CONTENT)
-
-    def read_only(path, mode, **options):
-        if mode == "a":
-            raise OSError(number, os.strerror(number))
-        return open(path, mode, **options)
-
-    monkeypatch.setattr(fetch_module, "open", read_only, raising=False)
-    with pytest.raises(OSError) if refused else contextlib.nullcontext():
-        record_sha256(tmp_path / "file.bin", record_in=tmp_path)
-    assert not (tmp_path / HASH_FILE).exists()
-
-
 def test_refusal_is_not_repeated(server, tmp_path):
     for status, tries in ((404, 1), (403, 1), (503, 3), (429, 3)):
         server.status, server.requests = status, []
         with pytest.raises(UserError, match=str(status)):
             quick_fetch(server.url, tmp_path / "file.bin", retries=2)
         assert len(server.requests) == tries
-
-
-def test_recorded_hash_is_compared(server, tmp_path):
-    target = tmp_path / "file.bin"
-    quick_fetch(server.url, target)
-    record_sha256(target, record_in=tmp_path)
-    message = f"{SHA256}.*{HASH_FILE}"
-    target.write_bytes(CONTENT[:-1] + b"?")
-    with pytest.raises(UserError, match=message):
-        quick_fetch(server.url, target)
-    target.unlink()
-    server.content = CONTENT[::-1]
-    with pytest.raises(UserError, match=message):
-        quick_fetch(server.url, target)
-    # The record may be the wrong one of the two: the download is kept, and used once the line is gone.
-    assert target.read_bytes() == CONTENT[::-1]
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    (elsewhere / "file.bin").write_bytes(b"another")
-    with pytest.raises(UserError, match=message):
-        check_sha256(elsewhere / "file.bin", record_in=tmp_path)
-    digest = hashlib.sha256(CONTENT[::-1]).hexdigest()
-    (tmp_path / HASH_FILE).write_text(f"{'0' * 64}  other.bin\n{digest.upper()} *file.bin")
-    quick_fetch(server.url, target)
-    assert len(server.requests) == 2
 
 
 DiskUsage = namedtuple("DiskUsage", "total used free")
@@ -308,19 +257,14 @@ def test_extract(make, name, tmp_path):
 @pytest.mark.parametrize("member", ["../evil", "a/../../evil", "/etc/evil", "a/../../out_beside/evil"])
 def test_members_outside_are_refused_or_land_inside(make, name, member, tmp_path):
     archive = make(tmp_path / name, {"good": b"1", member: b"2"})
-    if make is make_tar and member.startswith("/"):  # tarfile's filter takes the leading slash off
+    if make is make_zip or member.startswith("/"):  # zipfile and tarfile's filter change such names
         extract(archive, tmp_path / "out")
-        assert everything_below(tmp_path) == [name, "out/etc/evil", "out/good"]
+        inside = "/".join(part for part in member.split("/") if part not in ("", ".."))
+        assert everything_below(tmp_path) == [name, *sorted(["out/good", f"out/{inside}"])]
         return
     with pytest.raises(UserError, match=f"{name}.*evil"):
         extract(archive, tmp_path / "out")
     assert everything_below(tmp_path) == [name]
-
-
-@pytest.mark.parametrize("member", ["C:\\evil", "..\\evil", "C:/evil"])
-def test_windows_paths_are_refused(member, tmp_path):
-    with pytest.raises(UserError, match="a.zip.*evil"):
-        extract(make_zip(tmp_path / "a.zip", {member: b"2"}), tmp_path / "out")
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])

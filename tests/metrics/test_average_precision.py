@@ -157,14 +157,6 @@ def test_results_are_plain_numbers():
         metrics.coco_results([1, 2], np.zeros((1, 3, 2)), np.ones((1, 3)), [1.0])
 
 
-@pytest.mark.parametrize("count", [0, 1, 999, 1000, 1001, 2500])
-def test_results_are_written_in_pieces_that_make_one_json(count):
-    results = [{"image_id": i, "score": i / 7} for i in range(count)]
-    pieces = list(metrics.results_json(results))
-    assert json.loads(b"".join(pieces)) == results
-    assert len(pieces) == 2 + -(-count // 1000)
-
-
 def test_ap_of_a_whole_file_is_what_pycocotools_makes_of_it(sample):
     from pycocotools.coco import COCO as CocoAPI
     from pycocotools.cocoeval import COCOeval

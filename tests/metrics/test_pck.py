@@ -99,21 +99,21 @@ def test_mean_pools_all_labelled_joints_and_is_no_mean_of_means():
     predicted[1, 1:] = np.nan  # junk where nothing is labelled must not matter
     result = metrics.pck(predicted, true, visible, np.array([52.0, 52.0]))
     assert result.mean_percent == pytest.approx(100 * 14 / 15)  # neither (100 + 0) / 2 nor the mean over joints
-    assert result.joint_counts.tolist() == [2] + [1] * 13
+    assert result.counted.sum(axis=0).tolist() == [2] + [1] * 13
     assert result.joint_percent.tolist() == [50.0] + [100.0] * 13
 
 
-def test_persons_without_a_size_are_left_out_and_counted():
+def test_persons_without_a_size_are_left_out():
     true = np.repeat(standing_lsp(), 4, axis=0)
     visible = np.ones((4, 14), int)
     visible[1, [LSP.index("left_hip"), LSP.index("right_hip")]] = 0
     true[2, [LSP.index("left_hip"), LSP.index("right_hip")]] = (50, 110)  # a torso of no length …
     true[2, [LSP.index("left_shoulder"), LSP.index("right_shoulder")]] = (50, 110)
     result = metrics.pck(true, true, visible, metrics.torso_size(true, visible, LSP))
-    assert (result.num_persons, result.num_without_size) == (2, 2)
-    assert result.joint_counts.tolist() == [2] * 14 and result.mean_percent == 100
+    assert result.num_persons == 2
+    assert result.counted.sum(axis=0).tolist() == [2] * 14 and result.mean_percent == 100
     nobody = metrics.pck(true, true, visible, np.full(4, np.nan))
-    assert np.isnan(nobody.mean_percent) and np.isnan(nobody.joint_percent).all() and nobody.num_without_size == 4
+    assert np.isnan(nobody.mean_percent) and np.isnan(nobody.joint_percent).all() and nobody.num_persons == 0
     assert np.isnan(nobody.interval()).all()
 
 

@@ -1,9 +1,8 @@
-"""Download large files with resumption, check their hashes, and unpack archives that may not be trusted."""
+"""Download large files with resumption, and unpack archives that may not be trusted."""
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import http.client
 import os
 import shutil
@@ -15,16 +14,15 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 from tqdm import tqdm
 
 from lgmpose.data.images import ZIP_ERRORS
 from lgmpose.errors import UserError
 
-__all__ = ["HASH_FILE", "check_sha256", "extract", "fetch", "record_sha256"]
+__all__ = ["extract", "fetch"]
 
-HASH_FILE = "SHA256SUMS"  # the format of the sha256sum tool, so `sha256sum -c SHA256SUMS` works too
 CHUNK_BYTES = 1 << 20
 TIMEOUT_S = 30.0
 SPARE_BYTES = 50 << 20  # left free on the disk
@@ -36,13 +34,13 @@ def fetch(url: str, target: str | Path, *, retries: int = 5, wait_s: float = 2.0
     """Download a file. Called again after an interruption, it resumes.
 
     The bytes go to ``<target>.part``, which becomes ``target`` when it is complete. A ``target`` that exists is not
-    downloaded again. Both are compared with their hash in ``SHA256SUMS`` in the same folder, if it lists one.
+    downloaded again.
 
     ``retries`` failed attempts in a row are repeated, after pauses of ``wait_s``, twice that, and so on. A new byte
     resets the count.
 
     Raises:
-        UserError: The server refuses, the connection stays broken, the disk is too small, or the hash is wrong.
+        UserError: The server refuses, the connection stays broken, or the disk is too small.
     """
     target = Path(target)
     part = target.with_name(target.name + ".part")
@@ -63,7 +61,6 @@ def fetch(url: str, target: str | Path, *, retries: int = 5, wait_s: float = 2.0
         pause_s = wait_s * 2 ** max(failures - 1, 0)
         print(f"{url}: {reason}; next try in {pause_s:g} s", file=sys.stderr, flush=True)
         time.sleep(pause_s)
-    check_sha256(target, record_in=target.parent)
     return target
 
 
@@ -117,47 +114,6 @@ def _check_disk_space(folder: Path, needed_bytes: int) -> None:
         raise UserError(f"{folder}: {needed_bytes / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free; make room first")
 
 
-def _recorded_hashes(folder: str | Path) -> dict[str, str]:
-    hash_file = Path(folder) / HASH_FILE
-    lines = hash_file.read_text(encoding="utf-8").splitlines() if hash_file.exists() else []
-    pairs = (line.split(maxsplit=1) for line in lines)
-    return {pair[1].strip().lstrip("*"): pair[0].lower() for pair in pairs if len(pair) == 2}
-
-
-def _sha256(path: str | Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def check_sha256(path: str | Path, *, record_in: str | Path) -> None:
-    """Compare a file's hash with the one that the ``SHA256SUMS`` of a folder has for its name, if there is one.
-
-    Raises:
-        UserError: It is another hash. The file is left as it is.
-    """
-    known = _recorded_hashes(record_in).get(Path(path).name)
-    if known is not None and (digest := _sha256(path)) != known:
-        raise UserError(
-            f"{path}: SHA-256 {digest} instead of {known}, which {Path(record_in) / HASH_FILE} has for this name; "
-            "delete that line to accept this file, or delete the file and fetch it again"
-        )
-
-
-def record_sha256(path: str | Path, *, record_in: str | Path) -> None:
-    """Add a file's hash to the ``SHA256SUMS`` of a folder, unless it has one for this name.
-
-    Call it when the file has been used without errors: later files of this name are compared with the record.
-    """
-    if Path(path).name not in _recorded_hashes(record_in):
-        line = f"{_sha256(path)}  {Path(path).name}\n"
-        try:
-            with open(Path(record_in) / HASH_FILE, "a", encoding="utf-8") as file:
-                file.write(line)
-        except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):  # a folder of downloads may be read-only
-                raise
-
-
 def extract(archive: str | Path, folder: str | Path) -> None:
     """Unpack a zip or tar archive into a folder.
 
@@ -165,8 +121,8 @@ def extract(archive: str | Path, folder: str | Path) -> None:
     no half-unpacked files.
 
     Raises:
-        UserError: It is not an archive or damaged, a member would land outside the folder or is a device or such a
-            link, or the disk is too small.
+        UserError: It is not an archive or damaged, a member of a tar archive would land outside the folder or is a
+            device or such a link, or the disk is too small.
     """
     archive, folder = Path(archive), Path(folder)
     try:
@@ -192,12 +148,9 @@ def extract(archive: str | Path, folder: str | Path) -> None:
 def _extract_zip(archive: Path, folder: str) -> None:
     with zipfile.ZipFile(archive) as opened:
         members = opened.infolist()
-        for info in members:
-            if PureWindowsPath(info.filename).anchor or ".." in PurePosixPath(info.filename.replace("\\", "/")).parts:
-                raise UserError(f"{archive}: its member {info.filename!r} would land outside; nothing was unpacked")
         _check_disk_space(Path(folder), sum(info.file_size for info in members))
         for info in tqdm(members, desc=f"unpacking {archive.name}", unit="file", disable=None):
-            opened.extract(info, folder)
+            opened.extract(info, folder)  # never outside: zipfile leaves out "..", drives and leading slashes
 
 
 def _extract_tar(archive: Path, folder: str) -> None:

@@ -25,7 +25,7 @@ from lgmpose.data.images import find_pictures
 from lgmpose.data.lspet import load_lspet
 from lgmpose.data.mpii import load_mpii
 from lgmpose.data.mpii_split import mpii_split
-from lgmpose.data.prepare.fetch import check_sha256, extract, fetch, record_sha256
+from lgmpose.data.prepare.fetch import extract, fetch
 from lgmpose.data.prepare.mpii_matlab import convert_mpii_mat
 from lgmpose.data.records import RecordSet
 from lgmpose.data.synthetic import make_synthetic
@@ -57,7 +57,7 @@ class _Official:
     out: Path = Path("data")
 
     def archive(self, name: str, reason: str) -> Path:
-        """Return an official archive whose recorded hash has been checked.
+        """Return an official archive.
 
         Raises:
             UserError: It is nowhere and may not be downloaded; ``reason`` says why it is needed.
@@ -75,14 +75,11 @@ class _Official:
                 f"{reason}\nIt is in {name}. Put this archive into {self.out}, name its folder with --from, or add "
                 f"--download. The archives of this data set are{archives}"
             )
-        check_sha256(found, record_in=self.out)
         return found
 
     def unpack(self, name: str, reason: str) -> None:
         """Unpack an official archive into the folder."""
-        packed = self.archive(name, reason)
-        extract(packed, self.out)
-        record_sha256(packed, record_in=self.out)
+        extract(self.archive(name, reason), self.out)
 
     def require_file(self, archive: str, *names: str) -> Path:
         """Return the first of some files that is in the folder. Unpack its archive if necessary."""
@@ -176,8 +173,6 @@ class Lspet(_Official):
         """Find or download the zip; return the records of ``train`` and ``val``."""
         archive = self.archive("lspet_dataset.zip", f"{self.out / 'lspet_dataset.zip'}: no such file")
         found = {split: load_lspet(archive, split) for split in ("train", "val")}
-        if archive.parent == self.out:
-            record_sha256(archive, record_in=self.out)
         return _report("lspet", found)
 
 
