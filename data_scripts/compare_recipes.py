@@ -44,7 +44,8 @@ from lgmpose.data import load_validation_sets
 from lgmpose.errors import UserError, run_script
 from lgmpose.files import as_type, open_atomically, read_json, read_toml, write_atomically
 from lgmpose.inference.figures import joint_metrics
-from lgmpose.lab.ablate.runner import train_and_measure
+from lgmpose.lab.ablate.comparisons import counts
+from lgmpose.lab.ablate.runner import per_person, train_and_measure
 from lgmpose.lab.evidence import Contrast, Family, judge
 from lgmpose.machine import machine_header, num_cores
 from lgmpose.training.recipe import MACHINE_FIELDS, TrainConfig
@@ -78,8 +79,9 @@ def read_comparison(path: Path) -> tuple[Comparison, dict[str, TrainConfig]]:
         UserError: no such file, bad TOML, or an unknown option.
     """
     comparison = as_type(read_toml(path), Comparison, f"{path}: not a comparison of recipes")
-    if comparison.baseline not in comparison.rows:
-        raise UserError(f"{path}: the baseline {comparison.baseline} is none of the rows {', '.join(comparison.rows)}")
+    if (baseline := comparison.baseline) not in comparison.rows:
+        raise UserError(f"{path}: the baseline {baseline} is none of the rows {', '.join(comparison.rows)}")
+    comparison.rows = {baseline: comparison.rows[baseline]} | comparison.rows  # first, so that there is a table early
     every = comparison.seeds + comparison.baseline_seeds
     if len(set(every)) < len(every):
         raise UserError(f"{path}: seeds and baseline_seeds name a seed twice")
@@ -95,17 +97,16 @@ def read_comparison(path: Path) -> tuple[Comparison, dict[str, TrainConfig]]:
 
 
 def one_run(config: TrainConfig, run_dir: Path, threads: int) -> dict[str, Any]:
-    """Train one network and return its figures, and how many joints of each validation person are right."""
+    """Train one network and return what recipes.json keeps of it: figures, and counted and right joints per person."""
     torch.set_num_threads(threads)
     val_set = load_validation_sets(config.val_data or config.data, config.val_annotations, config.categories)[0]
     run = train_and_measure(config, run_dir, val_set, progress=False)
     joints = run["joints"][METRIC]
-    own = list(joints.joints)
     return {
         "figures": {METRIC: round(joints.mean_percent, 4), **run["other_figures"]},
         "hours": run["hours"],
-        "counted": joints.counted[:, own].sum(1).tolist(),
-        "correct": joints.correct[:, own].sum(1).tolist(),
+        "counted": per_person(joints, joints.counted),
+        "correct": per_person(joints, joints.correct),
     }
 
 
@@ -120,11 +121,7 @@ def stored_runs(file: Path, settings: dict[str, Any]) -> dict[tuple[str, int], d
     content = read_json(file)
     if content.get("rows") != settings:
         raise UserError(f"{file}: holds runs of other recipes; choose another --out")
-    counted = [int(number) for number in content["counted"].split()]
-    return {
-        (run["row"], run["seed"]): run | {"counted": counted, "correct": [int(n) for n in run["correct"].split()]}
-        for run in content["runs"]
-    }
+    return {(run["row"], run["seed"]): run | {"counted": content["counted"]} for run in content["runs"]}
 
 
 def contrasts(comparison: Comparison, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Contrast]:
@@ -132,8 +129,8 @@ def contrasts(comparison: Comparison, runs: dict[str, list[dict[str, Any]]]) -> 
     others = tuple(row for row in comparison.rows if row != comparison.baseline)
     seeds, more = len(comparison.seeds), len(comparison.baseline_seeds)
     family = Family("recipes", "Recipes", comparison.baseline, others, baseline_seeds=seeds + more, row_seeds=seeds)
-    correct = {row: np.array([run["correct"] for run in found]) for row, found in runs.items()}
-    return {row.row: row for row in judge(family, correct, np.array(runs[comparison.baseline][0]["counted"]))}
+    correct = {row: np.array([counts(run["correct"]) for run in found]) for row, found in runs.items()}
+    return {row.row: row for row in judge(family, correct, counts(runs[comparison.baseline][0]["counted"]))}
 
 
 def table(runs: dict[str, list[dict[str, Any]]], judged: dict[str, Contrast]) -> str:
@@ -197,12 +194,11 @@ def main(arguments: Arguments) -> None:
     if arguments.jobs < 1:
         raise UserError(f"--jobs {arguments.jobs}: give 1 or more")
     comparison, rows = read_comparison(arguments.recipes)
-    order = dict.fromkeys((comparison.baseline, *comparison.rows))  # the baseline first, so that there is a table early
     for config in rows.values():
         val_set = load_validation_sets(config.val_data or config.data, config.val_annotations, config.categories)[0]
         if METRIC not in joint_metrics(val_set):
             raise UserError(f"{val_set.name}: rows are compared by {METRIC}, which needs labelled hips and shoulders")
-    wanted = [(row, seed) for seed in comparison.seeds for row in order]
+    wanted = [(row, seed) for seed in comparison.seeds for row in comparison.rows]
     wanted += [(comparison.baseline, seed) for seed in comparison.baseline_seeds]
     configs = {(row, seed): TrainConfig.from_dict({**rows[row].as_dict(), "seed": seed}) for row, seed in wanted}
     settings = {row: recipe_of(config) for row, config in rows.items()}
@@ -229,15 +225,13 @@ def save(
 ) -> str:
     """Write recipes.json, recipes.md and recipes.png; return the table."""
     runs = [
-        {"row": row, "seed": seed, "figures": run["figures"], "hours": run.get("hours"),
-         "correct": " ".join(map(str, run["correct"]))}
+        {"row": row, "seed": seed, "figures": run["figures"], "hours": run.get("hours"), "correct": run["correct"]}
         for (row, seed), run in sorted(found.items())
-    ]  # fmt: skip
-    counted = " ".join(map(str, next(iter(found.values()))["counted"]))
+    ]
+    counted = next(iter(found.values()))["counted"]
     content = {**machine_header(), "baseline": comparison.baseline, "rows": settings, "counted": counted, "runs": runs}
     write_atomically(out / "recipes.json", json.dumps(content, indent=1).encode())
-    rows = dict.fromkeys((comparison.baseline, *comparison.rows))  # the baseline first
-    of_row = {row: [run for (name, _), run in sorted(found.items()) if name == row] for row in rows}
+    of_row = {row: [run for (name, _), run in sorted(found.items()) if name == row] for row in comparison.rows}
     of_row, text = {row: some for row, some in of_row.items() if some}, ""
     if comparison.baseline in of_row:
         judged = contrasts(comparison, of_row)

@@ -161,9 +161,14 @@ def recovered() -> str:
 # Speed
 
 
+def mark(*rows: dict) -> str:
+    """Return ~ if single times of a row scatter by more than a tenth of their median."""
+    return "~" if any(row.get("noise") for row in rows) else ""
+
+
 def ratio(row: dict) -> str:
-    """Return a time ratio; ~ marks a row whose single times scatter by more than a tenth of their median."""
-    return "–" if row.get("ratio") is None else f"{'~' if row.get('noise') else ''}{row['ratio']:.2f}"
+    """Return a time ratio, see ``mark``."""
+    return "–" if row.get("ratio") is None else f"{mark(row)}{row['ratio']:.2f}"
 
 
 def table_1() -> str:
@@ -196,9 +201,8 @@ def rtmpose() -> str:
                 for threads in (1, 2)]  # fmt: skip
     labels = dict.fromkeys(label for label, _, _ in at)
     rows = [[label, *(ratio(at[label, *setting]) for setting in measured)] for label in labels]
-    ours = next(iter(at))[0]
-    marks = ["~" if at[ours, *setting].get("noise") else "" for setting in measured]
-    rows[0][1:] = [f"{mark}{at[ours, *key]['median_ms']:.1f} ms" for mark, key in zip(marks, measured, strict=True)]
+    ours = [at[rows[0][0], *setting] for setting in measured]
+    rows[0][1:] = [f"{mark(row)}{row['median_ms']:.1f} ms" for row in ours]
     return table(" | ".join(["network", *(f"{backend}, {threads}" for backend, threads in measured)]), rows)
 
 
@@ -242,8 +246,7 @@ def eight_bits() -> str:
         cells = []
         for runtime in ("onnxruntime", "openvino"):
             plain, small = at[label, runtime, 1], at[label, f"{runtime}-int8", 1]
-            mark = "~" if plain.get("noise") or small.get("noise") else ""
-            cells.append(f"{mark}{plain['median_ms'] / small['median_ms']:.2f}")
+            cells.append(f"{mark(plain, small)}{plain['median_ms'] / small['median_ms']:.2f}")
         name = label if "-" in label else f"LGM-Pose-next, {label.replace('_', ' ')}"
         rows.append([name, *cells])
     return table("network | ONNX Runtime: times as fast as fp32 | OpenVINO: times as fast as fp32", rows)
@@ -280,8 +283,8 @@ def matrix_products() -> str:
         for backend in RUNTIMES:
             row = at["LGM-Pose", backend, 1]
             share = "–" if row.get("of_floor") is None else f"{row['of_floor']:.0%}"
-            mark = "~" if row.get("noise") else ""
-            rows.append([size.replace("x", "×"), backend, f"{mark}{row['median_ms']:.1f} ms", f"{mark}{share}"])
+            cells = f"{mark(row)}{row['median_ms']:.1f} ms", f"{mark(row)}{share}"
+            rows.append([size.replace("x", "×"), backend, *cells])
     return table("input | backend | LGM-Pose, 1 thread | speed relative to the matrix product", rows)
 
 
@@ -432,15 +435,7 @@ def command_of(result: dict) -> str:
 
 def kept_with(result: object) -> str:
     """Return which of commit, machine and versions a result file names somewhere."""
-    keys = set()
-    left = [result]
-    while left:
-        value = left.pop()
-        if isinstance(value, dict):
-            keys |= value.keys()
-            left += value.values()
-        elif isinstance(value, list):
-            left += value
+    keys = set(re.findall(r'"(\w+)":', json.dumps(result)))
     named = {"commit": {"commit"}, "machine": {"cpu", "machine"}, "versions": {"versions", "torch", "python"}}
     return ", ".join(name for name, words in named.items() if words & keys) or "–"
 

@@ -82,9 +82,7 @@ class Contrast:
         return f"{self.points:+.1f} ({self.low:+.1f} … {self.high:+.1f})".replace("-", "−")
 
 
-def judge(
-    family: Family, runs: Mapping[str, np.ndarray], counted: np.ndarray, *, draws: int = DRAWS, seed: int = 0
-) -> list[Contrast]:
+def judge(family: Family, runs: Mapping[str, np.ndarray], counted: np.ndarray, *, draws: int = DRAWS) -> list[Contrast]:
     """Compare the rows of a family that have runs with its baseline.
 
     Args:
@@ -92,7 +90,6 @@ def judge(
         runs: row → (S, n) correct joints of each person in each of its S runs.
         counted: (n,) labelled joints of each person.
         draws: number of draws of the largest t value.
-        seed: seed of the draws.
 
     Returns:
         A ``Contrast`` for each row that has runs. Intervals are infinite if no network has a second run, if fewer than
@@ -124,7 +121,7 @@ def judge(
     freedom = float((total**2 / (seeds**2 / freedom + persons**2 / (persons_counted - 1))).min())
     errors = np.sqrt(total)
     correlation = covariance / errors[:, None] / errors
-    values = multivariate_t.rvs(shape=correlation, df=freedom, size=draws, random_state=np.random.default_rng(seed))
+    values = multivariate_t.rvs(shape=correlation, df=freedom, size=draws, random_state=np.random.default_rng(0))
     largest = np.abs(values.reshape(draws, -1)).max(axis=1)
     critical = float(np.quantile(largest, 0.95))
     found = nctdtrinc(freedom, 1 - POWER, critical) * errors  # the true t value that exceeds ``critical`` so often

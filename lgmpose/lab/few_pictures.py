@@ -28,7 +28,6 @@ from lgmpose.files import as_type, read_json, write_atomically
 from lgmpose.lab.bench.measurement import check_output
 from lgmpose.machine import machine_header
 from lgmpose.metrics import pck, pck_joints, torso_size
-from lgmpose.pose.skeletons import Skeleton, skeleton_from_category
 from lgmpose.training.recipe import TrainConfig, recipe
 
 __all__ = ["STARTS", "FewPicturesConfig", "measure_few_pictures", "page", "train_on"]
@@ -101,7 +100,10 @@ def measure_few_pictures(config: FewPicturesConfig, json_file: Path) -> dict[str
     from lgmpose.training.checkpoint import fingerprint  # PyTorch
 
     check_output(json_file)
-    result = _stored(json_file) if json_file.exists() else machine_header() | {"cells": []}
+    result: dict[str, Any] = machine_header() | {"cells": []}
+    if json_file.exists():
+        result = read_json(json_file)
+        as_type(result, _Result, f"{json_file}: not a result of lgmpose lab few-pictures", strict=True)
     train_set = load_records(config.data, "train", annotations=config.annotations)
     val_set = load_records(config.data, "val", annotations=config.val_annotations)
     if max(config.persons) > len(train_set):
@@ -125,17 +127,6 @@ def measure_few_pictures(config: FewPicturesConfig, json_file: Path) -> dict[str
         write_atomically(json_file.with_suffix(".md"), page(result).encode())
         print(f"{joints} joints, {start}, {persons} persons, draw {draw}: PCK@0.2 {cell['pck']:.1f} %, "
               f"{cell['seconds']:.0f} s", flush=True)  # fmt: skip
-    return result
-
-
-def _stored(json_file: Path) -> dict[str, Any]:
-    """Return the content of a result file.
-
-    Raises:
-        UserError: not a result of this command.
-    """
-    result = read_json(json_file)
-    as_type(result, _Result, f"{json_file}: not a result of lgmpose lab few-pictures", strict=True)
     return result
 
 
@@ -202,16 +193,10 @@ def _as_coco(record_set: RecordSet, chosen: list[int], names: list[str]) -> dict
             "id": i, "image_id": numbers[record.image], "category_id": 1, "iscrowd": 0,
             "bbox": [*(record.center_xy - size_wh / 2), *size_wh], "keypoints": joints.ravel().tolist(),
         })  # fmt: skip
-    category = _category(record_set.skeleton, chosen, names)
+    new_name = dict(zip(chosen, names, strict=True))
+    pairs = [[new_name[a], new_name[b]] for a, b in record_set.skeleton.flip_pairs if {a, b} <= new_name.keys()]
+    category = {"id": 1, "name": "person", "keypoints": names, "skeleton": [], "flip_pairs": pairs}
     return {"images": images, "annotations": annotations, "categories": [category]}
-
-
-def _category(skeleton: Skeleton, chosen: list[int], names: list[str]) -> dict[str, Any]:
-    category = {"id": 1, "name": "person", "keypoints": names, "skeleton": []}
-    pairs = [(chosen.index(a), chosen.index(b)) for a, b in skeleton.flip_pairs if a in chosen and b in chosen]
-    category["flip_pairs"] = [[names[a], names[b]] for a, b in pairs]
-    skeleton_from_category(category)  # the pairs and the names fit each other
-    return category
 
 
 def interval(cells: list[dict[str, Any]], seed: int = 0) -> tuple[float, float]:

@@ -240,9 +240,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         TrainConfig.from_dict(checked.config)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    return {name: getattr(checked, name) for name in CheckpointState.__struct_fields__} | {
-        "progress": msgspec.structs.asdict(checked.progress)
-    }
+    return msgspec.structs.asdict(checked) | {"progress": msgspec.structs.asdict(checked.progress)}
 
 
 def stored_config(path: str | Path) -> TrainConfig:

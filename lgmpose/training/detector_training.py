@@ -50,6 +50,7 @@ class DetectorSession(Session):
     inputs = ("image", "boxes", "kinds")
     unit = "pictures"
     loss = staticmethod(detection_loss)
+    fingerprint = staticmethod(BoxSet.fingerprint)
 
     @staticmethod
     def load_data(config: TrainConfig) -> tuple[BoxSet, list[BoxSet]]:
@@ -86,11 +87,6 @@ class DetectorSession(Session):
         net.stem.load_state_dict(source.stem.state_dict())
         net.stages.load_state_dict(source.stages.state_dict())
         return net, {"weights": path.name, "sha256": weights_hash(path), "taken_over": "taken over: the encoder"}
-
-    @staticmethod
-    def fingerprint(train_set: BoxSet) -> dict[str, int]:
-        """Return what identifies the data."""
-        return train_set.fingerprint()
 
     def open_data(self, train_set: BoxSet) -> int:
         """Set what ``Session.open_data`` sets; return the bytes of one sample."""

@@ -113,7 +113,7 @@ def test_recipes_are_compared_and_the_same_command_repeats_nothing(people, tmp_p
     assert Image.open(tmp_path / "out" / "recipes.png").width > 500
     without_ap = {row: [run for run in content["runs"] if run["row"] == row] for row in ("all", "fast")}
     for row, runs_of_row in without_ap.items():  # only data with COCO's annotations have AP
-        more = {"figures": {"PCK@0.2": 50.0}, "counted": counted, "correct": counted}
+        more = {"figures": {"PCK@0.2": 50.0}, "counted": content["counted"], "correct": content["counted"]}
         without_ap[row] = [run | more for run in runs_of_row]
     made = module.table(without_ap, module.contrasts(module.read_comparison(file)[0], without_ap))
     assert "AP" not in made and "nan" not in made and made.splitlines()[-1].startswith("| fast")

@@ -182,9 +182,8 @@ def compare_prediction(
         shown += repr(value) if words else _with_unit(value, unit, digits=6)
         judged.append(f"{shown} is {'correct' if hit else wrong}")
     found = ", ".join(str(value) if words else _with_unit(value, unit, digits=4) for value in right.values())
-    tolerance = f" ({100 * rtol:g} % more or less is accepted)" if rtol else ""
     absolute = _with_unit(atol, "percentage points" if unit == "%" else unit)  # "5 %" would read as a relative one
-    tolerance = tolerance or (f" ({absolute} more or less is accepted)" if atol else "")
+    tolerance = f" ({f'{100 * rtol:g} %' if rtol else absolute} more or less is accepted)" if rtol or atol else ""
     if hits < len(right):
         raise Missed(", ".join(judged) + tolerance, found)
     return f"the answer is {found}{tolerance}"

@@ -35,7 +35,7 @@ from lgmpose.training.recipe import TrainConfig
 from lgmpose.training.trainer import train
 from lgmpose.zoo.catalogue import codec_of, create_model, load_weights, skeleton_of
 
-__all__ = ["ablate", "add_run", "load_runs", "measure_speeds", "train_and_measure"]
+__all__ = ["ablate", "add_run", "load_runs", "measure_speeds", "per_person", "train_and_measure"]
 
 
 def ablate(config: AblateConfig, *, tabulate: bool = False, progress: bool = True) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def add_run(
         UserError: other persons or labels than in the runs before.
     """
     joints = {metric: joints[metric] for metric in METRICS if metric in joints}
-    counted = {metric: _per_person(result, result.counted) for metric, result in joints.items()}
+    counted = {metric: per_person(result, result.counted) for metric, result in joints.items()}
     if results["runs"] and counted != results["counted"]:
         raise UserError("the validation persons differ from those of the earlier runs, so runs cannot be compared")
     results["counted"], results["conditions"] = counted, conditions
@@ -167,12 +167,13 @@ def add_run(
         "seed": seed,
         "figures": {metric: round(result.mean_percent, 4) for metric, result in joints.items()},
         "intervals_95": {metric: [round(v, 2) for v in result.interval()] for metric, result in joints.items()},
-        "correct": {metric: _per_person(result, result.correct) for metric, result in joints.items()},
+        "correct": {metric: per_person(result, result.correct) for metric, result in joints.items()},
         **more,
     })  # fmt: skip
 
 
-def _per_person(result: PCKResult, of_joint: np.ndarray) -> str:
+def per_person(result: PCKResult, of_joint: np.ndarray) -> str:
+    """Return the sums of (n, K) counted or correct joints over the metric's own, as text; ``counts`` reads it."""
     return " ".join(map(str, of_joint[:, list(result.joints)].sum(axis=1)))
 
 

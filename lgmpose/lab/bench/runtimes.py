@@ -51,21 +51,12 @@ def find_runtime(name: str) -> Runtime:
     return RUNTIMES[name]
 
 
-def _eager_folded(net: nn.Module, example: Tensor, folder: Path) -> Callable:
-    from lgmpose.network.fast import channels_last, fold_batchnorm
-
-    return _on_channels_last(channels_last(fold_batchnorm(net)))
-
-
-def _eager_fast(net: nn.Module, example: Tensor, folder: Path) -> Callable:
-    from lgmpose.network.fast import fast_form
-
-    return _on_channels_last(fast_form(net))
-
-
-def _on_channels_last(net: nn.Module) -> Callable:
+def _eager(net: nn.Module, example: Tensor, folder: Path, fast: bool) -> Callable:
     import torch
 
+    from lgmpose.network.fast import channels_last, fast_form, fold_batchnorm
+
+    net = fast_form(net) if fast else channels_last(fold_batchnorm(net))
     # The predictor's crops are channels_last already; the conversion costs nothing for them.
     return lambda images: net(images.contiguous(memory_format=torch.channels_last))
 
@@ -134,8 +125,12 @@ def _onnx_file(net: nn.Module, example: Tensor, folder: Path, int8: bool) -> Pat
 _ONNX, _OPENVINO = ("onnx", "onnxscript", "onnxruntime"), ("onnx", "onnxscript", "openvino")
 RUNTIMES = {
     "eager": Runtime("PyTorch as it is", lambda net, example, folder: net),
-    "eager-folded": Runtime("PyTorch, channels_last, BatchNorm folded into the convolutions", _eager_folded),
-    "eager-fast": Runtime("PyTorch, channels_last, the network's fast form (`lgmpose.network.fast`)", _eager_fast),
+    "eager-folded": Runtime(
+        "PyTorch, channels_last, BatchNorm folded into the convolutions", partial(_eager, fast=False)
+    ),
+    "eager-fast": Runtime(
+        "PyTorch, channels_last, the network's fast form (`lgmpose.network.fast`)", partial(_eager, fast=True)
+    ),
     "compile": Runtime("torch.compile with its defaults (Inductor)", _compile),
     "onnxruntime": Runtime("ONNX Runtime on the exported fast form", _onnxruntime, requires=_ONNX),
     "onnxruntime-int8": Runtime(

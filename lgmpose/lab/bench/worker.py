@@ -17,9 +17,11 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 
+from lgmpose.errors import first_line
 from lgmpose.lab.bench.measurement import PRODUCT, PRODUCT_SIDE, Outcome, Row, load
 from lgmpose.lab.bench.plan import CODEC, Job
 
@@ -61,7 +63,7 @@ def run(job: Job, tell: Callable[[str], object] = lambda name: None) -> Outcome:
                 call()
                 calls[model] = call
             except Exception as error:
-                outcome.reasons[model] = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:300]
+                outcome.reasons[model] = first_line(error)
         tell("")
         if calls and config.scope == "network":
             calls[PRODUCT] = _matrix_product(getattr(torch, runtime.dtype), device)
@@ -125,17 +127,12 @@ def _pipeline(heatmaps: Callable, codec, device, batch_size: int) -> Callable[[]
     from lgmpose.data.batches import to_input
     from lgmpose.inference.predictor import Predictor
 
-    class NetworkOnCrops:
-        image_hw, skeleton, source = codec.image_hw, None, {}  # poses carry the skeleton along; nothing reads it here
-
-        def __init__(self):
-            self.codec = codec
-
-        def heatmaps(self, crops: np.ndarray) -> np.ndarray:
-            return heatmaps(to_input(torch.from_numpy(crops).to(device)))
-
+    network = SimpleNamespace(  # poses carry the skeleton along; nothing reads it here
+        image_hw=codec.image_hw, skeleton=None, codec=codec, source={},
+        heatmaps=lambda crops: heatmaps(to_input(torch.from_numpy(crops).to(device))),
+    )  # fmt: skip
     cv2.setNumThreads(torch.get_num_threads())
-    predictor = Predictor(NetworkOnCrops(), detector="none", flip_test=False, batch_size=batch_size)
+    predictor = Predictor(network, detector="none", flip_test=False, batch_size=batch_size)
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 256, (480, 640, 3), np.uint8)
     boxes_xywh = rng.uniform((0, 0, 80, 160), (400, 100, 240, 380), (batch_size, 4))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -134,9 +135,8 @@ def interval(ratios: Sequence[float], family: int) -> tuple[float, float, float]
     from scipy.stats import t  # half a second; not for --help
 
     logs = [math.log(ratio) for ratio in ratios]
-    n, mean = len(logs), sum(logs) / len(logs)
-    spread = math.sqrt(sum((value - mean) ** 2 for value in logs) / (n - 1))
-    half = float(t.ppf(1 - 0.05 / 2 / family, n - 1)) * spread / math.sqrt(n)
+    n, mean = len(logs), fmean(logs)
+    half = float(t.ppf(1 - 0.05 / 2 / family, n - 1)) * stdev(logs) / math.sqrt(n)
     return math.exp(mean), math.exp(mean - half), math.exp(mean + half)
 
 
@@ -252,7 +252,7 @@ def speed_findings(config: VerdictConfig, setting: str, processes: Sequence[Time
         section = f"Speed at {image_hw[0]}×{image_hw[1]}, {SETTINGS[setting]}"
         for model in models[1:]:
             name, claimed, note = _claimed_ratio(model, image_hw)
-            ratio = interval(_ratios(own[image_hw], model), family)
+            ratio = interval([p.ratios[model] for p in own[image_hw] if model in p.ratios], family)
             verdicts = {"faster": judge(ratio, 1), f"at least {claimed:.2f} times": judge(ratio, claimed)}
             reasons = [process.reasons[model] for process in own[image_hw] if model in process.reasons]
             here = reasons[-1] if reasons else _with_interval(ratio)
@@ -266,10 +266,6 @@ def speed_findings(config: VerdictConfig, setting: str, processes: Sequence[Time
             words, here = 'faster than all of them: "highest FPS on CPU"', f"than {counted} of {len(found)}"
             found.append(Finding(section, words, "yes", here, {"": verdict}))
     return found if config.quick else found + _growth_findings(config, setting, own[SMALL_HW], own[LARGE_HW])
-
-
-def _ratios(processes: Sequence[Timed], model: str) -> list[float]:
-    return [process.ratios[model] for process in processes if model in process.ratios]
 
 
 def _claimed_ratio(model: str, image_hw: tuple[int, int]) -> tuple[str, float, str]:

@@ -122,7 +122,7 @@ table { width: 100%; border-collapse: collapse; font-size: .9rem; }
 th { text-align: left; font-weight: 600; color: var(--soft); font-size: .8rem; }
 th, td { padding: .4rem .6rem .4rem 0; border-bottom: 1px solid var(--line); vertical-align: middle; }
 td:nth-child(1) { width: 31%; } td:nth-child(2) { width: 15%; } td:nth-child(4) { width: 23%; }
-.number { font-variant-numeric: tabular-nums; }
+td:nth-child(2), td:nth-child(3) { font-variant-numeric: tabular-nums; }
 svg { display: block; width: 200px; height: 14px; overflow: visible; }
 .holds { color: var(--holds); } .fails { color: var(--fails); } .open { color: var(--open); }
 td span { display: block; font-weight: 600; white-space: nowrap; }
@@ -132,7 +132,8 @@ td span { display: block; font-weight: 600; white-space: nowrap; }
   tr { display: block; padding: .5rem 0; border-bottom: 1px solid var(--line); }
   table td { display: block; width: auto !important; border: 0; padding: .1rem 0; }
   td:first-child { font-weight: 600; } td span { display: inline-block; margin-right: 1em; }
-  td[data-name]::before { content: attr(data-name) ": "; color: var(--soft); }
+  section td:nth-child(2)::before { content: "paper: "; color: var(--soft); }
+  section td:nth-child(3)::before { content: "here: "; color: var(--soft); }
 }
 """
 CLASSES = {"holds": "holds", "does not hold": "fails", "not decidable": "open"}
@@ -149,16 +150,14 @@ def html_card(verdict: Verdict) -> str:
         for line in _machine_lines(verdict)
     )
     sections = "".join(_html_section(name, findings) for name, findings in _by_section(verdict).items())
-    missing = "".join(
-        f"<tr><td>{escape(what)}</td><td>{escape(why)}</td></tr>" for what, why in verdict.not_tested.items()
-    )
+    missing = [[escape(what), escape(why)] for what, why in verdict.not_tested.items()]
     title = "LGM-Pose: the paper's claims on this machine"
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><style>{STYLE}</style></head><body><main>
 <h1>{title}</h1><div class="counts">{counts}</div><ul>{machine}</ul>
 {sections}
-<h2>Not tested here</h2><table class="small"><tbody>{missing}</tbody></table>
+<h2>Not tested here</h2><div class="small">{tabulate(missing, tablefmt="unsafehtml")}</div>
 <h2>The rule</h2><p class="small">{escape(verdict.rule)}</p>
 </main></body></html>
 """
@@ -168,20 +167,15 @@ def _html_section(name: str, findings: Sequence[Finding]) -> str:
     ends = [end for f in findings if f.ratio for end in (*f.ratio, f.claimed or 1, 1.0)]
     rows = []
     for found in findings:
-        verdicts = "".join(
+        verdicts = (
             f'<span class="{CLASSES[answer]}">{MARKS[answer]} {escape(words or answer)}</span>'
             for words, answer in found.verdicts.items()
         )
         picture = _interval_picture(found, min(ends), max(ends)) if found.ratio else ""
-        rows.append(
-            f'<tr><td>{escape(found.subject)}</td><td class="number" data-name="paper">{escape(found.paper)}</td>'
-            f'<td class="number" data-name="here">{escape(found.here)}{picture}</td><td>{verdicts}</td></tr>'
-        )
-    drawn = "; bar: interval, ring: the paper, line: 1" if ends else ""
-    return (
-        f"<section><h2>{escape(name)}</h2><table><thead><tr><th>claim</th><th>paper</th><th>here{drawn}</th>"
-        f"<th>verdict</th></tr></thead><tbody>{''.join(rows)}</tbody></table></section>"
-    )
+        rows.append([escape(found.subject), escape(found.paper), escape(found.here) + picture, "".join(verdicts)])
+    head = ("claim", "paper", "here" + "; bar: interval, ring: the paper, line: 1" * bool(ends), "verdict")
+    table = tabulate(rows, head, "unsafehtml", disable_numparse=True)
+    return f"<section><h2>{escape(name)}</h2>{table}</section>"
 
 
 def _interval_picture(found: Finding, low: float, high: float) -> str:
