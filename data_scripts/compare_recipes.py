@@ -210,8 +210,9 @@ def main(arguments: Arguments) -> None:
         left = (time.monotonic() - start) / 60 / (len(found) - stored) * (total - len(found))
         print(f"[{len(found)}/{total}] {row}, seed {seed}: {METRIC} {result['figures'][METRIC]:.1f}; "
               f"about {left:.0f} minutes left", flush=True)  # fmt: skip
-        text = save(arguments.out, comparison, settings, found)
-    print(f"\n{text or save(arguments.out, comparison, settings, found)}\n\n"
+        write_runs(arguments.out / "recipes.json", comparison.baseline, settings, found)
+        text = report(arguments.out, comparison, found)
+    print(f"\n{text or report(arguments.out, comparison, found)}\n\n"
           f"written: {arguments.out / 'recipes.json'}, recipes.md, recipes.png")  # fmt: skip
 
 
@@ -220,17 +221,21 @@ def recipe_of(config: TrainConfig) -> dict[str, Any]:
     return {name: value for name, value in config.as_dict().items() if name not in (*MACHINE_FIELDS, "seed")}
 
 
-def save(
-    out: Path, comparison: Comparison, settings: dict[str, Any], found: dict[tuple[str, int], dict[str, Any]]
-) -> str:
-    """Write recipes.json, recipes.md and recipes.png; return the table."""
+def write_runs(
+    file: Path, baseline: str, settings: dict[str, Any], found: dict[tuple[str, int], dict[str, Any]]
+) -> None:
+    """Write recipes.json. Its commit is that of the last training, so this is not called when nothing was trained."""
     runs = [
         {"row": row, "seed": seed, "figures": run["figures"], "hours": run.get("hours"), "correct": run["correct"]}
         for (row, seed), run in sorted(found.items())
     ]
     counted = next(iter(found.values()))["counted"]
-    content = {**machine_header(), "baseline": comparison.baseline, "rows": settings, "counted": counted, "runs": runs}
-    write_atomically(out / "recipes.json", json.dumps(content, indent=1).encode())
+    content = {**machine_header(), "baseline": baseline, "rows": settings, "counted": counted, "runs": runs}
+    write_atomically(file, json.dumps(content, indent=1).encode())
+
+
+def report(out: Path, comparison: Comparison, found: dict[tuple[str, int], dict[str, Any]]) -> str:
+    """Write recipes.md and recipes.png; return the table."""
     of_row = {row: [run for (name, _), run in sorted(found.items()) if name == row] for row in comparison.rows}
     of_row, text = {row: some for row, some in of_row.items() if some}, ""
     if comparison.baseline in of_row:

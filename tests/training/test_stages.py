@@ -124,7 +124,10 @@ def test_recipes_are_compared_and_the_same_command_repeats_nothing(people, tmp_p
     module.main(arguments)
     assert json.loads(file_of_runs.read_text())["runs"] == content["runs"] and "[5/5]" in capsys.readouterr().out
     monkeypatch.setattr(module, "train_and_measure", None)  # nothing is left to train
+    monkeypatch.setattr(module, "machine_header", lambda: {"commit": "a later one"})
+    before = file_of_runs.read_bytes()
     module.main(arguments)
+    assert file_of_runs.read_bytes() == before  # it still names the commit of the training
     assert "| fast" in capsys.readouterr().out
     file.write_text(file.read_text().replace("learning_rate = 1.0", "learning_rate = 2.0"))
     with pytest.raises(UserError, match="other recipes"):
