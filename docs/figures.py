@@ -571,7 +571,7 @@ BLOCKS = {
     "weights-coco": lambda: weights(DEFAULT, "854 persons of 350 pictures of val2017"),
     "weights-mpii": lambda: weights(MPII, "216 persons", "500 training persons"),
     "recipes-coco": lambda: stored_table("recipes"), "recipes-limits": lambda: stored_table("limits"),
-    "few-pictures": lambda: stored_table("few-pictures"),
+    "recipes-lspet": lambda: stored_table("lspet-corrected"), "few-pictures": lambda: stored_table("few-pictures"),
     "other-boxes": other_boxes,
     "wrong-joints": wrong_joints, "agreement": agreement, "lspet-changes": lspet_changes,
     "costs": costs, "recovered": recovered, "table-1": table_1,
