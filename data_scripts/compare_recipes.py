@@ -16,9 +16,9 @@
     [rows.no-teacher]
     teacher = ""               # none
 
-To leave out a data set, give it a very small weight, such as 1e-9. No person of it is drawn then, and the teacher's
-file still fits. ``epoch_persons`` gives all rows the same number of steps. After an interruption, the same command
-resumes; recipes.json alone is enough to keep the finished runs. The table has simultaneous intervals
+To leave out a data set, give it the weight 0. No person of it is drawn then, and the teacher's file still fits.
+``epoch_persons`` gives all rows the same number of steps. After an interruption, the same command resumes; recipes.json
+alone is enough to keep the finished runs. The table has simultaneous intervals
 (``lgmpose.lab.evidence``).
 """
 

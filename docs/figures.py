@@ -222,7 +222,7 @@ def decide() -> str:
         ("lgm-pose-next-coco-256x192", "LGM-Pose-next", "none", None),
     ):
         timed = [at[label, backend, 1] for backend in backends]
-        times = [f"{'~' if row.get('noise') else ''}{row['median_ms']:.1f}" for row in timed]
+        times = [f"{mark(row)}{row['median_ms']:.1f}" for row in timed]
         rows.append([name, *times, weights, "–" if reported is None else f"{reported / 100:.3f}"])
     return table(" | ".join(["network", *backends, "trained weights", "reported AP"]), rows)
 

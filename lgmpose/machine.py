@@ -13,11 +13,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
+
 from lgmpose import __version__
 from lgmpose.errors import UserError
 
 __all__ = [
-    "choose_device", "commit", "cpu_name", "machine_header", "num_cores", "tune_allocator", "workers_that_fit",
+    "MachineHeader", "choose_device", "commit", "cpu_name", "machine_header", "num_cores", "tune_allocator",
+    "workers_that_fit",
 ]  # fmt: skip
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of Linux's control groups, version 2: "200000 100000" or "max 100000"
@@ -123,6 +126,18 @@ def commit() -> str | None:
         return found + ("+" if git("status", "--porcelain", "--", "lgmpose") else "") or None
     except (OSError, subprocess.TimeoutExpired):
         return None
+
+
+class MachineHeader(msgspec.Struct):
+    """What ``machine_header`` returns, as result files keep it."""
+
+    date: str
+    lgmpose: str
+    commit: str | None
+    cpu: str
+    cores: int
+    system: str
+    python: str
 
 
 def machine_header() -> dict[str, str | int | None]:

@@ -45,7 +45,7 @@ class Entry(msgspec.Struct, forbid_unknown_fields=True):
         annotations: annotation file, if it is not in its usual place.
         categories: names of the categories to read (COCO only).
         detections: COCO detection file whose boxes are persons without joints, for a training with a teacher.
-        weight: how often a person is drawn: 2 is twice as often as 1. For training sets only.
+        weight: how often a person is drawn: 2 is twice as often as 1; 0: never. For training sets only.
         name: name of the set in ``log.csv``; by default made from the data's.
         limit: use at most so many persons, those of the first pictures.
     """
@@ -55,7 +55,7 @@ class Entry(msgspec.Struct, forbid_unknown_fields=True):
     annotations: str | None = None
     categories: list[str] = []
     detections: str | None = None
-    weight: Annotated[float, msgspec.Meta(gt=0, le=1e6)] = 1.0
+    weight: Annotated[float, msgspec.Meta(ge=0, le=1e6)] = 1.0
     name: str | None = None
     limit: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
@@ -86,6 +86,8 @@ def read_mixture(path: str | Path) -> MixtureFile:
             raise UserError(f"{path}: {entry.data} is itself a list of data sets; name the sets")
     if weighted := [entry.data for entry in file.val if entry.weight != 1]:
         raise UserError(f"{path}: {weighted[0]} has a weight, which only sets to train on take; remove it")
+    if not any(entry.weight for entry in file.train):
+        raise UserError(f"{path}: all sets to train on have weight 0, so no person would be drawn")
     return file
 
 

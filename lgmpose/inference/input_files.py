@@ -126,7 +126,7 @@ def kind_of(path: Path) -> Kind | None:
     try:
         with open(path, "rb") as file:
             head = file.read(12)
-    except OSError:  # no permission, a broken disk: whoever reads the whole file reports it
+    except OSError:  # no permission, a broken disk: reported when the whole file is read
         head = b""
     # A GIF may be animated, and OpenCV takes a damaged MP4 for AVIF, whose container is the same.
     may_move = head.startswith(b"GIF8") or (head[4:8] == b"ftyp" and head[8:] not in (b"avif", b"avis"))

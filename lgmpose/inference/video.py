@@ -31,7 +31,7 @@ __all__ = [
 STREAM_SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "srt", "tcp")
 STREAM_TIMEOUT_S = 15.0
 TIME_BASE = Fraction(1, 90_000)  # of written videos, in seconds: fine enough for every frame rate
-RESTART_S = 0.5  # a time stamp so far before the last one begins anew, as in films that were joined without a tool
+RESTART_S = 0.5  # a time stamp this much earlier than the last one starts a new part, as in films joined by `cat`
 BT_601 = 6  # FFmpeg's AVCOL_SPC_SMPTE170M
 DEFAULT_RATE = 25.0  # frames per second, if neither time stamps nor a rate are stated
 # FFmpeg also opens text files and photographs. These are not videos.

@@ -26,7 +26,7 @@ from lgmpose.data.records import PADDING, RecordSet
 from lgmpose.errors import UserError
 from lgmpose.files import as_type, read_json, write_atomically
 from lgmpose.lab.bench.measurement import check_output
-from lgmpose.machine import machine_header
+from lgmpose.machine import MachineHeader, machine_header
 from lgmpose.metrics import pck, pck_joints, torso_size
 from lgmpose.training.recipe import TrainConfig, recipe
 
@@ -58,16 +58,9 @@ class _Cell(msgspec.Struct):
     seconds: float
 
 
-class _Result(msgspec.Struct):
+class _Result(MachineHeader):
     """What is used of a result file."""
 
-    cpu: str
-    cores: int
-    system: str
-    date: str
-    lgmpose: str
-    commit: str | None
-    python: str
     cells: list[_Cell]
 
 

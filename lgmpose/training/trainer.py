@@ -218,10 +218,13 @@ def _check_data(config: TrainConfig, train_set: RecordSet, val_sets: list[Record
             raise UserError(f"{val_set.name}: no person has a labelled torso or head, so nothing can be measured")
     if config.teacher is None and (bare := sum(not record.visibility.any() for record in train_set.records)):
         raise UserError(f"{train_set.name}: {bare} persons have no joints; they can only be used with --teacher")
-    draws = draws_per_epoch(train_set.parts or [(len(train_set), 1.0)], config.epoch_persons)
-    for number, (available, drawn) in enumerate(draws, 1):
-        if not drawn:
-            raise UserError(f"{train_set.name}: set {number} with {available} persons is never drawn; raise its weight")
+    parts = train_set.parts or [(len(train_set), 1.0)]
+    draws = draws_per_epoch(parts, config.epoch_persons)
+    for number, ((available, weight), (_, drawn)) in enumerate(zip(parts, draws, strict=True), 1):
+        if weight and not drawn:
+            raise UserError(
+                f"{train_set.name}: set {number} with {available} persons is never drawn; raise its weight, or write 0"
+            )
     if (persons_drawn := sum(drawn for _, drawn in draws)) < config.batch_size:
         persons = f"{train_set.name}: {persons_drawn} persons per epoch"
         raise UserError(f"{persons} do not fill a batch of {config.batch_size}; choose a smaller --batch-size")

@@ -74,7 +74,7 @@ def test_frames_are_turned_and_have_their_own_times(tmp_path, rotation, corner):
 
 
 def test_time_goes_on_where_the_time_stamps_start_again(tmp_path):
-    """As in transport streams that were joined by ``cat a.ts b.ts``, and in streams that begin anew."""
+    """As in transport streams that were joined by ``cat a.ts b.ts``, and in streams that restart."""
     part = write_film(tmp_path / "a.ts", [marked()] * 10).read_bytes()
     (tmp_path / "joined.ts").write_bytes(part * 3)
     times = [frame.time_s for frame in VideoReader(tmp_path / "joined.ts")]

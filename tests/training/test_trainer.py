@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import signal
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from lgmpose.training.checkpoint import Run, read_checkpoint
 from lgmpose.training.loop import heatmap_loss
 from lgmpose.training.recipe import TrainConfig
 from lgmpose.training.run_folder import append_losses
-from lgmpose.training.trainer import READ_EVERY, resume, train
+from lgmpose.training.trainer import READ_EVERY, Session, resume, train
 from lgmpose.zoo.cards import SPORTS_WEIGHTS
 from lgmpose.zoo.catalogue import at_size, create_model, load_weights, save_weights, weights_hash
 
@@ -410,6 +411,16 @@ def mixture(people, tmp_path) -> str:
     text += f'[[val]]\ndata = "synthetic:{people}"\n[[val]]\n{half}'
     (tmp_path / "sets.toml").write_text(text)
     return f"mix:{tmp_path / 'sets.toml'}"
+
+
+@pytest.mark.parametrize("weight, refused", [("0", False), ("1e-9", True)])
+def test_weight_0_leaves_a_set_out_and_a_weight_that_is_too_small_is_refused(config, mixture, weight, refused):
+    path = Path(mixture.removeprefix("mix:"))
+    path.write_text(path.read_text().replace("weight = 2", f"weight = {weight}"))
+    config = replace(config, data=mixture)
+    train_set, val_sets = Session.load_data(config)
+    with pytest.raises(UserError, match="set 2 with 17 persons is never drawn") if refused else nullcontext():
+        Session.check_data(config, train_set, val_sets, notice=False)
 
 
 @pytest.mark.slow

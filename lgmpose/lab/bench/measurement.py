@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from lgmpose.errors import UserError
 from lgmpose.files import as_type, check_writable, read_json, write_atomically
+from lgmpose.machine import MachineHeader
 
 __all__ = [
     "PRODUCT", "PRODUCT_SIDE", "BenchResult", "Outcome", "Row", "check_output", "keep", "load", "load_results",
@@ -105,16 +106,9 @@ class _Process(msgspec.Struct):
     keeps_memory: bool = True
 
 
-class _Header(msgspec.Struct):
+class _Header(MachineHeader):
     """What the report takes from a result's header."""
 
-    cpu: str
-    cores: int
-    system: str
-    date: str
-    lgmpose: str
-    commit: str | None
-    python: str
     backends: dict[str, str]
     settings: _Settings
     processes: list[_Process]
